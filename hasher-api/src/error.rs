@@ -1,0 +1,19 @@
+//! Why a batch could not be hashed.
+
+/// Why a batch could not be hashed. The caller discards the outputs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HashError {
+    /// The lengths or indexes of a batch contradict each other: a bug of the caller, found before
+    /// anything was written.
+    #[error("malformed hash batch: {0}")]
+    Shape(&'static str),
+    /// A device failed, is gone, or could not take the batch.
+    #[error("hash backend {backend} failed: {reason}")]
+    Device {
+        /// Name of the backend.
+        backend: String,
+        /// What it said.
+        reason: String,
+    },
+}

@@ -1,0 +1,145 @@
+//! The batch hashing interface that Hedgerow's trees run on.
+//!
+//! A tree never hashes one node. It asks for *all* messages of a block, or *all* dirty nodes of one
+//! level of all 16 shards, in one call, so that SIMD lanes and GPUs get batches as large as the
+//! block allows. The shapes are those that need no copy:
+//!
+//! ```text
+//!  messages        arena ▓▓▓▓▓░▓▓▓▓▓▓▓▓░░▓▓▓...slack      spans (offset, len) -> out[i]
+//!                   entries as they lie in the block's record
+//!
+//!  pairs           children  a b c d e f ...               out[i] = node(level, c[2i], c[2i+1])
+//!                            └┬┘ └┬┘ └┬┘                    contiguous part of one level
+//!                  out        0   1   2
+//!
+//!  indexed_pairs   children  a b c d e f g h ...           out[p] = node(level, c[2p], c[2p+1])
+//!                            └┬┘         └┬┘                for p in parents: the dirty nodes of a
+//!                  out        0   .   .   3                 level, in place in its array
+//! ```
+//!
+//! Every shape takes a list of groups, one per shard as a rule; a backend is free to fill its lanes
+//! across groups. A backend implements the three shapes and inherits the larger operations; one
+//! that can do a whole level range or a whole twig better (a GPU) overrides them.
+//!
+//! Invariants:
+//! * A call that returns `Ok` has written every output it was asked for and nothing else; after an
+//!   `Err` the outputs hold unspecified digests, and the caller discards them.
+//! * Same input, same output, whatever the backend: the conformance suite (feature `conformance`)
+//!   runs on every one.
+//! * A backend never panics on shapes: they are checked first ([`HashError::Shape`]).
+//!
+//! **Invariant (absence):** nothing here knows a device, a thread or a file.
+#![forbid(unsafe_code)]
+
+mod error;
+mod null;
+mod scalar;
+mod shapes;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use error::HashError;
+pub use null::{NullTable, null_table};
+pub use scalar::{ScalarHasher, hash_message, hash_node};
+pub use shapes::{IndexedPairGroup, MessageGroup, PairGroup, Span};
+
+use hedgerow_types::{Digest, TWIG_LEAVES};
+use std::fmt;
+
+/// Bytes after the last message of an arena that make a backend's loads simple. An arena with less
+/// is legal and hashes to the same digests; its last messages may take a slower path.
+pub const MESSAGE_SLACK: usize = 64;
+
+/// What a backend is, for choosing one and for showing to a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Name by which options and the command line select the backend, such as `cpu` or `scalar`.
+    pub name: String,
+    /// What it runs on, for a person: an instruction set or a device's name.
+    pub device: String,
+    /// Messages hashed side by side; batches that are multiples of it waste nothing.
+    pub lanes: usize,
+    /// Batch size from which the backend is at its full speed.
+    pub full_speed_batch: usize,
+    /// Whether the work leaves the CPU, so that a call costs a transfer.
+    pub is_device: bool,
+}
+
+/// SHA-256 over many independent messages at once. See the [module documentation](self) for the
+/// shapes.
+pub trait BatchHasher: Send + Sync + fmt::Debug {
+    /// What this backend is.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Hashes messages of any length: `out[i] = SHA-256(arena[spans[i]])` in every group.
+    ///
+    /// # Errors
+    /// [`HashError::Shape`] if a group's `spans` and `out` differ in length or a span leaves its
+    /// arena; [`HashError::Device`] if the device failed.
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError>;
+
+    /// Hashes the parents of a contiguous run of nodes of level `level`:
+    /// `out[i] = node(level, children[2i], children[2i+1])` in every group (spec 2).
+    ///
+    /// # Errors
+    /// [`HashError::Shape`] unless `children.len() == 2 * out.len()` in every group;
+    /// [`HashError::Device`] if the device failed.
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError>;
+
+    /// Hashes chosen parents of nodes of level `level`: for every `p` in `parents`,
+    /// `out[p] = node(level, children[2p], children[2p+1])` in every group. `parents` is strictly
+    /// increasing; other elements of `out` keep their values.
+    ///
+    /// # Errors
+    /// [`HashError::Shape`] if `parents` is not strictly increasing or names a node outside
+    /// `children` or `out`; [`HashError::Device`] if the device failed.
+    fn indexed_pairs(&self, level: u8, groups: &mut [IndexedPairGroup<'_>])
+    -> Result<(), HashError>;
+
+    /// Hashes whole levels above a contiguous run of nodes of level `level`: `levels[0]` receives
+    /// the parents of `nodes`, `levels[1]` theirs, and so on.
+    ///
+    /// # Errors
+    /// [`HashError::Shape`] unless every level has exactly half as many nodes as the one below;
+    /// else as [`BatchHasher::pairs`].
+    fn levels(
+        &self,
+        level: u8,
+        nodes: &[Digest],
+        levels: &mut [&mut [Digest]],
+    ) -> Result<(), HashError> {
+        let mut children = nodes;
+        let mut child_level = level;
+        for parents in levels.iter_mut() {
+            self.pairs(child_level, &mut [PairGroup { children, out: parents }])?;
+            children = parents;
+            child_level = child_level.checked_add(1).ok_or(HashError::Shape("level above 255"))?;
+        }
+        Ok(())
+    }
+
+    /// Hashes the left trees of many whole twigs: `roots[t]` receives the level-11 root over
+    /// `leaves[2048 t .. 2048 (t + 1)]` (spec 8.1).
+    ///
+    /// # Errors
+    /// [`HashError::Shape`] unless `leaves.len() == 2048 * roots.len()`; else as
+    /// [`BatchHasher::pairs`].
+    fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
+        if leaves.len() != roots.len() * TWIG_LEAVES {
+            return Err(HashError::Shape("a twig has 2048 leaves"));
+        }
+        let mut scratch = vec![Digest::ZERO; leaves.len() - 2 * roots.len()];
+        let mut levels = Vec::new();
+        let mut rest = &mut scratch[..];
+        let mut nodes = leaves.len() / 2;
+        while nodes > roots.len() {
+            let (level, above) = rest.split_at_mut(nodes);
+            levels.push(level);
+            rest = above;
+            nodes /= 2;
+        }
+        levels.push(roots);
+        self.levels(0, leaves, &mut levels)
+    }
+}

@@ -1,0 +1,104 @@
+//! The input and output of the batch operations, and the checks that make them safe to trust.
+
+use crate::HashError;
+use hedgerow_types::Digest;
+
+/// Where one message lies in its arena. Offsets are 32 bits: an arena holds at most 4 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte of the message.
+    pub offset: u32,
+    /// Length of the message in bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// The message's bytes, or `None` if the span leaves the arena.
+    pub fn of(self, arena: &[u8]) -> Option<&[u8]> {
+        arena.get(self.offset as usize..)?.get(..self.len as usize)
+    }
+}
+
+/// Messages of one arena: `out[i] = SHA-256(arena[spans[i]])`.
+#[derive(Debug)]
+pub struct MessageGroup<'a> {
+    /// The bytes that the messages lie in, best with [`MESSAGE_SLACK`](crate::MESSAGE_SLACK) bytes
+    /// after the last one.
+    pub arena: &'a [u8],
+    /// The messages, in any order.
+    pub spans: &'a [Span],
+    /// Receives one digest per span.
+    pub out: &'a mut [Digest],
+}
+
+/// Adjacent children: `out[i] = node(level, children[2i], children[2i+1])`.
+#[derive(Debug)]
+pub struct PairGroup<'a> {
+    /// Twice as many nodes as `out`.
+    pub children: &'a [Digest],
+    /// Receives the parents.
+    pub out: &'a mut [Digest],
+}
+
+/// Chosen parents of a level: `out[p] = node(level, children[2p], children[2p+1])` for `p` in
+/// `parents`.
+#[derive(Debug)]
+pub struct IndexedPairGroup<'a> {
+    /// The nodes of the level below.
+    pub children: &'a [Digest],
+    /// The parents to hash, strictly increasing.
+    pub parents: &'a [u32],
+    /// The level's array; only the elements that `parents` names are written.
+    pub out: &'a mut [Digest],
+}
+
+impl MessageGroup<'_> {
+    /// Checks the shape that [`BatchHasher::messages`](crate::BatchHasher::messages) asks for.
+    ///
+    /// # Errors
+    /// [`HashError::Shape`].
+    pub fn check(&self) -> Result<(), HashError> {
+        if self.spans.len() != self.out.len() {
+            return Err(HashError::Shape("one digest per message"));
+        }
+        let inside = |span: &Span| span.offset as usize + span.len as usize <= self.arena.len();
+        if self.spans.iter().all(inside) {
+            Ok(())
+        } else {
+            Err(HashError::Shape("a message leaves its arena"))
+        }
+    }
+}
+
+impl PairGroup<'_> {
+    /// Checks the shape that [`BatchHasher::pairs`](crate::BatchHasher::pairs) asks for.
+    ///
+    /// # Errors
+    /// [`HashError::Shape`].
+    pub fn check(&self) -> Result<(), HashError> {
+        if self.children.len() == 2 * self.out.len() {
+            Ok(())
+        } else {
+            Err(HashError::Shape("two children per parent"))
+        }
+    }
+}
+
+impl IndexedPairGroup<'_> {
+    /// Checks the shape that [`BatchHasher::indexed_pairs`](crate::BatchHasher::indexed_pairs)
+    /// asks for.
+    ///
+    /// # Errors
+    /// [`HashError::Shape`].
+    pub fn check(&self) -> Result<(), HashError> {
+        if !self.parents.is_sorted_by(|a, b| a < b) {
+            return Err(HashError::Shape("parents must be strictly increasing"));
+        }
+        let end = self.parents.last().map_or(0, |&last| last as usize + 1);
+        if end <= self.out.len() && end <= self.children.len() / 2 {
+            Ok(())
+        } else {
+            Err(HashError::Shape("a parent lies outside its level"))
+        }
+    }
+}

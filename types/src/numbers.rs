@@ -1,0 +1,224 @@
+//! The numbers of the tree and the log, each a type of its own.
+
+use crate::{SHARDS, TWIG_LEAVES, TWIG_SHIFT};
+use core::fmt;
+
+/// One of the 16 independent key ranges, 0..16 (spec 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(u8);
+
+impl ShardId {
+    /// The shard with this index, if there is one.
+    pub const fn new(index: usize) -> Option<Self> {
+        if index < SHARDS { Some(Self(index as u8)) } else { None }
+    }
+
+    /// The shard that the first byte of a key hash names: its top 4 bits.
+    pub const fn from_top_bits(first_byte: u8) -> Self {
+        Self(first_byte >> 4)
+    }
+
+    /// The index, 0..16.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The shard after this one.
+    pub const fn next(self) -> Option<Self> {
+        Self::new(self.index() + 1)
+    }
+
+    /// All shards in order.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        (0..SHARDS as u8).map(Self)
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// Position of an entry in its shard's history, from 0 (spec 1).
+    SerialNumber(u64)
+}
+number! {
+    /// A twig: the entries `2048 * id ..  2048 * (id + 1)` of a shard (spec 8.1).
+    TwigId(u64)
+}
+number! {
+    /// Block number. The genesis state has height 0, the first block height 1; at most
+    /// [`Height::MAX`].
+    Height(u64)
+}
+number! {
+    /// What an entry's `version` field holds: `height << 24 | index of the change set in the block`
+    /// (spec 6.2), 0 for sentries, -2 for the null entry.
+    Version(i64)
+}
+number! {
+    /// Byte position in the store's entry log, which begins at 0 and only grows. Positions of
+    /// entries are multiples of 8.
+    LogPosition(u64)
+}
+
+impl SerialNumber {
+    /// The twig that holds this entry.
+    pub const fn twig(self) -> TwigId {
+        TwigId(self.0 >> TWIG_SHIFT)
+    }
+
+    /// The entry's leaf within its twig, 0..2048.
+    pub const fn leaf(self) -> usize {
+        (self.0 as usize) & (TWIG_LEAVES - 1)
+    }
+
+    /// The serial number `count` entries later.
+    pub const fn plus(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+}
+
+impl TwigId {
+    /// The first serial number of this twig.
+    pub const fn first(self) -> SerialNumber {
+        SerialNumber(self.0 << TWIG_SHIFT)
+    }
+
+    /// The twig after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Height {
+    /// The greatest height that the 63-bit version field can carry.
+    pub const MAX: Self = Self((1 << 39) - 1);
+
+    /// The height of the next block.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Version {
+    /// Version of the sentries (spec 4.3).
+    pub const SENTRY: Self = Self(0);
+    /// Version of the null entry (spec 4.4).
+    pub const NULL: Self = Self(-2);
+    /// Change sets that one block can have: their index is 24 bits wide (spec 6.2).
+    pub const CHANGE_SETS_PER_BLOCK: u32 = 1 << 24;
+
+    /// The version of entries written by change set `change_set` of the block at `height`, or
+    /// `None` if either is beyond its field.
+    pub const fn new(height: Height, change_set: u32) -> Option<Self> {
+        if height.0 > Height::MAX.0 || change_set >= Self::CHANGE_SETS_PER_BLOCK {
+            return None;
+        }
+        Some(Self((height.0 << 24) as i64 | change_set as i64))
+    }
+
+    /// The height of the block that wrote this version; 0 for sentries and the null entry.
+    pub const fn height(self) -> Height {
+        if self.0 < 0 { Height(0) } else { Height(self.0 as u64 >> 24) }
+    }
+}
+
+impl LogPosition {
+    /// The position `bytes` further on.
+    pub const fn plus(self, bytes: u64) -> Self {
+        Self(self.0 + bytes)
+    }
+}
+
+/// When a shard compacts (spec 7). Part of a store's parameters: it decides roots.
+///
+/// A shard is compactible when `(next_sn - oldest) * ratio >= active * div` and
+/// `active >= threshold`, where `active` counts the sentries too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionRule {
+    threshold: u64,
+    ratio: u32,
+    div: u32,
+}
+
+/// Why store parameters were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamsError {
+    /// `ratio` or `div` of the compaction rule is 0.
+    ZeroCompactionRatio,
+}
+
+impl fmt::Display for ParamsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroCompactionRatio => "compaction ratio and div must be at least 1",
+        })
+    }
+}
+
+impl core::error::Error for ParamsError {}
+
+impl CompactionRule {
+    /// QMDB's and skippydb's default: stores below 320 M keys never compact.
+    pub const QMDB: Self = Self { threshold: 20_000_000, ratio: 7, div: 10 };
+
+    /// A rule with these parameters. With `ratio >= div` a shard above the threshold always
+    /// compacts.
+    ///
+    /// # Errors
+    /// [`ParamsError`] if `ratio` or `div` is 0.
+    pub const fn new(threshold: u64, ratio: u32, div: u32) -> Result<Self, ParamsError> {
+        if ratio == 0 || div == 0 {
+            return Err(ParamsError::ZeroCompactionRatio);
+        }
+        Ok(Self { threshold, ratio, div })
+    }
+
+    /// Active entries, sentries included, below which a shard does not compact.
+    pub const fn threshold(&self) -> u64 {
+        self.threshold
+    }
+
+    /// Multiplier of the entries at or above the oldest active one.
+    pub const fn ratio(&self) -> u32 {
+        self.ratio
+    }
+
+    /// Multiplier of the active entries.
+    pub const fn div(&self) -> u32 {
+        self.div
+    }
+
+    /// Whether a shard with these counts compacts (spec 7).
+    ///
+    /// `oldest` is the shard's oldest-active serial number, `next` the one its next entry gets.
+    pub const fn compactible(&self, oldest: SerialNumber, next: SerialNumber, active: u64) -> bool {
+        let span = (next.0 - oldest.0) as u128;
+        active >= self.threshold && span * self.ratio as u128 >= active as u128 * self.div as u128
+    }
+}
+
+impl Default for CompactionRule {
+    /// Threshold 65,536, ratio 1, div 2: at most half of the log is dead.
+    fn default() -> Self {
+        Self { threshold: 65_536, ratio: 1, div: 2 }
+    }
+}
