@@ -1,1 +1,104 @@
-//! To be written.
+//! Hedgerow: a verifiable key-value store for blockchain state.
+//!
+//! Block after block of key changes goes in; after each block one 32-byte root commits to everything
+//! written so far; and anyone who holds the root can check a proof that a key has a value, or that
+//! it is absent.
+//!
+//! ```
+//! use hedgerow::{Height, Options, Store, StoreParams};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("state");
+//! let mut store = Store::open_or_create(&path, StoreParams::default(), Options::default())?;
+//!
+//! let mut block = store.begin_block(Height(1))?;
+//! block.put("alice", "100")?;
+//! block.put("bob", "20")?;
+//! block.delete("carol")?;                      // absent: counted, changes nothing
+//! let receipt = block.commit()?;               // Receipt { height, root, created, ... }
+//!
+//! let reader = store.reader();                 // Clone + Send + Sync
+//! assert_eq!(reader.get("alice")?, Some(b"100".to_vec()));
+//! let present = reader.prove("alice")?;
+//! let absent = reader.prove("carol")?;
+//!
+//! // Elsewhere, with nothing but the root:
+//! let value = hedgerow_proof::verify(&receipt.root, b"alice", present.proof.as_bytes())?;
+//! assert_eq!(value, Some(&b"100"[..]));
+//! assert_eq!(hedgerow_proof::verify(&receipt.root, b"carol", absent.proof.as_bytes())?, None);
+//! store.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way of a block
+//!
+//! ```text
+//!  Block (puts, deletes)  or  tasks of strict operations
+//!    ▼
+//!  resolve    key hashes, index look-ups, old entries        caller's thread + pool
+//!    ▼
+//!  update     new entries, deactivated ones, compaction      caller's thread + pool
+//!    ├────────────────────────────┐
+//!    ▼                            ▼
+//!  hash       one tree pass     persist   log append, sync      one thread each
+//!    ▼   publish: Ticket::root    ▼
+//!    └───────────────────────►  manifest  one atomic commit ──► Ticket::durable
+//! ```
+//!
+//! While one block is hashed and synced, the next is resolved and updated. Accepted ≥ published ≥
+//! durable: readers see the published state, all of one height; after a crash the store opens with
+//! some accepted prefix that holds at least everything durable. The root depends on the blocks and
+//! the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
+#![forbid(unsafe_code)]
+
+pub mod backends;
+mod bits;
+mod block;
+mod check;
+mod error;
+mod genesis;
+mod iter;
+mod layer;
+mod ops;
+mod options;
+mod pipeline;
+mod prove;
+mod prune;
+mod reader;
+mod rebuild;
+mod resolve;
+mod shared;
+mod stats;
+mod store;
+mod ticket;
+mod twigs;
+mod update;
+mod writer;
+
+pub use block::Block;
+pub use check::CheckReport;
+pub use error::Error;
+pub use hedgerow_entryfile::LogStats;
+pub use hedgerow_metadb::{Engine, HistoryRow, StoreParams};
+pub use hedgerow_proof::{Proof, SerialPath};
+pub use hedgerow_types::{CompactionRule, Digest, Height, KeyHash, SerialNumber, ShardId, Version};
+pub use iter::Iter;
+pub use ops::{ChangeSet, Op, OpKind, Task};
+pub use options::{Durability, Options, Progress};
+pub use reader::{Proven, Reader};
+pub use stats::Stats;
+pub use store::Store;
+pub use ticket::{Receipt, Ticket};
+pub use writer::MAX_EXTRA_BYTES;
+
+/// Hashing backends plug in through these.
+pub mod hasher {
+    pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
+}
+
+/// Disks: the real one is the default.
+pub mod disk {
+    pub use hedgerow_vfs::{MemDisk, RealDisk, Vfs};
+}

@@ -1,0 +1,139 @@
+//! The writer's view of which entries of a shard are active: one bit per entry from the oldest
+//! active twig on. The tree has its own copy of the bits, some blocks behind; this one is what
+//! compaction asks for the next entry to move.
+
+use hedgerow_types::{SerialNumber, TWIG_LEAVES, TwigId};
+use std::collections::VecDeque;
+
+const WORDS: usize = TWIG_LEAVES / 64;
+
+/// Active bits of one shard, twig by twig.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ActiveBits {
+    first: TwigId,
+    twigs: VecDeque<[u64; WORDS]>,
+}
+
+impl ActiveBits {
+    /// No entry active, the twigs from `first` on to come.
+    pub(crate) fn starting_at(first: TwigId) -> Self {
+        Self { first, twigs: VecDeque::new() }
+    }
+
+    fn place(sn: SerialNumber) -> (usize, u64) {
+        (sn.leaf() / 64, 1 << (sn.leaf() % 64))
+    }
+
+    fn slot(&self, sn: SerialNumber) -> Option<usize> {
+        usize::try_from(sn.twig().0.checked_sub(self.first.0)?).ok()
+    }
+
+    /// Marks an entry active; `false` if its twig was dropped.
+    pub(crate) fn set(&mut self, sn: SerialNumber) -> bool {
+        let Some(twig) = self.slot(sn) else { return false };
+        while self.twigs.len() <= twig {
+            self.twigs.push_back([0; WORDS]);
+        }
+        let (word, mask) = Self::place(sn);
+        self.twigs[twig][word] |= mask;
+        true
+    }
+
+    /// Marks an entry inactive; `false` if it was not active.
+    pub(crate) fn clear(&mut self, sn: SerialNumber) -> bool {
+        let (word, mask) = Self::place(sn);
+        let Some(bits) = self.slot(sn).and_then(|twig| self.twigs.get_mut(twig)) else {
+            return false;
+        };
+        let was = bits[word] & mask != 0;
+        bits[word] &= !mask;
+        was
+    }
+
+    /// Whether an entry is active.
+    pub(crate) fn is_active(&self, sn: SerialNumber) -> bool {
+        let (word, mask) = Self::place(sn);
+        let bits = self.slot(sn).and_then(|twig| self.twigs.get(twig));
+        bits.is_some_and(|bits| bits[word] & mask != 0)
+    }
+
+    /// The active entry with the smallest serial number at or above `from`.
+    pub(crate) fn next_active(&self, from: SerialNumber) -> Option<SerialNumber> {
+        let from = from.max(self.first.first());
+        let mut twig = self.slot(from)?;
+        let mut word = from.leaf() / 64;
+        let mut mask = u64::MAX << (from.leaf() % 64);
+        loop {
+            let bits = self.twigs.get(twig)?[word] & mask;
+            if bits != 0 {
+                let leaf = (word * 64) as u64 + u64::from(bits.trailing_zeros());
+                return Some(TwigId(self.first.0 + twig as u64).first().plus(leaf));
+            }
+            mask = u64::MAX;
+            word += 1;
+            if word == WORDS {
+                (word, twig) = (0, twig + 1);
+            }
+        }
+    }
+
+    /// Forgets the twigs before `first`.
+    pub(crate) fn drop_before(&mut self, first: TwigId) {
+        while self.first < first {
+            self.twigs.pop_front();
+            self.first = self.first.next();
+        }
+    }
+
+    /// The bits of a twig as the tree stores them: 256 bytes, bit i in byte i/8 (spec 8.1).
+    pub(crate) fn twig_bytes(&self, twig: TwigId) -> [u8; TWIG_LEAVES / 8] {
+        let mut bytes = [0; TWIG_LEAVES / 8];
+        if let Some(words) = self.slot(twig.first()).and_then(|slot| self.twigs.get(slot)) {
+            for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+                chunk.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// Number of active entries.
+    pub(crate) fn count(&self) -> u64 {
+        self.twigs.iter().flatten().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn bits_are_a_set(first in 0u64..3, steps in proptest::collection::vec((0u64..9000, any::<bool>()), 0..200), cut in 0u64..5) {
+            let mut bits = ActiveBits::starting_at(TwigId(first));
+            let mut model = BTreeSet::new();
+            for (sn, on) in steps {
+                let known = sn >> 11 >= first;
+                if on {
+                    prop_assert_eq!(bits.set(SerialNumber(sn)), known);
+                    if known { model.insert(sn); }
+                } else {
+                    prop_assert_eq!(bits.clear(SerialNumber(sn)), model.remove(&sn));
+                }
+            }
+            bits.drop_before(TwigId(cut));
+            model.retain(|sn| sn >> 11 >= cut);
+            prop_assert_eq!(bits.count(), model.len() as u64);
+            for from in (0..9100).step_by(37) {
+                prop_assert_eq!(bits.next_active(SerialNumber(from)).map(|sn| sn.0), model.range(from..).next().copied());
+            }
+            for sn in 0..9100 {
+                prop_assert_eq!(bits.is_active(SerialNumber(sn)), model.contains(&sn));
+                let bytes = bits.twig_bytes(SerialNumber(sn).twig());
+                let leaf = SerialNumber(sn).leaf();
+                prop_assert_eq!(bytes[leaf / 8] >> (leaf % 8) & 1 == 1, model.contains(&sn));
+            }
+        }
+    }
+}

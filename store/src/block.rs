@@ -1,0 +1,162 @@
+//! A block of the user's API: puts and deletes that become one task (design, "From puts to change
+//! sets").
+
+use crate::ops::{BlockOps, Kind, check_key, check_value};
+use crate::store::Store;
+use crate::ticket::{Receipt, Ticket};
+use crate::{Durability, Error};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use hedgerow_types::Height;
+use std::fmt;
+use std::hash::BuildHasher;
+
+/// The next block, being collected. Dropping it abandons it.
+///
+/// Within one change set, what counts is the net effect per key: the last put or delete of a key
+/// wins, and becomes a create, an update, a delete or nothing according to whether the key is
+/// present before the change set. Change sets take effect one after the other and have versions of
+/// their own (spec 6.2); most blocks need only the first.
+pub struct Block<'s> {
+    store: &'s mut Store,
+    height: Height,
+    ops: BlockOps,
+    /// Numbers of each key's last operation.
+    last: HashTable<u32>,
+    hashes: DefaultHashBuilder,
+    extra: Vec<u8>,
+}
+
+impl<'s> Block<'s> {
+    pub(crate) fn begin(store: &'s mut Store, height: Height) -> Result<Self, Error> {
+        store.writer.check_begin(height)?;
+        let mut ops = BlockOps::default();
+        ops.begin_change_set()?;
+        let last = HashTable::new();
+        Ok(Self { store, height, ops, last, hashes: DefaultHashBuilder::default(), extra: vec![] })
+    }
+
+    /// The block's height.
+    pub fn height(&self) -> Height {
+        self.height
+    }
+
+    /// Gives `key` a value: a create or an update, whichever the state asks for.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`], [`Error::ValueLength`] or [`Error::SentryShape`] for what can never be
+    /// valid; [`Error::BlockTooLarge`]. The block stays as it was.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        check_key(key)?;
+        check_value(key, value, self.store.writer.max_value_bytes())?;
+        self.record(Kind::Put, key, value)
+    }
+
+    /// Removes `key`. Removing an absent key changes nothing and is counted.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`], [`Error::BlockTooLarge`]. The block stays as it was.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<(), Error> {
+        check_key(key.as_ref())?;
+        self.record(Kind::Remove, key.as_ref(), &[])
+    }
+
+    /// The value of `key` as this block leaves it so far, over the last accepted block.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`], or a failed read.
+    pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Error> {
+        let key = key.as_ref();
+        check_key(key)?;
+        if let Some(number) = self.find(key) {
+            let op = &self.ops.ops()[number as usize];
+            return Ok((op.kind == Kind::Put).then(|| self.ops.value(op).to_vec()));
+        }
+        Ok(self.store.writer.get(key)?.map(|entry| entry.get().value().to_vec()))
+    }
+
+    /// Begins the next change set: what follows takes effect after what came before.
+    ///
+    /// # Errors
+    /// [`Error::TooManyChangeSets`] beyond 2^24.
+    pub fn next_change_set(&mut self) -> Result<(), Error> {
+        self.ops.begin_change_set()
+    }
+
+    /// Attaches opaque data that is kept with the block's history row and hashed into nothing;
+    /// replaces what was attached before.
+    ///
+    /// # Errors
+    /// [`Error::ExtraTooLarge`] above 1 MiB.
+    pub fn set_extra(&mut self, extra: impl Into<Vec<u8>>) -> Result<(), Error> {
+        let extra = extra.into();
+        if extra.len() > crate::MAX_EXTRA_BYTES {
+            return Err(Error::ExtraTooLarge(extra.len()));
+        }
+        self.extra = extra;
+        Ok(())
+    }
+
+    /// Hands the block in. Does not wait for hashing or the disk, except while
+    /// [`Options::max_in_flight`](crate::Options::max_in_flight) blocks are on their way.
+    ///
+    /// # Errors
+    /// A failed read of an old entry, after which the block can be tried again; or
+    /// [`Error::Poisoned`].
+    pub fn submit(self) -> Result<Ticket, Error> {
+        self.store.writer.submit(&self.ops, self.extra)
+    }
+
+    /// Hands the block in and waits for its root; under [`Durability::EachBlock`] also until it is
+    /// durable.
+    ///
+    /// # Errors
+    /// As [`Block::submit`] and [`Ticket::root`].
+    pub fn commit(self) -> Result<Receipt, Error> {
+        let durability = self.store.shared.options.durability;
+        let ticket = self.submit()?;
+        let receipt = ticket.receipt()?;
+        if durability == Durability::EachBlock {
+            ticket.durable()?;
+        }
+        Ok(receipt)
+    }
+
+    fn find(&self, key: &[u8]) -> Option<u32> {
+        let ops = &self.ops;
+        let same = |&number: &u32| ops.key(&ops.ops()[number as usize]) == key;
+        self.last.find(self.hashes.hash_one(key), same).copied()
+    }
+
+    fn record(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let hash = self.hashes.hash_one(key);
+        let (ops, hashes) = (&mut self.ops, &self.hashes);
+        let change_set = ops.current_change_set();
+        let known = self.last.find_mut(hash, |&number| ops.key(&ops.ops()[number as usize]) == key);
+        match known {
+            Some(&mut number) if ops.ops()[number as usize].change_set == change_set => {
+                ops.replace(number, kind, value)
+            }
+            Some(number) => {
+                *number = ops.push(kind, key, value)?;
+                Ok(())
+            }
+            None => {
+                let number = ops.push(kind, key, value)?;
+                self.last.insert_unique(hash, number, |&number| {
+                    hashes.hash_one(ops.key(&ops.ops()[number as usize]))
+                });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Block<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("height", &self.height)
+            .field("operations", &self.ops.ops().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! What can go wrong, for the person who reads it.
+
+use crate::OpKind;
+use hedgerow_entryfile::LogError;
+use hedgerow_hasher_api::HashError;
+use hedgerow_merkle::MerkleError;
+use hedgerow_metadb::MetaError;
+use hedgerow_types::{Digest, Height, ShardId, hex};
+use hedgerow_vfs::VfsError;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What can go wrong with a store.
+///
+/// The first group refuses a call and changes nothing; the store goes on as if the call had not
+/// been made. After [`Error::Poisoned`] the store takes no more blocks, but what was published
+/// stays readable and what was durable survives.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A key is empty or longer than 255 bytes.
+    #[error("a key must be 1 to 255 bytes long, this one has {0}")]
+    KeyLength(usize),
+    /// A value is longer than the `max_value_bytes` option.
+    #[error("value of {len} bytes; the limit (option max_value_bytes) is {max}")]
+    ValueLength {
+        /// Length of the value in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// An empty value under a key of 32 bytes of which the last 30 are zero: reserved for sentries.
+    #[error("a 32-byte key that ends in 30 zero bytes cannot have an empty value (it is reserved)")]
+    SentryShape,
+    /// A block has another height than the next one.
+    #[error("this block has height {given}, the next height is {expected}")]
+    WrongHeight {
+        /// The height given.
+        given: Height,
+        /// The height of the next block.
+        expected: Height,
+    },
+    /// A strict operation does not fit the state: an update or delete of an absent key, or a create
+    /// of a present one.
+    #[error("{op:?} of a key that is {}: 0x{}", presence(*.op), HexBytes(.key))]
+    InvalidOp {
+        /// The operation.
+        op: OpKind,
+        /// Its key.
+        key: Vec<u8>,
+    },
+    /// A block has 2^24 change sets already.
+    #[error("a block can have at most 16777216 change sets")]
+    TooManyChangeSets,
+    /// A block's keys and values, or the entries that it would write to one shard, exceed 4 GiB.
+    #[error("a block's operations must stay below 4 GiB")]
+    BlockTooLarge,
+    /// Extra data above 1 MiB.
+    #[error("extra data of {0} bytes; at most 1048576 are kept per block")]
+    ExtraTooLarge(usize),
+    /// An option has a value that cannot work.
+    #[error("option {option}: {reason}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no store in the directory.
+    #[error("there is no store in {0}")]
+    NoStore(PathBuf),
+    /// The directory holds a store whose creation did not finish; `open_or_create` starts it afresh.
+    #[error("the creation of the store in {0} did not finish; open_or_create begins it again")]
+    Unfinished(PathBuf),
+    /// `create` found a directory that is not empty.
+    #[error("{0} is not empty; a store is created in an empty directory only")]
+    NotEmpty(PathBuf),
+    /// Somebody else, in this process or another, has the store open.
+    #[error("the store in {0} is in use")]
+    InUse(PathBuf),
+    /// The store was created with other parameters.
+    #[error("the store has other parameters: {0}")]
+    Params(String),
+    /// Nothing is known about this height: it lies ahead, or its history row was dropped.
+    #[error("height {height} is not available; the store keeps {first} to {last}")]
+    HeightUnavailable {
+        /// The height asked for.
+        height: Height,
+        /// First height that is kept.
+        first: Height,
+        /// Last published height.
+        last: Height,
+    },
+    /// The serial number was pruned, or its shard has not come that far.
+    #[error("serial number {sn} of shard {shard} is not available: {reason}")]
+    SerialUnavailable {
+        /// The shard.
+        shard: ShardId,
+        /// The serial number.
+        sn: hedgerow_types::SerialNumber,
+        /// Why.
+        reason: String,
+    },
+    /// An earlier failure stopped the store. It takes no more blocks; reads go on.
+    #[error("the store stopped after a failure: {cause}")]
+    Poisoned {
+        /// The first failure.
+        cause: Arc<Error>,
+    },
+    /// What is on disk contradicts itself.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// The recomputed root differs from the recorded one.
+    #[error("the state at height {height} hashes to {computed}, the manifest says {recorded}")]
+    RootMismatch {
+        /// The height.
+        height: Height,
+        /// What the entries hash to.
+        computed: Digest,
+        /// What the manifest says.
+        recorded: Digest,
+    },
+    /// The entry log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The metadata engine failed.
+    #[error(transparent)]
+    Meta(Arc<MetaError>),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] VfsError),
+    /// The hashing backend failed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The tree refused what it was given.
+    #[error(transparent)]
+    Merkle(#[from] MerkleError),
+    /// A thread could not be started, or ended in a panic.
+    #[error("thread {name}: {reason}")]
+    Thread {
+        /// The thread's name.
+        name: &'static str,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl From<MetaError> for Error {
+    fn from(error: MetaError) -> Self {
+        Self::Meta(Arc::new(error))
+    }
+}
+
+fn presence(op: OpKind) -> &'static str {
+    if op == OpKind::Create { "present" } else { "absent" }
+}
+
+struct HexBytes<'a>(&'a [u8]);
+
+impl fmt::Display for HexBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::write(f, self.0)
+    }
+}

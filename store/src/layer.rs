@@ -1,0 +1,200 @@
+//! The edits of blocks that are accepted and not yet published.
+//!
+//! The index holds the published state. What later blocks changed lies above it in layers, one per
+//! block in flight, each with one map per shard:
+//!
+//! ```text
+//!   block being updated    layer h+2   slots { key hash -> Here(entry of this run) | Gone }
+//!   accepted               layer h+1   slots { key hash -> At(log position) | Gone }   ▲ newest
+//!   being hashed           layer h     slots ...                                       │ answers
+//!   ─────────────────────────────────────────────                                      │ first
+//!   published              index       key-hash fragment -> log position
+//! ```
+//!
+//! Invariants:
+//! * A layer's edits reach the index in one exclusive section, and a layer is dropped only after
+//!   that. A look-up through the layers therefore answers the same whether or not the index has
+//!   received a layer's edits already: every key that a layer names is answered by the layer.
+//! * A removed key names the key `before` it at that moment, and that one was rewritten by the same
+//!   removal. So every `before` leads to a key that the same layer names, and walking them ends at
+//!   a present key.
+
+use hashbrown::HashMap;
+use hedgerow_index::Edit;
+use hedgerow_types::{KeyHash, LogPosition};
+use std::collections::BTreeSet;
+
+/// Where a block left a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Now {
+    /// In the entry with this number of the run being built.
+    Here(u32),
+    /// In the entry at this position of the log.
+    At(LogPosition),
+    /// Removed.
+    Gone {
+        /// The key hash before it when it was removed.
+        before: KeyHash,
+    },
+}
+
+/// One key that a block changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    /// Its position before the block; `None` if it was absent.
+    pub(crate) old: Option<LogPosition>,
+    /// Where the block left it.
+    pub(crate) now: Now,
+}
+
+/// The keys of one shard that one block changed.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    slots: HashMap<KeyHash, Slot>,
+    /// Keys that the block created and that are present after it.
+    created: BTreeSet<KeyHash>,
+}
+
+impl Layer {
+    pub(crate) fn with_capacity(keys: usize) -> Self {
+        Self { slots: HashMap::with_capacity(keys), created: BTreeSet::new() }
+    }
+
+    pub(crate) fn get(&self, key: &KeyHash) -> Option<Now> {
+        self.slots.get(key).map(|slot| slot.now)
+    }
+
+    /// Notes that the key's entry is now number `entry` of the run; `old` is where it was before
+    /// the block, if this is the block's first change of it.
+    pub(crate) fn moved(&mut self, key: KeyHash, old: Option<LogPosition>, entry: u32) {
+        self.slots.entry(key).or_insert(Slot { old, now: Now::Here(entry) }).now = Now::Here(entry);
+    }
+
+    /// Notes that the key was absent and is now entry number `entry` of the run.
+    pub(crate) fn created(&mut self, key: KeyHash, entry: u32) {
+        self.moved(key, None, entry);
+        self.created.insert(key);
+    }
+
+    /// Notes that the key is gone; `old` as for [`Layer::moved`], `before` its predecessor, which
+    /// the caller rewrites in the same operation.
+    pub(crate) fn removed(&mut self, key: KeyHash, old: Option<LogPosition>, before: KeyHash) {
+        let now = Now::Gone { before };
+        self.slots.entry(key).or_insert(Slot { old, now }).now = now;
+        self.created.remove(&key);
+    }
+
+    /// The greatest present key hash below `key`, given the one before the block.
+    pub(crate) fn predecessor(&self, key: &KeyHash, before_block: KeyHash) -> KeyHash {
+        let mut found = before_block;
+        while let Some(Now::Gone { before }) = self.get(&found) {
+            found = before;
+        }
+        match self.created.range(..key).next_back() {
+            Some(created) => found.max(*created),
+            None => found,
+        }
+    }
+
+    /// As [`Layer::predecessor`], and makes the next walk over the same removed keys short.
+    pub(crate) fn predecessor_mut(&mut self, key: &KeyHash, before_block: KeyHash) -> KeyHash {
+        let mut end = before_block;
+        let mut steps = 0;
+        while let Some(Now::Gone { before }) = self.get(&end) {
+            end = before;
+            steps += 1;
+        }
+        if steps > 1 {
+            let mut at = before_block;
+            while let Some(Slot { now: Now::Gone { before }, .. }) = self.slots.get_mut(&at) {
+                at = *before;
+                *before = end;
+            }
+        }
+        match self.created.range(..key).next_back() {
+            Some(created) => end.max(*created),
+            None => end,
+        }
+    }
+
+    /// Turns entry numbers into log positions, once the record has its place.
+    pub(crate) fn settle(&mut self, position_of: impl Fn(u32) -> LogPosition) {
+        for slot in self.slots.values_mut() {
+            if let Now::Here(entry) = slot.now {
+                slot.now = Now::At(position_of(entry));
+            }
+        }
+    }
+
+    /// What the index has to learn, in key-hash order. Only after [`Layer::settle`].
+    pub(crate) fn edits(&self) -> Vec<Edit> {
+        let edit = |(key, slot): (&KeyHash, &Slot)| Edit {
+            key: *key,
+            old: slot.old,
+            new: match slot.now {
+                Now::At(at) => Some(at),
+                Now::Here(_) | Now::Gone { .. } => None,
+            },
+        };
+        let mut edits: Vec<Edit> = self.slots.iter().map(edit).collect();
+        edits.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        edits
+    }
+}
+
+/// What the newest of `layers` (oldest first) that names `key` says of it.
+pub(crate) fn newest<'a>(
+    layers: impl DoubleEndedIterator<Item = &'a Layer>,
+    key: &KeyHash,
+) -> Option<Now> {
+    layers.rev().find_map(|layer| layer.get(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> KeyHash {
+        KeyHash([byte; 32])
+    }
+
+    #[test]
+    fn predecessors_skip_what_was_removed_and_see_what_was_created() {
+        // Before the block: 0, 10, 20, 30, 40.
+        let mut layer = Layer::default();
+        // Removed from above: 30 (before 20), 20 (before 10), 10 (before 0).
+        for (i, (gone, before)) in [(30, 20), (20, 10), (10, 0)].into_iter().enumerate() {
+            layer.removed(key(gone), Some(LogPosition(8 * u64::from(gone))), key(before));
+            layer.moved(key(before), Some(LogPosition(8 * u64::from(before))), i as u32);
+            layer.removed(key(gone), None, key(before));
+        }
+        assert_eq!(layer.predecessor(&key(40), key(30)), key(0));
+        assert_eq!(layer.predecessor_mut(&key(40), key(30)), key(0));
+        assert_eq!(layer.get(&key(30)), Some(Now::Gone { before: key(0) }), "the walk got shorter");
+        layer.created(key(35), 9);
+        assert_eq!(layer.predecessor(&key(40), key(30)), key(35));
+        assert_eq!(layer.predecessor(&key(35), key(30)), key(0), "strictly below");
+        layer.removed(key(35), None, key(0));
+        assert_eq!(layer.predecessor(&key(40), key(30)), key(0));
+    }
+
+    #[test]
+    fn edits_name_the_first_old_and_the_last_new_position() {
+        let mut layer = Layer::default();
+        layer.moved(key(2), Some(LogPosition(16)), 0);
+        layer.moved(key(2), Some(LogPosition(999)), 1);
+        layer.created(key(1), 2);
+        layer.created(key(3), 3);
+        layer.removed(key(3), None, key(2));
+        layer.settle(|entry| LogPosition(1000 + 8 * u64::from(entry)));
+        let edits: Vec<_> = layer.edits().iter().map(|e| (e.key, e.old, e.new)).collect();
+        assert_eq!(
+            edits,
+            [
+                (key(1), None, Some(LogPosition(1016))),
+                (key(2), Some(LogPosition(16)), Some(LogPosition(1008))),
+                (key(3), None, None),
+            ]
+        );
+    }
+}

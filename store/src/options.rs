@@ -1,0 +1,223 @@
+//! How a store is opened. Options may differ at every open and never change a root.
+
+use crate::Error;
+use hedgerow_hasher_api::BatchHasher;
+use hedgerow_metadb::Engine;
+use hedgerow_types::MAX_VALUE_LEN;
+use hedgerow_vfs::{RealDisk, Vfs};
+use std::fmt;
+use std::sync::Arc;
+
+/// When a commit counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Every block is synced in order in the background, at most
+    /// [`Options::max_in_flight`] blocks behind.
+    #[default]
+    Pipelined,
+    /// [`Block::commit`](crate::Block::commit) returns when the block survives power loss.
+    EachBlock,
+}
+
+/// What opening a store is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the log read so far.
+    pub scanned_bytes: u64,
+    /// Bytes of the log to read.
+    pub total_bytes: u64,
+}
+
+pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Options of a store: a builder with defaults. Sizes are in bytes.
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) disk: Arc<dyn Vfs>,
+    pub(crate) hasher: Option<Arc<dyn BatchHasher>>,
+    pub(crate) threads: usize,
+    pub(crate) durability: Durability,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_bytes: usize,
+    pub(crate) max_value_bytes: usize,
+    pub(crate) entry_cache_bytes: u64,
+    pub(crate) tail_bytes: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) keep_history: Option<u64>,
+    pub(crate) keep_heights: Option<u64>,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) progress: Option<ProgressFn>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            disk: Arc::new(RealDisk),
+            hasher: None,
+            threads: 0,
+            durability: Durability::default(),
+            max_in_flight: 2,
+            max_in_flight_bytes: 256 << 20,
+            max_value_bytes: 64 << 10,
+            entry_cache_bytes: 32 << 20,
+            tail_bytes: 16 << 20,
+            segment_bytes: 256 << 20,
+            keep_history: None,
+            keep_heights: None,
+            engine: None,
+            progress: None,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The disk that the store lives on. Default: the real one.
+    #[must_use]
+    pub fn disk(mut self, disk: Arc<dyn Vfs>) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// The hashing backend. Default: the CPU.
+    #[must_use]
+    pub fn hasher(mut self, hasher: Arc<dyn BatchHasher>) -> Self {
+        self.hasher = Some(hasher);
+        self
+    }
+
+    /// Threads that resolve, update and hash beside the caller's own. Default 0: as many as there
+    /// are cores.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// When a commit counts as done. Default [`Durability::Pipelined`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Blocks that may be accepted and not yet durable, at least 1; beyond it, submitting waits.
+    /// Default 2.
+    #[must_use]
+    pub fn max_in_flight(mut self, blocks: usize) -> Self {
+        self.max_in_flight = blocks;
+        self
+    }
+
+    /// Bytes of log that may be accepted and not yet durable; beyond it, submitting waits, unless
+    /// nothing is in flight. Default 256 MiB.
+    #[must_use]
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// Longest value that a put accepts, at most 2^24 - 1. Default 64 KiB. A create rewrites its
+    /// neighbour's entry, value included, so that large values amplify writes.
+    #[must_use]
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+
+    /// Size of the cache of entries that readers use. Default 32 MiB, 0 turns it off.
+    #[must_use]
+    pub fn entry_cache_bytes(mut self, bytes: u64) -> Self {
+        self.entry_cache_bytes = bytes;
+        self
+    }
+
+    /// Recently written log that stays in memory. Default 16 MiB.
+    #[must_use]
+    pub fn tail_bytes(mut self, bytes: u64) -> Self {
+        self.tail_bytes = bytes;
+        self
+    }
+
+    /// Size at which a log segment is full: the unit in which pruning frees disk. Default 256 MiB.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Heights whose roots, shard roots and extra data are kept. Default: all.
+    #[must_use]
+    pub fn keep_history(mut self, heights: u64) -> Self {
+        self.keep_history = Some(heights);
+        self
+    }
+
+    /// Prunes: log and twig records wholly below the oldest entry that was active this many heights
+    /// ago are deleted, in whole segments. Default: nothing is pruned. History is kept for at least
+    /// as many heights.
+    #[must_use]
+    pub fn keep_heights(mut self, heights: u64) -> Self {
+        self.keep_heights = Some(heights);
+        self
+    }
+
+    /// The metadata engine. Default: the first of redb, RocksDB, sled that was compiled in. A store
+    /// is opened with the engine it was created with.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Called from time to time while opening reads the log.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let refuse = |option, reason: &str| Err(Error::Option { option, reason: reason.into() });
+        if self.max_in_flight == 0 {
+            return refuse("max_in_flight", "at least one block must be in flight");
+        }
+        if self.max_value_bytes > MAX_VALUE_LEN {
+            return refuse("max_value_bytes", "the entry format ends at 16777215");
+        }
+        if self.segment_bytes == 0 {
+            return refuse("segment_bytes", "must not be 0");
+        }
+        if self.keep_heights == Some(0) {
+            return refuse("keep_heights", "must be at least 1");
+        }
+        if self.keep_history == Some(0) {
+            return refuse("keep_history", "must be at least 1");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("disk", &self.disk)
+            .field("hasher", &self.hasher)
+            .field("threads", &self.threads)
+            .field("durability", &self.durability)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("max_in_flight_bytes", &self.max_in_flight_bytes)
+            .field("max_value_bytes", &self.max_value_bytes)
+            .field("entry_cache_bytes", &self.entry_cache_bytes)
+            .field("tail_bytes", &self.tail_bytes)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("keep_history", &self.keep_history)
+            .field("keep_heights", &self.keep_heights)
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
+}

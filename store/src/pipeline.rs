@@ -1,0 +1,355 @@
+//! The stages behind `submit`: one thread that hashes and publishes, one that writes and commits.
+//!
+//! ```text
+//!  submit (caller's thread)             resolve, update, announce the record in memory
+//!     │ Arc<BlockDelta> to both
+//!     ├──────────────► hash stage       tree pass ► twig records ► publish ──► Ticket::root
+//!     │                    │ Hashed { roots, twig records }
+//!     │                    ▼
+//!     └──────────────► persist stage    append, sync log ► wait for Hashed ► write twig records
+//!                                       ► manifest (one atomic commit) ──────► Ticket::durable
+//!                                       ► delete what the manifest no longer needs
+//! ```
+//!
+//! While block h is hashed and synced, the caller resolves and updates block h + 1. One sync and one
+//! manifest commit cover all blocks that wait for them.
+//!
+//! Invariants:
+//! * A block's manifest is committed after its record is synced and its root known; nothing is
+//!   deleted before a manifest that no longer needs it is durable.
+//! * A stage that fails latches its error and ends. Its channels close, so the other stage ends as
+//!   well, after it has finished what came before the failure. Ending by a panic is a failure too.
+
+use crate::Error;
+use crate::layer::Layer;
+use crate::prune::Pruning;
+use crate::shared::{Shared, per_shard};
+use crate::twigs::{OpenTwig, run_position};
+use crate::update::Counts;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use hashbrown::HashMap;
+use hedgerow_entryfile::{Record, TwigRecord};
+use hedgerow_hasher_api::Span;
+use hedgerow_merkle::{Forest, Roots, ShardChange};
+use hedgerow_metadb::{Commit, HistoryRow, Manifest};
+use hedgerow_types::{Digest, Height, SHARDS, SerialNumber, ShardId};
+use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+/// One shard's part of a block: what the tree needs beside the run.
+#[derive(Debug)]
+pub(crate) struct ShardPart {
+    pub(crate) spans: Vec<Span>,
+    pub(crate) first_sn: SerialNumber,
+    pub(crate) deactivated: Vec<SerialNumber>,
+    pub(crate) oldest_active: SerialNumber,
+    pub(crate) active: u64,
+}
+
+/// An accepted block on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct BlockDelta {
+    pub(crate) height: Height,
+    pub(crate) record: Arc<Record>,
+    pub(crate) parts: Vec<ShardPart>,
+    pub(crate) layers: Arc<Vec<Layer>>,
+    pub(crate) extra: Vec<u8>,
+    pub(crate) counts: Counts,
+    /// Set when the block is published.
+    pub(crate) root: Arc<OnceLock<Digest>>,
+}
+
+/// What the hash stage hands to the persist stage.
+#[derive(Debug)]
+struct Hashed {
+    block: Arc<BlockDelta>,
+    roots: Roots,
+    twigs: Vec<Arc<TwigRecord>>,
+    row: Arc<HistoryRow>,
+}
+
+/// The running stages.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    /// Closed to make the stages end.
+    to_hash: Option<Sender<Arc<BlockDelta>>>,
+    to_persist: Option<Sender<Arc<BlockDelta>>>,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl Pipeline {
+    /// Starts the stages on the state `forest` with the youngest twigs `open`; `manifest` is the
+    /// durable one.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        forest: Forest,
+        open: Vec<OpenTwig>,
+        manifest: Manifest,
+    ) -> Result<Self, Error> {
+        let (to_hash, blocks_to_hash) = unbounded();
+        let (to_persist, blocks_to_persist) = unbounded();
+        let (hashed_tx, hashed_rx) = unbounded();
+        let mut pipeline =
+            Self { to_hash: Some(to_hash), to_persist: Some(to_persist), threads: Vec::new() };
+        let hash = HashStage { shared: Arc::clone(shared), forest, open };
+        pipeline.spawn("hedgerow-hash", shared, move || hash.run(&blocks_to_hash, &hashed_tx))?;
+        let persist = PersistStage {
+            pruning: Pruning::new(Arc::clone(shared)),
+            shared: Arc::clone(shared),
+            manifest,
+            synced: VecDeque::new(),
+        };
+        pipeline.spawn("hedgerow-persist", shared, move || {
+            persist.run(&blocks_to_persist, &hashed_rx)
+        })?;
+        Ok(pipeline)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        shared: &Arc<Shared>,
+        stage: impl FnOnce() -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let shared = Arc::clone(shared);
+        let body = move || {
+            let _guard = PanicGuard { name, shared: &shared };
+            if let Err(error) = stage() {
+                shared.poison(error);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(body)
+            .map_err(|error| Error::Thread { name, reason: error.to_string() })?;
+        self.threads.push((name, thread));
+        Ok(())
+    }
+
+    /// Hands a block to the stages.
+    pub(crate) fn send(&self, block: &Arc<BlockDelta>) -> Result<(), Error> {
+        for channel in [&self.to_persist, &self.to_hash] {
+            let sent = channel.as_ref().map(|channel| channel.send(Arc::clone(block)));
+            if !matches!(sent, Some(Ok(()))) {
+                let reason = "ended before the store was closed".into();
+                return Err(Error::Thread { name: "hedgerow", reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the stages finish what they have and joins them.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        self.to_hash = None;
+        self.to_persist = None;
+        let mut result = Ok(());
+        for (name, thread) in self.threads.drain(..) {
+            if thread.join().is_err() {
+                result = Err(Error::Thread { name, reason: "ended in a panic".into() });
+            }
+        }
+        result
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "while closing");
+        }
+    }
+}
+
+/// Turns a panic of a stage, which would be a bug, into a latched failure that waiters see.
+struct PanicGuard<'a> {
+    name: &'static str,
+    shared: &'a Shared,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "ended in a panic".into();
+            self.shared.poison(Error::Thread { name: self.name, reason });
+        }
+    }
+}
+
+struct HashStage {
+    shared: Arc<Shared>,
+    /// The newest tree; the published one follows it.
+    forest: Forest,
+    open: Vec<OpenTwig>,
+}
+
+impl HashStage {
+    fn run(
+        mut self,
+        blocks: &Receiver<Arc<BlockDelta>>,
+        out: &Sender<Hashed>,
+    ) -> Result<(), Error> {
+        for block in blocks {
+            self.shared.flow.lock().check()?;
+            let hashed = self.hash(block)?;
+            if out.send(hashed).is_err() {
+                return Ok(()); // The persist stage failed and has said so.
+            }
+        }
+        Ok(())
+    }
+
+    fn hash(&mut self, block: Arc<BlockDelta>) -> Result<Hashed, Error> {
+        let shared = &*self.shared;
+        if let Some(first_kept) = shared.pruned.lock().take() {
+            for (shard, first) in ShardId::all().zip(first_kept) {
+                self.forest.prune(shard, first)?;
+            }
+        }
+        let record = &block.record;
+        let change = |shard: ShardId| {
+            let part = &block.parts[shard.index()];
+            ShardChange {
+                arena: record.run(shard),
+                entries: &part.spans,
+                deactivated: &part.deactivated,
+                oldest_active: part.oldest_active,
+            }
+        };
+        let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
+        let forest = &mut self.forest;
+        let applied = shared.pool.install(|| forest.apply(&*shared.hasher, &changes))?;
+
+        let mut places = HashMap::new();
+        for (shard, open) in ShardId::all().zip(&mut self.open) {
+            let part = &block.parts[shard.index()];
+            let start = run_position(record, shard);
+            for filled in open.note_run(record.position(), start, part.first_sn, &part.spans) {
+                places.insert((shard, filled.twig), filled);
+            }
+        }
+        let twigs = shared.twigs.finish(applied.finished, &mut places)?;
+        let row = Arc::new(HistoryRow {
+            root: applied.roots.state,
+            shard_roots: applied.roots.shards,
+            oldest_active: std::array::from_fn(|shard| block.parts[shard].oldest_active),
+            extra: block.extra.clone(),
+        });
+        let edits: Vec<_> =
+            shared.pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
+
+        // From here on readers see the block, all of it or nothing.
+        shared.recent.lock().insert(block.height, Arc::clone(&row));
+        {
+            let mut published = shared.published.write();
+            let index = &mut published.index;
+            shared
+                .pool
+                .install(|| {
+                    index
+                        .par_iter_mut()
+                        .zip(&edits)
+                        .try_for_each(|(index, edits)| index.apply(edits))
+                })
+                .map_err(|error| Error::Corrupt(format!("index: {error}")))?;
+            published.forest.copy_changes(&self.forest, &applied.dirty);
+            published.height = block.height;
+        }
+        // A root may be asked for as soon as `published` says so.
+        block.root.get_or_init(|| applied.roots.state);
+        shared.flow.lock().published = block.height;
+        shared.moved.notify_all();
+        Ok(Hashed { block, roots: applied.roots, twigs, row })
+    }
+}
+
+struct PersistStage {
+    shared: Arc<Shared>,
+    pruning: Pruning,
+    /// The last one committed.
+    manifest: Manifest,
+    /// Blocks whose records are synced and whose roots have not come yet.
+    synced: VecDeque<Arc<BlockDelta>>,
+}
+
+impl PersistStage {
+    fn run(
+        mut self,
+        blocks: &Receiver<Arc<BlockDelta>>,
+        hashed: &Receiver<Hashed>,
+    ) -> Result<(), Error> {
+        loop {
+            // Wait for a block only if nothing else is to be done.
+            let mut batch: Vec<_> = blocks.try_iter().collect();
+            if batch.is_empty() && self.synced.is_empty() {
+                match blocks.recv() {
+                    Ok(block) => batch.push(block),
+                    Err(_) => return Ok(self.shared.twigs.file.sync()?),
+                }
+                batch.extend(blocks.try_iter());
+            }
+            if !batch.is_empty() {
+                let records: Vec<_> = batch.iter().map(|block| Arc::clone(&block.record)).collect();
+                self.shared.log.append_many(&records)?;
+                self.shared.log.sync()?;
+                self.synced.extend(batch);
+            }
+            let Ok(first) = hashed.recv() else {
+                return Ok(()); // The hash stage failed and has said so.
+            };
+            // Only blocks that are synced: roots may be ahead of records.
+            let more = self.synced.len() - 1;
+            let mut ready = vec![first];
+            ready.extend(hashed.try_iter().take(more));
+            self.synced.drain(..ready.len());
+            self.commit(&ready)?;
+        }
+    }
+
+    /// Makes blocks durable whose records are synced and whose roots are known.
+    fn commit(&mut self, ready: &[Hashed]) -> Result<(), Error> {
+        let shared = &*self.shared;
+        let Some(last) = ready.last() else { return Ok(()) };
+        for hashed in ready {
+            shared.twigs.write(&hashed.twigs)?;
+        }
+        let height = last.block.height;
+        let mut manifest = self.manifest.clone();
+        manifest.height = height;
+        manifest.log_end = last.block.record.end();
+        manifest.state_root = last.roots.state;
+        for (shard, part) in manifest.shards.iter_mut().zip(&last.block.parts) {
+            shard.next_sn = part.first_sn.plus(part.spans.len() as u64);
+            shard.oldest_active = part.oldest_active;
+            shard.active = part.active;
+        }
+        for (shard, root) in manifest.shards.iter_mut().zip(&last.roots.shards) {
+            shard.root = *root;
+        }
+        let intent = self.pruning.plan(&mut manifest)?;
+        let rows: Vec<_> = ready.iter().map(|h| (h.block.height, (*h.row).clone())).collect();
+        let history_from = self.pruning.history_from(height);
+        let commit = Commit { manifest: &manifest, rows: &rows, history_from };
+        shared.meta.commit(&commit)?;
+        shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.manifest = manifest;
+
+        {
+            let mut recent = shared.recent.lock();
+            *recent = recent.split_off(&height.next());
+        }
+        {
+            let mut flow = shared.flow.lock();
+            flow.durable = height;
+            flow.bytes = flow.bytes.split_off(&height.next());
+        }
+        shared.moved.notify_all();
+        // Only now: the manifest no longer needs it.
+        if let Some(intent) = intent {
+            self.pruning.carry_out(intent)?;
+        }
+        Ok(())
+    }
+}

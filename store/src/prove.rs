@@ -1,0 +1,111 @@
+//! Making proofs (spec 10) from the published state.
+
+use crate::Error;
+use crate::reader::{Proven, Reader, again};
+use crate::shared::Shared;
+use crate::twigs::GROUP;
+use hedgerow_hasher_api::hash_message;
+use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_path_in};
+use hedgerow_proof::{Proof, SerialPath};
+use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId};
+use std::sync::atomic::Ordering;
+
+/// A proof that `key` has its value, or that it is absent.
+pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
+    let key_hash = KeyHash(hash_message(key).0);
+    let shard = key_hash.shard();
+    shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
+    again(|| {
+        loop {
+            let located = Reader::locate(shared, key, &key_hash)?;
+            let entry = located.entry.get();
+            let sn = entry.serial_number();
+            if !located.present && entry.next_key_hash() <= key_hash {
+                // The state moved on between the two look-ups, or the linked list is broken: then
+                // the entry is still active.
+                if shared.published.read().forest.is_active(shard, sn) {
+                    let reason =
+                        format!("the entry before key hash {key_hash} does not enclose it");
+                    return Err(Error::Corrupt(reason));
+                }
+                shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            // An entry that is active now says the same now, whichever state it was found in.
+            let (height, root, path) = {
+                let published = shared.published.read();
+                if !published.forest.is_active(shard, sn) {
+                    shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                (published.height, published.roots().state, published.forest.path(shard, sn)?)
+            };
+            let (_, left) = left_part(shared, shard, sn, &path)?;
+            let proof = Proof::assemble(
+                entry.hashed_bytes(),
+                &left,
+                &path.page.0,
+                &path.right,
+                &path.upper,
+                &path.state,
+            )
+            .map_err(|error| Error::Corrupt(format!("cannot assemble a proof: {error}")))?;
+            let durable = shared.flow.lock().durable >= height;
+            return Ok(Proven { height, root, durable, proof });
+        }
+    })
+}
+
+/// The path of a serial number, active or not, against its shard's root.
+pub(crate) fn by_serial(
+    shared: &Shared,
+    shard: ShardId,
+    sn: SerialNumber,
+) -> Result<SerialPath, Error> {
+    let unavailable = |reason: String| Error::SerialUnavailable { shard, sn, reason };
+    let path = {
+        let published = shared.published.read();
+        match published.forest.path(shard, sn) {
+            Ok(path) => path,
+            Err(error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. })) => {
+                return Err(unavailable(error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let (leaf, left) = left_part(shared, shard, sn, &path)?;
+    let (page, right, upper) = (&path.page.0, &path.right, &path.upper);
+    SerialPath::assemble(sn, leaf, &left, page, right, upper, path.shard_root)
+        .map_err(|error| unavailable(error.to_string()))
+}
+
+/// The leaf and its 11 siblings: in memory for the youngest twig, else from the twig's record and
+/// the entries of the leaf's group.
+fn left_part(
+    shared: &Shared,
+    shard: ShardId,
+    sn: SerialNumber,
+    path: &TreePath,
+) -> Result<(Digest, [Digest; 11]), Error> {
+    let (twig, left_root) = match &path.left {
+        LeftPart::Here { leaf, siblings, .. } => return Ok((*leaf, *siblings)),
+        LeftPart::Finished { twig, left_root } => (*twig, *left_root),
+    };
+    let Some(record) = shared.twigs.get(shard, twig)? else {
+        return Err(Error::Corrupt(format!(
+            "the record of twig {twig} of shard {shard} is damaged; opening the store rebuilds it"
+        )));
+    };
+    if left_root.is_some_and(|root| root != record.nodes[0]) {
+        return Err(Error::Corrupt(format!(
+            "the record of twig {twig} of shard {shard} has another root than the tree"
+        )));
+    }
+    let entries = shared.log.read_group(&record, sn.leaf())?;
+    let mut leaves = [Digest::ZERO; GROUP];
+    for (leaf, (_, entry)) in leaves.iter_mut().zip(&entries) {
+        *leaf = hash_message(entry.get().hashed_bytes());
+    }
+    let siblings = left_path_in(&record.nodes, &leaves, sn.leaf())?;
+    Ok((leaves[sn.leaf() % GROUP], siblings))
+}

@@ -1,0 +1,359 @@
+//! Rebuilding a store's memory from its files: what `open` does, and `check` does again with less
+//! trust.
+//!
+//! ```text
+//!   manifest   next sn, oldest active sn, prune edges, roots             of every shard
+//!   twig file  left roots of finished twigs ─┐
+//!                                            │ missing or damaged: from the entries
+//!   log        one scan, all shards ─────────┼──► active bits    an entry names what it deactivates
+//!                │ key hashes, in batches    ├──► index          active entries
+//!                └ leaf hashes, in batches   └──► youngest twigs, places, compaction cursors
+//!                                            ▼
+//!                                      Forest::restore ──► roots, compared with the manifest's
+//! ```
+//!
+//! The scan begins at the record that holds the first entry of the oldest twig that any shard still
+//! needs. Twigs before the oldest active one need their left root only.
+
+use crate::Error;
+use crate::bits::ActiveBits;
+use crate::options::{Progress, ProgressFn};
+use crate::twigs::{OpenTwig, TwigStore, nodes_from_leaves, run_position};
+use crate::update::ShardWriter;
+use hedgerow_entryfile::{EntryLog, RunCursor, ScannedRecord, TwigRecord};
+use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
+use hedgerow_index::ShardIndex;
+use hedgerow_merkle::{Forest, ShardRestore};
+use hedgerow_metadb::{Manifest, ShardManifest};
+use hedgerow_types::entry::HEADER_LEN;
+use hedgerow_types::{
+    Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId,
+};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// What a rebuild is made from.
+pub(crate) struct Source<'a> {
+    pub(crate) log: &'a EntryLog,
+    /// `None`: trust no twig record, hash every entry.
+    pub(crate) twigs: Option<&'a TwigStore>,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) hasher: &'a dyn BatchHasher,
+    pub(crate) progress: Option<&'a ProgressFn>,
+}
+
+/// The memory of a store.
+#[derive(Debug)]
+pub(crate) struct Rebuilt {
+    pub(crate) forest: Forest,
+    pub(crate) index: Vec<ShardIndex>,
+    pub(crate) writers: Vec<ShardWriter>,
+    pub(crate) open: Vec<OpenTwig>,
+    /// Records of finished twigs that had to be made from the entries.
+    pub(crate) twigs: Vec<Arc<TwigRecord>>,
+}
+
+/// Rebuilds the state that the manifest describes.
+///
+/// # Errors
+/// [`Error::Corrupt`] or [`Error::RootMismatch`] if the files contradict each other; a failed read.
+pub(crate) fn rebuild(source: &Source<'_>) -> Result<Rebuilt, Error> {
+    let manifest = source.manifest;
+    let mut shards = Vec::with_capacity(SHARDS);
+    let mut from = manifest.log_end;
+    for (shard, part) in ShardId::all().zip(&manifest.shards) {
+        let scan = ShardScan::new(source, shard, part)?;
+        from = from.min(scan.scan_from(source)?);
+        shards.push(scan);
+    }
+    let total_bytes = manifest.log_end.0 - from.0;
+    for record in source.log.scan(from, manifest.log_end) {
+        let record = record?;
+        scan_record(source, &mut shards, &record)?;
+        if let Some(progress) = source.progress {
+            progress(Progress { scanned_bytes: record.end().0 - from.0, total_bytes });
+        }
+    }
+    finish(source, shards)
+}
+
+fn scan_record(
+    source: &Source<'_>,
+    shards: &mut [ShardScan<'_>],
+    record: &ScannedRecord,
+) -> Result<(), Error> {
+    let mut work: Vec<RunWork> =
+        shards.par_iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?;
+    // All hashes of the record in one call: leaves and keys of every shard.
+    let mut groups = Vec::with_capacity(2 * SHARDS);
+    for (shard, work) in ShardId::all().zip(&mut work) {
+        let arena = record.record().run(shard);
+        groups.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
+        groups.push(MessageGroup { arena, spans: &work.key_spans, out: &mut work.keys });
+    }
+    source.hasher.messages(&mut groups)?;
+    let work = shards.par_iter_mut().zip(work);
+    work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
+}
+
+/// What one run asks to be hashed, and what came of it.
+#[derive(Default)]
+struct RunWork {
+    first_sn: SerialNumber,
+    spans: Vec<Span>,
+    leaf_spans: Vec<Span>,
+    leaves: Vec<Digest>,
+    key_spans: Vec<Span>,
+    keys: Vec<Digest>,
+    /// Which entries of `seen` the keys belong to.
+    key_of: Vec<usize>,
+}
+
+struct ShardScan<'a> {
+    shard: ShardId,
+    part: &'a ShardManifest,
+    /// Left roots of the twigs from the first kept one up to the youngest, as far as known.
+    left_roots: Vec<Option<Digest>>,
+    bits: ActiveBits,
+    /// Key-hash prefix and position of every entry from the oldest active twig on.
+    seen: Vec<(u64, LogPosition)>,
+    /// Leaves of the twig that is being read, if it needs them.
+    leaves: Vec<Digest>,
+    open: OpenTwig,
+    /// Serial number of the next entry, once one was read.
+    next: Option<SerialNumber>,
+    cursor: Option<RunCursor>,
+    twigs: Vec<Arc<TwigRecord>>,
+}
+
+impl<'a> ShardScan<'a> {
+    fn new(source: &Source<'_>, shard: ShardId, part: &'a ShardManifest) -> Result<Self, Error> {
+        let youngest = part.next_sn.twig();
+        let oldest = part.oldest_active.twig();
+        if part.first_kept > oldest || part.oldest_active >= part.next_sn {
+            return Err(Error::Corrupt(format!("shard {shard}: the manifest contradicts itself")));
+        }
+        let mut left_roots = Vec::new();
+        for twig in part.first_kept.0..youngest.0 {
+            let record = match source.twigs {
+                Some(twigs) => twigs.get(shard, TwigId(twig))?,
+                None => None,
+            };
+            left_roots.push(record.map(|record| record.nodes[0]));
+        }
+        Ok(Self {
+            shard,
+            part,
+            left_roots,
+            bits: ActiveBits::starting_at(oldest),
+            seen: Vec::new(),
+            leaves: Vec::new(),
+            open: OpenTwig::default(),
+            next: None,
+            cursor: None,
+            twigs: Vec::new(),
+        })
+    }
+
+    /// The first entry that the scan has to see.
+    fn first_needed(&self) -> SerialNumber {
+        let first = self.part.first_kept.0;
+        let missing = self.left_roots.iter().position(Option::is_none);
+        let missing = missing.map_or(self.part.next_sn.twig().0, |at| first + at as u64);
+        TwigId(missing.min(self.part.oldest_active.twig().0)).first()
+    }
+
+    /// The record from which the scan has to begin for this shard's sake.
+    fn scan_from(&self, source: &Source<'_>) -> Result<LogPosition, Error> {
+        let Some(twigs) = source.twigs else { return Ok(source.manifest.log_start) };
+        for twig in (self.part.first_kept.0..=self.first_needed().twig().0).rev() {
+            if let Some(record) = twigs.get(self.shard, TwigId(twig))? {
+                return Ok(record.record);
+            }
+        }
+        Ok(source.manifest.log_start)
+    }
+
+    fn corrupt(&self, what: impl std::fmt::Display) -> Error {
+        Error::Corrupt(format!("shard {}: {what}", self.shard))
+    }
+
+    /// Whether the leaves of this twig are needed.
+    fn needs_leaves(&self, twig: TwigId) -> bool {
+        let Some(number) = twig.0.checked_sub(self.part.first_kept.0) else { return false };
+        self.left_roots.get(number as usize).is_none_or(Option::is_none)
+    }
+
+    /// Reads the shard's entries of a record: serial numbers, active bits, places.
+    fn read_run(&mut self, record: &ScannedRecord) -> Result<RunWork, Error> {
+        let mut work = RunWork::default();
+        let start = run_position(record.record(), self.shard);
+        let oldest = self.part.oldest_active.twig();
+        work.spans.reserve(record.record().entries(self.shard) as usize);
+        for (at, entry) in record.entries(self.shard) {
+            let offset = (at.0 - start.0) as u32;
+            let span = Span { offset, len: entry.hashed_bytes().len() as u32 };
+            let sn = entry.serial_number();
+            if self.next.is_some_and(|next| next != sn) {
+                return Err(self.corrupt(format_args!("entry {sn} is out of order")));
+            }
+            self.next = Some(sn.plus(1));
+            if work.spans.is_empty() {
+                work.first_sn = sn;
+            }
+            work.spans.push(span);
+            if self.needs_leaves(sn.twig()) {
+                work.leaf_spans.push(span);
+            }
+            if sn.twig() < oldest {
+                continue;
+            }
+            if sn >= self.part.oldest_active && self.cursor.is_none() {
+                self.cursor = Some(RunCursor::new(self.shard, record.position(), at));
+            }
+            self.bits.set(sn);
+            for gone in entry.deactivated().filter(|gone| gone.twig() >= oldest) {
+                if !self.bits.clear(gone) {
+                    return Err(
+                        self.corrupt(format_args!("entry {sn} replaces {gone}, not active"))
+                    );
+                }
+            }
+            match entry.sentry_key_hash() {
+                Some(key_hash) => self.seen.push((key_hash.prefix_u64(), at)),
+                None => {
+                    work.key_of.push(self.seen.len());
+                    let (offset, len) = (span.offset + HEADER_LEN as u32, entry.key().len() as u32);
+                    work.key_spans.push(Span { offset, len });
+                    self.seen.push((0, at));
+                }
+            }
+        }
+        work.leaves = vec![Digest::ZERO; work.leaf_spans.len()];
+        work.keys = vec![Digest::ZERO; work.key_spans.len()];
+        Ok(work)
+    }
+
+    /// Takes the hashes of a run, and makes the records of twigs that it finished.
+    fn take_hashes(
+        &mut self,
+        hasher: &dyn BatchHasher,
+        record: &ScannedRecord,
+        work: RunWork,
+    ) -> Result<(), Error> {
+        for (number, digest) in work.key_of.iter().zip(&work.keys) {
+            self.seen[*number].0 = KeyHash(digest.0).prefix_u64();
+        }
+        let start = run_position(record.record(), self.shard);
+        let filled = self.open.note_run(record.position(), start, work.first_sn, &work.spans);
+        let mut leaves = work.leaves.into_iter();
+        for places in filled {
+            if !self.needs_leaves(places.twig) {
+                continue;
+            }
+            self.leaves.extend(leaves.by_ref().take(TWIG_LEAVES - self.leaves.len()));
+            if self.leaves.len() != TWIG_LEAVES {
+                return Err(
+                    self.corrupt(format_args!("twig {} begins before the log", places.twig))
+                );
+            }
+            let nodes = nodes_from_leaves(hasher, &self.leaves)?;
+            self.leaves.clear();
+            let number = (places.twig.0 - self.part.first_kept.0) as usize;
+            if let Some(root) = self.left_roots.get_mut(number) {
+                *root = Some(nodes[0]);
+            }
+            self.twigs.push(Arc::new(places.into_record(self.shard, nodes)?));
+        }
+        self.leaves.extend(leaves);
+        Ok(())
+    }
+
+    /// What the forest is restored from.
+    fn restore(&self) -> Result<ShardRestore, Error> {
+        let part = self.part;
+        if self.next != Some(part.next_sn) {
+            return Err(self.corrupt("the log does not end at the manifest's serial number"));
+        }
+        if self.bits.count() != part.active {
+            return Err(self.corrupt(format_args!(
+                "{} active entries, the manifest says {}",
+                self.bits.count(),
+                part.active
+            )));
+        }
+        let (oldest, youngest) = (part.oldest_active.twig(), part.next_sn.twig());
+        if self.seen.len() as u64 != part.next_sn.0 - oldest.first().0
+            || self.leaves.len() != part.next_sn.leaf()
+        {
+            return Err(self.corrupt("the log begins after an entry that is still needed"));
+        }
+        let left_roots = self.left_roots.iter().copied().collect::<Option<Vec<_>>>();
+        let left_roots = left_roots.ok_or_else(|| self.corrupt("a finished twig is missing"))?;
+        let mut active_pages = Vec::new();
+        for twig in oldest.0..=youngest.0 {
+            let bytes = self.bits.twig_bytes(TwigId(twig));
+            active_pages.extend(bytes.as_chunks::<32>().0.iter().map(|page| Digest(*page)));
+        }
+        Ok(ShardRestore {
+            first_kept: part.first_kept,
+            edges: part.edges.clone(),
+            left_roots,
+            first_active: oldest,
+            active_pages,
+            youngest_leaves: self.leaves.clone(),
+            oldest_active: part.oldest_active,
+        })
+    }
+
+    /// Active entries into the index.
+    fn index(&mut self) -> Result<ShardIndex, Error> {
+        let base = self.part.oldest_active.twig().first();
+        let mut sn = base;
+        let bits = &self.bits;
+        self.seen.retain(|_| {
+            let active = bits.is_active(sn);
+            sn = sn.plus(1);
+            active
+        });
+        ShardIndex::build(std::mem::take(&mut self.seen))
+            .map_err(|error| self.corrupt(format_args!("index: {error}")))
+    }
+}
+
+fn finish(source: &Source<'_>, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error> {
+    let manifest = source.manifest;
+    let parts: Vec<ShardRestore> =
+        shards.par_iter().map(ShardScan::restore).collect::<Result<_, _>>()?;
+    let parts: [ShardRestore; SHARDS] =
+        parts.try_into().map_err(|_| Error::Corrupt("a store has 16 shards".into()))?;
+    let forest = Forest::restore(source.hasher, parts)?;
+    let roots = forest.roots();
+    let same_shards =
+        manifest.shards.iter().zip(&roots.shards).all(|(part, root)| part.root == *root);
+    if roots.state != manifest.state_root || !same_shards {
+        return Err(Error::RootMismatch {
+            height: manifest.height,
+            computed: roots.state,
+            recorded: manifest.state_root,
+        });
+    }
+    let index = shards.par_iter_mut().map(ShardScan::index).collect::<Result<_, _>>()?;
+    let mut rebuilt = Rebuilt { forest, index, writers: vec![], open: vec![], twigs: vec![] };
+    for scan in shards {
+        let Some(cursor) = scan.cursor else {
+            return Err(scan.corrupt("the oldest active entry is not in the log"));
+        };
+        rebuilt.open.push(scan.open);
+        rebuilt.twigs.extend(scan.twigs);
+        rebuilt.writers.push(ShardWriter {
+            shard: scan.shard,
+            next_sn: scan.part.next_sn,
+            oldest_active: scan.part.oldest_active,
+            active: scan.part.active,
+            bits: scan.bits,
+            cursor,
+        });
+    }
+    Ok(rebuilt)
+}

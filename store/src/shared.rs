@@ -1,0 +1,172 @@
+//! What the writer, the stages and the readers of one store share.
+//!
+//! ```text
+//!            Published (RwLock)                       Flow (Mutex + Condvar)
+//!   index, tree, roots, height: one state      accepted >= published >= durable, poison
+//!         ▲ short exclusive section                      ▲ every waiter waits here
+//!         │ per block                                    │
+//!   hash stage ──────────────────────────────────────────┤
+//!   persist stage ───────────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! * The exclusive section of `published` does no I/O and no hashing.
+//! * `flow` moves only after what it announces is true, and under its lock.
+//! * The first failure is latched in `flow.poison`; every waiter sees it.
+
+use crate::twigs::TwigStore;
+use crate::{Error, Options};
+use hedgerow_entryfile::EntryLog;
+use hedgerow_hasher_api::BatchHasher;
+use hedgerow_index::ShardIndex;
+use hedgerow_merkle::{Forest, Roots};
+use hedgerow_metadb::{HistoryRow, MetaDb};
+use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// The state that readers see: always that of one height.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) height: Height,
+    /// One per shard.
+    pub(crate) index: Vec<ShardIndex>,
+    pub(crate) forest: Forest,
+}
+
+impl Published {
+    pub(crate) fn roots(&self) -> &Roots {
+        self.forest.roots()
+    }
+}
+
+/// How far blocks have come.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) accepted: Height,
+    pub(crate) published: Height,
+    pub(crate) durable: Height,
+    /// Log bytes of the blocks that are accepted and not yet durable.
+    pub(crate) bytes: BTreeMap<Height, u64>,
+    pub(crate) poison: Option<Arc<Error>>,
+}
+
+impl Flow {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &self.poison {
+            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Counters that `stats` reports.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) proofs: AtomicU64,
+    pub(crate) proof_retries: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) pruned_bytes: AtomicU64,
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) log: EntryLog,
+    pub(crate) twigs: TwigStore,
+    pub(crate) meta: Box<dyn MetaDb>,
+    pub(crate) published: RwLock<Published>,
+    pub(crate) flow: Mutex<Flow>,
+    pub(crate) moved: Condvar,
+    /// History rows of published heights whose manifest is not committed yet.
+    pub(crate) recent: Mutex<BTreeMap<Height, Arc<HistoryRow>>>,
+    pub(crate) hasher: Arc<dyn BatchHasher>,
+    pub(crate) pool: rayon::ThreadPool,
+    pub(crate) options: Options,
+    /// Iterators that still read old entries: nothing is deleted while there are any.
+    pub(crate) pins: AtomicUsize,
+    /// Twigs below these are pruned on disk; the hash stage drops their nodes.
+    pub(crate) pruned: Mutex<Option<[TwigId; SHARDS]>>,
+    pub(crate) counters: Counters,
+}
+
+impl Shared {
+    /// Latches the first failure and wakes everybody.
+    pub(crate) fn poison(&self, error: Error) {
+        let mut flow = self.flow.lock();
+        if flow.poison.is_none() {
+            tracing::error!(%error, "the store stops");
+            let cause = match error {
+                Error::Poisoned { cause } => cause,
+                other => Arc::new(other),
+            };
+            flow.poison = Some(cause);
+        }
+        self.moved.notify_all();
+    }
+
+    /// Waits until `ready` says so.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub(crate) fn wait_for<T>(
+        &self,
+        mut ready: impl FnMut(&Flow) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut flow = self.flow.lock();
+        loop {
+            if let Some(value) = ready(&flow) {
+                return Ok(value);
+            }
+            flow.check()?;
+            self.moved.wait(&mut flow);
+        }
+    }
+
+    /// The history row of a height, published or durable.
+    ///
+    /// # Errors
+    /// [`Error::HeightUnavailable`] if it is ahead of the published state or was dropped.
+    pub(crate) fn history(&self, height: Height) -> Result<Arc<HistoryRow>, Error> {
+        if let Some(row) = self.recent.lock().get(&height) {
+            return Ok(Arc::clone(row));
+        }
+        // Rows leave `recent` only after they are in the engine.
+        if let Some(row) = self.meta.history(height)? {
+            return Ok(Arc::new(row));
+        }
+        let last = self.flow.lock().published;
+        let first = self.meta.first_history()?.unwrap_or(last);
+        Err(Error::HeightUnavailable { height, first, last })
+    }
+
+    pub(crate) fn state_root(&self) -> (Height, Digest) {
+        let published = self.published.read();
+        (published.height, published.roots().state)
+    }
+}
+
+/// One value per shard.
+pub(crate) fn per_shard<T>(value: impl Fn(ShardId) -> T) -> [T; SHARDS] {
+    // A first byte of 0xS0 belongs to shard S.
+    std::array::from_fn(|shard| value(ShardId::from_top_bits((shard as u8) << 4)))
+}
+
+/// Keeps old entries readable while it lives.
+#[derive(Debug)]
+pub(crate) struct Pin(Arc<Shared>);
+
+impl Pin {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.pins.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.pins.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,77 @@
+//! Figures of an open store, for people and for monitoring.
+
+use crate::shared::{Shared, per_shard};
+use hedgerow_entryfile::LogStats;
+use hedgerow_hasher_api::Capabilities;
+use hedgerow_types::{Height, SHARDS, SerialNumber};
+use std::sync::atomic::Ordering;
+
+/// Figures of an open store.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Height of the last accepted block.
+    pub accepted: Height,
+    /// Height of the published state.
+    pub published: Height,
+    /// Height that survives power loss.
+    pub durable: Height,
+    /// Keys that have a value.
+    pub keys: u64,
+    /// Entries ever appended, the sentries included.
+    pub entries: u64,
+    /// Bytes of memory of the index.
+    pub index_bytes: usize,
+    /// Bytes of memory of the published tree; the writer's own copy takes as much again.
+    pub tree_bytes: usize,
+    /// The entry log.
+    pub log: LogStats,
+    /// Next serial number of every shard.
+    pub next_sn: [SerialNumber; SHARDS],
+    /// Oldest active serial number of every shard.
+    pub oldest_active: [SerialNumber; SHARDS],
+    /// Proofs by key that were asked for since the store was opened.
+    pub proofs: u64,
+    /// Times that a proof began again because a block was published under it.
+    pub proof_retries: u64,
+    /// Manifest commits since the store was opened.
+    pub commits: u64,
+    /// Log bytes deleted by pruning since the store was opened.
+    pub pruned_bytes: u64,
+    /// The metadata engine.
+    pub engine: &'static str,
+    /// The hashing backend.
+    pub hasher: Capabilities,
+    /// Why the store stopped, if it did.
+    pub poison: Option<String>,
+}
+
+pub(crate) fn collect(shared: &Shared) -> Stats {
+    let (accepted, published, durable, poison) = {
+        let flow = shared.flow.lock();
+        let poison = flow.poison.as_ref().map(ToString::to_string);
+        (flow.accepted, flow.published, flow.durable, poison)
+    };
+    let state = shared.published.read();
+    let next_sn = per_shard(|shard| state.forest.next_sn(shard));
+    let counters = &shared.counters;
+    let active: usize = state.index.iter().map(|index| index.len()).sum();
+    Stats {
+        accepted,
+        published,
+        durable,
+        keys: active as u64 - SHARDS as u64 * hedgerow_types::SENTRIES_PER_SHARD,
+        entries: next_sn.iter().map(|sn| sn.0).sum(),
+        index_bytes: state.index.iter().map(|index| index.heap_bytes()).sum(),
+        tree_bytes: state.forest.heap_bytes(),
+        log: shared.log.stats(),
+        next_sn,
+        oldest_active: per_shard(|shard| state.forest.oldest_active(shard)),
+        proofs: counters.proofs.load(Ordering::Relaxed),
+        proof_retries: counters.proof_retries.load(Ordering::Relaxed),
+        commits: counters.commits.load(Ordering::Relaxed),
+        pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
+        engine: shared.meta.engine(),
+        hasher: shared.hasher.capabilities(),
+        poison,
+    }
+}

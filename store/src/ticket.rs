@@ -1,0 +1,82 @@
+//! What a submitted block answers: its root when it is published, and when it is durable.
+
+use crate::Error;
+use crate::pipeline::BlockDelta;
+use crate::shared::Shared;
+use crate::update::Counts;
+use hedgerow_types::{Digest, Height};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// A submitted block. Dropping the ticket does not take the block back.
+#[derive(Clone)]
+pub struct Ticket {
+    shared: Arc<Shared>,
+    height: Height,
+    counts: Counts,
+    root: Arc<OnceLock<Digest>>,
+}
+
+/// What a block came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The block's height.
+    pub height: Height,
+    /// The state root after it.
+    pub root: Digest,
+    /// Keys that had no value before and have one now, counted per change set.
+    pub created: u64,
+    /// Keys that got a new value, be it an equal one.
+    pub updated: u64,
+    /// Keys that were removed.
+    pub deleted: u64,
+    /// Deletes of keys that were absent: they changed nothing.
+    pub absent_deletes: u64,
+}
+
+impl Ticket {
+    pub(crate) fn new(shared: Arc<Shared>, block: &BlockDelta) -> Self {
+        let root = Arc::clone(&block.root);
+        Self { shared, height: block.height, counts: block.counts, root }
+    }
+
+    /// The block's height.
+    pub fn height(&self) -> Height {
+        self.height
+    }
+
+    /// Waits until the block is published and returns the state root after it.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn root(&self) -> Result<Digest, Error> {
+        self.shared.wait_for(|_| self.root.get().copied())
+    }
+
+    /// Waits until the block is published and returns what it came to.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn receipt(&self) -> Result<Receipt, Error> {
+        let Counts { created, updated, deleted, absent_deletes } = self.counts;
+        let root = self.root()?;
+        Ok(Receipt { height: self.height, root, created, updated, deleted, absent_deletes })
+    }
+
+    /// Waits until the block survives power loss.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn durable(&self) -> Result<(), Error> {
+        self.shared.wait_for(|flow| (flow.durable >= self.height).then_some(()))
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("height", &self.height)
+            .field("root", &self.root.get())
+            .finish_non_exhaustive()
+    }
+}

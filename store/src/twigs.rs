@@ -1,0 +1,230 @@
+//! Finished twigs: where their entries lie, and their records, in memory until the twig file has
+//! them.
+//!
+//! ```text
+//!   entries of a shard   │ run of block 7 │ run of block 8 ... │ run of block 9
+//!                        ├──16──┼──16──┼──┬───┼──16──┼ ...
+//!   groups               ▲      ▲         ▲   ▲ position of every 16th entry
+//!   breaks                                └── first entry of a run within the twig
+//! ```
+//!
+//! A record keeps the nodes from level 4 up. A proof reads the 16 entries of its group, whose places
+//! follow from the group's first position and the breaks, and hashes them.
+
+use crate::Error;
+use hashbrown::HashMap;
+use hedgerow_entryfile::{Record, TwigFile, TwigRecord};
+use hedgerow_hasher_api::{BatchHasher, Span};
+use hedgerow_merkle::FinishedTwig;
+use hedgerow_types::{
+    Digest, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TWIG_SHIFT, TwigId,
+};
+use parking_lot::RwLock;
+use std::sync::Arc;
+
+/// Entries of a group: what one level-4 node covers.
+pub(crate) const GROUP: usize = 16;
+/// Groups of a twig.
+pub(crate) const GROUPS: usize = TWIG_LEAVES / GROUP;
+
+/// Where the entries of a shard's youngest twig lie, as far as there are any.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OpenTwig {
+    record: LogPosition,
+    groups: Vec<LogPosition>,
+    breaks: Vec<(u16, LogPosition)>,
+}
+
+/// Where the entries of a whole twig lie.
+#[derive(Debug)]
+pub(crate) struct TwigPlaces {
+    pub(crate) twig: TwigId,
+    places: OpenTwig,
+}
+
+impl OpenTwig {
+    /// Notes a run of the shard: entries from `first_sn` on, at `spans` of a run that begins at
+    /// `run_start` in the record at `record`. Returns the twigs that it filled.
+    pub(crate) fn note_run(
+        &mut self,
+        record: LogPosition,
+        run_start: LogPosition,
+        first_sn: SerialNumber,
+        spans: &[Span],
+    ) -> Vec<TwigPlaces> {
+        let mut filled = Vec::new();
+        let mut number = 0;
+        while number < spans.len() {
+            let sn = first_sn.plus(number as u64);
+            let leaf = sn.leaf();
+            let at = run_start.plus(u64::from(spans[number].offset));
+            if leaf == 0 {
+                *self = Self { record, ..Self::default() };
+            } else if number == 0 {
+                self.breaks.push((leaf as u16, at));
+            }
+            if leaf % GROUP == 0 {
+                self.groups.push(at);
+            }
+            // On to the next group, the end of which may also be the end of the twig.
+            number += GROUP - leaf % GROUP;
+            if number <= spans.len() && first_sn.plus(number as u64).leaf() == 0 {
+                filled.push(TwigPlaces { twig: sn.twig(), places: std::mem::take(self) });
+            }
+        }
+        filled
+    }
+}
+
+impl TwigPlaces {
+    /// The record of the twig, given its nodes.
+    pub(crate) fn into_record(
+        self,
+        shard: ShardId,
+        nodes: Box<[Digest; 255]>,
+    ) -> Result<TwigRecord, Error> {
+        let groups: Box<[LogPosition; GROUPS]> =
+            self.places.groups.into_boxed_slice().try_into().map_err(|_| {
+                Error::Corrupt(format!("shard {shard}: the places of twig {} are lost", self.twig))
+            })?;
+        Ok(TwigRecord {
+            shard,
+            twig: self.twig,
+            record: self.places.record,
+            nodes,
+            groups,
+            breaks: self.places.breaks,
+        })
+    }
+}
+
+/// The twig file, and the records on their way to it.
+#[derive(Debug)]
+pub(crate) struct TwigStore {
+    pub(crate) file: TwigFile,
+    pending: RwLock<HashMap<(ShardId, TwigId), Arc<TwigRecord>>>,
+}
+
+impl TwigStore {
+    pub(crate) fn new(file: TwigFile) -> Self {
+        Self { file, pending: RwLock::default() }
+    }
+
+    /// Pairs the nodes of finished twigs with their places; the records are readable from now on.
+    pub(crate) fn finish(
+        &self,
+        finished: Vec<FinishedTwig>,
+        places: &mut HashMap<(ShardId, TwigId), TwigPlaces>,
+    ) -> Result<Vec<Arc<TwigRecord>>, Error> {
+        let mut records = Vec::with_capacity(finished.len());
+        for FinishedTwig { shard, twig, nodes } in finished {
+            let Some(places) = places.remove(&(shard, twig)) else {
+                let reason = format!("shard {shard}: the places of twig {twig} are lost");
+                return Err(Error::Corrupt(reason));
+            };
+            records.push(Arc::new(places.into_record(shard, nodes)?));
+        }
+        let mut pending = self.pending.write();
+        for record in &records {
+            pending.insert((record.shard, record.twig), Arc::clone(record));
+        }
+        Ok(records)
+    }
+
+    /// Appends records to the file, without syncing it.
+    pub(crate) fn write(&self, records: &[Arc<TwigRecord>]) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.file.append(records)?;
+        let mut pending = self.pending.write();
+        for record in records {
+            pending.remove(&(record.shard, record.twig));
+        }
+        Ok(())
+    }
+
+    /// The record of a finished twig, if there is a good one.
+    pub(crate) fn get(
+        &self,
+        shard: ShardId,
+        twig: TwigId,
+    ) -> Result<Option<Arc<TwigRecord>>, Error> {
+        if let Some(record) = self.pending.read().get(&(shard, twig)) {
+            return Ok(Some(Arc::clone(record)));
+        }
+        Ok(self.file.get(shard, twig)?)
+    }
+}
+
+/// The nodes of a twig record, level 4 up, from the twig's 2048 leaves.
+pub(crate) fn nodes_from_leaves(
+    hasher: &dyn BatchHasher,
+    leaves: &[Digest],
+) -> Result<Box<[Digest; 255]>, Error> {
+    let mut levels: Vec<Vec<Digest>> =
+        (1..=TWIG_SHIFT).map(|level| vec![Digest::ZERO; TWIG_LEAVES >> level]).collect();
+    let mut slices: Vec<&mut [Digest]> = levels.iter_mut().map(Vec::as_mut_slice).collect();
+    hasher.levels(0, leaves, &mut slices)?;
+    let mut nodes = Box::new([Digest::ZERO; 255]);
+    // Heap order: the root, then each level from above.
+    let mut rest = &mut nodes[..];
+    for level in levels.iter().skip(3).rev() {
+        let (here, below) = rest.split_at_mut(level.len());
+        here.copy_from_slice(level);
+        rest = below;
+    }
+    Ok(nodes)
+}
+
+/// Where the run of `shard` begins in a record.
+pub(crate) fn run_position(record: &Record, shard: ShardId) -> LogPosition {
+    let mut lens = [0; SHARDS];
+    for (len, shard) in lens.iter_mut().zip(ShardId::all()) {
+        *len = record.run(shard).len();
+    }
+    Record::run_start(record.position(), &lens, shard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Any way of cutting a history into runs leads to the same entries.
+        #[test]
+        fn places_are_found_again(runs in proptest::collection::vec(1usize..1500, 1..12)) {
+            let (mut open, mut filled) = (OpenTwig::default(), vec![]);
+            let (mut sn, mut at) = (0u64, 64u64);
+            let mut truth = vec![];
+            for len in runs {
+                let record = LogPosition(at);
+                at += 136;
+                let run_start = LogPosition(at);
+                let mut spans = vec![];
+                for i in 0..len {
+                    truth.push((record, at));
+                    spans.push(Span { offset: (at - run_start.0) as u32, len: 60 });
+                    at += 64 + 8 * (i as u64 % 5);
+                }
+                filled.extend(open.note_run(record, run_start, SerialNumber(sn), &spans));
+                sn += len as u64;
+            }
+            prop_assert_eq!(filled.len(), truth.len() / TWIG_LEAVES);
+            for (number, twig) in filled.into_iter().enumerate() {
+                prop_assert_eq!(twig.twig, TwigId(number as u64));
+                let truth = &truth[number * TWIG_LEAVES..][..TWIG_LEAVES];
+                prop_assert_eq!(twig.places.record, truth[0].0);
+                for (group, at) in twig.places.groups.iter().enumerate() {
+                    prop_assert_eq!(at.0, truth[group * GROUP].1);
+                }
+                let breaks: Vec<_> = (1..TWIG_LEAVES)
+                    .filter(|&leaf| truth[leaf].0 != truth[leaf - 1].0)
+                    .map(|leaf| (leaf as u16, LogPosition(truth[leaf].1)))
+                    .collect();
+                prop_assert_eq!(twig.places.breaks, breaks);
+            }
+        }
+    }
+}

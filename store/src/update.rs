@@ -1,0 +1,382 @@
+//! The update stage: what a block's operations do to one shard (spec 6.3 and 7).
+//!
+//! ```text
+//!  ShardPlan (operations in order, entries as of the block's start)
+//!      │
+//!      ▼          append(key, value, next, version, [deactivated])
+//!  Builder ──────► run ▓entry▓entry▓entry…   spans   active bits   layer
+//!      │                 ▲
+//!      └── compaction ───┘  moves the oldest active entry: found through the bits, read through the
+//!                           cursor, or from the run itself if this block wrote it
+//!      ▼
+//!  ShardDelta
+//! ```
+//!
+//! Shards are independent, so that all 16 run in parallel; inside one, everything is sequential and
+//! depends on nothing but the shard's state and its operations.
+//!
+//! An error here leaves the shard's state half changed. The writer is poisoned by it; what was
+//! published does not depend on it.
+
+use crate::bits::ActiveBits;
+use crate::layer::{Layer, Now};
+use crate::ops::{BlockOps, Kind};
+use crate::resolve::{Found, KeyState, ShardPlan};
+use crate::{Error, OpKind};
+use hedgerow_entryfile::{EntryLog, RunCursor, StoredEntry, push_frame};
+use hedgerow_hasher_api::{Span, hash_message};
+use hedgerow_types::entry::{EntryFields, EntryRef};
+use hedgerow_types::{
+    CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, Version,
+};
+
+/// What the writer knows of one shard: the state after the last accepted block.
+#[derive(Debug)]
+pub(crate) struct ShardWriter {
+    pub(crate) shard: ShardId,
+    pub(crate) next_sn: SerialNumber,
+    pub(crate) oldest_active: SerialNumber,
+    /// Active entries, sentries included.
+    pub(crate) active: u64,
+    pub(crate) bits: ActiveBits,
+    /// Stands at or before the oldest active entry.
+    pub(crate) cursor: RunCursor,
+}
+
+/// How many operations of each kind a block came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) created: u64,
+    pub(crate) updated: u64,
+    pub(crate) deleted: u64,
+    pub(crate) absent_deletes: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.absent_deletes += other.absent_deletes;
+    }
+}
+
+/// What a block did to one shard.
+#[derive(Debug)]
+pub(crate) struct ShardDelta {
+    /// The new entries, framed, in serial-number order.
+    pub(crate) run: Vec<u8>,
+    /// The hashed bytes of each entry within `run`.
+    pub(crate) spans: Vec<Span>,
+    /// Serial number of the first new entry.
+    pub(crate) first_sn: SerialNumber,
+    pub(crate) deactivated: Vec<SerialNumber>,
+    pub(crate) layer: Layer,
+    pub(crate) oldest_active: SerialNumber,
+    pub(crate) active: u64,
+    pub(crate) counts: Counts,
+}
+
+/// Applies the operations of `plan` to the shard.
+///
+/// # Errors
+/// A failed read of an old entry, or an entry that contradicts the state: then the shard's state is
+/// no longer usable.
+pub(crate) fn update_shard(
+    writer: &mut ShardWriter,
+    plan: &ShardPlan,
+    ops: &BlockOps,
+    height: Height,
+    rule: &CompactionRule,
+    log: &EntryLog,
+) -> Result<ShardDelta, Error> {
+    let first_sn = writer.next_sn;
+    let mut builder = Builder {
+        writer,
+        log,
+        rule,
+        first_sn,
+        run: Vec::with_capacity(160 * plan.ops.len()),
+        spans: Vec::with_capacity(2 * plan.ops.len()),
+        deactivated: Vec::with_capacity(2 * plan.ops.len()),
+        layer: Layer::with_capacity(2 * plan.ops.len()),
+        counts: Counts::default(),
+        scratch: Vec::new(),
+    };
+    for planned in &plan.ops {
+        let op = &ops.ops()[planned.op as usize];
+        let state = &plan.keys[planned.key as usize];
+        let version = Version::new(height, op.change_set).ok_or(Error::TooManyChangeSets)?;
+        builder.apply(op.kind, state, ops.key(op), ops.value(op), version)?;
+    }
+    builder.writer.bits.drop_before(builder.writer.oldest_active.twig());
+    Ok(ShardDelta {
+        run: builder.run,
+        spans: builder.spans,
+        first_sn,
+        deactivated: builder.deactivated,
+        layer: builder.layer,
+        oldest_active: builder.writer.oldest_active,
+        active: builder.writer.active,
+        counts: builder.counts,
+    })
+}
+
+/// Where a key's current entry is.
+#[derive(Clone, Copy)]
+enum Current<'p> {
+    /// Number of the entry in this block's run.
+    Here(u32),
+    /// As it was at the start of the block.
+    Before(&'p Found),
+}
+
+struct Builder<'a> {
+    writer: &'a mut ShardWriter,
+    log: &'a EntryLog,
+    rule: &'a CompactionRule,
+    first_sn: SerialNumber,
+    run: Vec<u8>,
+    spans: Vec<Span>,
+    deactivated: Vec<SerialNumber>,
+    layer: Layer,
+    counts: Counts,
+    /// Holds an entry of the run while its copy is appended to the run.
+    scratch: Vec<u8>,
+}
+
+impl Builder<'_> {
+    fn apply(
+        &mut self,
+        kind: Kind,
+        state: &KeyState,
+        key: &[u8],
+        value: &[u8],
+        version: Version,
+    ) -> Result<(), Error> {
+        let current = match self.layer.get(&state.key_hash) {
+            Some(Now::Here(entry)) => Some(Current::Here(entry)),
+            Some(_) => None,
+            None => state.entry.as_ref().map(Current::Before),
+        };
+        match (kind, current) {
+            (Kind::Strict(OpKind::Read), _) => Ok(()),
+            (Kind::Put | Kind::Strict(OpKind::Update), Some(current)) => {
+                self.update(state, current, key, value, version)
+            }
+            (Kind::Put | Kind::Strict(OpKind::Create), None) => {
+                self.create(state, key, value, version)
+            }
+            (Kind::Remove | Kind::Strict(OpKind::Delete), Some(current)) => {
+                self.delete(state, current, version)
+            }
+            (Kind::Remove, None) => {
+                self.counts.absent_deletes += 1;
+                Ok(())
+            }
+            (Kind::Strict(op), _) => Err(Error::InvalidOp { op, key: key.to_vec() }),
+        }
+    }
+
+    fn update(
+        &mut self,
+        state: &KeyState,
+        current: Current<'_>,
+        key: &[u8],
+        value: &[u8],
+        version: Version,
+    ) -> Result<(), Error> {
+        let (next, sn) = self.links(current)?;
+        let entry = self.append(key, value, next, version, &[sn])?;
+        self.layer.moved(state.key_hash, old_position(current), entry);
+        self.counts.updated += 1;
+        if self.compactible() {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        state: &KeyState,
+        key: &[u8],
+        value: &[u8],
+        version: Version,
+    ) -> Result<(), Error> {
+        let (before, current) = self.predecessor(state)?;
+        let (next, before_sn) = self.links(current)?;
+        if !(before < state.key_hash && state.key_hash < next) {
+            return Err(self.corrupt("the entry before a new key does not enclose it"));
+        }
+        let entry = self.append(key, value, next, version, &[])?;
+        self.layer.created(state.key_hash, entry);
+        self.rewrite(before, current, state.key_hash, Some(version), &[before_sn])?;
+        self.writer.active += 1;
+        self.counts.created += 1;
+        // Tested once, after both entries, then moved twice (spec 6.3).
+        if self.compactible() {
+            self.compact()?;
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    fn delete(
+        &mut self,
+        state: &KeyState,
+        current: Current<'_>,
+        version: Version,
+    ) -> Result<(), Error> {
+        let (before, before_current) = self.predecessor(state)?;
+        let (next, sn) = self.links(current)?;
+        let (link, before_sn) = self.links(before_current)?;
+        if link != state.key_hash {
+            return Err(self.corrupt("the entry before a key does not lead to it"));
+        }
+        self.rewrite(before, before_current, next, Some(version), &[sn, before_sn])?;
+        self.layer.removed(state.key_hash, old_position(current), before);
+        self.writer.active -= 1;
+        self.counts.deleted += 1;
+        Ok(())
+    }
+
+    fn compactible(&self) -> bool {
+        let writer = &self.writer;
+        self.rule.compactible(writer.oldest_active, writer.next_sn, writer.active)
+    }
+
+    /// Appends the oldest active entry again (spec 7).
+    fn compact(&mut self) -> Result<(), Error> {
+        let writer = &mut *self.writer;
+        let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
+            return Err(self.corrupt("nothing is active"));
+        };
+        if sn >= self.first_sn {
+            let entry = (sn.0 - self.first_sn.0) as u32;
+            let key_hash = key_hash_of(self.entry_here(entry)?);
+            let next = self.entry_here(entry)?.next_key_hash();
+            self.rewrite(key_hash, Current::Here(entry), next, None, &[sn])?;
+        } else {
+            let (at, entry) = match writer.cursor.next_where(self.log, |found| found >= sn)? {
+                Some((at, entry)) if entry.get().serial_number() == sn => (at, entry),
+                _ => return Err(self.corrupt("the oldest active entry is not in the log")),
+            };
+            let key_hash = key_hash_of(entry.get());
+            let next = entry.get().next_key_hash();
+            let found = Found { key_hash, at, entry };
+            self.rewrite(key_hash, Current::Before(&found), next, None, &[sn])?;
+        }
+        self.writer.oldest_active = sn.plus(1);
+        Ok(())
+    }
+
+    /// The key hash before `state`'s key now, and its entry.
+    fn predecessor<'p>(&mut self, state: &'p KeyState) -> Result<(KeyHash, Current<'p>), Error> {
+        let Some(at_start) = &state.before else {
+            return Err(self.corrupt("no entry before a key"));
+        };
+        let before = self.layer.predecessor_mut(&state.key_hash, at_start.key_hash);
+        match self.layer.get(&before) {
+            Some(Now::Here(entry)) => Ok((before, Current::Here(entry))),
+            None if before == at_start.key_hash => Ok((before, Current::Before(at_start))),
+            _ => Err(self.corrupt("the entry before a key cannot be found")),
+        }
+    }
+
+    /// Next key hash and serial number of an entry.
+    fn links(&self, current: Current<'_>) -> Result<(KeyHash, SerialNumber), Error> {
+        let entry = match current {
+            Current::Here(entry) => self.entry_here(entry)?,
+            Current::Before(found) => found.entry.get(),
+        };
+        Ok((entry.next_key_hash(), entry.serial_number()))
+    }
+
+    fn entry_here(&self, entry: u32) -> Result<EntryRef<'_>, Error> {
+        let bytes = self.spans.get(entry as usize).and_then(|span| span.of(&self.run));
+        let parsed = bytes.and_then(|bytes| EntryRef::parse(bytes).ok());
+        parsed.ok_or_else(|| self.corrupt("an entry of this block cannot be read back"))
+    }
+
+    /// Appends a copy of `current`, which is the entry of `key_hash`, with another next key hash;
+    /// `version` None keeps the version.
+    fn rewrite(
+        &mut self,
+        key_hash: KeyHash,
+        current: Current<'_>,
+        next: KeyHash,
+        version: Option<Version>,
+        deactivated: &[SerialNumber],
+    ) -> Result<(), Error> {
+        let entry = match current {
+            Current::Before(found) => {
+                let old = found.entry.get();
+                let version = version.unwrap_or(old.version());
+                self.append(old.key(), old.value(), next, version, deactivated)?
+            }
+            Current::Here(entry) => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                scratch.clear();
+                scratch.extend_from_slice(self.entry_here(entry)?.hashed_bytes());
+                let old = EntryRef::parse(&scratch)
+                    .map_err(|_| self.corrupt("an entry of this block cannot be read back"))?;
+                let version = version.unwrap_or(old.version());
+                let entry = self.append(old.key(), old.value(), next, version, deactivated)?;
+                self.scratch = scratch;
+                entry
+            }
+        };
+        self.layer.moved(key_hash, old_position(current), entry);
+        Ok(())
+    }
+
+    /// Appends an entry, sets its active bit and clears those that it deactivates. Returns its
+    /// number in the run.
+    fn append(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        next_key_hash: KeyHash,
+        version: Version,
+        deactivated: &[SerialNumber],
+    ) -> Result<u32, Error> {
+        let serial_number = self.writer.next_sn;
+        let fields = EntryFields { key, value, next_key_hash, version, serial_number, deactivated };
+        let span = push_frame(&mut self.run, &fields).map_err(|_| Error::BlockTooLarge)?;
+        for &sn in deactivated {
+            if !self.writer.bits.clear(sn) {
+                return Err(self.corrupt("an entry that is replaced was not active"));
+            }
+        }
+        if !self.writer.bits.set(serial_number) {
+            return Err(self.corrupt("a new entry lies before the oldest active one"));
+        }
+        self.deactivated.extend_from_slice(deactivated);
+        self.writer.next_sn = serial_number.plus(1);
+        let number = self.spans.len() as u32;
+        self.spans.push(Span { offset: span.offset, len: span.len });
+        Ok(number)
+    }
+
+    fn corrupt(&self, what: &str) -> Error {
+        Error::Corrupt(format!("shard {}: {what}", self.writer.shard))
+    }
+}
+
+fn old_position(current: Current<'_>) -> Option<LogPosition> {
+    match current {
+        Current::Here(_) => None,
+        Current::Before(found) => Some(found.at),
+    }
+}
+
+/// The key hash of an entry: its key if it is a sentry, else SHA-256 of the key (spec 4.3).
+pub(crate) fn key_hash_of(entry: EntryRef<'_>) -> KeyHash {
+    entry.sentry_key_hash().unwrap_or_else(|| KeyHash(hash_message(entry.key()).0))
+}
+
+/// Whether a stored entry is the user entry of `key`.
+pub(crate) fn is_entry_of(entry: &StoredEntry, key: &[u8]) -> bool {
+    let entry = entry.get();
+    entry.key() == key && !entry.is_sentry()
+}

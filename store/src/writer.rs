@@ -1,0 +1,240 @@
+//! The single writer: takes a block's operations through resolve and update, gives its record a
+//! place and hands it to the stages.
+//!
+//! Everything up to the update can refuse the block and leaves no trace. From the update on, a
+//! failure poisons the store: the writer's view of the shards may be ahead of what was accepted.
+
+use crate::Error;
+use crate::layer::{Layer, Now, newest};
+use crate::ops::BlockOps;
+use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
+use crate::resolve::{self, ShardPlan, ShardView};
+use crate::shared::{Published, Shared};
+use crate::ticket::Ticket;
+use crate::twigs::run_position;
+use crate::update::{Counts, ShardDelta, ShardWriter, is_entry_of, update_shard};
+use bytes::Bytes;
+use hedgerow_entryfile::{Record, StoredEntry};
+use hedgerow_hasher_api::hash_message;
+use hedgerow_types::{CompactionRule, Height, KeyHash, SHARDS, ShardId};
+use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+/// Most extra data that one block can carry, in bytes.
+pub const MAX_EXTRA_BYTES: usize = 1 << 20;
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    pipeline: Pipeline,
+    rule: CompactionRule,
+    /// Last accepted height.
+    height: Height,
+    shards: Vec<ShardWriter>,
+    /// Blocks that are accepted and, as far as the writer knows, not published; oldest first.
+    layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        pipeline: Pipeline,
+        rule: CompactionRule,
+        height: Height,
+        shards: Vec<ShardWriter>,
+    ) -> Self {
+        Self { shared, pipeline, rule, height, shards, layers: VecDeque::new() }
+    }
+
+    /// Checks that a block at `height` can begin.
+    pub(crate) fn check_begin(&self, height: Height) -> Result<(), Error> {
+        self.shared.flow.lock().check()?;
+        let expected = self.height.next();
+        if height != expected || height > Height::MAX {
+            return Err(Error::WrongHeight { given: height, expected });
+        }
+        Ok(())
+    }
+
+    /// Last accepted height.
+    pub(crate) fn height(&self) -> Height {
+        self.height
+    }
+
+    /// The current entry of a key: that of the last accepted block.
+    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<StoredEntry>, Error> {
+        self.drop_published_layers();
+        let key_hash = KeyHash(hash_message(key).0);
+        let shard = key_hash.shard().index();
+        let layers = self.layers.iter().map(|(_, layers)| &layers[shard]);
+        let candidates: Vec<_> = match newest(layers, &key_hash) {
+            Some(Now::At(at)) => vec![at],
+            Some(_) => return Ok(None),
+            None => {
+                let published = self.shared.published.read();
+                published.index[shard].candidates(&key_hash).collect()
+            }
+        };
+        for at in candidates {
+            let entry = self.shared.log.read(at)?;
+            if is_entry_of(&entry, key) {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a block in. Waits while too much is in flight, not for hashing or the disk.
+    pub(crate) fn submit(&mut self, ops: &BlockOps, extra: Vec<u8>) -> Result<Ticket, Error> {
+        let height = self.height.next();
+        self.check_begin(height)?;
+        if extra.len() > MAX_EXTRA_BYTES {
+            return Err(Error::ExtraTooLarge(extra.len()));
+        }
+        self.wait_for_room()?;
+        self.drop_published_layers();
+        let plans = self.resolve(ops)?;
+        let block = match self.update(height, ops, &plans, extra) {
+            Ok(block) => Arc::new(block),
+            Err(error) => {
+                self.shared.poison(error.clone());
+                return Err(error);
+            }
+        };
+        self.height = height;
+        self.layers.push_back((height, Arc::clone(&block.layers)));
+        {
+            let mut flow = self.shared.flow.lock();
+            flow.accepted = height;
+            flow.bytes.insert(height, block.record.bytes_len());
+        }
+        let ticket = Ticket::new(Arc::clone(&self.shared), &block);
+        if let Err(error) = self.pipeline.send(&block) {
+            self.shared.poison(error);
+            self.shared.flow.lock().check()?;
+        }
+        Ok(ticket)
+    }
+
+    /// Ends the stages after what they have.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        self.pipeline.stop()
+    }
+
+    fn wait_for_room(&self) -> Result<(), Error> {
+        let options = &self.shared.options;
+        self.shared.wait_for(|flow| {
+            let blocks = flow.bytes.len();
+            let bytes: u64 = flow.bytes.values().sum();
+            let room = blocks < options.max_in_flight && bytes < options.max_in_flight_bytes as u64;
+            (flow.poison.is_none() && (blocks == 0 || room)).then_some(())
+        })
+    }
+
+    fn drop_published_layers(&mut self) {
+        let published = self.shared.flow.lock().published;
+        while self.layers.front().is_some_and(|&(height, _)| height <= published) {
+            self.layers.pop_front();
+        }
+    }
+
+    fn resolve(&self, ops: &BlockOps) -> Result<Vec<ShardPlan>, Error> {
+        let shared = &*self.shared;
+        let pool = &shared.pool;
+        let log = &shared.log;
+        let mut plans = pool.install(|| resolve::plan(ops, &*shared.hasher))?;
+        let layers: Vec<Vec<&Layer>> = (0..SHARDS)
+            .map(|shard| self.layers.iter().map(|(_, layers)| &layers[shard]).collect())
+            .collect();
+        let candidates = self.under_lock(&plans, &layers, resolve::key_candidates);
+        pool.install(|| {
+            let work = plans.par_iter_mut().zip(&candidates);
+            work.try_for_each(|(plan, found)| resolve::settle_keys(plan, found, ops, log))
+        })?;
+        for plan in &plans {
+            resolve::validate(plan, ops)?;
+        }
+        let candidates = self.under_lock(&plans, &layers, resolve::predecessor_candidates);
+        pool.install(|| {
+            let work = plans.par_iter_mut().zip(&candidates).zip(&layers).enumerate();
+            work.try_for_each(|(shard, ((plan, found), layers))| {
+                let shard = ShardId::new(shard).unwrap_or(ShardId::from_top_bits(0));
+                resolve::settle_predecessors(plan, found, layers, shard, log)
+            })
+        })?;
+        Ok(plans)
+    }
+
+    /// Asks the published index something for every shard: in memory, in parallel, with the lock
+    /// held by this thread and not by the pool's.
+    fn under_lock<T: Send>(
+        &self,
+        plans: &[ShardPlan],
+        layers: &[Vec<&Layer>],
+        ask: impl Fn(&ShardPlan, ShardView<'_>) -> T + Sync,
+    ) -> Vec<T> {
+        let published = self.shared.published.read();
+        let published: &Published = &published;
+        self.shared.pool.install(|| {
+            let work = plans.par_iter().zip(&published.index).zip(layers);
+            work.map(|((plan, index), layers)| ask(plan, ShardView { index, layers })).collect()
+        })
+    }
+
+    fn update(
+        &mut self,
+        height: Height,
+        ops: &BlockOps,
+        plans: &[ShardPlan],
+        extra: Vec<u8>,
+    ) -> Result<BlockDelta, Error> {
+        let shared = &*self.shared;
+        let (rule, log) = (&self.rule, &shared.log);
+        let shards = &mut self.shards;
+        let deltas: Vec<ShardDelta> = shared.pool.install(|| {
+            let work = shards.par_iter_mut().zip(plans);
+            work.map(|(writer, plan)| update_shard(writer, plan, ops, height, rule, log))
+                .collect::<Result<_, _>>()
+        })?;
+        let mut counts = Counts::default();
+        let mut layers = Vec::with_capacity(SHARDS);
+        let mut parts = Vec::with_capacity(SHARDS);
+        let mut runs: [Bytes; SHARDS] = Default::default();
+        let mut entries = [0; SHARDS];
+        for (shard, delta) in deltas.into_iter().enumerate() {
+            counts.add(&delta.counts);
+            entries[shard] = delta.spans.len() as u32;
+            runs[shard] = Bytes::from(delta.run);
+            layers.push(delta.layer);
+            parts.push(ShardPart {
+                spans: delta.spans,
+                first_sn: delta.first_sn,
+                deactivated: delta.deactivated,
+                oldest_active: delta.oldest_active,
+                active: delta.active,
+            });
+        }
+        let record = Arc::new(Record::new(log.next_position(), height, runs, entries)?);
+        for (shard, (layer, part)) in ShardId::all().zip(layers.iter_mut().zip(&parts)) {
+            let start = run_position(&record, shard);
+            layer.settle(|entry| start.plus(u64::from(part.spans[entry as usize].offset)));
+        }
+        log.announce(Arc::clone(&record))?;
+        Ok(BlockDelta {
+            height,
+            record,
+            parts,
+            layers: Arc::new(layers),
+            extra,
+            counts,
+            root: Arc::new(OnceLock::new()),
+        })
+    }
+
+    /// Longest value that a put accepts.
+    pub(crate) fn max_value_bytes(&self) -> usize {
+        self.shared.options.max_value_bytes
+    }
+}
