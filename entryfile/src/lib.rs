@@ -1,1 +1,99 @@
-//! To be written.
+//! The append-only files of a store: the entry log and the twig file.
+//!
+//! ```text
+//!            writer                     persister                       anybody
+//!              │ announce(record)          │ append, sync                  │ read, read_many,
+//!              ▼                           ▼                               ▼ cursor, scan
+//!        ┌───────────────────────────────────────────┐
+//!        │ tail: young records, in memory            │ ◄── looked at first
+//!        └───────────────────────┬───────────────────┘
+//!                                │                 ┌───────────┐
+//!                                │                 │ cache     │ ◄── then
+//!                                ▼                 └───────────┘
+//!  log   ├─ segment ─┤├─ segment ─────┤├─ segment ──────────┤        ◄── then
+//!        │h│R│R│R│R│R││h│R│R│R│R│R│R│R││h│R│R│R│R│R│R│R│R│R│
+//!        ▲           ▲                 ▲                    ▲
+//!        start       base, also the    base                 end
+//!                    name of the file
+//!
+//!  R     │ header │ run of shard 0 │ run of shard 1 │ ... │ run of shard 15 │     one block
+//!  run   │ frame │ frame │ frame │ ...                                            one shard's part
+//!  frame │ hashed bytes of one entry │ crc32c │ padding │
+//! ```
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | position | byte offset in the log as a whole, [`LogPosition`](hedgerow_types::LogPosition); entries, records and segments begin at multiples of 8 |
+//! | segment | one file; covers the positions from its base, in its name, to where the next begins; a record never spans two |
+//! | record | what one block adds: [`Record`] |
+//! | run | the new entries of one shard in a record, in serial-number order; what a batch hasher reads is this very buffer |
+//! | frame | an entry with its checksum and padding |
+//! | announced | readable from memory, perhaps not on disk yet |
+//! | written | in the file; durable after the next sync |
+//! | twig record | what is kept of a finished twig: [`TwigRecord`] |
+//!
+//! # A record's life
+//!
+//! ```no_run
+//! # use hedgerow_entryfile::{EntryLog, LogError, Record};
+//! # use std::sync::Arc;
+//! # fn f(log: EntryLog, record: Record) -> Result<(), LogError> {
+//! # let record = Arc::new(record);
+//! assert_eq!(record.position(), log.next_position());
+//! log.announce(Arc::clone(&record))?; // readable
+//! log.append(&record)?; //               in the file
+//! log.sync()?; //                        survives power loss; its end() may enter the manifest
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Invariants
+//!
+//! * Every byte on disk is covered by a checksum: segment headers, record headers, entries, twig
+//!   records; padding must be zero. What is read is checked before anybody sees it.
+//! * Every read verifies what it returns, from memory too: a wrong position gives an error, not
+//!   garbage.
+//! * A synced byte is never rewritten. Files only grow; bytes beyond the manifest's end are cut when
+//!   the log is opened, and that is synced before anything takes their place.
+//! * What is announced stays readable without a gap, through append, sync and eviction from memory,
+//!   until it is pruned.
+//! * A length read from disk is compared with what contains it before anything is allocated.
+//! * "Not there" ([`LogError::OutOfRange`], [`LogError::Pruned`]), "damaged"
+//!   ([`LogError::Corrupt`]) and "could not read" ([`LogError::Io`]) are different answers, and no
+//!   iterator ends on an error without having returned it.
+//! * After the first failed write or sync nothing more is written; reading goes on.
+//!
+//! **Invariant (absence):** nothing here knows trees, keys or which entries are active, and all I/O
+//! goes through [`hedgerow_vfs`]. No thread is started.
+#![forbid(unsafe_code)]
+
+mod cache;
+mod cursor;
+mod error;
+mod frame;
+mod group;
+mod listing;
+mod log;
+mod read;
+mod record;
+mod scan;
+mod segments;
+mod stored;
+mod tail;
+mod twig;
+mod twigfile;
+mod window;
+
+pub use cursor::RunCursor;
+pub use error::{Damage, LogError};
+pub use frame::{ALIGN, EntrySpan, FrameError, frame_len, push_frame, seal_frame};
+pub use log::{EntryLog, LogOptions, LogStats};
+pub use read::Fill;
+pub use record::{RECORD_HEADER_LEN, Record};
+pub use scan::{RecordScan, ScannedRecord};
+pub use segments::{SEGMENT_HEADER_LEN, StoreId};
+pub use stored::StoredEntry;
+pub use twig::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};
+pub use twigfile::{TwigFile, TwigFileOptions, TwigFileStats};

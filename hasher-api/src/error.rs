@@ -17,3 +17,8 @@ pub enum HashError {
         reason: String,
     },
 }
+
+impl HashError {
+    /// A span reaches beyond its arena.
+    pub(crate) const MESSAGE_OUTSIDE: Self = Self::Shape("a message leaves its arena");
+}

@@ -36,15 +36,21 @@ mod null;
 mod scalar;
 mod shapes;
 
-#[cfg(feature = "conformance")]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+mod counting;
 
+#[cfg(any(test, feature = "conformance"))]
+pub use counting::{CountingHasher, Counts, ShapeCount};
 pub use error::HashError;
 pub use null::{NullTable, null_table};
 pub use scalar::{ScalarHasher, hash_message, hash_node};
-pub use shapes::{IndexedPairGroup, MessageGroup, PairGroup, Span};
+pub use shapes::{
+    IndexedPairGroup, MessageGroup, PairGroup, Span, check_all, check_levels, check_twigs,
+};
 
-use hedgerow_types::{Digest, TWIG_LEAVES};
+use hedgerow_types::{Digest, TWIG_LEAVES, TWIG_SHIFT};
 use std::fmt;
 
 /// Bytes after the last message of an arena that make a backend's loads simple. An arena with less
@@ -94,27 +100,29 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`HashError::Shape`] if `parents` is not strictly increasing or names a node outside
     /// `children` or `out`; [`HashError::Device`] if the device failed.
-    fn indexed_pairs(&self, level: u8, groups: &mut [IndexedPairGroup<'_>])
-    -> Result<(), HashError>;
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError>;
 
     /// Hashes whole levels above a contiguous run of nodes of level `level`: `levels[0]` receives
     /// the parents of `nodes`, `levels[1]` theirs, and so on.
     ///
     /// # Errors
-    /// [`HashError::Shape`] unless every level has exactly half as many nodes as the one below;
-    /// else as [`BatchHasher::pairs`].
+    /// [`HashError::Shape`] unless every level has exactly half as many nodes as the one below, or
+    /// if children would be above level 255; else as [`BatchHasher::pairs`].
     fn levels(
         &self,
         level: u8,
         nodes: &[Digest],
         levels: &mut [&mut [Digest]],
     ) -> Result<(), HashError> {
+        check_levels(level, nodes, levels)?;
         let mut children = nodes;
-        let mut child_level = level;
-        for parents in levels.iter_mut() {
+        for (child_level, parents) in (level..=u8::MAX).zip(levels) {
             self.pairs(child_level, &mut [PairGroup { children, out: parents }])?;
             children = parents;
-            child_level = child_level.checked_add(1).ok_or(HashError::Shape("level above 255"))?;
         }
         Ok(())
     }
@@ -126,20 +134,28 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
     /// [`HashError::Shape`] unless `leaves.len() == 2048 * roots.len()`; else as
     /// [`BatchHasher::pairs`].
     fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
-        if leaves.len() != roots.len() * TWIG_LEAVES {
-            return Err(HashError::Shape("a twig has 2048 leaves"));
+        check_twigs(leaves, roots)?;
+        // Every inner node needs a place, so many twigs are done a few at a time.
+        let widest = roots.len().min(TWIGS_AT_ONCE);
+        let mut scratch = vec![Digest::ZERO; widest * (TWIG_LEAVES - 2)];
+        let waves = leaves.chunks(TWIGS_AT_ONCE * TWIG_LEAVES);
+        for (leaves, roots) in waves.zip(roots.chunks_mut(TWIGS_AT_ONCE)) {
+            let mut levels = Vec::with_capacity(TWIG_SHIFT as usize);
+            let mut rest = &mut scratch[..];
+            let mut nodes = leaves.len() / 2;
+            while nodes > roots.len() {
+                let (level, above) = rest.split_at_mut(nodes);
+                levels.push(level);
+                rest = above;
+                nodes /= 2;
+            }
+            levels.push(roots);
+            self.levels(0, leaves, &mut levels)?;
         }
-        let mut scratch = vec![Digest::ZERO; leaves.len() - 2 * roots.len()];
-        let mut levels = Vec::new();
-        let mut rest = &mut scratch[..];
-        let mut nodes = leaves.len() / 2;
-        while nodes > roots.len() {
-            let (level, above) = rest.split_at_mut(nodes);
-            levels.push(level);
-            rest = above;
-            nodes /= 2;
-        }
-        levels.push(roots);
-        self.levels(0, leaves, &mut levels)
+        Ok(())
     }
 }
+
+/// Twigs that the inherited [`BatchHasher::twigs`] hashes in one go: 131,072 leaves are enough for
+/// any number of lanes and cores, and need 4 MiB of scratch.
+const TWIGS_AT_ONCE: usize = 64;

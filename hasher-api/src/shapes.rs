@@ -1,7 +1,7 @@
 //! The input and output of the batch operations, and the checks that make them safe to trust.
 
 use crate::HashError;
-use hedgerow_types::Digest;
+use hedgerow_types::{Digest, TWIG_LEAVES};
 
 /// Where one message lies in its arena. Offsets are 32 bits: an arena holds at most 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -16,6 +16,11 @@ impl Span {
     /// The message's bytes, or `None` if the span leaves the arena.
     pub fn of(self, arena: &[u8]) -> Option<&[u8]> {
         arena.get(self.offset as usize..)?.get(..self.len as usize)
+    }
+
+    /// Offset of the first byte after the message; beyond 32 bits if the span is malformed.
+    pub const fn end(self) -> u64 {
+        self.offset as u64 + self.len as u64
     }
 }
 
@@ -61,12 +66,8 @@ impl MessageGroup<'_> {
         if self.spans.len() != self.out.len() {
             return Err(HashError::Shape("one digest per message"));
         }
-        let inside = |span: &Span| span.offset as usize + span.len as usize <= self.arena.len();
-        if self.spans.iter().all(inside) {
-            Ok(())
-        } else {
-            Err(HashError::Shape("a message leaves its arena"))
-        }
+        let inside = |span: &Span| span.end() <= self.arena.len() as u64;
+        if self.spans.iter().all(inside) { Ok(()) } else { Err(HashError::MESSAGE_OUTSIDE) }
     }
 }
 
@@ -100,5 +101,51 @@ impl IndexedPairGroup<'_> {
         } else {
             Err(HashError::Shape("a parent lies outside its level"))
         }
+    }
+}
+
+/// Checks every group before the first output is written, so that a malformed batch changes
+/// nothing.
+///
+/// # Errors
+/// The first error of `check`.
+pub fn check_all<G>(
+    groups: &[G],
+    check: impl Fn(&G) -> Result<(), HashError>,
+) -> Result<(), HashError> {
+    groups.iter().try_for_each(check)
+}
+
+/// Checks the shape that [`BatchHasher::levels`](crate::BatchHasher::levels) asks for.
+///
+/// # Errors
+/// [`HashError::Shape`].
+pub fn check_levels(
+    level: u8,
+    nodes: &[Digest],
+    levels: &[&mut [Digest]],
+) -> Result<(), HashError> {
+    if usize::from(level) + levels.len() > 256 {
+        return Err(HashError::Shape("level above 255"));
+    }
+    let mut children = nodes.len();
+    for parents in levels {
+        if children != 2 * parents.len() {
+            return Err(HashError::Shape("two children per parent"));
+        }
+        children = parents.len();
+    }
+    Ok(())
+}
+
+/// Checks the shape that [`BatchHasher::twigs`](crate::BatchHasher::twigs) asks for.
+///
+/// # Errors
+/// [`HashError::Shape`].
+pub fn check_twigs(leaves: &[Digest], roots: &[Digest]) -> Result<(), HashError> {
+    if roots.len().checked_mul(TWIG_LEAVES) == Some(leaves.len()) {
+        Ok(())
+    } else {
+        Err(HashError::Shape("a twig has 2048 leaves"))
     }
 }

@@ -1,1 +1,81 @@
-//! To be written.
+//! The index: where in the log the current entry of each key is, in key-hash order.
+//!
+//! A [`ShardIndex`] serves one of the store's 16 shards. Keys are SHA-256 hashes, hence uniform, so
+//! no general B-tree is needed: 12 bits of the key hash name a *group*, and a group is one sorted
+//! array until it has more than [`MAX_BUCKET_SLOTS`] slots.
+//!
+//! ```text
+//!  key hash   │ 4 bits │   12 bits   │        32 bits        │ 208 bits ...            │
+//!             │ shard  │   group     │       fragment        │ not kept: read the entry │
+//!                          │                   │
+//!                          ▼                   ▼
+//!  ShardIndex   groups [0] [1] .. [4095]     slot, 10 bytes
+//!                      │   │                 ┌──────────────┬────────────────────┐
+//!          One bucket ◄┘   └► Many           │ fragment u32 │ position / 8, u48  │
+//!   ┌────────────────────┐    low  bucket    └──────────────┴────────────────────┘
+//!   │ slots, ascending   │   ┌────┬────────┐
+//!   │ by (fragment,      │   │ 0  │ slots  │  directory of a group that outgrew one bucket:
+//!   │ position)          │   ├────┼────────┤  `low` is the least fragment of its bucket
+//!   └────────────────────┘   │ 91 │ slots  │
+//!                            └────┴────────┘
+//! ```
+//!
+//! # Words
+//!
+//! * *stem*: group and fragment, the 44 bits after the shard's. The index knows a key by its stem
+//!   only, and never looks at the top 4 bits: whoever owns the shards sends each key to its own.
+//! * *tie*: keys with equal stems. Any number is legal. [`ShardIndex::candidates`] yields them all,
+//!   and whoever asked reads the entries to tell them apart; [`ShardIndex::get`] and
+//!   [`ShardIndex::predecessor`] do it through a [`KeyHashAt`].
+//!
+//! # Invariants
+//!
+//! * The slots of a group, bucket after bucket, ascend strictly by (fragment, position). Hence what
+//!   an index answers depends only on the set of (stem, position) it holds, never on its history.
+//! * Equal fragments of a group lie in one bucket: a bucket is split between two fragments only. A
+//!   bucket of a single fragment therefore grows beyond [`MAX_BUCKET_SLOTS`].
+//! * A directory has at least two buckets, none of them empty; its first `low` is 0.
+//! * Positions are multiples of 8 below 2^51 ([`MAX_POSITION`]); any other is an error and changes
+//!   nothing.
+//!
+//! # Cost
+//!
+//! A look-up touches the group (24 bytes, 96 KiB per shard: cached), then the bucket at the place
+//! where a uniform fragment should stand, which is right to within a cache line or two. Above
+//! 256 keys per group (16 million keys in the store) the directory adds one line.
+//!
+//! With n keys in the store a key is tied with probability n / 2^48: 4 in 10^8 at 10 million keys,
+//! 4 in 10^7 at 100 million. Keys tied on purpose cost 2^48 hashes each, and cost the store one
+//! more read for look-ups of those very keys.
+//!
+//! **Growth never pauses.** The array of groups has its final size from the start. An insert moves
+//! at most one bucket (2.5 KB unless its fragments are all equal) and, when a bucket splits, one
+//! group's directory: 32 bytes per ~190 keys of that group, 260 bytes at 100 million keys in the
+//! store. Someone who mines keys into a single group (2^16 hashes each) makes that directory long:
+//! 170 KB per million such keys, copied once per 128 of them.
+//!
+//! **Memory.** 10 bytes per slot; room for growth of at most 1/8, 1/16 on average; 1.5 MiB for
+//! the groups of 16 shards.
+//!
+//! What is deliberately absent: locks and threads (the owner shares or excludes), reads of entries
+//! other than through the caller, and values.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod bucket;
+mod build;
+mod error;
+mod group;
+mod iter;
+mod search;
+mod shard;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+pub use batch::Edit;
+pub use bucket::MAX_BUCKET_SLOTS;
+pub use error::IndexError;
+pub use iter::{Groups, Positions, PredecessorGroups, Ties};
+pub use shard::{KeyHashAt, ShardIndex};
+pub use slot::MAX_POSITION;

@@ -1,1 +1,293 @@
-//! To be written.
+//! Twigs, active bits and upper trees of all 16 shards: the part of Hedgerow that turns entries
+//! into roots (spec 8).
+//!
+//! ```text
+//!   68                                state root
+//!   64                 shard root 0 ... shard root 15
+//!                         ▲
+//!   13 ..          upper tree, one per shard
+//!   12           ▲          ▲          ▲
+//!              twig 0     twig 1     twig 2 = youngest
+//!             ┌──┴──┐
+//!   11     left    right
+//!            ▲       ▲
+//!    0     2048    2048 active bits (8 pages at level 8)
+//!         entry
+//!         hashes
+//! ```
+//!
+//! A block appends entries to shards and deactivates others: [`Forest::apply`] computes the new
+//! roots in one pass over all shards, one batch of hashes per level. What a filled twig's left tree
+//! held is handed out once, as a [`FinishedTwig`] for the twig file; only the youngest twig's left
+//! tree stays in memory. Twigs without active entries shrink to their root (*eviction*, by itself),
+//! and those that the log no longer holds disappear ([`Forest::prune`]). Neither changes a root.
+//!
+//! ```text
+//!  working  ── apply ──► roots, finished twigs, dirty ── copy_changes ──►  published ── path ──► proofs
+//!                                                                            ▲
+//!                                restore ── from twig file, log, manifest ───┘
+//! ```
+//!
+//! Everything lies in dense arrays: about 0.3 bytes per entry between the oldest active one and the
+//! youngest, 64 bytes per twig before that. There is one procedure that hashes ([`Forest::apply`]
+//! and [`Forest::restore`] share it), and every hash in it has the form
+//! `out[p] = node(level, children[2 p], children[2 p + 1])`.
+//!
+//! Invariants:
+//! * The roots depend on the entries and on which of them are active alone: not on how they were
+//!   cut into blocks, on eviction or pruning, on restarts or on the backend.
+//! * The *clean* root of spec 8.2 is the root; nothing here knows another.
+//!
+//! **Invariant (absence):** no files, blocks, keys, threads or clocks.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod dirty;
+mod error;
+mod finished;
+mod flush;
+mod left;
+mod path;
+mod restore;
+mod right;
+mod row;
+mod shard;
+mod upper;
+mod work;
+
+pub use apply::{Applied, ShardChange};
+pub use dirty::Dirty;
+pub use error::MerkleError;
+pub use finished::{FINISHED_NODES, FinishedTwig, GROUP_LEAVES, left_path_in};
+pub use path::{LeftPart, TreePath};
+pub use restore::ShardRestore;
+
+use flush::StateHeap;
+use hedgerow_hasher_api::{hash_node, null_table};
+use hedgerow_types::{
+    Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TwigId,
+};
+use right::ActiveBits;
+use shard::ShardTree;
+use work::ShardWork;
+
+/// What a state commits to: the roots of the shards, and the state root over them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// The shard roots (spec 8.2), by shard. A shard with a single twig has its twig root.
+    pub shards: [Digest; SHARDS],
+    /// The state root: the binary tree over the shard roots with levels 64..=67 below it.
+    pub state: Digest,
+}
+
+/// The trees of all 16 shards. See the [crate documentation](crate).
+///
+/// Two forests are equal if they hold the same nodes.
+#[derive(Debug)]
+pub struct Forest {
+    shards: [ShardTree; SHARDS],
+    state: StateHeap,
+    roots: Roots,
+    works: [ShardWork; SHARDS],
+}
+
+impl PartialEq for Forest {
+    fn eq(&self, other: &Self) -> bool {
+        self.shards == other.shards && self.state == other.state && self.roots == other.roots
+    }
+}
+
+/// A clone holds the same nodes and no memory for work: what a published twin starts from.
+impl Clone for Forest {
+    fn clone(&self) -> Self {
+        Self {
+            shards: self.shards.clone(),
+            state: self.state,
+            roots: self.roots.clone(),
+            works: Default::default(),
+        }
+    }
+}
+
+impl Default for Forest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Forest {
+    /// A forest without entries: every shard has one empty twig.
+    pub fn new() -> Self {
+        let mut state = [Digest::ZERO; 2 * SHARDS];
+        state[SHARDS..].fill(null_table().twig_root());
+        for level in 0..STATE_LEVELS {
+            for node in SHARDS >> (level + 1)..SHARDS >> level {
+                let level = STATE_ROOT_LEVEL + level as u8;
+                state[node] = hash_node(level, &state[2 * node], &state[2 * node + 1]);
+            }
+        }
+        let mut forest = Self {
+            shards: std::array::from_fn(|_| ShardTree::new()),
+            state,
+            roots: Roots { shards: [Digest::ZERO; SHARDS], state: Digest::ZERO },
+            works: Default::default(),
+        };
+        forest.refresh_roots();
+        forest
+    }
+
+    fn refresh_roots(&mut self) {
+        self.roots.shards.copy_from_slice(&self.state[SHARDS..]);
+        self.roots.state = self.state[1];
+    }
+
+    fn shard(&self, shard: ShardId) -> &ShardTree {
+        &self.shards[shard.index()]
+    }
+
+    /// The roots after the last block applied or copied.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// The serial number that the shard's next entry gets.
+    pub fn next_sn(&self, shard: ShardId) -> SerialNumber {
+        self.shard(shard).next_sn
+    }
+
+    /// The shard's oldest-active serial number: no entry below it is active.
+    pub fn oldest_active(&self, shard: ShardId) -> SerialNumber {
+        self.shard(shard).oldest_active
+    }
+
+    /// The first twig that is not pruned.
+    pub fn first_kept_twig(&self, shard: ShardId) -> TwigId {
+        self.shard(shard).upper.first_kept()
+    }
+
+    /// Whether the entry is active. Entries of evicted twigs and those to come are not.
+    pub fn is_active(&self, shard: ShardId, sn: SerialNumber) -> bool {
+        self.shard(shard).bits.is_active(sn)
+    }
+
+    /// Number of active entries of the shard.
+    pub fn active_count(&self, shard: ShardId) -> u64 {
+        self.shard(shard).bits.count()
+    }
+
+    /// Active bits of the twigs from that of [`oldest_active`](Self::oldest_active) to the
+    /// youngest, 8 pages of 32 raw bytes per twig: [`ShardRestore::active_pages`].
+    pub fn active_pages(&self, shard: ShardId) -> &[Digest] {
+        self.shard(shard).bits.pages.live()
+    }
+
+    /// Entry hashes of the shard's youngest twig: [`ShardRestore::youngest_leaves`].
+    pub fn youngest_leaves(&self, shard: ShardId) -> &[Digest] {
+        let tree = self.shard(shard);
+        tree.open.leaves().get(..tree.next_sn.leaf()).unwrap_or_default()
+    }
+
+    /// The path from an entry, or from a leaf of the youngest twig that is not occupied yet, to the
+    /// state root. The left part of a finished twig is left open: see [`LeftPart`].
+    ///
+    /// # Errors
+    /// [`MerkleError::OutOfRange`] beyond the youngest twig, [`MerkleError::Pruned`] in a twig left
+    /// of [`first_kept_twig`](Self::first_kept_twig).
+    pub fn path(&self, shard: ShardId, sn: SerialNumber) -> Result<TreePath, MerkleError> {
+        let tree = self.shard(shard);
+        let twig = sn.twig();
+        if twig > tree.youngest() {
+            return Err(MerkleError::OutOfRange { shard, sn });
+        }
+        let pruned = || MerkleError::Pruned { shard, twig };
+        if twig < tree.upper.first_kept() {
+            return Err(pruned());
+        }
+        let left = if twig == tree.youngest() {
+            // The youngest twig is always whole in memory.
+            let (left_root, leaf, siblings) = tree.open.path(sn.leaf()).ok_or_else(pruned)?;
+            LeftPart::Here { leaf, siblings, left_root }
+        } else {
+            LeftPart::Finished { twig, left_root: tree.joins.get(2 * twig.0).copied() }
+        };
+        let (page, right) = if twig < tree.first_active() {
+            ActiveBits::null_path(null_table())
+        } else {
+            tree.bits.path(sn).ok_or_else(pruned)?
+        };
+        let heap = SHARDS + shard.index();
+        Ok(TreePath {
+            shard,
+            sn,
+            left,
+            page,
+            right,
+            upper: tree.upper.path(twig).ok_or_else(pruned)?,
+            state: std::array::from_fn(|level| self.state[(heap >> level) ^ 1]),
+            shard_root: tree.root(),
+            state_root: self.roots.state,
+        })
+    }
+
+    fn check_first_kept(&self, shard: ShardId, first_kept: TwigId) -> Result<(), MerkleError> {
+        let first_active = self.shard(shard).first_active();
+        if first_kept > first_active {
+            return Err(MerkleError::PruneTooFar { shard, first_kept, first_active });
+        }
+        Ok(())
+    }
+
+    /// The nodes left of `first_kept` that the tree right of it is computed with, by level: for
+    /// every level L >= 12 at which `first_kept >> (L - 12)` is odd, (L, the node before that
+    /// index). [`restore`](Self::restore) needs them once the twigs below `first_kept` are gone;
+    /// they never change again.
+    ///
+    /// # Errors
+    /// [`MerkleError::PruneTooFar`] beyond the oldest active twig, [`MerkleError::Pruned`] left of
+    /// what is pruned already.
+    pub fn edges(
+        &self,
+        shard: ShardId,
+        first_kept: TwigId,
+    ) -> Result<Vec<(u8, Digest)>, MerkleError> {
+        self.check_first_kept(shard, first_kept)?;
+        let tree = self.shard(shard);
+        let pruned = MerkleError::Pruned { shard, twig: first_kept };
+        if first_kept < tree.upper.first_kept() {
+            return Err(pruned);
+        }
+        let edges = tree.upper.edges(first_kept).ok_or(pruned)?;
+        Ok(edges.into_iter().map(|(row, node)| (upper::level_of(row), node)).collect())
+    }
+
+    /// Forgets the twigs left of `first_kept`: their entries have no [`path`](Self::path) from now
+    /// on. No root changes. A `first_kept` that is pruned already changes nothing.
+    ///
+    /// # Errors
+    /// [`MerkleError::PruneTooFar`] beyond the oldest active twig.
+    pub fn prune(&mut self, shard: ShardId, first_kept: TwigId) -> Result<(), MerkleError> {
+        self.check_first_kept(shard, first_kept)?;
+        let tree = &mut self.shards[shard.index()];
+        if first_kept > tree.upper.first_kept() {
+            tree.upper.prune(first_kept);
+        }
+        Ok(())
+    }
+
+    /// Makes this forest equal to `from`, copying only what changed. `dirty` holds everything that
+    /// [`apply`](Self::apply) changed in `from` since the two were last equal, several blocks
+    /// [merged](Dirty::merge) perhaps; what was pruned needs no mention.
+    pub fn copy_changes(&mut self, from: &Self, dirty: &Dirty) {
+        for ((mine, from), dirty) in self.shards.iter_mut().zip(&from.shards).zip(&dirty.shards) {
+            mine.copy(from, dirty);
+        }
+        self.state = from.state;
+        self.roots.clone_from(&from.roots);
+    }
+
+    /// Heap bytes of all arrays, slack and memory for work included.
+    pub fn heap_bytes(&self) -> usize {
+        self.shards.iter().map(ShardTree::heap_bytes).sum::<usize>()
+            + self.works.iter().map(ShardWork::heap_bytes).sum::<usize>()
+    }
+}

@@ -7,8 +7,7 @@ use crate::twigs::{OpenTwig, TwigPlaces};
 use crate::update::ShardWriter;
 use bytes::Bytes;
 use hedgerow_entryfile::{RunCursor, frame_len, seal_frame};
-use hedgerow_hasher_api::Span;
-use hedgerow_hasher_cpu::CpuHasher;
+use hedgerow_hasher_api::{ScalarHasher, Span};
 use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
 use hedgerow_types::entry::{SENTRY_LEN, encode_sentry};
 use hedgerow_types::{KeyHash, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId};
@@ -55,7 +54,7 @@ impl Genesis {
             deactivated: &[],
             oldest_active: SerialNumber(0),
         });
-        let applied = forest.apply(&CpuHasher::new(), &changes)?;
+        let applied = forest.apply(&ScalarHasher, &changes)?;
         Ok(Self { runs, spans, forest, finished: applied.finished })
     }
 

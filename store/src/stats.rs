@@ -3,7 +3,7 @@
 use crate::shared::{Shared, per_shard};
 use hedgerow_entryfile::LogStats;
 use hedgerow_hasher_api::Capabilities;
-use hedgerow_types::{Height, SHARDS, SerialNumber};
+use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber};
 use std::sync::atomic::Ordering;
 
 /// Figures of an open store.
@@ -23,6 +23,10 @@ pub struct Stats {
     pub index_bytes: usize,
     /// Bytes of memory of the published tree; the writer's own copy takes as much again.
     pub tree_bytes: usize,
+    /// Where the log begins: what was written before was pruned.
+    pub log_start: LogPosition,
+    /// Where the log ends; never falls.
+    pub log_end: LogPosition,
     /// The entry log.
     pub log: LogStats,
     /// Next serial number of every shard.
@@ -63,6 +67,8 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         entries: next_sn.iter().map(|sn| sn.0).sum(),
         index_bytes: state.index.iter().map(|index| index.heap_bytes()).sum(),
         tree_bytes: state.forest.heap_bytes(),
+        log_start: shared.log.start(),
+        log_end: shared.log.end(),
         log: shared.log.stats(),
         next_sn,
         oldest_active: per_shard(|shard| state.forest.oldest_active(shard)),

@@ -30,10 +30,10 @@ use hedgerow_metadb::{
     Commit, Engine, HistoryRow, Manifest, MetaDb, MetaError, ShardManifest, StoreParams,
 };
 use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
-use hedgerow_vfs::{DirLock, Vfs, VfsError, VfsErrorKind};
+use hedgerow_vfs::{DirLock, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -223,7 +223,11 @@ impl Place {
     }
 
     fn is_empty(&self) -> Result<bool, Error> {
-        Ok(self.vfs.read_dir(&self.dir)?.iter().all(|name| name == OsStr::new(LOCK)))
+        // The mark of a creation is written beside its place first; a creation that got no further
+        // left nothing else.
+        let half_a_mark = format!("{CREATING}{TEMP_SUFFIX}");
+        let nothing = |name: &OsString| name == LOCK || *name == *half_a_mark;
+        Ok(self.vfs.read_dir(&self.dir)?.iter().all(nothing))
     }
 
     /// Removes what a creation that did not finish left behind; its mark goes last.

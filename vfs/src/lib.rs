@@ -1,1 +1,221 @@
-//! To be written.
+//! The disk, as a trait.
+//!
+//! Everything that Hedgerow keeps goes through a [`Vfs`]: the entry log, the twig file, the default
+//! manifest database. Nothing else in the workspace opens a file, so whoever replaces the disk
+//! replaces all of it.
+//!
+//! ```text
+//!   entryfile   metadb   store            path-based: open, create_dir_all, read_dir, exists,
+//!        └────────┼────────┘              remove_*, rename, sync_dir, lock_dir
+//!                 ▼
+//!      Arc<dyn Vfs> ── open ──► Arc<dyn VfsFile>      positioned reads and writes, len, set_len, sync
+//!        │
+//!        ├── RealDisk      the operating system's files
+//!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
+//!        └── HookedDisk    asks a closure before every operation of another Vfs: hold it back, fail it
+//! ```
+//!
+//! # What durable means here
+//!
+//! * The bytes of a file survive power loss once [`VfsFile::sync`] has returned `Ok` after the
+//!   write.
+//! * A *name* (a new file, a removed file, a rename, a new directory) survives once
+//!   [`Vfs::sync_dir`] of the directory that holds the name has returned `Ok`.
+//! * After `sync` or `sync_dir` has failed nobody knows what is on the medium, and a second call
+//!   that succeeds proves nothing (the system may have dropped the dirty pages). Callers latch the
+//!   first error; that is why [`VfsError`] is cheap to clone.
+//!
+//! # Invariants
+//!
+//! * All operations take `&self` and any number of threads may call them. Reads and writes carry
+//!   their offset; there is no file cursor to share.
+//! * "Not found" ([`VfsErrorKind::NotFound`]) and "could not look" are different answers, in
+//!   [`Vfs::exists`] too.
+//! * A read that wants more than the file has is [`VfsErrorKind::Eof`], never a short buffer.
+//! * The implementations behave alike: the suite in `conformance` (feature of that name) runs on
+//!   each, and a model test drives [`MemDisk`] and [`RealDisk`] side by side.
+//!
+//! **Invariant (absence):** no file format is known here, and no operation deletes or truncates
+//! what it was not asked to.
+#![forbid(unsafe_code)]
+
+mod error;
+mod files;
+mod hooked;
+mod mem;
+mod real;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use error::{VfsError, VfsErrorKind, VfsOp};
+pub use files::{TEMP_SUFFIX, read_file, write_atomic};
+pub use hooked::{Hook, HookedDisk, VfsCall};
+pub use mem::MemDisk;
+pub use real::RealDisk;
+
+use std::{
+    ffi::OsString,
+    fmt::{self, Debug},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Name of the file that [`Vfs::lock_dir`] leaves in the directory it locks.
+pub const LOCK_FILE: &str = "LOCK";
+
+/// How a file is opened. No mode truncates, and only [`OpenMode::CreateNew`] creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpenMode {
+    /// The file must exist; writes are refused.
+    Read,
+    /// The file must exist; reads and writes.
+    ReadWrite,
+    /// The file must not exist and is created empty; reads and writes.
+    CreateNew,
+}
+
+/// A disk: directories and files under paths.
+///
+/// Every method fails with a [`VfsError`] that names the operation, the path and the system's
+/// reason; the kinds given below are those a caller may rely on.
+pub trait Vfs: Send + Sync + Debug + 'static {
+    /// Opens the file at `path`. The handle stays usable after the file is renamed or removed.
+    ///
+    /// # Errors
+    /// `NotFound` if the file (or, for `CreateNew`, its directory) does not exist;
+    /// `AlreadyExists` for `CreateNew` if anything has that name; others if it is a directory.
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, VfsError>;
+
+    /// Makes a directory and the parents it lacks; succeeds if it is already there. To make it
+    /// durable, [`sync_dir`](Self::sync_dir) the directories that got a new name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if `path` is a file; others if a parent is one.
+    fn create_dir_all(&self, path: &Path) -> Result<(), VfsError>;
+
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such directory.
+    fn read_dir(&self, path: &Path) -> Result<Vec<OsString>, VfsError>;
+
+    /// Whether a file or directory has this path.
+    ///
+    /// # Errors
+    /// If that cannot be found out; a missing parent directory is `Ok(false)`.
+    fn exists(&self, path: &Path) -> Result<bool, VfsError>;
+
+    /// Removes a file. Handles that are open keep reading it.
+    ///
+    /// # Errors
+    /// `NotFound`; others if it is a directory.
+    fn remove_file(&self, path: &Path) -> Result<(), VfsError>;
+
+    /// Removes a directory and everything in it.
+    ///
+    /// # Errors
+    /// `NotFound`; others if it is a file.
+    fn remove_dir_all(&self, path: &Path) -> Result<(), VfsError>;
+
+    /// Renames a file or a directory, atomically replacing the file, or the empty directory, that
+    /// has the new name. Durable after [`sync_dir`](Self::sync_dir) of both directories.
+    ///
+    /// # Errors
+    /// `NotFound` if `from`, or the directory of `to`, does not exist; others if one of the two is
+    /// a file and the other a directory, or if a directory in the way is not empty.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError>;
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// `NotFound`; others if it is a file or the medium fails. See the crate's notes on what a
+    /// failed sync means.
+    fn sync_dir(&self, path: &Path) -> Result<(), VfsError>;
+
+    /// Takes the exclusive lock of a directory, in which it leaves a file [`LOCK_FILE`]. The lock
+    /// goes when the returned guard is dropped, and when the process ends in whatever way.
+    ///
+    /// # Errors
+    /// `InUse` if it is held, by this process or another; `NotFound` if there is no such directory.
+    fn lock_dir(&self, path: &Path) -> Result<DirLock, VfsError>;
+
+    /// Where `path` lies for programs that open files themselves, as some database engines do;
+    /// `None` if it does not exist outside this `Vfs`.
+    fn real_path(&self, path: &Path) -> Option<PathBuf>;
+}
+
+/// An open file.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a file's length is asked for, never its emptiness"
+)]
+pub trait VfsFile: Send + Sync + Debug {
+    /// The path it was opened under, for messages.
+    fn path(&self) -> &Path;
+
+    /// Fills `buf` from the bytes at `offset`.
+    ///
+    /// # Errors
+    /// `Eof` if the file ends before `buf` is full; the content of `buf` is then unspecified.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), VfsError>;
+
+    /// Fills as much of `buf` as the file has from `offset` on and returns how much that was; less
+    /// than `buf.len()` only at the end of the file.
+    ///
+    /// # Errors
+    /// If the medium fails. The end of the file is not an error here.
+    fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError>;
+
+    /// Writes all of `buf` at `offset`. Writing beyond the end makes the file longer; a gap reads
+    /// as zeros.
+    ///
+    /// # Errors
+    /// `Full` if there is no room. After any error an unknown part of the range has been written.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<(), VfsError>;
+
+    /// Length of the file in bytes.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn len(&self) -> Result<u64, VfsError>;
+
+    /// Cuts the file to `len` bytes, or extends it with zeros.
+    ///
+    /// # Errors
+    /// If the file was opened for reading or the system refuses.
+    fn set_len(&self, len: u64) -> Result<(), VfsError>;
+
+    /// Makes the file's bytes and length durable (fdatasync). The file's *name* is made durable by
+    /// [`Vfs::sync_dir`].
+    ///
+    /// # Errors
+    /// If the medium fails. See the crate's notes on what a failed sync means.
+    fn sync(&self) -> Result<(), VfsError>;
+}
+
+/// The exclusive lock of a directory; dropping it releases the lock.
+#[must_use = "dropping the guard releases the lock"]
+pub struct DirLock {
+    path: PathBuf,
+    _held: Box<dyn Send + Sync>,
+}
+
+impl DirLock {
+    /// A guard for the directory `path` that releases whatever `held` releases when dropped. For
+    /// implementations of [`Vfs`].
+    pub fn new(path: impl Into<PathBuf>, held: impl Send + Sync + 'static) -> Self {
+        Self { path: path.into(), _held: Box::new(held) }
+    }
+
+    /// The locked directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Debug for DirLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirLock").field("path", &self.path).finish_non_exhaustive()
+    }
+}

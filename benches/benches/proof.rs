@@ -1,0 +1,109 @@
+//! Proofs by key: making them from the published state, and verifying them with nothing but a root.
+//!
+//! Names are `proof::<operation>/<answer>/keys=<keys>`; the store lives in memory, its entry cache
+//! is off, every key is another one, and the entries lie in full twigs, as most of a large store's
+//! do. Prints the size of the proofs.
+//!
+//! `cargo bench -p hedgerow-benches --bench proof`, with a filter such as `proof::verify` behind it.
+#![expect(clippy::unwrap_used, reason = "an error ends the bench")]
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use hedgerow::{Digest, Height, Options, Reader, Store, StoreParams, disk::MemDisk};
+use hedgerow_benches::workload::{Generator, Random};
+use std::{hint::black_box, sync::Arc};
+
+const SIZES: [u32; 2] = [10_000, 1_000_000];
+const BLOCK: u32 = 50_000;
+/// Proofs that the verifier goes round in.
+const PROOFS: usize = 1000;
+
+/// The keys `0..keys` in a store in memory.
+fn store(generator: &Generator, keys: u32) -> Store {
+    let options = Options::new().disk(Arc::new(MemDisk::new())).entry_cache_bytes(0);
+    let mut store = Store::create("store", StoreParams::default(), options).unwrap();
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    for first in (0..keys).step_by(BLOCK as usize) {
+        let height = Height(store.height().0 + 1);
+        let mut block = store.begin_block(height).unwrap();
+        for id in first..keys.min(first + BLOCK) {
+            generator.key(id, &mut key);
+            generator.value(id, 0, &mut value);
+            block.put(&key, &value).unwrap();
+        }
+        block.commit().unwrap();
+    }
+    store.flush().unwrap();
+    store
+}
+
+/// Keys that are present, or absent ones.
+struct Keys<'a> {
+    generator: &'a Generator,
+    random: Random,
+    keys: u32,
+    present: bool,
+}
+
+impl Keys<'_> {
+    fn next(&mut self) -> Vec<u8> {
+        let id = self.random.below(self.keys.into()).unwrap() as u32;
+        let mut key = Vec::new();
+        // Ids above the populated ones were never written.
+        self.generator.key(if self.present { id } else { u32::MAX - id }, &mut key);
+        key
+    }
+}
+
+struct Made {
+    key: Vec<u8>,
+    root: Digest,
+    bytes: Vec<u8>,
+}
+
+fn made(reader: &Reader, keys: &mut Keys<'_>) -> Vec<Made> {
+    let one = |key: Vec<u8>| {
+        let proven = reader.prove(&key).unwrap();
+        Made { key, root: proven.root, bytes: proven.proof.into_bytes() }
+    };
+    (0..PROOFS).map(|_| one(keys.next())).collect()
+}
+
+fn proof(c: &mut Criterion) {
+    let generator = Generator::new(1, 32, 32);
+    for keys in SIZES {
+        let store = store(&generator, keys);
+        let reader = store.reader();
+        for (answer, present) in [("present", true), ("absent", false)] {
+            let random = Random::new(2);
+            let mut keys_of = Keys { generator: &generator, random, keys, present };
+            let id = |operation: &str| format!("proof::{operation}/{answer}/keys={keys}");
+
+            let proofs = made(&reader, &mut keys_of);
+            let mut lens: Vec<usize> = proofs.iter().map(|proof| proof.bytes.len()).collect();
+            lens.sort_unstable();
+            let mean = lens.iter().sum::<usize>() as f64 / lens.len() as f64;
+            let (first, last) = (lens[0], lens[lens.len() - 1]);
+            println!("proof::size/{answer}/keys={keys}: {mean:.0} bytes ({first} to {last})");
+
+            c.bench_function(&id("prove"), |b| {
+                b.iter_batched(
+                    || keys_of.next(),
+                    |key| reader.prove(key).unwrap(),
+                    criterion::BatchSize::SmallInput,
+                );
+            });
+            let mut turn = proofs.iter().cycle();
+            c.bench_function(&id("verify"), |b| {
+                b.iter(|| {
+                    let Some(Made { key, root, bytes }) = black_box(turn.next()) else { return };
+                    let value = hedgerow_proof::verify(root, key, bytes).unwrap();
+                    assert_eq!(value.is_some(), present);
+                });
+            });
+        }
+        store.close().unwrap();
+    }
+}
+
+criterion_group!(benches, proof);
+criterion_main!(benches);

@@ -1,0 +1,201 @@
+//! The command line.
+
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use hedgerow::{CompactionRule, Durability, Engine, backends};
+use hedgerow_benches::workload::{self, MIN_KEY_LEN};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+const FIGURES: &str = "\
+Phases: populate creates N keys in blocks; update runs K blocks of B operations; then one thread
+reads and proves keys of the final state. Updates and deletes hit existing keys, all equally likely;
+within a block the last operation on a key counts, and all of them are counted as operations.
+
+What is inside a clock: putting the operations into blocks, every block, and the final wait until all
+is durable. Which key each operation hits is drawn before; the bytes of keys and values are made
+inside (about 0.01 us per operation of 32 + 32 bytes), so that memory is the store's and not ours.
+
+Figures (JSON names):
+  populate_ops_s, update_ops_s   operations per second of wall time
+  cpu.<phase>.user_s, .system_s  CPU seconds of the whole process, all threads, in that phase
+  cpu_us_per_create, _update     CPU microseconds, user and system, per operation of the phase
+  block_ms p50, p99, max         update phase: from the begin of submit() until a thread that waits for
+                                 the block's root has it. With --durability pipelined this holds the
+                                 wait for room in the pipeline; putting operations is outside
+  durable_ms p50, p99, max       the same until the block survives power loss
+  reads_s, proofs_s              per second, one thread, existing keys, all equally likely
+  proof_bytes                    mean length of the proofs
+  rss_peak_mb                    highest resident memory before closing (VmHWM), 10^6 bytes; driver_mb
+                                 of it are this program's, rss_peak_reopen_mb includes reopening
+  disk_bytes_per_key             disk blocks of the closed store's files, per key that exists
+  write_bytes_per_op             update phase: file pages dirtied (/proc/self/io write_bytes), what the
+                                 disk takes; wchar_per_op: bytes handed to write calls (wchar)
+  close_s, reopen_s              closing; opening again, files still in the page cache
+  root                           state root at the end, the same before and after reopening
+Results are checked: the last block's keys, 1000 reads and 1000 proofs, and the root after reopening.";
+
+/// Measures the store end to end: creates, updates, roots, reads, proofs, reopening.
+#[derive(Parser, Debug)]
+#[command(name = "speed", version, after_long_help = FIGURES)]
+pub(crate) struct Args {
+    /// Keys to populate.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) keys: u64,
+    /// Blocks of the update phase.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) blocks: u64,
+    /// Operations per block of the update phase.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) block_ops: u64,
+    /// Creates per block of the populate phase.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) populate_block_ops: u64,
+    /// Operations of the update phase.
+    #[arg(long, value_enum, default_value_t = MixArg::Update)]
+    pub(crate) mix: MixArg,
+    /// Bytes of a key.
+    #[arg(long, default_value_t = 32, value_parser = key_len)]
+    pub(crate) key_len: usize,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) value_len: usize,
+    /// Whether the next block waits until the last one survives power loss.
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Pipelined)]
+    pub(crate) durability: DurabilityArg,
+    /// Compaction rule: `default`, `qmdb`, or THRESHOLD,RATIO,DIV.
+    #[arg(long, default_value = "default")]
+    pub(crate) compaction: Compaction,
+    /// Keys to read after the update phase.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) reads: u64,
+    /// Keys to prove after the update phase.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) proofs: u64,
+    /// Directory for the store, empty or not there yet; what is written stays. Without it, a
+    /// temporary directory that is removed.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Decides all keys, values and operations, and so the root.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Threads of the store's pool; 0: as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Hashing backend.
+    #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(backends::NAMES))]
+    pub(crate) hasher: String,
+    /// Metadata engine; the first that was compiled in unless given.
+    #[arg(long)]
+    pub(crate) engine: Option<Engine>,
+    /// Print one line of JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `--mix`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum MixArg {
+    /// Updates of existing keys.
+    Update,
+    /// 90 % updates, 5 % creates, 5 % deletes.
+    Mixed,
+}
+
+/// `--durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// Each block is durable before the next one begins.
+    Block,
+    /// Blocks become durable in the background.
+    Pipelined,
+}
+
+/// `--compaction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compaction(pub(crate) CompactionRule);
+
+impl MixArg {
+    pub(crate) fn mix(self) -> workload::Mix {
+        match self {
+            Self::Update => workload::Mix::Update,
+            Self::Mixed => workload::Mix::Mixed,
+        }
+    }
+}
+
+impl DurabilityArg {
+    pub(crate) fn durability(self) -> Durability {
+        match self {
+            Self::Block => Durability::EachBlock,
+            Self::Pipelined => Durability::Pipelined,
+        }
+    }
+}
+
+impl FromStr for Compaction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rule = match text {
+            "default" => CompactionRule::default(),
+            "qmdb" => CompactionRule::QMDB,
+            _ => {
+                let numbers: Vec<&str> = text.split(',').collect();
+                let [threshold, ratio, div] = numbers[..] else {
+                    return Err("give default, qmdb, or THRESHOLD,RATIO,DIV".into());
+                };
+                fn number<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+                    text.parse().map_err(|error| format!("{text:?}: {error}"))
+                }
+                CompactionRule::new(number(threshold)?, number(ratio)?, number(div)?)
+                    .map_err(|error| error.to_string())?
+            }
+        };
+        Ok(Self(rule))
+    }
+}
+
+impl fmt::Display for Compaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = self.0;
+        write!(f, "{},{},{}", rule.threshold(), rule.ratio(), rule.div())
+    }
+}
+
+fn key_len(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(len @ MIN_KEY_LEN..=255) => Ok(len),
+        Ok(_) => Err(format!("keys of this workload have {MIN_KEY_LEN} to 255 bytes")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn compaction_rules() {
+        let parse = |text: &str| text.parse::<Compaction>().map(|rule| rule.to_string());
+        assert_eq!(parse("qmdb"), Ok("20000000,7,10".into()));
+        assert_eq!(parse("5,6,7"), Ok("5,6,7".into()));
+        assert_eq!(parse("default"), Ok(Compaction(CompactionRule::default()).to_string()));
+        for wrong in ["", "5,6", "5,6,7,8", "5,6,x", "5,0,7", "5,-6,7"] {
+            assert!(parse(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn key_lengths() {
+        assert_eq!((key_len("8"), key_len("255")), (Ok(8), Ok(255)));
+        assert!(key_len("7").is_err() && key_len("256").is_err() && key_len("x").is_err());
+    }
+}

@@ -1,0 +1,365 @@
+//! A run: the phases, their clocks, and the thread that watches blocks.
+
+use crate::Failure;
+use crate::args::{Args, DurabilityArg};
+use crate::check;
+use crate::report::{Cpu, CpuPhases, Milliseconds, Report};
+use hedgerow::{Digest, Height, Options, Proven, Reader, Store, StoreParams, Ticket, backends};
+use hedgerow_benches::spread::Spread;
+use hedgerow_benches::usage::{Cost, Meter, disk_bytes, memory, peak_memory};
+use hedgerow_benches::workload::{Generator, KeySet, MAX_KEYS, Op, Random};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Reads and proofs that are checked.
+const SAMPLES: usize = 1000;
+
+/// Carries out what the command line asks for.
+pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
+    let generator = Generator::new(args.seed, args.key_len, args.value_len);
+    let drawn = Drawn::new(args)?;
+    let driver = memory();
+    let place = Place::new(args.dir.as_deref())?;
+
+    let mut driver_of = Driver {
+        store: Store::create(place.path(), params(args), options(args))?,
+        generator,
+        wait_durable: args.durability == DurabilityArg::Block,
+        turn: 0,
+    };
+    let populate = driver_of
+        .phase(args.keys, args.populate_block_ops, |id| Op { id: id as u32, delete: false })?;
+    let first_turn = driver_of.turn;
+    let ops = drawn.ops.len() as u64;
+    let update = driver_of.phase(ops, args.block_ops, |number| drawn.ops[number as usize])?;
+    let store = driver_of.store;
+
+    let reader = store.reader();
+    let last_block = ops.saturating_sub(1) / args.block_ops * args.block_ops;
+    let last = &drawn.ops[last_block as usize..];
+    check::written(&reader, &generator, last, first_turn + last_block, SAMPLES)?;
+    let reads = reads(&reader, &generator, &drawn.reads)?;
+    let proofs = proofs(&reader, &generator, &drawn.proofs)?;
+    let stats = store.stats();
+    let (_, root) = reader.root();
+    drop(reader);
+    if stats.keys != drawn.keys.len() as u64 {
+        let expected = drawn.keys.len();
+        return Err(Failure::Wrong(format!("{} keys, not {expected}", stats.keys)));
+    }
+
+    let rss_peak = peak_memory();
+    let start = Instant::now();
+    store.close()?;
+    let close = start.elapsed();
+    let disk = disk_bytes(place.path())
+        .map_err(|error| Failure::Io { what: "measuring the files".into(), error })?;
+    let start = Instant::now();
+    let store = Store::open(place.path(), options(args))?;
+    let reopen = start.elapsed();
+    let (_, reopened) = store.reader().root();
+    if reopened != root {
+        return Err(Failure::Wrong(format!("the root {root} is {reopened} after reopening")));
+    }
+    store.close()?;
+
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let keys = stats.keys;
+    let per_op = |pick: fn(hedgerow_benches::usage::Written) -> u64| {
+        let written = update.cost.written.filter(|_| ops > 0)?;
+        Some(pick(written) as f64 / ops as f64)
+    };
+    Ok(Report {
+        engine: "hedgerow",
+        keys: args.keys,
+        blocks: args.blocks,
+        block_ops: args.block_ops,
+        populate_block_ops: args.populate_block_ops,
+        mix: lower_case(args.mix),
+        key_len: args.key_len,
+        value_len: args.value_len,
+        durability: lower_case(args.durability),
+        compaction: args.compaction.to_string(),
+        threads: args.threads,
+        hasher: args.hasher.clone(),
+        meta_engine: stats.engine,
+        seed: args.seed,
+        populate_ops_s: rate(&populate.cost, args.keys),
+        update_ops_s: rate(&update.cost, ops),
+        cpu_us_per_create: micros_per(&populate.cost, args.keys),
+        cpu_us_per_update: micros_per(&update.cost, ops),
+        cpu: CpuPhases {
+            populate: Cpu::of(&populate.cost),
+            update: Cpu::of(&update.cost),
+            reads: Cpu::of(&reads),
+            proofs: Cpu::of(&proofs.cost),
+        },
+        block_ms: Milliseconds::of(update.published),
+        durable_ms: Milliseconds::of(update.durable),
+        reads_s: rate(&reads, args.reads),
+        proofs_s: rate(&proofs.cost, args.proofs),
+        proof_bytes: (args.proofs > 0).then(|| proofs.bytes as f64 / args.proofs as f64),
+        rss_peak_mb: rss_peak.map(mb),
+        driver_mb: driver.map(mb),
+        rss_peak_reopen_mb: peak_memory().map(mb),
+        index_mb: mb(stats.index_bytes as u64),
+        tree_mb: mb(stats.tree_bytes as u64),
+        disk_bytes_per_key: (keys > 0).then(|| disk as f64 / keys as f64),
+        write_bytes_per_op: per_op(|written| written.pages),
+        wchar_per_op: per_op(|written| written.calls),
+        entries: stats.entries,
+        commits: stats.commits,
+        close_s: close.as_secs_f64(),
+        reopen_s: reopen.as_secs_f64(),
+        root: root.to_string(),
+    })
+}
+
+fn params(args: &Args) -> StoreParams {
+    StoreParams::default().with_compaction(args.compaction.0)
+}
+
+fn options(args: &Args) -> Options {
+    let mut options = Options::new().threads(args.threads).durability(args.durability.durability());
+    if args.value_len > 64 << 10 {
+        options = options.max_value_bytes(args.value_len);
+    }
+    if let Some(hasher) = backends::by_name(&args.hasher) {
+        options = options.hasher(hasher);
+    }
+    if let Some(engine) = args.engine {
+        options = options.engine(engine);
+    }
+    options
+}
+
+fn lower_case(value: impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+fn rate(cost: &Cost, count: u64) -> Option<f64> {
+    (count > 0).then(|| cost.rate(count))
+}
+
+fn micros_per(cost: &Cost, count: u64) -> Option<f64> {
+    (count > 0).then(|| cost.cpu().as_secs_f64() * 1e6 / count as f64)
+}
+
+/// Everything random, drawn before any clock starts.
+struct Drawn {
+    ops: Vec<Op>,
+    /// The keys that exist after the operations.
+    keys: KeySet,
+    reads: Vec<u32>,
+    proofs: Vec<u32>,
+}
+
+impl Drawn {
+    fn new(args: &Args) -> Result<Self, Failure> {
+        let too_many = Failure::Keys { max: MAX_KEYS };
+        let ops = args.blocks.checked_mul(args.block_ops).filter(|&ops| ops <= MAX_KEYS);
+        let (Some(ops), Ok(keys @ 1..)) = (ops, u32::try_from(args.keys)) else {
+            return Err(too_many);
+        };
+        let mut keys = KeySet::new(keys);
+        let mut random = Random::new(args.seed);
+        let mix = args.mix.mix();
+        let ops = (0..ops)
+            .map(|done| keys.draw(mix, &mut random).ok_or(Failure::OutOfKeys(done)))
+            .collect::<Result<_, _>>()?;
+        let mut some = |count: u64| -> Result<Vec<u32>, Failure> {
+            let picks = (0..count).map(|_| keys.pick(&mut random));
+            picks.collect::<Option<_>>().ok_or(Failure::OutOfKeys(args.blocks * args.block_ops))
+        };
+        let (reads, proofs) = (some(args.reads)?, some(args.proofs)?);
+        Ok(Self { ops, keys, reads, proofs })
+    }
+}
+
+/// Where the store lives.
+enum Place {
+    Given(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Place {
+    fn new(dir: Option<&Path>) -> Result<Self, Failure> {
+        let Some(dir) = dir else {
+            let temporary =
+                tempfile::Builder::new().prefix("hedgerow-speed-").tempdir().map_err(|error| {
+                    Failure::Io { what: "making a temporary directory".into(), error }
+                })?;
+            return Ok(Self::Temporary(temporary));
+        };
+        let io = |error| Failure::Io { what: dir.display().to_string(), error };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        if std::fs::read_dir(dir).map_err(io)?.next().is_some() {
+            return Err(Failure::NotEmpty(dir.to_path_buf()));
+        }
+        Ok(Self::Given(dir.to_path_buf()))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) => path,
+            Self::Temporary(dir) => dir.path(),
+        }
+    }
+}
+
+/// What a phase of blocks cost, and how long each block took.
+struct Blocks {
+    cost: Cost,
+    published: Vec<Duration>,
+    durable: Vec<Duration>,
+}
+
+/// Drives the store block by block.
+struct Driver {
+    store: Store,
+    generator: Generator,
+    /// Wait for each block before the next one begins.
+    wait_durable: bool,
+    /// Operations done.
+    turn: u64,
+}
+
+impl Driver {
+    /// Runs the operations `0..count` in blocks.
+    fn phase(
+        &mut self,
+        count: u64,
+        block_ops: u64,
+        op: impl Fn(u64) -> Op,
+    ) -> Result<Blocks, Failure> {
+        let (to_published, tickets) = mpsc::channel();
+        let (to_durable, published_tickets) = mpsc::channel();
+        thread::scope(|scope| {
+            let published = scope.spawn(move || {
+                wait(tickets, |(start, ticket): &(Instant, Ticket)| {
+                    ticket.root()?;
+                    let elapsed = start.elapsed();
+                    // Hung up: waiting failed there.
+                    to_durable.send((*start, ticket.clone())).ok();
+                    Ok(elapsed)
+                })
+            });
+            let durable = scope.spawn(move || {
+                wait(published_tickets, |(start, ticket): &(Instant, Ticket)| {
+                    ticket.durable()?;
+                    Ok(start.elapsed())
+                })
+            });
+            let meter = Meter::read().map_err(Failure::Meter)?;
+            let mut done = 0;
+            while done < count {
+                let end = count.min(done + block_ops);
+                let (start, ticket) = self.block((done..end).map(&op))?;
+                // Failing, a watcher hangs up; joining it tells why.
+                to_published.send((start, ticket.clone())).ok();
+                if self.wait_durable {
+                    ticket.durable()?;
+                }
+                done = end;
+            }
+            self.store.flush()?;
+            let cost = meter.since().map_err(Failure::Meter)?;
+            drop(to_published);
+            let published = published.join().map_err(|_| Failure::Thread)??;
+            let durable = durable.join().map_err(|_| Failure::Thread)??;
+            Ok(Blocks { cost, published, durable })
+        })
+    }
+
+    /// Submits one block; says when that began.
+    fn block(&mut self, ops: impl Iterator<Item = Op>) -> Result<(Instant, Ticket), Failure> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut block = self.store.begin_block(Height(self.store.height().0 + 1))?;
+        for op in ops {
+            self.generator.key(op.id, &mut key);
+            if op.delete {
+                block.delete(&key)?;
+            } else {
+                self.generator.value(op.id, self.turn, &mut value);
+                block.put(&key, &value)?;
+            }
+            self.turn += 1;
+        }
+        let start = Instant::now();
+        Ok((start, block.submit()?))
+    }
+}
+
+/// Waits for tickets as they come, and says how long each took.
+fn wait<T>(
+    tickets: mpsc::Receiver<T>,
+    each: impl Fn(&T) -> Result<Duration, hedgerow::Error>,
+) -> Result<Vec<Duration>, Failure> {
+    tickets.iter().map(|ticket| Ok(each(&ticket)?)).collect()
+}
+
+/// Reads keys that exist; a sample of the values is checked beside the clock.
+fn reads(reader: &Reader, generator: &Generator, ids: &[u32]) -> Result<Cost, Failure> {
+    let mut key = Vec::new();
+    let mut samples = Vec::with_capacity(ids.len().min(SAMPLES));
+    let meter = Meter::read().map_err(Failure::Meter)?;
+    for &id in ids {
+        generator.key(id, &mut key);
+        let value = reader.get(&key)?;
+        if samples.len() < SAMPLES || value.is_none() {
+            samples.push((id, value));
+        }
+    }
+    let cost = meter.since().map_err(Failure::Meter)?;
+    for (id, value) in samples {
+        check::value(generator, id, value.as_deref())?;
+    }
+    Ok(cost)
+}
+
+struct Proofs {
+    cost: Cost,
+    bytes: u64,
+}
+
+/// Proves keys that exist; a sample of the proofs is verified beside the clock.
+fn proofs(reader: &Reader, generator: &Generator, ids: &[u32]) -> Result<Proofs, Failure> {
+    let (_, root): (_, Digest) = reader.root();
+    let mut key = Vec::new();
+    let mut bytes = 0;
+    let every = ids.len().div_ceil(SAMPLES).max(1);
+    let mut samples: Vec<(u32, Proven)> = Vec::with_capacity(ids.len().min(SAMPLES));
+    let meter = Meter::read().map_err(Failure::Meter)?;
+    for (number, &id) in ids.iter().enumerate() {
+        generator.key(id, &mut key);
+        let proven = reader.prove(&key)?;
+        bytes += proven.proof.as_bytes().len() as u64;
+        if number % every == 0 {
+            samples.push((id, proven));
+        }
+    }
+    let cost = meter.since().map_err(Failure::Meter)?;
+    for (id, proven) in samples {
+        check::proof(generator, id, &proven, &root)?;
+    }
+    Ok(Proofs { cost, bytes })
+}
+
+impl Cpu {
+    fn of(cost: &Cost) -> Self {
+        Self { user_s: cost.user.as_secs_f64(), system_s: cost.system.as_secs_f64() }
+    }
+}
+
+impl Milliseconds {
+    fn of(durations: Vec<Duration>) -> Option<Self> {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        Spread::of(durations).map(|Spread { p50, p99, max }| Self {
+            p50: ms(p50),
+            p99: ms(p99),
+            max: ms(max),
+        })
+    }
+}

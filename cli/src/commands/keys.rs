@@ -1,0 +1,138 @@
+//! `put`, `get`, `delete`: one key. A put or a delete is a block of its own, at the next height.
+
+use super::open;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::text::{BytesArg, Hex, Shown, as_text};
+use clap::Args;
+use hedgerow::{Block, Digest, Durability, Error, Options, Receipt};
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Give a key a value, as a block of its own
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    /// Directory of the store
+    dir: PathBuf,
+    /// The key: 0x and hex digits, or plain text
+    key: BytesArg,
+    /// The value, in the same form
+    value: BytesArg,
+    /// Longest value in bytes that is accepted
+    #[arg(long, value_name = "N", default_value_t = super::apply::DEFAULT_MAX_VALUE_BYTES)]
+    max_value_bytes: usize,
+}
+
+/// Print the value of a key; prints "absent" on standard error if it has none
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// Directory of the store
+    dir: PathBuf,
+    /// The key: 0x and hex digits, or plain text
+    key: BytesArg,
+}
+
+/// Remove a key, as a block of its own
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Directory of the store
+    dir: PathBuf,
+    /// The key: 0x and hex digits, or plain text
+    key: BytesArg,
+}
+
+/// `{"height", "root", "created", "updated", "deleted", "absent_deletes", "durable"}`
+#[derive(Serialize)]
+struct Done {
+    height: u64,
+    #[serde(serialize_with = "as_text")]
+    root: Digest,
+    created: u64,
+    updated: u64,
+    deleted: u64,
+    absent_deletes: u64,
+    durable: bool,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self {
+            Self { created: 1.., .. } => "created",
+            Self { updated: 1.., .. } => "updated",
+            Self { deleted: 1.., .. } => "deleted",
+            _ => "was absent, nothing to delete",
+        };
+        write!(f, "{what}; height {}, root {}", self.height, self.root)
+    }
+}
+
+/// `{"height", "key", "present", "value"}`; the value of an absent key is null.
+#[derive(Serialize)]
+struct Found<'a> {
+    height: u64,
+    key: Hex<'a>,
+    present: bool,
+    value: Option<Hex<'a>>,
+    #[serde(skip)]
+    shown: Shown<'a>,
+}
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown.fmt(f)
+    }
+}
+
+pub(super) fn put(args: &PutArgs, out: Output) -> Result<(), CliError> {
+    let options = Options::new().max_value_bytes(args.max_value_bytes);
+    one_block(&args.dir, options, out, |block| block.put(&args.key.0, &args.value.0))
+}
+
+pub(super) fn delete(args: &DeleteArgs, out: Output) -> Result<(), CliError> {
+    one_block(&args.dir, Options::new(), out, |block| block.delete(&args.key.0))
+}
+
+fn one_block(
+    dir: &Path,
+    options: Options,
+    out: Output,
+    fill: impl FnOnce(&mut Block<'_>) -> Result<(), Error>,
+) -> Result<(), CliError> {
+    let mut store = open(dir, options.durability(Durability::EachBlock), out)?;
+    let next = store.height().next();
+    let mut block = store.begin_block(next)?;
+    fill(&mut block)?;
+    let receipt = block.commit()?;
+    store.close()?;
+    let Receipt { height, root, created, updated, deleted, absent_deletes } = receipt;
+    // The commit of a durable block and the close went well.
+    let durable = true;
+    let height = height.0;
+    out.report(&Done { height, root, created, updated, deleted, absent_deletes, durable })
+}
+
+pub(super) fn get(args: &GetArgs, out: Output) -> Result<(), CliError> {
+    let store = open(&args.dir, Options::new(), out)?;
+    let reader = store.reader();
+    let value = reader.get(&args.key.0)?;
+    if value.is_none() && !out.json() {
+        // Not on standard output, where it could be taken for a value.
+        eprint_line("absent");
+        return Ok(());
+    }
+    let found = value.as_deref();
+    out.report(&Found {
+        height: reader.height().0,
+        key: Hex(&args.key.0),
+        present: found.is_some(),
+        value: found.map(Hex),
+        shown: Shown(found.unwrap_or_default()),
+    })
+}
+
+/// A line on standard error, if anybody is there to read it.
+fn eprint_line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

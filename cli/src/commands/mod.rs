@@ -1,0 +1,91 @@
+//! The commands, one file per group.
+//!
+//! ```text
+//!   create                     a new store
+//!   keys     put get delete    one key; a put or delete is a block of its own
+//!   apply    export            many blocks as lines of JSON (blocks: their format)
+//!   proofs   root prove verify what the state commits to
+//!   inspect  stat check        figures, and the full check
+//!   replay                     recorded workloads, compared block by block
+//! ```
+
+mod apply;
+mod blocks;
+mod create;
+mod export;
+mod inspect;
+mod keys;
+mod proofs;
+pub(crate) mod replay;
+
+use crate::error::CliError;
+use crate::output::{Output, follow};
+use clap::Subcommand;
+use hedgerow::{CompactionRule, Options, Store};
+use std::path::Path;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Create(create::CreateArgs),
+    Put(keys::PutArgs),
+    Get(keys::GetArgs),
+    Delete(keys::DeleteArgs),
+    Apply(apply::ApplyArgs),
+    Export(export::ExportArgs),
+    Root(proofs::RootArgs),
+    Prove(proofs::ProveArgs),
+    Verify(proofs::VerifyArgs),
+    Stat(inspect::StatArgs),
+    Check(inspect::CheckArgs),
+    Replay(replay::ReplayArgs),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever kept it from doing what it says.
+pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
+    match command {
+        Command::Create(args) => create::run(args, out),
+        Command::Put(args) => keys::put(&args, out),
+        Command::Get(args) => keys::get(&args, out),
+        Command::Delete(args) => keys::delete(&args, out),
+        Command::Apply(args) => apply::run(&args, out),
+        Command::Export(args) => export::run(&args, out),
+        Command::Root(args) => proofs::root(&args, out),
+        Command::Prove(args) => proofs::prove(&args, out),
+        Command::Verify(args) => proofs::verify(&args, out),
+        Command::Stat(args) => inspect::stat(&args, out),
+        Command::Check(args) => inspect::check(&args, out),
+        Command::Replay(args) => replay::run(&args, out),
+    }
+}
+
+/// Opens a store; a bar follows the reading of its log.
+fn open(dir: &Path, options: Options, out: Output) -> Result<Store, CliError> {
+    let bar = out.log_bar("opening");
+    let store = Store::open(dir, options.on_progress(follow(&bar)));
+    bar.finish_and_clear();
+    Ok(store?)
+}
+
+/// A compaction rule as `--compaction` takes it.
+fn compaction_rule(text: &str) -> Result<CompactionRule, String> {
+    match text {
+        "default" => return Ok(CompactionRule::default()),
+        "qmdb" => return Ok(CompactionRule::QMDB),
+        _ => {}
+    }
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [threshold, ratio, div] = parts[..] else {
+        return Err("expected default, qmdb or THRESHOLD,RATIO,DIV".to_owned());
+    };
+    let bad = |what: &str, error: std::num::ParseIntError| format!("{what}: {error}");
+    CompactionRule::new(
+        threshold.parse().map_err(|error| bad("threshold", error))?,
+        ratio.parse().map_err(|error| bad("ratio", error))?,
+        div.parse().map_err(|error| bad("div", error))?,
+    )
+    .map_err(|error| error.to_string())
+}

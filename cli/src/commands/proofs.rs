@@ -1,0 +1,168 @@
+//! `root`, `prove`, `verify`: what the state commits to, and how anyone can check it.
+//!
+//! ```text
+//!   prove   store, key ─► file: the bytes of the proof, nothing else
+//!   verify  file, root, key ─► present with its value, or absent        no store
+//! ```
+//!
+//! Root and height are not part of the file: whoever verifies must have the root from somewhere he
+//! trusts.
+
+use super::open;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::text::{BytesArg, Hex, Shown, as_text};
+use clap::Args;
+use hedgerow::{Digest, Height, Options};
+use hedgerow_proof::{DEFAULT_MAX_PROOF_LEN, ProofError};
+use serde::Serialize;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::PathBuf;
+
+/// Print the root of the state, now or at an earlier height
+#[derive(Debug, Args)]
+pub(crate) struct RootArgs {
+    /// Directory of the store
+    dir: PathBuf,
+    /// Height of the state; the last one if not given. Height 0 is the state before the first block
+    #[arg(long, value_name = "H")]
+    height: Option<u64>,
+}
+
+/// Write a proof of what the state says about a key: its value, or that it is absent
+#[derive(Debug, Args)]
+pub(crate) struct ProveArgs {
+    /// Directory of the store
+    dir: PathBuf,
+    /// The key: 0x and hex digits, or plain text
+    key: BytesArg,
+    /// File to write the proof to
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Check a proof against a root, without a store
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The root, 64 hex digits, from a source that you trust
+    #[arg(long, value_name = "HEX")]
+    root: Digest,
+    /// The key: 0x and hex digits, or plain text
+    #[arg(long)]
+    key: BytesArg,
+    /// The proof
+    file: PathBuf,
+    /// Longest proof in bytes that is accepted
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PROOF_LEN)]
+    max_bytes: usize,
+}
+
+/// `{"height", "root"}`
+#[derive(Serialize)]
+struct RootReport {
+    height: u64,
+    #[serde(serialize_with = "as_text")]
+    root: Digest,
+}
+
+impl fmt::Display for RootReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.root.fmt(f)
+    }
+}
+
+/// `{"height", "root", "durable", "key", "present", "value", "proof_bytes"}`
+#[derive(Serialize)]
+struct ProvenReport<'a> {
+    height: u64,
+    #[serde(serialize_with = "as_text")]
+    root: Digest,
+    durable: bool,
+    #[serde(flatten)]
+    answer: Answer<'a>,
+    proof_bytes: usize,
+}
+
+impl fmt::Display for ProvenReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { height, root, answer, proof_bytes, .. } = self;
+        write!(f, "{answer}\nheight {height}, root {root}\nproof of {proof_bytes} bytes")
+    }
+}
+
+/// `{"key", "present", "value"}`; the value of an absent key is null.
+#[derive(Serialize)]
+struct Answer<'a> {
+    key: Hex<'a>,
+    present: bool,
+    value: Option<Hex<'a>>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+        Self { key: Hex(key), present: value.is_some(), value: value.map(Hex) }
+    }
+}
+
+impl fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.value {
+            Some(Hex(value)) => write!(f, "present {}", Shown(value)),
+            None => f.write_str("absent"),
+        }
+    }
+}
+
+pub(super) fn root(args: &RootArgs, out: Output) -> Result<(), CliError> {
+    let store = open(&args.dir, Options::new(), out)?;
+    let reader = store.reader();
+    let (height, root) = match args.height {
+        None => reader.root(),
+        Some(height) => (Height(height), reader.root_at(Height(height))?),
+    };
+    out.report(&RootReport { height: height.0, root })
+}
+
+pub(super) fn prove(args: &ProveArgs, out: Output) -> Result<(), CliError> {
+    let store = open(&args.dir, Options::new(), out)?;
+    let key = &args.key.0;
+    let proven = store.reader().prove(key)?;
+    let proof = proven.proof.as_bytes();
+    let path = &args.output;
+    // What the proof says is taken from the proof itself.
+    let value = hedgerow_proof::verify(&proven.root, key, proof).map_err(|source| {
+        let (path, key) = (path.clone(), Shown(key).to_string());
+        CliError::NotProved { path, key, root: proven.root, source }
+    })?;
+    fs::write(path, proof).map_err(|source| CliError::File {
+        doing: "writing",
+        path: path.clone(),
+        source,
+    })?;
+    out.report(&ProvenReport {
+        height: proven.height.0,
+        root: proven.root,
+        durable: proven.durable,
+        answer: Answer::new(key, value),
+        proof_bytes: proof.len(),
+    })
+}
+
+pub(super) fn verify(args: &VerifyArgs, out: Output) -> Result<(), CliError> {
+    let VerifyArgs { root, key: BytesArg(key), file: path, max_bytes } = args;
+    let failed = |source| CliError::File { doing: "reading", path: path.clone(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mut proof = Vec::new();
+    // One byte more than is accepted tells a proof that is too long from one that just fits.
+    file.take(*max_bytes as u64 + 1).read_to_end(&mut proof).map_err(failed)?;
+    let verified = hedgerow_proof::verify_with_limit(root, key, &proof, *max_bytes);
+    let value = verified.map_err(|source: ProofError| CliError::NotProved {
+        path: path.clone(),
+        key: Shown(key).to_string(),
+        root: *root,
+        source,
+    })?;
+    out.report(&Answer::new(key, value))
+}

@@ -1,0 +1,243 @@
+//! `replay`: drives a recorded workload of another engine through the low-level interface and
+//! compares the state after every block.
+//!
+//! ```text
+//!   --ops FILE      ─┐
+//!   --recipe, --seed ┴► blocks of strict tasks ─► Store::submit_tasks ─┐
+//!                                                                      ▼
+//!   --expect FILE ────► rows, height 0 = genesis ────────────────► compare, row by row:
+//!                                            next_sn, oldest_active_sn, clean_roots of each shard
+//! ```
+//!
+//! Of a recorded row, nothing else is looked at: the *live* roots and their digest are the product
+//! of a bug of the recorded engines (spec 8.4), positions are their own.
+//!
+//! A block is compared when its root is known, before the next one is handed in; its log record is
+//! synced meanwhile. The first difference ends the replay.
+
+mod compare;
+mod recording;
+
+pub(crate) use compare::Difference;
+
+use crate::error::{CliError, during};
+use crate::output::Output;
+use crate::recipe::Recipe;
+use clap::{ArgGroup, Args};
+use compare::{Row, state};
+use hedgerow::disk::MemDisk;
+use hedgerow::{CompactionRule, Height, Options, Store, StoreParams, backends};
+use indicatif::{HumanBytes, HumanCount, ProgressBar};
+use recording::{Expected, RecordedBlock, Workload};
+use serde::Serialize;
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Segments are this small when the replay prunes, so that whole ones become free.
+const PRUNING_SEGMENT_BYTES: u64 = 1 << 20;
+/// Where the store lies on a disk in memory.
+const MEMORY_DIR: &str = "/replay";
+
+/// Replay a recorded workload and compare the state after every block with the recorded one
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("workload").required(true).args(["ops", "recipe"]))]
+pub(crate) struct ReplayArgs {
+    /// Recorded operations, one block per line; .gz is unpacked
+    #[arg(long, value_name = "FILE")]
+    ops: Option<PathBuf>,
+    /// Workload that is made from a seed
+    #[arg(long, value_enum, requires = "seed")]
+    recipe: Option<Recipe>,
+    /// Seed of the recipe
+    #[arg(long, value_name = "N", requires = "recipe")]
+    seed: Option<u64>,
+    /// Recorded states, one per line from height 0 on; .gz is unpacked
+    #[arg(long, value_name = "FILE")]
+    expect: PathBuf,
+    /// Compaction threshold of the recording
+    #[arg(long, value_name = "N")]
+    thres: u64,
+    /// Compaction ratio of the recording
+    #[arg(long, value_name = "N")]
+    ratio: NonZeroU32,
+    /// Compaction divisor of the recording
+    #[arg(long, value_name = "N")]
+    div: NonZeroU32,
+    /// Directory for the store, empty or new; without it the store is in memory
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Close and reopen the store every N blocks
+    #[arg(long, value_name = "N")]
+    reopen_every: Option<NonZeroU64>,
+    /// Prune what was outdated N blocks ago
+    #[arg(long, value_name = "N")]
+    prune_keep: Option<NonZeroU64>,
+    /// Stop after N blocks
+    #[arg(long, value_name = "N")]
+    blocks: Option<u64>,
+    /// Threads to use; 0 stands for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Hashing backend
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(backends::NAMES))]
+    hasher: Option<String>,
+}
+
+/// `{"blocks", "operations", "equal", "height", "root", "seconds", "log_bytes", "pruned_bytes"}`
+#[derive(Serialize)]
+struct Replayed {
+    blocks: u64,
+    operations: u64,
+    /// Always true: the first difference is an error.
+    equal: bool,
+    height: u64,
+    root: String,
+    seconds: f64,
+    log_bytes: u64,
+    /// Null without `--prune-keep`.
+    pruned_bytes: Option<u64>,
+}
+
+impl fmt::Display for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pruned_bytes {
+            Some(0) => writeln!(f, "nothing could be pruned")?,
+            Some(pruned) => {
+                let (pruned, left) = (HumanBytes(pruned), HumanBytes(self.log_bytes));
+                writeln!(f, "{pruned} of log were pruned, {left} are left")?;
+            }
+            None => {}
+        }
+        write!(f, "{} blocks, {} operations: all equal", self.blocks, self.operations)
+    }
+}
+
+pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
+    let workload = Workload::open(args.ops.as_deref(), args.recipe, args.seed.unwrap_or_default())?;
+    let total = match (workload.blocks(), args.blocks) {
+        (Some(all), Some(some)) => Some(all.min(some)),
+        (all, some) => all.or(some),
+    };
+    let bar = out.block_bar(total).with_message("replaying");
+    let started = Instant::now();
+    let mut replay = Replay::new(args, bar.clone())?;
+    let compared = replay.run(args, workload);
+    bar.finish_and_clear();
+    let store = compared?;
+    let seconds = started.elapsed();
+    let Replay { blocks, operations, pruned, .. } = replay;
+    let (height, root) = store.reader().root();
+    let stats = store.stats();
+    store.close()?;
+    out.note(format_args!(
+        "{} operations per second, {:.1} s in all",
+        HumanCount((operations as f64 / seconds.as_secs_f64().max(1e-9)) as u64),
+        seconds.as_secs_f64()
+    ))?;
+    out.report(&Replayed {
+        blocks,
+        operations,
+        equal: true,
+        height: height.0,
+        root: root.to_string(),
+        seconds: seconds.as_secs_f64(),
+        log_bytes: stats.log.bytes,
+        pruned_bytes: args.prune_keep.map(|_| pruned),
+    })
+}
+
+/// A replay under way. The store is handed from hand to hand, for it is closed in between.
+struct Replay {
+    dir: PathBuf,
+    params: StoreParams,
+    options: Options,
+    bar: ProgressBar,
+    blocks: u64,
+    operations: u64,
+    /// Bytes pruned, over all openings.
+    pruned: u64,
+}
+
+impl Replay {
+    fn new(args: &ReplayArgs, bar: ProgressBar) -> Result<Self, CliError> {
+        let rule = CompactionRule::new(args.thres, args.ratio.get(), args.div.get());
+        let rule = rule.map_err(|error| hedgerow::Error::Option {
+            option: "compaction",
+            reason: error.to_string(),
+        })?;
+        let params = StoreParams::default().with_compaction(rule);
+        // The recorded engines accept every value that an entry can hold.
+        let mut options =
+            Options::new().threads(args.threads).max_value_bytes(hedgerow_types::MAX_VALUE_LEN);
+        if let Some(hasher) = args.hasher.as_deref().and_then(backends::by_name) {
+            options = options.hasher(hasher);
+        }
+        if let Some(heights) = args.prune_keep {
+            options = options.keep_heights(heights.get()).segment_bytes(PRUNING_SEGMENT_BYTES);
+        }
+        let dir = match &args.dir {
+            Some(dir) => dir.clone(),
+            None => {
+                // The options hold the disk, so it outlives every closing of the store.
+                options = options.disk(Arc::new(MemDisk::new()));
+                Path::new(MEMORY_DIR).to_owned()
+            }
+        };
+        Ok(Self { dir, params, options, bar, blocks: 0, operations: 0, pruned: 0 })
+    }
+
+    fn run(&mut self, args: &ReplayArgs, mut workload: Workload) -> Result<Store, CliError> {
+        let mut expected = Expected::open(&args.expect)?;
+        let mut store = Store::create(&self.dir, self.params, self.options.clone())?;
+        state(&store)?.compare(&expected.row(0)?, false)?;
+        while args.blocks.is_none_or(|blocks| self.blocks < blocks) {
+            let Some(block) = workload.next_block()? else { break };
+            let row = expected.row(block.height)?;
+            self.block(&mut store, &block, &row)?;
+            if args.reopen_every.is_some_and(|every| self.blocks % every == 0) {
+                store = self.reopen(store, &row)?;
+            }
+            self.bar.inc(1);
+        }
+        if args.blocks.is_none() {
+            expected.finish(self.blocks)?;
+        }
+        self.finish_writing(&store)?;
+        Ok(store)
+    }
+
+    fn block(
+        &mut self,
+        store: &mut Store,
+        block: &RecordedBlock,
+        row: &Row,
+    ) -> Result<(), CliError> {
+        let at = || during(format!("block {}", block.height));
+        let ticket = store.submit_tasks(Height(block.height), &block.tasks, Vec::new());
+        ticket.map_err(at())?.root().map_err(at())?;
+        state(store)?.compare(row, false)?;
+        self.blocks += 1;
+        self.operations += block.operations();
+        Ok(())
+    }
+
+    /// Closes the store and opens it again; its state must still be the recorded one.
+    fn reopen(&mut self, store: Store, row: &Row) -> Result<Store, CliError> {
+        let at = |doing| during(format!("{doing} the store at height {}", row.h));
+        self.finish_writing(&store)?;
+        store.close().map_err(at("closing"))?;
+        let store = Store::open(&self.dir, self.options.clone()).map_err(at("reopening"))?;
+        state(&store)?.compare(row, true)?;
+        Ok(store)
+    }
+
+    /// Waits for the disk, and notes what was pruned since the store was opened.
+    fn finish_writing(&mut self, store: &Store) -> Result<(), CliError> {
+        store.flush()?;
+        self.pruned += store.stats().pruned_bytes;
+        Ok(())
+    }
+}

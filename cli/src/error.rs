@@ -1,0 +1,92 @@
+//! What ends a command early, in words for the person who typed it.
+
+use crate::commands::replay::Difference;
+use hedgerow_proof::ProofError;
+use hedgerow_types::Digest;
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a command failed. Its causes are printed below it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The store says it all.
+    #[error(transparent)]
+    Store(#[from] hedgerow::Error),
+    /// The store refused or failed in the middle of something.
+    #[error("{doing}")]
+    During {
+        doing: String,
+        #[source]
+        source: hedgerow::Error,
+    },
+    /// A file of the command's own.
+    #[error("{doing} {}", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A line of input that cannot be used.
+    #[error("{input}, line {line}: {reason}")]
+    Line { input: String, line: u64, reason: String },
+    /// A line of input that the store does not accept.
+    #[error("{input}, line {line}: {what}")]
+    Refused {
+        input: String,
+        line: u64,
+        what: String,
+        #[source]
+        source: hedgerow::Error,
+    },
+    /// An input that ends too early.
+    #[error("{input}: {reason}")]
+    Input { input: String, reason: String },
+    /// A proof that proves nothing.
+    #[error("{} proves nothing about key {key} under root {root}", path.display())]
+    NotProved {
+        path: PathBuf,
+        key: String,
+        root: Digest,
+        #[source]
+        source: ProofError,
+    },
+    /// The replay met another state than the recorded one.
+    #[error("{0}")]
+    Difference(Box<Difference>),
+    /// Standard output cannot be written to.
+    #[error("writing to standard output")]
+    Output(#[source] io::Error),
+    /// A thread could not be started, or ended in a panic.
+    #[error("{0}")]
+    Thread(String),
+}
+
+impl CliError {
+    /// Whether the reader of our output has gone away, who will not miss a message.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The error and its causes, one a line. A cause that its effect has already quoted is left out.
+    pub(crate) fn report(&self) -> String {
+        let mut text = format!("error: {self}");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let reason = error.to_string();
+            if !text.contains(&reason) {
+                text.push_str("\n  caused by: ");
+                text.push_str(&reason);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// `map_err` for the store's errors: says what was being done.
+pub(crate) fn during(doing: impl Into<String>) -> impl FnOnce(hedgerow::Error) -> CliError {
+    let doing = doing.into();
+    move |source| CliError::During { doing, source }
+}

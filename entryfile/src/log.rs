@@ -1,0 +1,411 @@
+//! The entry log: records are announced, written, synced, read and pruned.
+
+use crate::cache::EntryCache;
+use crate::frame::ALIGN;
+use crate::listing::Listing;
+use crate::record::{RECORD_HEADER_LEN, RecordHeader};
+use crate::segments::{Batch, Extent, Format, IoCounters, Segments};
+use crate::tail::Tail;
+use crate::{Damage, LogError, Record, StoreId, StoredEntry};
+use bytes::Bytes;
+use hedgerow_types::{LogPosition, ShardId};
+use hedgerow_vfs::Vfs;
+use parking_lot::RwLock;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) const FORMAT: Format = Format { magic: *b"HgrwLog\0", suffix: ".log" };
+
+/// How a log is kept. May differ at every opening; nothing here changes what the log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Length in bytes from which a segment is followed by a new one; pruning frees whole segments.
+    /// A segment ends with a record, so it exceeds this by up to a record. Default 256 MiB.
+    pub segment_size: u64,
+    /// Bound in bytes of the cache of entries read from disk, overhead included; 0 turns it off.
+    /// Default 32 MiB.
+    pub cache_bytes: u64,
+    /// Bytes of records that are kept in memory after they were written. Records that are not
+    /// written yet are kept in any case. Default 16 MiB.
+    pub tail_bytes: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_size: 256 << 20, cache_bytes: 32 << 20, tail_bytes: 16 << 20 }
+    }
+}
+
+/// What a log has done since it was opened, and how large it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogStats {
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Bytes of records in memory, written or not.
+    pub tail_bytes: u64,
+    /// Bytes of the entry cache, overhead included.
+    pub cache_bytes: u64,
+    /// Entries that were read from records in memory.
+    pub entries_from_tail: u64,
+    /// Entries that the cache had.
+    pub entries_from_cache: u64,
+    /// Entries that were read from disk, by position. Cursors and scans are not counted.
+    pub entries_from_disk: u64,
+    /// Reads of files, for whatever purpose.
+    pub reads: u64,
+    /// Bytes of these reads.
+    pub bytes_read: u64,
+    /// Writes to files.
+    pub writes: u64,
+    /// Bytes of these writes.
+    pub bytes_written: u64,
+    /// Syncs of files.
+    pub syncs: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct EntryCounters {
+    pub(crate) tail: AtomicU64,
+    pub(crate) cache: AtomicU64,
+    pub(crate) disk: AtomicU64,
+}
+
+/// The log of all entries of a store. Shared: any thread reads, one announces, one appends. See the
+/// [crate documentation](crate).
+#[derive(Debug)]
+pub struct EntryLog {
+    pub(crate) segments: Segments,
+    pub(crate) tail: RwLock<Tail>,
+    pub(crate) cache: EntryCache,
+    pub(crate) entries: EntryCounters,
+    /// Base of the first segment.
+    start: AtomicU64,
+}
+
+impl EntryLog {
+    /// Makes an empty log in the directory `dir`, which is made if need be. It becomes durable with
+    /// the first [`EntryLog::sync`].
+    ///
+    /// # Errors
+    /// [`LogError::Exists`] if the directory holds a log; [`LogError::Io`].
+    pub fn create(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        id: StoreId,
+        options: LogOptions,
+    ) -> Result<Self, LogError> {
+        Ok(Self::new(Listing { vfs, dir, format: &FORMAT, id }.create()?, &options))
+    }
+
+    /// Opens the log in `dir`, of which the positions from `start` to `end` are to be kept: both
+    /// must be what [`EntryLog::start`] and [`EntryLog::end`] said when they were made durable.
+    ///
+    /// What lies beyond `end` is cut off, durably; segments wholly below `start` are removed.
+    /// Neither happens unless everything between is there. Headers of segments are checked here,
+    /// records and entries when they are read.
+    ///
+    /// # Errors
+    /// [`LogError::Short`], [`LogError::NoSegment`] or [`LogError::Overlap`] if the segments do not
+    /// cover the log; [`LogError::Corrupt`] if one's header is damaged or another store's;
+    /// [`LogError::Bounds`] if `start` and `end` cannot be those of a log; [`LogError::Io`].
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        id: StoreId,
+        options: LogOptions,
+        start: LogPosition,
+        end: LogPosition,
+    ) -> Result<Self, LogError> {
+        for bound in [start, end] {
+            check_aligned(bound)?;
+        }
+        let listing = Listing { vfs, dir, format: &FORMAT, id };
+        Ok(Self::new(listing.open_exactly(start.0, end.0)?, &options))
+    }
+
+    fn new(segments: Segments, options: &LogOptions) -> Self {
+        let tail = Tail::new(segments.last(), options.segment_size, options.tail_bytes);
+        Self {
+            start: AtomicU64::new(segments.start()),
+            segments,
+            tail: RwLock::new(tail),
+            cache: EntryCache::new(options.cache_bytes),
+            entries: EntryCounters::default(),
+        }
+    }
+
+    /// The first position that the log has: that of its first segment's header.
+    pub fn start(&self) -> LogPosition {
+        LogPosition(self.start.load(Ordering::Acquire))
+    }
+
+    /// End of the last record that was written.
+    pub fn end(&self) -> LogPosition {
+        LogPosition(self.segments.end())
+    }
+
+    /// End of the last record that was announced.
+    pub fn announced_end(&self) -> LogPosition {
+        LogPosition(self.tail.read().end())
+    }
+
+    /// Where the next record must begin: at [`EntryLog::announced_end`], or 64 bytes further if a
+    /// new segment begins there.
+    pub fn next_position(&self) -> LogPosition {
+        LogPosition(self.tail.read().next_position())
+    }
+
+    /// Makes a record readable from memory; it is written later, by [`EntryLog::append`].
+    ///
+    /// # Errors
+    /// [`LogError::OutOfOrder`] unless it begins at [`EntryLog::next_position`];
+    /// [`LogError::Failed`] after a failed write or sync.
+    pub fn announce(&self, record: Arc<Record>) -> Result<(), LogError> {
+        self.segments.check_writable()?;
+        self.tail.write().announce(record)
+    }
+
+    /// Writes the oldest record that was announced but not written. It is not durable before
+    /// [`EntryLog::sync`].
+    ///
+    /// # Errors
+    /// As [`EntryLog::append_many`].
+    pub fn append(&self, record: &Record) -> Result<(), LogError> {
+        self.append_all(&[record])
+    }
+
+    /// Writes the oldest records that were announced but not written, small ones together.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfOrder`] if they are not the oldest unwritten ones in order, and nothing was
+    /// written. [`LogError::Io`] if the disk refused; then, and after any failed sync, every later
+    /// announce, append and sync is answered with [`LogError::Failed`], while all that was
+    /// announced stays readable.
+    pub fn append_many(&self, records: &[Arc<Record>]) -> Result<(), LogError> {
+        let records: Vec<&Record> = records.iter().map(Arc::as_ref).collect();
+        self.append_all(&records)
+    }
+
+    fn append_all(&self, records: &[&Record]) -> Result<(), LogError> {
+        self.segments.check_writable()?;
+        {
+            let tail = self.tail.read();
+            let mut unwritten = tail.unwritten();
+            for record in records {
+                let expected = unwritten.next().map(|record| record.header());
+                if expected != Some(record.header()) {
+                    return Err(LogError::OutOfOrder {
+                        expected: LogPosition(
+                            expected.map_or(tail.next_position(), |header| header.position),
+                        ),
+                        got: record.position(),
+                    });
+                }
+            }
+        }
+        self.segments.append(|batch| records.iter().try_for_each(|record| put(batch, record)))?;
+        let dropped = self.tail.write().mark_written(records.len());
+        drop(dropped);
+        Ok(())
+    }
+
+    /// Makes all that was appended before the call durable, the names of new files included.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], which is latched; [`LogError::Failed`] if one was before.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.segments.sync()
+    }
+
+    /// Drops records that were announced but not written and begin at or after `from`, so that
+    /// others can take their place. For use after a failure.
+    pub fn forget_announced(&self, from: LogPosition) {
+        let written = self.segments.last();
+        self.tail.write().forget(from.0, written);
+    }
+
+    /// The position that [`EntryLog::prune_head`] with the same argument would make the start of
+    /// the log; `None` if nothing would go.
+    pub fn prunable(&self, upto: LogPosition) -> Option<LogPosition> {
+        self.segments.boundary(upto.0).map(LogPosition)
+    }
+
+    /// Removes the segments that lie wholly below `upto`, never the last one, and returns the bytes
+    /// freed. The caller has made the new start, [`EntryLog::prunable`], durable before.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; files that are left then go when the log is opened with the new start.
+    pub fn prune_head(&self, upto: LogPosition) -> Result<u64, LogError> {
+        let Some(boundary) = self.segments.boundary(upto.0) else { return Ok(0) };
+        self.start.fetch_max(boundary, Ordering::AcqRel);
+        self.segments.remove(|extent| extent.base < boundary)
+    }
+
+    /// What the log has done since it was opened, and how large it is.
+    pub fn stats(&self) -> LogStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let extents = self.segments.extents();
+        let IoCounters { reads, bytes_read, writes, bytes_written, syncs } =
+            &self.segments.counters;
+        LogStats {
+            bytes: extents.iter().map(|extent| extent.end - extent.base).sum(),
+            segments: extents.len() as u64,
+            tail_bytes: self.tail.read().bytes(),
+            cache_bytes: self.cache.bytes(),
+            entries_from_tail: get(&self.entries.tail),
+            entries_from_cache: get(&self.entries.cache),
+            entries_from_disk: get(&self.entries.disk),
+            reads: get(reads),
+            bytes_read: get(bytes_read),
+            writes: get(writes),
+            bytes_written: get(bytes_written),
+            syncs: get(syncs),
+        }
+    }
+
+    // What reading, walking and scanning have in common.
+
+    /// Checks that something announced and not pruned can begin at `at`; `end` is the announced
+    /// end.
+    pub(crate) fn check_bounds(&self, at: u64, end: u64) -> Result<(), LogError> {
+        check_aligned(LogPosition(at))?;
+        let start = self.start();
+        if at < start.0 {
+            return Err(LogError::Pruned { at: LogPosition(at), start });
+        }
+        if at >= end {
+            return Err(LogError::OutOfRange { at: LogPosition(at), end: LogPosition(end) });
+        }
+        Ok(())
+    }
+
+    /// Reads from the segment that covers `at`, which all of `buf` must lie in. A failure because
+    /// the segment was pruned meanwhile says so.
+    pub(crate) fn read_disk(
+        &self,
+        extent: Extent,
+        at: u64,
+        buf: &mut [u8],
+    ) -> Result<(), LogError> {
+        self.segments.read(extent, at, buf).map_err(|error| {
+            let start = self.start();
+            if at < start.0 { LogError::Pruned { at: LogPosition(at), start } } else { error }
+        })
+    }
+
+    /// The segment that covers `at`, which was written.
+    pub(crate) fn extent(&self, at: u64) -> Result<Extent, LogError> {
+        if let Some(extent) = self.segments.find(at) {
+            return Ok(extent);
+        }
+        // Pruned between the caller's check and now, or never written.
+        self.check_bounds(at, self.segments.end())?;
+        Err(self.segments.corrupt(at, Damage::Header))
+    }
+
+    /// The record in memory that covers `at`. `at` is checked against the log's bounds.
+    pub(crate) fn in_memory(&self, at: u64) -> Result<Option<Arc<Record>>, LogError> {
+        let tail = self.tail.read();
+        self.check_bounds(at, tail.end())?;
+        Ok(tail.find(at).cloned())
+    }
+
+    /// The header of the record on disk at `at`, whose runs lie in the segment too, and that
+    /// segment.
+    pub(crate) fn header_on_disk(&self, at: u64) -> Result<(RecordHeader, Extent), LogError> {
+        let extent = self.extent(at)?;
+        let have = extent.end - at;
+        let mut bytes = [0; RECORD_HEADER_LEN];
+        if at < extent.content() || have < bytes.len() as u64 {
+            return Err(self.segments.corrupt(at, Damage::Magic));
+        }
+        self.read_disk(extent, at, &mut bytes)?;
+        let header = RecordHeader::decode(&bytes, at);
+        let header = header.map_err(|what| self.segments.corrupt(at, what))?;
+        if header.record_len() > have {
+            let what = Damage::Length { need: header.record_len(), have };
+            return Err(self.segments.corrupt(at, what));
+        }
+        Ok((header, extent))
+    }
+
+    /// The error for what is wrong at `at`: with the file, or, if it was not written yet, with
+    /// `at`.
+    pub(crate) fn damaged(&self, at: u64, what: Damage) -> LogError {
+        if at < self.segments.end() {
+            self.segments.corrupt(at, what)
+        } else {
+            LogError::NotAnEntry { at: LogPosition(at), what }
+        }
+    }
+
+    /// The run of `shard` in the record at `record`.
+    pub(crate) fn locate_run(&self, record: u64, shard: ShardId) -> Result<RunLocation, LogError> {
+        if let Some(found) = self.in_memory(record)? {
+            if found.position().0 != record {
+                let (at, what) = (LogPosition(record), Damage::Magic);
+                return Err(LogError::NotAnEntry { at, what });
+            }
+            let (start, end) = found.header().run_bounds(shard);
+            let bytes = Some(found.run(shard).clone());
+            return Ok(RunLocation { start, end, record_end: found.end().0, bytes });
+        }
+        let (header, _) = self.header_on_disk(record)?;
+        let (start, end) = header.run_bounds(shard);
+        Ok(RunLocation { start, end, record_end: header.end(), bytes: None })
+    }
+
+    /// The position of the record that follows the one that ends at `end`, `None` if `end` is the
+    /// announced end.
+    pub(crate) fn record_after(&self, end: u64) -> Option<u64> {
+        {
+            let tail = self.tail.read();
+            if end >= tail.end() {
+                return None;
+            }
+            if let Some(position) = tail.record_after(end) {
+                return Some(position);
+            }
+        }
+        // On disk, since it is announced and not in memory; behind a header if a segment ends here.
+        match self.segments.find(end) {
+            Some(extent) if extent.base == end => Some(extent.content()),
+            _ => Some(end),
+        }
+    }
+}
+
+/// Where a run lies; its bytes too if they are in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct RunLocation {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) record_end: u64,
+    pub(crate) bytes: Option<Bytes>,
+}
+
+fn check_aligned(at: LogPosition) -> Result<(), LogError> {
+    if at.0.is_multiple_of(ALIGN as u64) { Ok(()) } else { Err(LogError::Misaligned(at)) }
+}
+
+/// Writes a record where it belongs, in a new segment if that is where its position puts it.
+fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
+    let got = record.position();
+    if got.0 != batch.end() && batch.last().content() < batch.end() {
+        batch.roll()?;
+    }
+    if got.0 != batch.end() {
+        return Err(LogError::OutOfOrder { expected: LogPosition(batch.end()), got });
+    }
+    batch.put(&record.header().encode())?;
+    record.runs().iter().try_for_each(|run| batch.put(run))
+}
+
+/// The entry in memory at `at`, which `record` covers.
+pub(crate) fn entry_in_memory(record: &Record, at: u64) -> Result<StoredEntry, LogError> {
+    record.entry_at(at).map_err(|what| LogError::NotAnEntry { at: LogPosition(at), what })
+}

@@ -1,0 +1,284 @@
+//! Reading entries by position: one, or many at once.
+//!
+//! ```text
+//!  position ──► tail ──► cache ──► disk: 512 bytes, and the rest if the entry is longer
+//!
+//!  many     ──► sorted ──► tail ──► cache ──► neighbours on disk in one read:
+//!
+//!               │e│  gap  │e│e│   gap   │e│            gap too large     │e│
+//!               └──────── one read ───────┘                              └─┘ another
+//! ```
+//!
+//! Results of a batched read are copied next to each other into one allocation, so that they keep
+//! nothing alive but each other.
+
+use crate::frame;
+use crate::log::{EntryLog, entry_in_memory};
+use crate::segments::Extent;
+use crate::{LogError, Record, StoredEntry};
+use bytes::Bytes;
+use hedgerow_types::LogPosition;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Bytes read for one entry before its length is known: enough for most.
+const SPECULATIVE: usize = 512;
+/// Entries at most this far apart, end of the first read to begin of the next, are read together:
+/// copying the bytes between costs no more than another system call.
+const MAX_GAP: u64 = 4 << 10;
+/// Longest read that neighbours are joined into.
+const MAX_JOINED: u64 = 256 << 10;
+/// Room made for each entry in a batch of results; a batch of longer ones grows it.
+const TYPICAL: usize = 160;
+/// Entries longer than this get an allocation of their own in a batch of results.
+const OWN_ALLOCATION: usize = 64 << 10;
+
+/// What a batched read leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Entries read from disk enter the cache.
+    Cache,
+    /// The cache stays as it is: for reads that are not expected to be repeated.
+    Nothing,
+}
+
+impl EntryLog {
+    /// The entry at `at`: from memory, from the cache, or from disk, after which it is cached.
+    ///
+    /// # Errors
+    /// [`LogError::Pruned`] below the start of the log, [`LogError::OutOfRange`] beyond its
+    /// announced end, [`LogError::Misaligned`]; [`LogError::NotAnEntry`] or [`LogError::Corrupt`]
+    /// if no intact entry begins there; [`LogError::Io`].
+    pub fn read(&self, at: LogPosition) -> Result<StoredEntry, LogError> {
+        if let Some(record) = self.in_memory(at.0)? {
+            self.entries.tail.fetch_add(1, Ordering::Relaxed);
+            return entry_in_memory(&record, at.0);
+        }
+        if let Some(entry) = self.cache.get(at.0) {
+            self.entries.cache.fetch_add(1, Ordering::Relaxed);
+            return Ok(entry);
+        }
+        let mut first = [0; SPECULATIVE];
+        let extent = self.extent(at.0)?;
+        let first = self.read_some(extent, at.0, &mut first)?;
+        let entry = self.complete(extent, at.0, first)?;
+        self.entries.disk.fetch_add(1, Ordering::Relaxed);
+        self.cache.insert(at.0, entry.clone());
+        Ok(entry)
+    }
+
+    /// The entries at `at`, in that order, which may be any and have duplicates. The cache is
+    /// asked but not filled.
+    ///
+    /// # Errors
+    /// As [`EntryLog::read`], for any of the positions.
+    pub fn read_many(&self, at: &[LogPosition]) -> Result<Vec<StoredEntry>, LogError> {
+        self.read_many_with(at, Fill::Nothing)
+    }
+
+    /// As [`EntryLog::read_many`]; `fill` says whether the cache is filled.
+    ///
+    /// # Errors
+    /// As [`EntryLog::read`], for any of the positions.
+    pub fn read_many_with(
+        &self,
+        at: &[LogPosition],
+        fill: Fill,
+    ) -> Result<Vec<StoredEntry>, LogError> {
+        let mut order: Vec<(u64, u32)> = at.iter().map(|at| at.0).zip(0..).collect();
+        if order.len() != at.len() {
+            return Err(LogError::Malformed("a batch of more than 2^32 reads"));
+        }
+        order.sort_unstable();
+        let mut results = Results { slots: vec![None; at.len()], arena: vec![], spans: vec![] };
+
+        self.take_from_memory(&mut order, &mut results)?;
+        if self.cache.is_on() {
+            let before = order.len();
+            order.retain(|&(position, slot)| match self.cache.get(position) {
+                Some(entry) => results.put(slot, entry),
+                None => true,
+            });
+            let hits = (before - order.len()) as u64;
+            self.entries.cache.fetch_add(hits, Ordering::Relaxed);
+        }
+        self.take_from_disk(&order, &mut results)?;
+        self.entries.disk.fetch_add(order.len() as u64, Ordering::Relaxed);
+
+        let entries = results.finish()?;
+        if fill == Fill::Cache {
+            for &(position, slot) in &order {
+                if let Some(entry) = entries.get(slot as usize) {
+                    self.cache.insert(position, entry.detached());
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Serves what records in memory cover and leaves the rest in `order`. Checks all positions.
+    fn take_from_memory(
+        &self,
+        order: &mut Vec<(u64, u32)>,
+        results: &mut Results,
+    ) -> Result<(), LogError> {
+        let (Some(&(first, _)), Some(&(last, _))) = (order.first(), order.last()) else {
+            return Ok(());
+        };
+        let mut records: Vec<Arc<Record>> = vec![];
+        {
+            let tail = self.tail.read();
+            self.check_bounds(first, tail.end())?;
+            self.check_bounds(last, tail.end())?;
+            let mut known_end = 0;
+            for &(position, _) in &*order {
+                if position >= known_end
+                    && let Some(record) = tail.find(position)
+                {
+                    known_end = record.end().0;
+                    records.push(Arc::clone(record));
+                }
+            }
+        }
+        let mut records = records.iter().peekable();
+        let before = order.len();
+        let mut result = Ok(());
+        order.retain(|&(position, slot)| {
+            while records.peek().is_some_and(|record| record.end().0 <= position) {
+                records.next();
+            }
+            match records.peek() {
+                Some(record) if record.position().0 <= position && result.is_ok() => {
+                    match entry_in_memory(record, position) {
+                        Ok(entry) => results.put(slot, entry),
+                        Err(error) => {
+                            result = Err(error);
+                            false
+                        }
+                    }
+                }
+                _ => true,
+            }
+        });
+        self.entries.tail.fetch_add((before - order.len()) as u64, Ordering::Relaxed);
+        result
+    }
+
+    /// Reads the entries at the positions of `order`, neighbours together.
+    fn take_from_disk(&self, order: &[(u64, u32)], results: &mut Results) -> Result<(), LogError> {
+        let mut buffer = vec![];
+        results.arena.reserve(order.len() * TYPICAL);
+        let mut rest = order;
+        while let Some(&(first, _)) = rest.first() {
+            let extent = self.extent(first)?;
+            let mut read_end = first;
+            let joined = rest.iter().take_while(|&&(position, _)| {
+                let joins = position <= read_end.saturating_add(MAX_GAP)
+                    && position < extent.end
+                    && position - first <= MAX_JOINED;
+                if joins {
+                    read_end = position.saturating_add(SPECULATIVE as u64).min(extent.end);
+                }
+                joins
+            });
+            let (group, others) = rest.split_at(joined.count().max(1));
+            rest = others;
+
+            // At most MAX_JOINED + SPECULATIVE bytes.
+            let len = (read_end - first) as usize;
+            if buffer.len() < len {
+                buffer.resize(len, 0);
+            }
+            let bytes = buffer.get_mut(..len).unwrap_or_default();
+            let bytes = self.read_some(extent, first, bytes)?;
+            for &(position, slot) in group {
+                let here = bytes.get((position - first) as usize..).unwrap_or_default();
+                match frame::check(here) {
+                    Ok(entry) if entry.hashed_bytes().len() <= OWN_ALLOCATION => {
+                        results.copy(slot, entry.hashed_bytes());
+                    }
+                    _ => {
+                        results.put(slot, self.complete(extent, position, here)?);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills as much of `buf` as the segment has from `at` on, and returns that part.
+    fn read_some<'b>(
+        &self,
+        extent: Extent,
+        at: u64,
+        buf: &'b mut [u8],
+    ) -> Result<&'b [u8], LogError> {
+        let have = usize::try_from(extent.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let len = buf.len().min(have);
+        let buf = buf.get_mut(..len).unwrap_or_default();
+        self.read_disk(extent, at, buf)?;
+        Ok(buf)
+    }
+
+    /// The entry at `at` in an allocation of its own; `first` holds its first bytes, or all, and
+    /// more are read if need be.
+    fn complete(&self, extent: Extent, at: u64, first: &[u8]) -> Result<StoredEntry, LogError> {
+        let corrupt = |what| self.segments.corrupt(at, what);
+        let hashed_len = frame::hashed_len(first).map_err(corrupt)?;
+        let need = frame::frame_len(hashed_len);
+        if need <= first.len() {
+            let entry = frame::check(first).map_err(corrupt)?;
+            let bytes = Bytes::copy_from_slice(entry.hashed_bytes());
+            return StoredEntry::checked(bytes).map_err(corrupt);
+        }
+        let have = extent.end.saturating_sub(at);
+        if need as u64 > have {
+            return Err(corrupt(crate::Damage::Length { need: need as u64, have }));
+        }
+        let mut bytes = vec![0; need];
+        let (known, rest) = bytes.split_at_mut(first.len());
+        known.copy_from_slice(first);
+        self.read_disk(extent, at + known.len() as u64, rest)?;
+        frame::check(&bytes).map_err(corrupt)?;
+        bytes.truncate(hashed_len);
+        StoredEntry::checked(bytes.into()).map_err(corrupt)
+    }
+}
+
+/// Results of a batched read while they come in.
+struct Results {
+    slots: Vec<Option<StoredEntry>>,
+    /// Hashed bytes of short entries, back to back.
+    arena: Vec<u8>,
+    /// Whose they are: slot, first byte, end.
+    spans: Vec<(u32, usize, usize)>,
+}
+
+impl Results {
+    /// Always false, as what `Vec::retain` wants to hear about a position that is served.
+    fn put(&mut self, slot: u32, entry: StoredEntry) -> bool {
+        if let Some(slot) = self.slots.get_mut(slot as usize) {
+            *slot = Some(entry);
+        }
+        false
+    }
+
+    fn copy(&mut self, slot: u32, hashed: &[u8]) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(hashed);
+        self.spans.push((slot, start, self.arena.len()));
+    }
+
+    fn finish(mut self) -> Result<Vec<StoredEntry>, LogError> {
+        let arena = Bytes::from(std::mem::take(&mut self.arena));
+        for (slot, start, end) in std::mem::take(&mut self.spans) {
+            let entry = StoredEntry::checked(arena.slice(start..end))
+                .map_err(|_| LogError::Malformed("an entry that changed while it was copied"))?;
+            self.put(slot, entry);
+        }
+        self.slots
+            .into_iter()
+            .map(|slot| slot.ok_or(LogError::Malformed("a position that was not read")))
+            .collect()
+    }
+}

@@ -1,0 +1,546 @@
+//! Append-only files that together make one space of byte positions.
+//!
+//! ```text
+//!  position   base_0            base_1 = base_0 + len_0     base_2
+//!             │                 │                           │                     end
+//!             ┌────────┬────────┬────────┬──────────────────┬────────┬────────────┐
+//!             │ header │ ...    │ header │ ...              │ header │ ...        │  ◄── appended
+//!             └────────┴────────┴────────┴──────────────────┴────────┴────────────┘
+//!  file       <base_0>.log      <base_1>.log                <base_2>.log
+//!
+//!  name    base as 16 hex digits, then a suffix that tells the kind of file
+//!  header  offset  0       8         12     16         32     40     60       64
+//!                 ┌───────┬─────────┬──────┬──────────┬──────┬──────┬────────┐
+//!                 │ magic │ version │ zero │ store id │ base │ zero │ crc32c │
+//!                 └───────┴─────────┴──────┴──────────┴──────┴──────┴────────┘
+//!                   8       4         4      16         8      20     4
+//! ```
+//!
+//! Both the entry log and the twig file are made of these; what lies between the headers is theirs
+//! to define. Which files there are is decided by the directory when they are opened (`listing`),
+//! and by the table here from then on.
+//!
+//! # Invariants
+//!
+//! * A header lies in the position space like everything else: position minus base is the offset
+//!   in the file.
+//! * A byte that was synced is never written again. Files only grow, except that bytes beyond the
+//!   end are cut when they are opened.
+//! * A position becomes readable only after all bytes up to it were written: the table's end moves
+//!   last.
+//! * The first error of writing or syncing is latched. What a failed write or sync left on disk is
+//!   unknown, so everybody who wants to write or sync later gets that error; reading goes on.
+//! * Only a bounded number of files is open at a time; the others are opened when they are read.
+
+use crate::{Damage, LogError};
+use hedgerow_types::LogPosition;
+use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
+use parking_lot::{Mutex, RwLock};
+use quick_cache::sync::Cache;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Bytes of a segment's header, which occupy positions like all others.
+pub const SEGMENT_HEADER_LEN: usize = 64;
+const HEADER: u64 = SEGMENT_HEADER_LEN as u64;
+const CRC_AT: usize = SEGMENT_HEADER_LEN - 4;
+const FORMAT_VERSION: u32 = 1;
+/// Segment files kept open for reading.
+const OPEN_FILES: usize = 256;
+/// Pieces of at least this many bytes are written as they lie; shorter ones are gathered.
+const WRITE_DIRECT: usize = 64 << 10;
+/// Gathered bytes are written out when there are this many.
+const WRITE_GATHERED: usize = 256 << 10;
+
+/// Names a store, so that files of two stores cannot be mixed up. 16 random bytes, chosen when the
+/// store is created.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreId(pub [u8; 16]);
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreId({:032x})", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What tells one kind of segments from another.
+#[derive(Debug)]
+pub(crate) struct Format {
+    pub(crate) magic: [u8; 8],
+    /// Follows the base in a file's name, with the dot.
+    pub(crate) suffix: &'static str,
+}
+
+impl Format {
+    /// Name of the segment at `base`.
+    pub(crate) fn file_name(&self, base: u64) -> String {
+        format!("{base:016x}{}", self.suffix)
+    }
+
+    /// The base that a file's name tells, `None` if it is not one of these files.
+    pub(crate) fn base_of(&self, name: &std::ffi::OsStr) -> Option<u64> {
+        let digits = name.to_str()?.strip_suffix(self.suffix)?;
+        let base = u64::from_str_radix(digits, 16).ok()?;
+        (name.to_str() == Some(&self.file_name(base))).then_some(base)
+    }
+
+    fn encode_header(&self, id: StoreId, base: u64) -> [u8; SEGMENT_HEADER_LEN] {
+        let mut out = [0; SEGMENT_HEADER_LEN];
+        out[..8].copy_from_slice(&self.magic);
+        out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out[16..32].copy_from_slice(&id.0);
+        out[32..40].copy_from_slice(&base.to_le_bytes());
+        let crc = crc32c::crc32c(&out[..CRC_AT]);
+        out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Checks the header of the segment that its name says is at `base`. The checksum comes first:
+    /// what differs with a checksum that matches was written so.
+    pub(crate) fn check_header(
+        &self,
+        header: &[u8; SEGMENT_HEADER_LEN],
+        id: StoreId,
+        base: u64,
+    ) -> Result<(), Damage> {
+        let expected = self.encode_header(id, base);
+        if *header == expected {
+            return Ok(());
+        }
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
+        if header[..8] != expected[..8] {
+            return Err(Damage::Magic);
+        }
+        let (stored, computed) =
+            (number(&header[CRC_AT..]) as u32, crc32c::crc32c(&header[..CRC_AT]));
+        if stored != computed {
+            Err(Damage::Checksum { stored, computed })
+        } else if header[8..12] != expected[8..12] {
+            Err(Damage::FormatVersion(number(&header[8..12]) as u32))
+        } else if header[16..32] != expected[16..32] {
+            Err(Damage::StoreId)
+        } else if header[32..40] != expected[32..40] {
+            Err(Damage::Place { named: number(&header[32..40]) })
+        } else {
+            Err(Damage::Padding)
+        }
+    }
+}
+
+/// The positions that one file covers, its header included. Never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) base: u64,
+    pub(crate) end: u64,
+}
+
+impl Extent {
+    /// Position of the first byte after the header.
+    pub(crate) fn content(&self) -> u64 {
+        self.base + HEADER
+    }
+
+    /// Whether this has grown to `segment_size` bytes and the next record begins a new segment. A
+    /// segment without a record never has.
+    pub(crate) fn is_full(&self, segment_size: u64) -> bool {
+        self.end > self.content() && self.end - self.base >= segment_size
+    }
+}
+
+/// Numbers for people, see [`LogStats`](crate::LogStats).
+#[derive(Debug, Default)]
+pub(crate) struct IoCounters {
+    pub(crate) reads: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+}
+
+/// The segments of one directory, open.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    format: &'static Format,
+    id: StoreId,
+    /// By base, increasing, never empty. Only the last one grows.
+    table: RwLock<Vec<Extent>>,
+    files: Cache<u64, Arc<dyn VfsFile>>,
+    writer: Mutex<Writer>,
+    /// Held while syncing, so that no sync returns before one that took its work.
+    syncing: Mutex<()>,
+    failed: OnceLock<LogError>,
+    pub(crate) counters: IoCounters,
+}
+
+/// What the appending thread owns.
+#[derive(Debug)]
+struct Writer {
+    /// The last segment's file.
+    file: Arc<dyn VfsFile>,
+    last: Extent,
+    /// Files with bytes that were not synced.
+    unsynced: Vec<Arc<dyn VfsFile>>,
+    /// Whether a file was created whose name was not synced.
+    new_names: bool,
+    /// Gathers small pieces; kept for its allocation.
+    gathered: Vec<u8>,
+}
+
+impl Segments {
+    /// Makes the first segment in `dir`, at position 0. Not durable before [`Segments::sync`].
+    pub(crate) fn create(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        format: &'static Format,
+        id: StoreId,
+    ) -> Result<Self, LogError> {
+        let counters = IoCounters::default();
+        let (file, last) = new_file(&*vfs, dir, format, id, 0, &counters)?;
+        let this = Self::new(vfs, dir, format, id, vec![last], Arc::clone(&file));
+        {
+            let mut writer = this.writer.lock();
+            writer.unsynced.push(file);
+            writer.new_names = true;
+        }
+        Ok(Self { counters, ..this })
+    }
+
+    /// Segments that were found and checked; `file` is that of the last one, open for writing.
+    pub(crate) fn new(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        format: &'static Format,
+        id: StoreId,
+        table: Vec<Extent>,
+        file: Arc<dyn VfsFile>,
+    ) -> Self {
+        let last = table.last().copied().unwrap_or(Extent { base: 0, end: HEADER });
+        Self {
+            vfs,
+            dir: dir.to_owned(),
+            format,
+            id,
+            table: RwLock::new(table),
+            files: Cache::new(OPEN_FILES),
+            writer: Mutex::new(Writer {
+                file,
+                last,
+                unsynced: vec![],
+                new_names: false,
+                gathered: vec![],
+            }),
+            syncing: Mutex::new(()),
+            failed: OnceLock::new(),
+            counters: IoCounters::default(),
+        }
+    }
+
+    /// The file of the segment at `base`.
+    pub(crate) fn path(&self, base: u64) -> PathBuf {
+        self.dir.join(self.format.file_name(base))
+    }
+
+    /// Base of the first segment.
+    pub(crate) fn start(&self) -> u64 {
+        self.table.read().first().map_or(0, |extent| extent.base)
+    }
+
+    /// End of what is written.
+    pub(crate) fn end(&self) -> u64 {
+        self.last().end
+    }
+
+    /// The last segment.
+    pub(crate) fn last(&self) -> Extent {
+        let table = self.table.read();
+        table.last().copied().unwrap_or(Extent { base: 0, end: HEADER })
+    }
+
+    /// All segments, in order.
+    pub(crate) fn extents(&self) -> Vec<Extent> {
+        self.table.read().clone()
+    }
+
+    /// The segment that covers `at`.
+    pub(crate) fn find(&self, at: u64) -> Option<Extent> {
+        let table = self.table.read();
+        let index = table.partition_point(|extent| extent.base <= at).checked_sub(1)?;
+        table.get(index).copied().filter(|extent| at < extent.end)
+    }
+
+    /// The greatest base at or below `upto`, unless it is the first.
+    pub(crate) fn boundary(&self, upto: u64) -> Option<u64> {
+        let table = self.table.read();
+        let index = table.partition_point(|extent| extent.base <= upto).checked_sub(1)?;
+        table.get(index).filter(|_| index > 0).map(|extent| extent.base)
+    }
+
+    /// Fills `buf` with what was written at `at`, which with all of `buf` must lie in `extent`.
+    pub(crate) fn read(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result<(), LogError> {
+        let file = self.files.get_or_insert_with(&extent.base, || {
+            self.vfs
+                .open(&self.path(extent.base), OpenMode::Read)
+                .map_err(LogError::io("opening a segment to read it"))
+        })?;
+        file.read_exact_at(buf, at - extent.base).map_err(LogError::io("reading a segment"))?;
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_read.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The error for what is wrong at `at`.
+    pub(crate) fn corrupt(&self, at: u64, what: Damage) -> LogError {
+        let base = self.find(at).map_or_else(|| self.last().base, |extent| extent.base);
+        LogError::Corrupt {
+            path: self.path(base),
+            offset: at.saturating_sub(base),
+            at: LogPosition(at),
+            what,
+        }
+    }
+
+    /// Appends what `write` puts into the batch; it becomes readable all at once, when `write` has
+    /// returned `Ok`. Any error, `write`'s own included, closes the segments for writing.
+    pub(crate) fn append<T>(
+        &self,
+        write: impl FnOnce(&mut Batch<'_>) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let mut writer = self.writer.lock();
+        self.check_writable()?;
+        let file = Arc::clone(&writer.file);
+        let gathered = std::mem::take(&mut writer.gathered);
+        let mut batch = Batch { segments: self, last: writer.last, file, closed: vec![], gathered };
+        let result = write(&mut batch).and_then(|result| batch.flush().map(|()| result));
+        let result = result.map_err(|error| self.fail(error))?;
+        let Batch { last, file, closed, gathered, .. } = batch;
+
+        let changed = closed.iter().map(|(_, file)| file).chain([&file]);
+        for file in changed {
+            if !writer.unsynced.iter().any(|other| Arc::ptr_eq(other, file)) {
+                writer.unsynced.push(Arc::clone(file));
+            }
+        }
+        let mut table = self.table.write();
+        for extent in closed.iter().map(|&(extent, _)| extent).chain([last]) {
+            match table.last_mut() {
+                Some(open) if open.base == extent.base => *open = extent,
+                _ => table.push(extent),
+            }
+        }
+        drop(table);
+        writer.new_names |= !closed.is_empty();
+        writer.file = file;
+        writer.last = last;
+        writer.gathered = gathered;
+        Ok(result)
+    }
+
+    /// Makes everything that was appended before the call durable, names included.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        let _one_at_a_time = self.syncing.lock();
+        self.check_writable()?;
+        let (files, new_names) = {
+            let mut writer = self.writer.lock();
+            (std::mem::take(&mut writer.unsynced), std::mem::take(&mut writer.new_names))
+        };
+        for file in files {
+            file.sync().map_err(LogError::io("syncing a segment")).map_err(|e| self.fail(e))?;
+            self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        if new_names {
+            let synced = self.vfs.sync_dir(&self.dir);
+            synced
+                .map_err(LogError::io("syncing the names of segments"))
+                .map_err(|e| self.fail(e))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the segments for which `goes` says so out of the table and then removes their files;
+    /// the last segment always stays. Returns the bytes freed. After an error some files may be
+    /// left; they are removed when the segments are opened again.
+    pub(crate) fn remove(&self, goes: impl Fn(&Extent) -> bool) -> Result<u64, LogError> {
+        let mut gone = vec![];
+        {
+            let mut table = self.table.write();
+            let last = table.len().saturating_sub(1);
+            let mut index = 0;
+            table.retain(|extent| {
+                let stays = index == last || !goes(extent);
+                index += 1;
+                if !stays {
+                    gone.push(*extent);
+                }
+                stays
+            });
+        }
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        for extent in &gone {
+            self.files.remove(&extent.base);
+            let removed = self.vfs.remove_file(&self.path(extent.base));
+            removed.map_err(LogError::io("removing a pruned segment"))?;
+        }
+        let synced = self.vfs.sync_dir(&self.dir);
+        synced.map_err(LogError::io("syncing the removal of pruned segments"))?;
+        Ok(gone.iter().map(|extent| extent.end - extent.base).sum())
+    }
+
+    /// Latches `error` if it is the first, and returns it.
+    fn fail(&self, error: LogError) -> LogError {
+        let _ = self.failed.set(error.clone());
+        error
+    }
+
+    /// # Errors
+    /// The latched error.
+    pub(crate) fn check_writable(&self) -> Result<(), LogError> {
+        match self.failed.get() {
+            Some(error) => Err(LogError::Failed(Arc::new(error.clone()))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Creates the segment at `base`, which then holds its header.
+pub(crate) fn new_file(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    format: &Format,
+    id: StoreId,
+    base: u64,
+    counters: &IoCounters,
+) -> Result<(Arc<dyn VfsFile>, Extent), LogError> {
+    let opened = vfs.open(&dir.join(format.file_name(base)), OpenMode::CreateNew);
+    let file = opened.map_err(LogError::io("creating a segment"))?;
+    let written = file.write_all_at(&format.encode_header(id, base), 0);
+    written.map_err(LogError::io("writing a segment's header"))?;
+    counters.writes.fetch_add(1, Ordering::Relaxed);
+    counters.bytes_written.fetch_add(HEADER, Ordering::Relaxed);
+    Ok((file, Extent { base, end: base + HEADER }))
+}
+
+/// Bytes on their way into the last segment, and into new ones.
+///
+/// Small pieces are gathered and written together, large ones are written as they lie, so that
+/// neither many system calls nor copies of large runs are made.
+pub(crate) struct Batch<'a> {
+    segments: &'a Segments,
+    file: Arc<dyn VfsFile>,
+    /// `end` counts what is gathered too.
+    last: Extent,
+    /// Segments before the last one that this batch has completed.
+    closed: Vec<(Extent, Arc<dyn VfsFile>)>,
+    gathered: Vec<u8>,
+}
+
+impl Batch<'_> {
+    /// Where the next byte goes.
+    pub(crate) fn end(&self) -> u64 {
+        self.last.end
+    }
+
+    /// The segment it goes to.
+    pub(crate) fn last(&self) -> Extent {
+        self.last
+    }
+
+    /// Begins a new segment here.
+    pub(crate) fn roll(&mut self) -> Result<(), LogError> {
+        self.flush()?;
+        let Segments { vfs, dir, format, id, counters, .. } = self.segments;
+        let (file, extent) = new_file(&**vfs, dir, format, *id, self.last.end, counters)?;
+        let closed =
+            (std::mem::replace(&mut self.last, extent), std::mem::replace(&mut self.file, file));
+        self.closed.push(closed);
+        Ok(())
+    }
+
+    /// Appends `bytes`.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), LogError> {
+        if bytes.len() >= WRITE_DIRECT {
+            self.flush()?;
+            return self.write_at_end(bytes);
+        }
+        self.gathered.extend_from_slice(bytes);
+        self.last.end += bytes.len() as u64;
+        if self.gathered.len() >= WRITE_GATHERED { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes out what is gathered.
+    fn flush(&mut self) -> Result<(), LogError> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.last.end -= gathered.len() as u64;
+        let result = self.write_at_end(&gathered);
+        gathered.clear();
+        self.gathered = gathered;
+        result
+    }
+
+    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), LogError> {
+        let offset = self.last.end - self.last.base;
+        self.file.write_all_at(bytes, offset).map_err(LogError::io("appending to a segment"))?;
+        self.last.end += bytes.len() as u64;
+        let counters = &self.segments.counters;
+        counters.writes.fetch_add(1, Ordering::Relaxed);
+        counters.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    const FORMAT: Format = Format { magic: *b"testtest", suffix: ".log" };
+
+    #[test]
+    fn a_base_is_told_by_its_name_and_nothing_else_is() {
+        for base in [0, 1, 0xABCD, u64::MAX] {
+            assert_eq!(FORMAT.base_of(OsStr::new(&FORMAT.file_name(base))), Some(base));
+        }
+        for name in [
+            "",
+            "LOCK",
+            "0000000000000000",
+            "0000000000000000.logx",
+            "000000000000000g.log",
+            "00000000000000AB.log",
+            "0.log",
+            "+000000000000001.log",
+            "00000000000000000.log",
+        ] {
+            assert_eq!(FORMAT.base_of(OsStr::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn headers_say_what_is_wrong_with_them() {
+        let id = StoreId([5; 16]);
+        let good = FORMAT.encode_header(id, 4096);
+        assert_eq!(FORMAT.check_header(&good, id, 4096), Ok(()));
+        for bit in 0..good.len() * 8 {
+            let mut header = good;
+            header[bit / 8] ^= 1 << (bit % 8);
+            assert!(FORMAT.check_header(&header, id, 4096).is_err(), "bit {bit}");
+        }
+        assert_eq!(FORMAT.check_header(&good, StoreId([6; 16]), 4096), Err(Damage::StoreId));
+        assert_eq!(FORMAT.check_header(&good, id, 0), Err(Damage::Place { named: 4096 }));
+        let other = Format { magic: *b"othertyp", suffix: ".log" };
+        assert_eq!(other.check_header(&good, id, 4096), Err(Damage::Magic));
+        let mut later = good;
+        later[8] = 9;
+        let crc = crc32c::crc32c(&later[..CRC_AT]);
+        later[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(FORMAT.check_header(&later, id, 4096), Err(Damage::FormatVersion(9)));
+    }
+}

@@ -1,0 +1,134 @@
+//! The youngest part of the log, in memory.
+//!
+//! ```text
+//!                 oldest                                                youngest
+//!  VecDeque      │ R  R  R  R  R  R  R  R  R  R │ R  R  R │
+//!                  written, kept while they fit   announced,   ▲
+//!                  into `tail_bytes`              not written  end, where the next record goes
+//!  log  ──────────────────────────────────────────┤ (or 64 bytes further, after a new header)
+//!                                       written end
+//! ```
+//!
+//! A record is readable from the moment it is announced. Once written it stays for a while, because
+//! what was written last is what is read soonest; the oldest go first, those not written never go.
+
+use crate::segments::{Extent, SEGMENT_HEADER_LEN};
+use crate::{LogError, Record};
+use hedgerow_types::LogPosition;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(crate) struct Tail {
+    items: VecDeque<Item>,
+    /// How many of the youngest are not written.
+    unwritten: usize,
+    /// Sum of the records' lengths.
+    bytes: u64,
+    /// Bound of `bytes` as far as written records go.
+    limit: u64,
+    /// The segment that the next record extends, as it will be once all records are written.
+    last: Extent,
+    segment_size: u64,
+}
+
+#[derive(Debug)]
+struct Item {
+    record: Arc<Record>,
+    /// Base of the segment that the record lies in.
+    segment: u64,
+}
+
+impl Tail {
+    /// Nothing in memory; `last` is the last segment on disk.
+    pub(crate) fn new(last: Extent, segment_size: u64, limit: u64) -> Self {
+        Self { items: VecDeque::new(), unwritten: 0, bytes: 0, limit, last, segment_size }
+    }
+
+    /// End of the youngest record.
+    pub(crate) fn end(&self) -> u64 {
+        self.last.end
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where the next record begins. A new segment is begun when the last one is full.
+    pub(crate) fn next_position(&self) -> u64 {
+        if self.last.is_full(self.segment_size) {
+            self.last.end.saturating_add(SEGMENT_HEADER_LEN as u64)
+        } else {
+            self.last.end
+        }
+    }
+
+    pub(crate) fn announce(&mut self, record: Arc<Record>) -> Result<(), LogError> {
+        let (expected, got) = (self.next_position(), record.position().0);
+        if expected != got {
+            let (expected, got) = (LogPosition(expected), LogPosition(got));
+            return Err(LogError::OutOfOrder { expected, got });
+        }
+        if got != self.last.end {
+            self.last.base = self.last.end;
+        }
+        self.last.end = record.end().0;
+        self.bytes += record.bytes_len();
+        self.unwritten += 1;
+        self.items.push_back(Item { record, segment: self.last.base });
+        Ok(())
+    }
+
+    /// The oldest records that were not written, as many as there are.
+    pub(crate) fn unwritten(&self) -> impl ExactSizeIterator<Item = &Arc<Record>> {
+        let from = self.items.len() - self.unwritten.min(self.items.len());
+        self.items.range(from..).map(|item| &item.record)
+    }
+
+    /// The `count` oldest records that were not written are now; returns records that need no
+    /// longer be kept, for the caller to drop outside its lock.
+    pub(crate) fn mark_written(&mut self, count: usize) -> Vec<Arc<Record>> {
+        self.unwritten = self.unwritten.saturating_sub(count);
+        let mut dropped = vec![];
+        while self.bytes > self.limit && self.items.len() > self.unwritten {
+            let Some(item) = self.items.pop_front() else { break };
+            self.bytes -= item.record.bytes_len();
+            dropped.push(item.record);
+        }
+        dropped
+    }
+
+    /// Drops records that were not written and begin at or after `from`.
+    pub(crate) fn forget(&mut self, from: u64, written: Extent) {
+        while self.unwritten > 0
+            && self.items.back().is_some_and(|item| item.record.position().0 >= from)
+            && let Some(item) = self.items.pop_back()
+        {
+            self.unwritten -= 1;
+            self.bytes -= item.record.bytes_len();
+            self.last = match self.items.back() {
+                Some(Item { record, segment }) if self.unwritten > 0 => {
+                    Extent { base: *segment, end: record.end().0 }
+                }
+                _ => written,
+            };
+        }
+    }
+
+    /// The record that covers `at`, if it is in memory.
+    pub(crate) fn find(&self, at: u64) -> Option<&Arc<Record>> {
+        let index = self.items.partition_point(|item| item.record.position().0 <= at);
+        let record = &self.items.get(index.checked_sub(1)?)?.record;
+        (at < record.end().0).then_some(record)
+    }
+
+    /// The record that begins at `end`, where one ended, or right after a segment's header there;
+    /// if it is in memory.
+    pub(crate) fn record_after(&self, end: u64) -> Option<u64> {
+        let index = self.items.partition_point(|item| item.record.position().0 < end);
+        let item = self.items.get(index)?;
+        let position = item.record.position().0;
+        let after_header = item.segment == end && position == end + SEGMENT_HEADER_LEN as u64;
+        (position == end || after_header).then_some(position)
+    }
+}

@@ -1,0 +1,297 @@
+//! Damage anywhere is noticed, failures of the disk are errors, and nothing panics.
+
+mod common;
+
+use common::{Model, copy_dir, disk_only, files, flip, hooked, mem, shape};
+use hedgerow_entryfile::{EntryLog, LogError, LogOptions, RunCursor};
+use hedgerow_types::ShardId;
+use hedgerow_vfs::MemDisk;
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Reads everything by every way of reading; what is returned must be right. Returns the errors.
+fn read_all(model: &Model, log: &EntryLog) -> Vec<LogError> {
+    let mut errors = vec![];
+    for e in &model.entries {
+        match log.read(e.at) {
+            Ok(entry) => common::assert_same(e, &entry),
+            Err(error) => errors.push(error),
+        }
+        let many = log.read_many(&[e.at]);
+        assert_eq!(many.is_err(), log.read(e.at).is_err());
+    }
+    errors
+}
+
+/// A scan up to its error, if it meets one.
+fn scan(model: &Model, log: &EntryLog) -> Result<(), LogError> {
+    let mut found = 0;
+    for record in log.scan(log.start(), log.announced_end()) {
+        let record = record?;
+        assert!(record.record() == &*model.records[found]);
+        found += 1;
+    }
+    assert_eq!(found, model.records.len(), "a scan without an error is complete");
+    Ok(())
+}
+
+#[test]
+fn every_flipped_byte_is_noticed_by_a_scan_and_never_returned_by_a_read() {
+    let (vfs, dir) = mem();
+    let log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, disk_only(700)).unwrap();
+    let mut model = Model::default();
+    model.commit(&log, &[shape(0, 0), shape(0, 300), shape(7, 41)]);
+    model.commit(&log, &[]);
+    model.commit(&log, &[shape(15, 10)]);
+    for (path, len) in files(&*vfs, &dir) {
+        for byte in 0..len {
+            flip(&*vfs, &path, byte, (byte % 8) as u8);
+            if byte >= 64 {
+                let error = scan(&model, &log).unwrap_err();
+                assert!(
+                    matches!(&error, LogError::Corrupt { path: at, offset, .. }
+                        if *at == path && *offset <= byte),
+                    "byte {byte}: {error}"
+                );
+            }
+            assert!(read_all(&model, &log).len() <= 1, "at most one entry is hit");
+            for shard in ShardId::all() {
+                walk(&model, &log, shard);
+            }
+            flip(&*vfs, &path, byte, (byte % 8) as u8);
+        }
+    }
+    scan(&model, &log).unwrap();
+    assert!(read_all(&model, &log).is_empty());
+}
+
+/// Walks a shard with a cursor, up to an error; what it returns must be right, and complete if
+/// there is no error.
+fn walk(model: &Model, log: &EntryLog, shard: ShardId) {
+    let expected = model.shard(shard);
+    let Some(first) = expected.first() else { return };
+    let mut cursor = RunCursor::new(shard, first.record, first.at);
+    let mut expected = expected.iter();
+    loop {
+        match cursor.next(log) {
+            Ok(Some((at, entry))) => {
+                let e = expected.next().unwrap();
+                assert_eq!(at, e.at);
+                common::assert_same(e, &entry);
+            }
+            Ok(None) => break assert!(expected.next().is_none()),
+            Err(_) => {
+                // It stays where it is, and the error with it.
+                assert!(cursor.next(log).is_err());
+                break;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    /// Files overwritten with anything, anywhere: wrong answers and panics are impossible.
+    #[test]
+    fn garbage_is_never_believed(
+        patches in proptest::collection::vec(
+            (any::<prop::sample::Index>(), proptest::collection::vec(any::<u8>(), 1..200)), 1..4),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let (vfs, dir) = mem();
+        let log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, disk_only(900)).unwrap();
+        let mut model = Model::default();
+        for block in 0..6 {
+            model.commit(&log, &[shape(block, 30 * block), shape(3, 120), shape(3, 600 * block)]);
+        }
+        let (start, end) = (log.start(), log.end());
+        for (at, patch) in patches {
+            let files = files(&*vfs, &dir);
+            let (path, len) = &files[at.index(files.len())];
+            let file = vfs.open(path, hedgerow_vfs::OpenMode::ReadWrite).unwrap();
+            let at = at.index(*len as usize) as u64;
+            let room = patch.len().min((len - at) as usize);
+            file.write_all_at(&patch[..room], at).unwrap();
+        }
+        if let Some(at) = cut {
+            let files = files(&*vfs, &dir);
+            let (path, len) = &files[at.index(files.len())];
+            let file = vfs.open(path, hedgerow_vfs::OpenMode::ReadWrite).unwrap();
+            file.set_len(at.index(*len as usize) as u64).unwrap();
+        }
+        let reopened =
+            EntryLog::open(Arc::clone(&vfs), &dir, common::ID, disk_only(900), start, end);
+        for log in [Some(log), reopened.ok()].into_iter().flatten() {
+            read_all(&model, &log);
+            let _ = scan(&model, &log);
+            for shard in ShardId::all() {
+                walk(&model, &log, shard);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_read_is_an_error_and_not_an_end() {
+    let (inner, dir) = mem();
+    let (vfs, control) = hooked(inner);
+    let log = EntryLog::create(vfs, &dir, common::ID, disk_only(900)).unwrap();
+    let mut model = Model::default();
+    for block in 0..10 {
+        model.commit(&log, &[shape(3, 10 * block), shape(3, 700)]);
+    }
+    let shard = ShardId::new(3).unwrap();
+    let (first, e) = (&model.entries[0], &model.entries[7]);
+    let mut cursor = RunCursor::new(shard, first.record, first.at);
+    assert!(cursor.next(&log).unwrap().is_some());
+    let mut scan = log.scan(log.start(), log.end());
+    assert!(scan.next().unwrap().is_ok());
+
+    control.fail_reads.store(true, Ordering::SeqCst);
+    assert!(matches!(log.read(e.at), Err(LogError::Io { .. })));
+    assert!(matches!(log.read_many(&[first.at, e.at]), Err(LogError::Io { .. })));
+    assert!(matches!(scan.next(), Some(Err(LogError::Io { .. }))));
+    // The window still has the second entry of the run; then it must read.
+    assert!(cursor.next(&log).unwrap().is_some());
+    for _ in 0..2 {
+        assert!(matches!(cursor.next(&log), Err(LogError::Io { .. })));
+    }
+    control.fail_reads.store(false, Ordering::SeqCst);
+
+    for e in &model.entries[2..] {
+        let (at, entry) = cursor.next(&log).unwrap().unwrap();
+        assert_eq!(at, e.at);
+        common::assert_same(e, &entry);
+    }
+    assert!(cursor.next(&log).unwrap().is_none());
+    model.check(&log);
+}
+
+/// "After an I/O error no later block is acknowledged; what was published stays readable".
+#[test]
+fn a_failed_write_or_sync_is_latched_and_reading_goes_on() {
+    for what in ["write", "roll", "sync"] {
+        let (inner, dir) = mem();
+        let (vfs, control) = hooked(Arc::clone(&inner));
+        let segment_size = if what == "roll" { 0 } else { 1 << 20 };
+        let options = LogOptions { tail_bytes: 0, ..disk_only(segment_size) };
+        let log = EntryLog::create(vfs, &dir, common::ID, options.clone()).unwrap();
+        let mut model = Model::default();
+        for _ in 0..3 {
+            model.commit(&log, &[shape(1, 100), shape(2, 100)]);
+        }
+        let durable = log.end();
+        model.announce(&log, &[shape(1, 100)]);
+        model.announce(&log, &[shape(2, 100)]);
+        let (fourth, fifth) = (Arc::clone(&model.records[3]), Arc::clone(&model.records[4]));
+
+        let fail = if what == "sync" { &control.fail_syncs } else { &control.fail_writes };
+        if what == "sync" {
+            log.append(&fourth).unwrap();
+        }
+        fail.store(true, Ordering::SeqCst);
+        let failed = if what == "sync" { log.sync() } else { log.append(&fourth) };
+        assert!(matches!(failed, Err(LogError::Io { .. })));
+        fail.store(false, Ordering::SeqCst);
+
+        // The disk works again, but nobody knows what is on it.
+        let refused = log.append(&fifth).unwrap_err();
+        assert!(
+            matches!(&refused, LogError::Failed(cause) if matches!(**cause, LogError::Io { .. }))
+        );
+        assert!(refused.to_string().contains("injected"), "{refused}");
+        assert!(matches!(
+            log.append(&fourth),
+            Err(LogError::Failed(_) | LogError::OutOfOrder { .. })
+        ));
+        assert!(matches!(log.sync(), Err(LogError::Failed(_))));
+        let next = model.clone().record(log.next_position(), &[]);
+        assert!(matches!(log.announce(next), Err(LogError::Failed(_))));
+        model.check(&log);
+        drop(log);
+
+        let log = EntryLog::open(inner, &dir, common::ID, options, 0.into_position(), durable);
+        let log = log.unwrap();
+        model.cut(durable);
+        model.check(&log);
+        model.commit(&log, &[shape(1, 100)]);
+        model.check(&log);
+    }
+}
+
+trait IntoPosition {
+    fn into_position(self) -> hedgerow_types::LogPosition;
+}
+impl IntoPosition for u64 {
+    fn into_position(self) -> hedgerow_types::LogPosition {
+        hedgerow_types::LogPosition(self)
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_the_log_opens_again() {
+    let disk = MemDisk::with_capacity(64 << 10);
+    let dir = Path::new("log");
+    let log = EntryLog::create(Arc::new(disk.clone()), dir, common::ID, disk_only(9000)).unwrap();
+    let mut model = Model::default();
+    let durable = loop {
+        let record = model.announce(&log, &[shape(4, 1000)]);
+        let durable = log.end();
+        match log.append(&record) {
+            Ok(()) => log.sync().unwrap(),
+            Err(error) => {
+                assert!(matches!(error, LogError::Io { .. }), "{error}");
+                break durable;
+            }
+        }
+    };
+    assert!(model.records.len() > 30);
+    model.check(&log);
+    drop(log);
+    disk.set_capacity(u64::MAX);
+    let start = hedgerow_types::LogPosition(0);
+    let log =
+        EntryLog::open(Arc::new(disk), dir, common::ID, disk_only(9000), start, durable).unwrap();
+    model.cut(durable);
+    model.commit(&log, &[shape(4, 1000)]);
+    model.check(&log);
+}
+
+#[test]
+fn opening_fails_cleanly_at_every_failing_step_and_succeeds_afterwards() {
+    let (vfs, dir) = mem();
+    let log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, disk_only(900)).unwrap();
+    let mut model = Model::default();
+    for block in 0..12 {
+        model.commit(&log, &[shape(block, 700)]);
+    }
+    let (start, end) = (model.records[3].position(), model.records[8].end());
+    for limit in 0.. {
+        let (inner, dir) = copy_dir(&*vfs, &dir);
+        let calls = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counter = Arc::clone(&calls);
+        let hook = move |call: &hedgerow_vfs::VfsCall<'_>| {
+            if counter.fetch_add(1, Ordering::SeqCst) >= limit {
+                return Err(call.error(std::io::Error::other("injected")));
+            }
+            Ok(())
+        };
+        let failing = Arc::new(hedgerow_vfs::HookedDisk::new(Arc::clone(&inner), Arc::new(hook)));
+        let opened = EntryLog::open(failing, &dir, common::ID, disk_only(900), start, end);
+        let failed = opened.is_err();
+        if let Err(error) = opened {
+            assert!(matches!(error, LogError::Io { .. }), "{error}");
+        }
+        let log = EntryLog::open(inner, &dir, common::ID, disk_only(900), start, end).unwrap();
+        let mut kept = model.clone();
+        kept.cut(end);
+        kept.check(&log);
+        if !failed {
+            assert!(limit > 10);
+            break;
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The twig file: what was appended is found, what is damaged is missing, what could not be read is
+//! an error.
+
+mod common;
+
+use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
+use hedgerow_entryfile::{
+    EntryLog, LogError, LogOptions, StoreId, TwigFile, TwigFileOptions, TwigRecord,
+};
+use hedgerow_types::{Digest, LogPosition, SHARDS, ShardId, TwigId};
+use hedgerow_vfs::{OpenMode, Vfs};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+fn shard(index: u64) -> ShardId {
+    ShardId::new(index as usize % 16).unwrap()
+}
+
+/// A record, told apart by `salt`; its entries lie below `1_000_000 * (salt + 1)`.
+fn record(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> {
+    let base = 1_000_000 * salt;
+    Arc::new(TwigRecord {
+        shard: shard(shard_index),
+        twig: TwigId(twig),
+        record: LogPosition(base),
+        nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + salt) as u8; 32]))),
+        groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
+        breaks: (0..salt % 5).map(|i| (i as u16 + 1, LogPosition(base + 320 + 160 * i))).collect(),
+    })
+}
+
+const EVERYTHING: LogPosition = LogPosition(u64::MAX);
+
+fn options(segment_size: u64, cache_bytes: u64) -> TwigFileOptions {
+    TwigFileOptions { segment_size, cache_bytes }
+}
+
+fn open(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    log_end: LogPosition,
+) -> (TwigFile, Vec<(ShardId, TwigId)>) {
+    TwigFile::open(Arc::clone(vfs), dir, common::ID, options(30_000, 0), log_end).unwrap()
+}
+
+fn check(file: &TwigFile, records: &[Arc<TwigRecord>]) {
+    for record in records {
+        assert_eq!(file.get(record.shard, record.twig).unwrap().as_ref(), Some(record));
+    }
+}
+
+#[test]
+fn what_was_appended_is_found_before_and_after_reopening() {
+    for (vfs, dir, _temp) in disks() {
+        for cache_bytes in [0, 1 << 20] {
+            let dir = dir.with_extension(cache_bytes.to_string());
+            let options = options(30_000, cache_bytes);
+            let file =
+                TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options.clone()).unwrap();
+            let records: Vec<_> = (0..40).map(|i| record(i, i / 3, i)).collect();
+            for some in records.chunks(3) {
+                file.append(some).unwrap();
+            }
+            file.append(&[]).unwrap();
+            file.sync().unwrap();
+            check(&file, &records);
+            check(&file, &records);
+            assert_eq!(file.get(shard(0), TwigId(999)).unwrap(), None);
+            assert!(file.stats().segments >= 10);
+            drop(file);
+
+            let (file, found) =
+                TwigFile::open(Arc::clone(&vfs), &dir, common::ID, options, EVERYTHING).unwrap();
+            let mut expected: Vec<_> = records.iter().map(|r| (r.shard, r.twig)).collect();
+            expected.sort();
+            assert_eq!((found, file.stats().damaged), (expected, 0));
+            check(&file, &records);
+            // A later record wins, here and after reopening.
+            let newer = record(7, 7 / 3, 77);
+            check(&file, &records[7..8]);
+            file.append(&[Arc::clone(&newer)]).unwrap();
+            check(&file, &[Arc::clone(&newer)]);
+            drop(file);
+            let (file, _) = open(&vfs, &dir, EVERYTHING);
+            check(&file, &[newer]);
+            check(&file, &records[..7]);
+            check(&file, &records[8..]);
+        }
+    }
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_loses_only_what_is_torn() {
+    let (vfs, dir) = mem();
+    let file = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options(1 << 20, 0)).unwrap();
+    let records: Vec<_> = (0..3).map(|i| record(i, i, i)).collect();
+    let mut ends = vec![64];
+    for record in &records {
+        file.append(&[Arc::clone(record)]).unwrap();
+        ends.push(files(&*vfs, &dir)[0].1);
+    }
+    let len = ends[3];
+    // Every byte of the last record, and around the ends of the others.
+    let cuts = (0..200).chain(ends[1] - 40..ends[1] + 40).chain(ends[2] - 40..len);
+    for cut in cuts {
+        let (vfs, dir) = copy_dir(&*vfs, &dir);
+        let path = &files(&*vfs, &dir)[0].0;
+        vfs.open(path, OpenMode::ReadWrite).unwrap().set_len(cut).unwrap();
+        let (file, found) = open(&vfs, &dir, EVERYTHING);
+        let whole = ends[1..].iter().filter(|&&end| end <= cut).count();
+        assert_eq!(found.len(), whole, "cut at {cut}");
+        check(&file, &records[..whole]);
+        for lost in &records[whole..] {
+            assert_eq!(file.get(lost.shard, lost.twig).unwrap(), None);
+        }
+        assert_eq!(files(&*vfs, &dir)[0].1, ends[whole], "the torn part is gone");
+        if cut % 100 != 0 {
+            continue;
+        }
+        // It is computed again and appended where it was torn.
+        file.append(&records[whole..]).unwrap();
+        check(&file, &records);
+        drop(file);
+        check(&open(&vfs, &dir, EVERYTHING).0, &records);
+    }
+}
+
+#[test]
+fn a_damaged_record_is_missing_and_others_are_not() {
+    let (vfs, dir) = mem();
+    let file = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options(25_000, 0)).unwrap();
+    let records: Vec<_> = (0..9).map(|i| record(i, i, 0)).collect();
+    file.append(&records).unwrap();
+    let segments = files(&*vfs, &dir);
+    assert_eq!(segments.len(), 3);
+    let len = (segments[0].1 - 64) / 3;
+    for (n, (path, _)) in segments.iter().enumerate() {
+        for hit in 0..3 {
+            // In the body: only this one is lost.
+            let byte = 64 + hit * len + 1000;
+            flip(&*vfs, path, byte, 3);
+            let lost = n * 3 + hit as usize;
+            let before = file.stats().damaged;
+            assert_eq!(file.get(records[lost].shard, records[lost].twig).unwrap(), None);
+            assert_eq!(file.stats().damaged, before + 1);
+            let (reopened, found) = open(&vfs, &dir, EVERYTHING);
+            assert_eq!((found.len(), reopened.stats().damaged), (8, 1));
+            check(&reopened, &records[..lost]);
+            check(&reopened, &records[lost + 1..]);
+            flip(&*vfs, path, byte, 3);
+
+            // In the header: it and the rest of the segment are lost.
+            let (vfs, dir) = copy_dir(&*vfs, &dir);
+            let path = dir.join(path.file_name().unwrap());
+            flip(&*vfs, &path, 64 + hit * len + 9, 3);
+            let (reopened, found) = open(&vfs, &dir, EVERYTHING);
+            assert_eq!(found.len(), 9 - (3 - hit as usize));
+            check(&reopened, &records[..lost]);
+            check(&reopened, &records[n * 3 + 3..]);
+            reopened.append(&records[lost..n * 3 + 3]).unwrap();
+            check(&reopened, &records);
+            drop(reopened);
+            check(&open(&vfs, &dir, EVERYTHING).0, &records);
+        }
+        // In the header of the segment.
+        let (vfs, dir) = copy_dir(&*vfs, &dir);
+        let path = dir.join(path.file_name().unwrap());
+        flip(&*vfs, &path, 60, 0);
+        let (reopened, found) = open(&vfs, &dir, EVERYTHING);
+        assert_eq!(found.len(), 6);
+        reopened.append(&records[n * 3..n * 3 + 3]).unwrap();
+        check(&reopened, &records);
+        drop(reopened);
+        check(&open(&vfs, &dir, EVERYTHING).0, &records);
+    }
+    check(&file, &records);
+}
+
+#[test]
+fn records_of_lost_blocks_never_come_back() {
+    for segment_size in [0, 25_000, 1 << 20] {
+        let (vfs, dir) = mem();
+        let opts = options(segment_size, 0);
+        let file = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, opts).unwrap();
+        let records: Vec<_> = (0..9).map(|i| record(i, i, i)).collect();
+        file.append(&records).unwrap();
+        drop(file);
+        // The log ends within what record 5 describes.
+        let (file, found) = open(&vfs, &dir, LogPosition(5_100_000));
+        assert_eq!(found.len(), 5);
+        check(&file, &records[..5]);
+        drop(file);
+        let (file, found) = open(&vfs, &dir, EVERYTHING);
+        assert_eq!(found.len(), 5, "the cut was made on disk");
+        file.append(&records[5..]).unwrap();
+        check(&file, &records);
+        drop(file);
+        // Exactly at the end of the log nothing goes.
+        let last = records[8].groups[127].plus(8);
+        assert_eq!(open(&vfs, &dir, last).1.len(), 9);
+        assert_eq!(open(&vfs, &dir, records[8].groups[127]).1.len(), 8);
+    }
+}
+
+#[test]
+fn a_missing_twig_file_is_an_empty_one_and_a_foreign_one_an_error() {
+    let (vfs, dir) = mem();
+    let (file, found) = open(&vfs, &dir, EVERYTHING);
+    assert!(found.is_empty());
+    file.append(&[record(1, 1, 1)]).unwrap();
+    drop(file);
+    let opened = TwigFile::open(
+        Arc::clone(&vfs),
+        &dir,
+        StoreId([1; 16]),
+        TwigFileOptions::default(),
+        EVERYTHING,
+    );
+    assert!(matches!(opened, Err(LogError::Corrupt { .. })));
+    assert_eq!(open(&vfs, &dir, EVERYTHING).1.len(), 1);
+    let created = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, TwigFileOptions::default());
+    assert!(matches!(created, Err(LogError::Exists(_))));
+}
+
+#[test]
+fn could_not_read_is_not_missing() {
+    let (inner, dir) = mem();
+    let (vfs, control) = hooked(inner);
+    let file = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options(9_000, 0)).unwrap();
+    let records: Vec<_> = (0..9).map(|i| record(i, i, i)).collect();
+    file.append(&records).unwrap();
+    control.fail_reads.store(true, Ordering::SeqCst);
+    assert!(matches!(file.get(shard(1), TwigId(1)), Err(LogError::Io { .. })));
+    assert_eq!(file.get(shard(1), TwigId(2)).unwrap(), None);
+    let opened = TwigFile::open(Arc::clone(&vfs), &dir, common::ID, options(9_000, 0), EVERYTHING);
+    assert!(matches!(opened, Err(LogError::Io { .. })));
+    control.fail_reads.store(false, Ordering::SeqCst);
+    assert_eq!(file.stats().damaged, 0);
+    check(&file, &records);
+    assert_eq!(files(&*vfs, &dir).len(), 9, "nothing was cut because it could not be read");
+
+    control.fail_writes.store(true, Ordering::SeqCst);
+    assert!(matches!(file.append(&[record(1, 1, 2)]), Err(LogError::Io { .. })));
+    control.fail_writes.store(false, Ordering::SeqCst);
+    assert!(matches!(file.append(&[record(1, 1, 2)]), Err(LogError::Failed(_))));
+    assert!(matches!(file.sync(), Err(LogError::Failed(_))));
+    check(&file, &records);
+}
+
+#[test]
+fn pruning_removes_segments_that_nobody_needs() {
+    let (vfs, dir) = mem();
+    let file =
+        TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options(25_000, 1 << 20)).unwrap();
+    // Three records per segment; shard 1 is slower.
+    let records: Vec<_> =
+        (0..60).map(|i| record(i % 3, if i % 3 == 1 { i / 9 } else { i / 3 }, 0)).collect();
+    file.append(&records).unwrap();
+    let bytes = file.stats().bytes;
+    assert_eq!(file.prune(&[TwigId(0); SHARDS]).unwrap(), 0);
+    let mut first_kept = [TwigId(0); SHARDS];
+    (first_kept[0], first_kept[1], first_kept[2]) = (TwigId(10), TwigId(2), TwigId(10));
+    let freed = file.prune(&first_kept).unwrap();
+    // Shard 1 needs twig 2, first in the segment of records 18, 19, 20.
+    assert_eq!(freed, bytes / 20 * 6);
+    assert_eq!(file.stats().bytes, bytes - freed);
+    assert_eq!(files(&*vfs, &dir).iter().map(|(_, len)| len).sum::<u64>(), bytes - freed);
+    for record in &records {
+        let kept = record.twig >= first_kept[record.shard.index()];
+        let found = file.get(record.shard, record.twig).unwrap();
+        assert!(found.is_some() || !kept, "{:?} {:?}", record.shard, record.twig);
+    }
+    let (reopened, found) = open(&vfs, &dir, EVERYTHING);
+    assert_eq!(found.len() as u64, file.stats().twigs);
+    drop(reopened);
+    file.prune(&[TwigId(u64::MAX); SHARDS]).unwrap();
+    assert_eq!(file.stats().segments, 1);
+}
+
+/// A twig whose entries lie in blocks of many sizes: the record's groups and breaks lead to them.
+#[test]
+fn groups_of_a_twig_are_read_through_its_record() {
+    for (segment_size, tail_bytes) in [(1 << 30, 0), (4000, 0), (4000, 60_000), (900, 1 << 30)] {
+        let (vfs, dir) = mem();
+        let log_options = LogOptions { segment_size, tail_bytes, cache_bytes: 0 };
+        let log = EntryLog::create(vfs, &dir, common::ID, log_options).unwrap();
+        let mut model = Model::default();
+        let mut count = 0;
+        while model.next_sn[5] < 2048 {
+            count = count * 7 % 61 + 1;
+            let mut shapes =
+                vec![shape(5, 10 * count); count.min(2048 - model.next_sn[5] as usize)];
+            shapes.push(shape(2, 30));
+            if count == 8 {
+                shapes[0].value_len = 10_000;
+            }
+            model.commit(&log, &shapes);
+        }
+        let entries = model.shard(shard(5));
+        let mut end = LogPosition(0);
+        let mut breaks = vec![];
+        for (leaf, e) in entries.iter().enumerate() {
+            if leaf > 0 && e.at != end {
+                breaks.push((leaf as u16, e.at));
+            }
+            end = e.at.plus(hedgerow_entryfile::frame_len(e.hashed.len()) as u64);
+        }
+        assert!(breaks.len() > 10);
+        let mut record = TwigRecord {
+            shard: shard(5),
+            twig: TwigId(0),
+            record: entries[0].record,
+            nodes: Box::new([Digest::ZERO; 255]),
+            groups: Box::new(std::array::from_fn(|i| entries[16 * i].at)),
+            breaks,
+        };
+        for leaf in (0..2048).step_by(5).chain([2047]) {
+            let group = log.read_group(&record, leaf).unwrap();
+            let first = leaf / 16 * 16;
+            assert_eq!(group.len(), 16);
+            for ((at, entry), e) in group.iter().zip(&entries[first..]) {
+                assert_eq!(*at, e.at);
+                common::assert_same(e, entry);
+            }
+        }
+        assert!(matches!(log.read_group(&record, 2048), Err(LogError::Malformed(_))));
+        // A record of other entries is noticed.
+        record.twig = TwigId(1);
+        assert!(log.read_group(&record, 0).is_err());
+        record.twig = TwigId(0);
+        let missing = record.breaks.remove(3);
+        assert!(log.read_group(&record, usize::from(missing.0)).is_err());
+    }
+}

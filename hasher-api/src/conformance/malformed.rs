@@ -1,0 +1,151 @@
+//! Batches whose lengths or indexes contradict each other: an error, nothing written, no panic.
+
+use super::{
+    Suite,
+    input::{Outputs, Random},
+};
+use crate::{HashError, IndexedPairGroup, MessageGroup, PairGroup, Span};
+use hedgerow_types::{Digest, TWIG_LEAVES};
+
+pub(super) fn check(suite: &Suite<'_>) {
+    let mut random = suite.random(4);
+    messages(suite, &mut random);
+    pairs(suite, &mut random);
+    indexed_pairs(suite, &mut random);
+    levels(suite, &mut random);
+    twigs(suite, &mut random);
+}
+
+/// Where the bad group stands among good ones.
+const PLACES: [usize; 3] = [0, 1, 2];
+
+fn must_refuse(suite: &Suite<'_>, what: &str, result: Result<(), HashError>, outputs: &Outputs) {
+    let name = &suite.name;
+    assert!(matches!(result, Err(HashError::Shape(_))), "{name}: malformed {what}: {result:?}");
+    suite.must_hold(&format!("malformed {what}"), outputs, |_, _| None);
+}
+
+fn messages(suite: &Suite<'_>, random: &mut Random) {
+    let arena = random.bytes(100);
+    let span = |offset, len| Span { offset, len };
+    let good = [span(0, 100), span(100, 0)];
+    for (what, bad, out_len) in [
+        ("message longer than its arena", vec![span(0, 10), span(0, 101)], 2),
+        ("message that ends after its arena", vec![span(50, 51)], 1),
+        ("empty message beyond its arena", vec![span(101, 0)], 1),
+        ("message of the greatest length", vec![span(1, u32::MAX)], 1),
+        ("message at the greatest offset", vec![span(u32::MAX, 1)], 1),
+        ("message whose end overflows", vec![span(u32::MAX, u32::MAX)], 1),
+        ("fewer outputs than messages", vec![span(0, 1); 33], 32),
+        ("more outputs than messages", vec![span(0, 1); 33], 34),
+        ("outputs without messages", vec![], 1),
+    ] {
+        for place in PLACES {
+            let mut spans: Vec<&[Span]> = vec![&good; 3];
+            spans[place] = &bad;
+            let mut lens = [2; 3];
+            lens[place] = out_len;
+            let mut outputs = Outputs::new(random, &lens);
+            let mut batch: Vec<_> = (spans.into_iter().zip(outputs.slices()))
+                .map(|(spans, out)| MessageGroup { arena: &arena, spans, out })
+                .collect();
+            let result = suite.hasher.messages(&mut batch);
+            must_refuse(suite, what, result, &outputs);
+        }
+    }
+}
+
+fn pairs(suite: &Suite<'_>, random: &mut Random) {
+    let nodes = random.digests(200);
+    for (what, children, out_len) in [
+        ("pairs: an odd child", 65, 32),
+        ("pairs: a missing child", 63, 32),
+        ("pairs: as many children as parents", 32, 32),
+        ("pairs: children without parents", 2, 0),
+        ("pairs: parents without children", 0, 1),
+    ] {
+        for place in PLACES {
+            let mut counts = [40; 3];
+            counts[place] = children;
+            let mut lens = [20; 3];
+            lens[place] = out_len;
+            let mut outputs = Outputs::new(random, &lens);
+            let mut batch: Vec<_> = (counts.into_iter().zip(outputs.slices()))
+                .map(|(count, out)| PairGroup { children: &nodes[..count], out })
+                .collect();
+            must_refuse(suite, what, suite.hasher.pairs(3, &mut batch), &outputs);
+        }
+    }
+}
+
+fn indexed_pairs(suite: &Suite<'_>, random: &mut Random) {
+    let nodes = random.digests(200);
+    let good = [0, 3, 19];
+    for (what, children, bad, out_len) in [
+        ("a parent beyond its outputs", 40, vec![1, 10], 10),
+        ("a parent beyond its children", 20, vec![1, 10], 20),
+        ("a parent with one child", 21, vec![1, 10], 20),
+        ("a parent without outputs", 40, vec![0], 0),
+        ("a parent without children", 0, vec![0], 1),
+        ("the greatest parent", 40, vec![0, u32::MAX], 20),
+        ("a parent twice", 40, vec![1, 5, 5, 6], 20),
+        ("parents out of order", 40, vec![1, 6, 5, 7], 20),
+        ("a far parent before the last", 40, vec![1, 1_000_000, 7], 20),
+    ] {
+        for place in PLACES {
+            let mut counts = [40; 3];
+            counts[place] = children;
+            let mut parents: [&[u32]; 3] = [&good; 3];
+            parents[place] = &bad;
+            let mut lens = [20; 3];
+            lens[place] = out_len;
+            let mut outputs = Outputs::new(random, &lens);
+            let mut batch: Vec<_> = (counts.into_iter().zip(parents))
+                .zip(outputs.slices())
+                .map(|((count, parents), out)| IndexedPairGroup {
+                    children: &nodes[..count],
+                    parents,
+                    out,
+                })
+                .collect();
+            must_refuse(suite, what, suite.hasher.indexed_pairs(3, &mut batch), &outputs);
+        }
+    }
+}
+
+fn levels(suite: &Suite<'_>, random: &mut Random) {
+    let nodes = random.digests(64);
+    for (what, level, count, lens) in [
+        ("levels: a parent too many", 0, 64, vec![33]),
+        ("levels: a parent too few", 0, 64, vec![31]),
+        ("levels: an odd level below another", 0, 12, vec![6, 3, 1]),
+        ("levels: a level left out", 0, 64, vec![32, 8]),
+        ("levels: a level twice", 0, 64, vec![32, 32]),
+        ("levels: nodes above the root", 0, 2, vec![1, 1]),
+        ("levels: children of level 256", 255, 64, vec![32, 16]),
+        ("levels: children of level 258", 254, 64, vec![32, 16, 8, 4, 2]),
+    ] {
+        let mut outputs = Outputs::new(random, &lens);
+        let result = suite.hasher.levels(level, &nodes[..count], &mut outputs.slices());
+        must_refuse(suite, what, result, &outputs);
+    }
+}
+
+fn twigs(suite: &Suite<'_>, random: &mut Random) {
+    let leaves: Vec<Digest> = random.digests(2 * TWIG_LEAVES);
+    for (what, count, roots) in [
+        ("twigs: leaves without a root", TWIG_LEAVES, 0),
+        ("twigs: roots without leaves", 0, 1),
+        ("twigs: a missing leaf", TWIG_LEAVES - 1, 1),
+        ("twigs: a leaf too many", TWIG_LEAVES + 1, 1),
+        ("twigs: a root too many", 2 * TWIG_LEAVES, 3),
+        ("twigs: half the leaves", TWIG_LEAVES, 2),
+    ] {
+        let mut outputs = Outputs::new(random, &[roots]);
+        let result = match outputs.slices().as_mut_slice() {
+            [roots] => suite.hasher.twigs(&leaves[..count], roots),
+            _ => Ok(()),
+        };
+        must_refuse(suite, what, result, &outputs);
+    }
+}

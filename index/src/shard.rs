@@ -1,0 +1,201 @@
+//! The index of one shard, one key at a time.
+
+use crate::IndexError;
+use crate::group::Group;
+use crate::iter::Ties;
+use crate::slot::{GROUPS, Slot, Stem, Unit};
+use hedgerow_types::{KeyHash, LogPosition};
+use std::fmt;
+use std::mem::size_of;
+
+/// Whoever can tell the key hash of the entry at a log position: the store, by reading the entry.
+pub trait KeyHashAt {
+    /// Why an entry could not be read.
+    type Error;
+
+    /// The key hash of the entry at `at`, which is a position that the index holds.
+    ///
+    /// # Errors
+    /// Whatever kept the entry from being read; the index passes it on.
+    fn key_hash_at(&self, at: LogPosition) -> Result<KeyHash, Self::Error>;
+}
+
+/// The ordered index of one shard, from key hash to log position.
+///
+/// All keys must be of one shard: the top 4 bits are not looked at. See the crate's documentation
+/// for the structure, what it costs, and what a *tie* is.
+#[derive(Clone)]
+pub struct ShardIndex {
+    /// [`GROUPS`] of them.
+    groups: Box<[Group]>,
+    len: usize,
+}
+
+impl Default for ShardIndex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ShardIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardIndex").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl ShardIndex {
+    /// An empty index. It occupies 96 KiB, the array of its groups.
+    pub fn new() -> Self {
+        Self::from_groups(vec![Group::default(); GROUPS].into_boxed_slice(), 0)
+    }
+
+    /// The index with these [`GROUPS`] groups, which hold `len` slots.
+    pub(crate) fn from_groups(groups: Box<[Group]>, len: usize) -> Self {
+        debug_assert_eq!(groups.len(), GROUPS);
+        Self { groups, len }
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of heap that the index has requested from the allocator, exactly. Takes time
+    /// proportional to the number of buckets.
+    pub fn heap_bytes(&self) -> usize {
+        let groups: usize = self.groups.iter().map(Group::heap_bytes).sum();
+        self.groups.len() * size_of::<Group>() + groups
+    }
+
+    pub(crate) fn all_groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    #[inline]
+    pub(crate) fn group(&self, stem: Stem) -> &Group {
+        &self.groups[stem.group()] // < GROUPS by its type
+    }
+
+    #[inline]
+    fn group_mut(&mut self, stem: Stem) -> &mut Group {
+        &mut self.groups[stem.group()] // < GROUPS by its type
+    }
+
+    /// The position of `key`. Reads every candidate up to the right one: equal stems do not make
+    /// equal keys. Reads nothing if there is no candidate.
+    ///
+    /// # Errors
+    /// What `keys` answers when it cannot read an entry.
+    pub fn get<K: KeyHashAt>(
+        &self,
+        key: &KeyHash,
+        keys: &K,
+    ) -> Result<Option<LogPosition>, K::Error> {
+        // Of several the youngest is the likeliest.
+        for at in self.candidates(key).rev() {
+            if keys.key_hash_at(at)? == *key {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position of the greatest key less than `key`, whether `key` is indexed or not. Reads
+    /// entries only where stems tie: those with `key`'s own stem, and those of the predecessor's
+    /// if there are several.
+    ///
+    /// # Errors
+    /// What `keys` answers when it cannot read an entry.
+    pub fn predecessor<K: KeyHashAt>(
+        &self,
+        key: &KeyHash,
+        keys: &K,
+    ) -> Result<Option<LogPosition>, K::Error> {
+        for ties in self.predecessor_candidates(key) {
+            if !ties.share_stem_with(key)
+                && let Some(only) = ties.only()
+            {
+                return Ok(Some(only));
+            }
+            if let Some(greatest) = greatest_below(key, &ties, keys)? {
+                return Ok(Some(greatest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds `key` at `at`. That `key` was not indexed before is for the caller to know: the index
+    /// would hold both positions.
+    ///
+    /// # Errors
+    /// [`IndexError::Position`] if `at` cannot be indexed; [`IndexError::Occupied`] if it is
+    /// indexed already, with `key`'s stem.
+    pub fn insert(&mut self, key: &KeyHash, at: LogPosition) -> Result<(), IndexError> {
+        let stem = Stem::of(key);
+        let slot = Slot::new(stem.fragment(), Unit::new(at)?);
+        self.group_mut(stem).insert(slot)?;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Removes `key`, which is at `at`. False, and nothing changes, if the index does not hold
+    /// `at` for `key`'s stem.
+    pub fn remove(&mut self, key: &KeyHash, at: LogPosition) -> bool {
+        let stem = Stem::of(key);
+        let Ok(unit) = Unit::new(at) else {
+            return false;
+        };
+        let removed = self.group_mut(stem).remove(Slot::new(stem.fragment(), unit));
+        self.len -= usize::from(removed);
+        removed
+    }
+
+    /// Moves `key` from position `old` to `new`. False, and nothing changes, if the index does not
+    /// hold `old` for `key`'s stem.
+    ///
+    /// # Errors
+    /// [`IndexError::Position`] if `new` cannot be indexed; [`IndexError::Occupied`] if it is
+    /// indexed already, with `key`'s stem.
+    pub fn replace(
+        &mut self,
+        key: &KeyHash,
+        old: LogPosition,
+        new: LogPosition,
+    ) -> Result<bool, IndexError> {
+        let stem = Stem::of(key);
+        let new = Slot::new(stem.fragment(), Unit::new(new)?);
+        let Ok(old) = Unit::new(old) else {
+            return Ok(false);
+        };
+        self.group_mut(stem).replace(Slot::new(stem.fragment(), old), new)
+    }
+
+    /// Panics if an invariant of the crate's documentation is broken.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.groups.len(), GROUPS);
+        self.groups.iter().for_each(Group::check);
+        assert_eq!(self.positions().count(), self.len);
+    }
+}
+
+/// Of these ties, the position of the greatest key less than `key`.
+fn greatest_below<K: KeyHashAt>(
+    key: &KeyHash,
+    ties: &Ties<'_>,
+    keys: &K,
+) -> Result<Option<LogPosition>, K::Error> {
+    let mut greatest: Option<(KeyHash, LogPosition)> = None;
+    for at in ties.positions() {
+        let found = keys.key_hash_at(at)?;
+        if found < *key && greatest.is_none_or(|(hash, _)| hash < found) {
+            greatest = Some((found, at));
+        }
+    }
+    Ok(greatest.map(|(_, at)| at))
+}

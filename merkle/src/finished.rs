@@ -1,0 +1,102 @@
+//! Twigs whose 2048 leaves are filled: what the twig file keeps of them, and paths out of it.
+//!
+//! ```text
+//!  level 11              nodes[0] = left root
+//!  level 10         nodes[1]         nodes[2]            children of nodes[i]: nodes[2i + 1], [2i + 2]
+//!   ...
+//!  level 4     nodes[127] ........... nodes[254]         one per group of 16 leaves
+//!  level 0    leaf 0..16               leaf 2032..2048   not kept: 16 entries are read and hashed
+//! ```
+
+use crate::MerkleError;
+use hedgerow_hasher_api::hash_node;
+use hedgerow_types::{Digest, ShardId, TWIG_LEAVES, TwigId};
+
+/// Nodes of a [`FinishedTwig`]: levels 4 to 11 of a left tree, 128 + 64 + ... + 1.
+pub const FINISHED_NODES: usize = 255;
+/// Leaves below one of the lowest nodes of a [`FinishedTwig`].
+pub const GROUP_LEAVES: usize = 16;
+
+const GROUP_LEVEL: usize = 4;
+const ROOT_LEVEL: usize = 11;
+const FIRST_GROUP_NODE: usize = FINISHED_NODES / 2;
+
+/// The left tree of a twig that a block has filled, from level 4 up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedTwig {
+    /// The shard.
+    pub shard: ShardId,
+    /// The twig.
+    pub twig: TwigId,
+    /// Levels 11 down to 4 as a heap: `nodes[0]` is the left root, the children of `nodes[i]` are
+    /// `nodes[2i + 1]` and `nodes[2i + 2]`, and `nodes[127..255]` are the 128 nodes of level 4, one
+    /// per group of 16 leaves.
+    pub nodes: Box<[Digest; FINISHED_NODES]>,
+}
+
+impl FinishedTwig {
+    /// Collects the nodes from an open left tree; `level` returns the twig's nodes of a level.
+    pub(crate) fn collect<'a>(
+        shard: ShardId,
+        twig: TwigId,
+        level: impl Fn(usize) -> &'a [Digest],
+    ) -> Self {
+        let mut nodes = Box::new([Digest::ZERO; FINISHED_NODES]);
+        let mut rest = nodes.as_mut_slice().iter_mut();
+        for height in (GROUP_LEVEL..=ROOT_LEVEL).rev() {
+            for (to, from) in rest.by_ref().take(TWIG_LEAVES >> height).zip(level(height)) {
+                *to = *from;
+            }
+        }
+        Self { shard, twig, nodes }
+    }
+
+    /// The root of the twig's left tree, a node of level 11 (spec 8.1).
+    pub fn left_root(&self) -> Digest {
+        self.nodes[0]
+    }
+}
+
+/// The siblings of leaf `leaf` (0..2048 within its twig) at the levels 0..=10 of a finished twig's
+/// left tree, from the `nodes` that the twig file keeps (as [`FinishedTwig::nodes`]) and the hashes
+/// of the 16 entries of the leaf's group (leaves `leaf / 16 * 16` onward).
+///
+/// The leaves are checked against the group's node. The nodes are not checked against each other:
+/// [`TreePath::fold`](crate::TreePath::fold) does that when it arrives at the known root.
+///
+/// # Errors
+/// [`MerkleError::GroupMismatch`] if the leaves do not hash to the group's node, or if `leaf` is
+/// not a leaf of a twig.
+pub fn left_path_in(
+    nodes: &[Digest; FINISHED_NODES],
+    group_leaves: &[Digest; GROUP_LEAVES],
+    leaf: usize,
+) -> Result<[Digest; 11], MerkleError> {
+    let group = leaf / GROUP_LEAVES;
+    let mismatch = MerkleError::GroupMismatch { group };
+    if leaf >= TWIG_LEAVES {
+        return Err(mismatch);
+    }
+
+    let mut siblings = [Digest::ZERO; ROOT_LEVEL];
+    let mut row = *group_leaves;
+    let mut width = GROUP_LEAVES;
+    for (level, sibling) in siblings.iter_mut().take(GROUP_LEVEL).enumerate() {
+        *sibling = row[((leaf % GROUP_LEAVES) >> level) ^ 1];
+        width /= 2;
+        for parent in 0..width {
+            row[parent] = hash_node(level as u8, &row[2 * parent], &row[2 * parent + 1]);
+        }
+    }
+    let mut node = FIRST_GROUP_NODE + group;
+    if nodes[node] != row[0] {
+        return Err(mismatch);
+    }
+    for sibling in siblings.iter_mut().skip(GROUP_LEVEL) {
+        // Left children have odd indexes, so a node's sibling is the one that differs in the last
+        // bit counted from 1.
+        *sibling = nodes[((node + 1) ^ 1) - 1];
+        node = (node - 1) / 2;
+    }
+    Ok(siblings)
+}

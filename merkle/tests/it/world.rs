@@ -1,0 +1,273 @@
+//! A forest beside a model of it that recomputes everything by brute force.
+//!
+//! ```text
+//!  World ── block ──► working Forest ── copy_changes, now and then ──► published Forest
+//!            │            │
+//!            ▼            ▼ compared after every step
+//!         naive::ShardTree x 16
+//! ```
+use hedgerow_hasher_api::{ScalarHasher, Span};
+use hedgerow_merkle::{
+    Applied, Dirty, FinishedTwig, Forest, LeftPart, MerkleError, ShardChange, ShardRestore,
+    left_path_in,
+};
+use hedgerow_testkit::naive;
+use hedgerow_types::{Digest, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
+use std::collections::BTreeMap;
+
+/// The shard with this index.
+pub(crate) fn shard(index: usize) -> ShardId {
+    ShardId::new(index).unwrap()
+}
+
+/// What one block does to one shard, owned.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) arena: Vec<u8>,
+    pub(crate) entries: Vec<Span>,
+    pub(crate) deactivated: Vec<SerialNumber>,
+    pub(crate) oldest_active: SerialNumber,
+}
+
+impl Change {
+    /// Adds an entry with these hashed bytes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.entries.push(Span { offset: self.arena.len() as u32, len: bytes.len() as u32 });
+        self.arena.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn get(&self) -> ShardChange<'_> {
+        ShardChange {
+            arena: &self.arena,
+            entries: &self.entries,
+            deactivated: &self.deactivated,
+            oldest_active: self.oldest_active,
+        }
+    }
+}
+
+/// Applies one block given as owned changes.
+pub(crate) fn apply(
+    forest: &mut Forest,
+    changes: &[Change; SHARDS],
+) -> Result<Applied, MerkleError> {
+    forest.apply(&ScalarHasher, &std::array::from_fn(|i| changes[i].get()))
+}
+
+/// What to do to one shard in one block, before it is known what is active.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) shard: usize,
+    pub(crate) appends: usize,
+    /// Picks among the active entries, new ones included.
+    pub(crate) kill: Vec<u16>,
+    /// Kills every active entry in this part (of 256) of what lies between oldest and next.
+    pub(crate) kill_below: Option<u8>,
+    /// Whether the oldest-active serial number moves up to the first active entry.
+    pub(crate) move_oldest: bool,
+}
+
+/// A forest, its published twin and a model of both.
+pub(crate) struct World {
+    pub(crate) working: Forest,
+    pub(crate) published: Forest,
+    unpublished: Dirty,
+    pub(crate) model: [naive::ShardTree; SHARDS],
+    pub(crate) oldest: [u64; SHARDS],
+    pub(crate) finished: BTreeMap<(usize, u64), FinishedTwig>,
+    pub(crate) edges: [Vec<(u8, Digest)>; SHARDS],
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            working: Forest::new(),
+            published: Forest::new(),
+            unpublished: Dirty::default(),
+            model: Default::default(),
+            oldest: [0; SHARDS],
+            finished: BTreeMap::new(),
+            edges: Default::default(),
+        }
+    }
+
+    /// Applies a block to the forest and to the model, and compares the roots.
+    pub(crate) fn block(&mut self, plans: &[Plan]) {
+        let before: [usize; SHARDS] = std::array::from_fn(|i| self.model[i].twig_count());
+        let mut changes: [Change; SHARDS] = Default::default();
+        for plan in plans {
+            let i = plan.shard;
+            let (model, change) = (&mut self.model[i], &mut changes[i]);
+            for _ in 0..plan.appends {
+                let sn = model.leaves.len() as u64;
+                let mut bytes = format!("{i} {sn}").into_bytes();
+                bytes.resize(1 + (sn * 37 % 150) as usize, 0xA5);
+                change.push(&bytes);
+                model.append(naive::sha256(&bytes), &[]);
+            }
+            let mut kill = |model: &mut naive::ShardTree, sn: usize| {
+                model.active[sn] = false;
+                change.deactivated.push(SerialNumber(sn as u64));
+            };
+            let oldest = self.oldest[i] as usize;
+            for pick in &plan.kill {
+                let range = oldest..model.active.len();
+                let active: Vec<usize> = range.filter(|&sn| model.active[sn]).collect();
+                if !active.is_empty() {
+                    kill(model, active[usize::from(*pick) % active.len()]);
+                }
+            }
+            if let Some(part) = plan.kill_below {
+                let end = oldest + (model.active.len() - oldest) * usize::from(part) / 255;
+                for sn in oldest..end {
+                    if model.active[sn] {
+                        kill(model, sn);
+                    }
+                }
+            }
+            if plan.move_oldest {
+                let first = (oldest..model.active.len()).find(|&sn| model.active[sn]);
+                self.oldest[i] = first.unwrap_or(model.active.len()) as u64;
+            }
+        }
+        for (change, oldest) in changes.iter_mut().zip(self.oldest) {
+            change.oldest_active = SerialNumber(oldest);
+        }
+
+        let applied = apply(&mut self.working, &changes).unwrap();
+        assert_eq!(&applied.roots, self.working.roots());
+        let filled: Vec<_> = (0..SHARDS)
+            .flat_map(|i| (before[i]..self.model[i].twig_count()).map(move |t| (i, t as u64 - 1)))
+            .collect();
+        let emitted: Vec<_> =
+            applied.finished.iter().map(|f| (f.shard.index(), f.twig.0)).collect();
+        assert_eq!(emitted, filled);
+        for finished in applied.finished {
+            self.finished.insert((finished.shard.index(), finished.twig.0), finished);
+        }
+        self.unpublished.merge(&applied.dirty);
+        self.check();
+    }
+
+    /// Compares everything but the paths.
+    pub(crate) fn check(&self) {
+        let roots: [Digest; SHARDS] = std::array::from_fn(|i| self.model[i].root());
+        assert_eq!(self.working.roots().shards, roots);
+        assert_eq!(self.working.roots().state, naive::state_root(&roots));
+        for (i, model) in self.model.iter().enumerate() {
+            let forest = &self.working;
+            assert_eq!(forest.next_sn(shard(i)).0, model.leaves.len() as u64);
+            assert_eq!(forest.oldest_active(shard(i)).0, self.oldest[i]);
+            let active = model.active.iter().filter(|&&active| active).count() as u64;
+            assert_eq!(forest.active_count(shard(i)), active);
+            for (sn, &active) in model.active.iter().enumerate() {
+                assert_eq!(forest.is_active(shard(i), SerialNumber(sn as u64)), active);
+            }
+            let youngest = model.leaves.len() / TWIG_LEAVES * TWIG_LEAVES;
+            assert_eq!(forest.youngest_leaves(shard(i)), &model.leaves[youngest..]);
+        }
+    }
+
+    /// Brings the published forest up to date.
+    pub(crate) fn publish(&mut self) {
+        self.published.copy_changes(&self.working, &self.unpublished);
+        self.unpublished = Dirty::default();
+        assert!(self.published == self.working, "the published twin differs");
+    }
+
+    /// Prunes a shard up to a part (of 255) of what can be pruned.
+    pub(crate) fn prune(&mut self, i: usize, part: u8) {
+        let first = self.working.first_kept_twig(shard(i)).0;
+        let last = self.oldest[i] / TWIG_LEAVES as u64;
+        let kept = TwigId(first + (last - first) * u64::from(part) / 255);
+        self.edges[i] = self.working.edges(shard(i), kept).unwrap();
+        self.working.prune(shard(i), kept).unwrap();
+        assert_eq!(self.working.first_kept_twig(shard(i)), kept);
+        self.check();
+    }
+
+    /// What the store would restore the working forest from.
+    pub(crate) fn restore_parts(&self) -> [ShardRestore; SHARDS] {
+        std::array::from_fn(|i| {
+            let first_kept = self.working.first_kept_twig(shard(i));
+            assert_eq!(self.working.edges(shard(i), first_kept).unwrap(), self.edges[i]);
+            let model = &self.model[i];
+            let youngest = (model.twig_count() - 1) as u64;
+            let first_active = SerialNumber(self.oldest[i]).twig();
+            let bits = (first_active.0..=youngest).flat_map(|t| model.active_bits(TwigId(t)));
+            let bits = bits.collect::<Vec<_>>();
+            let pages = bits.chunks_exact(32).map(|page| Digest(page.try_into().unwrap()));
+            let restore = ShardRestore {
+                first_kept,
+                edges: self.edges[i].clone(),
+                left_roots: (first_kept.0..youngest)
+                    .map(|t| self.finished[&(i, t)].left_root())
+                    .collect(),
+                first_active,
+                active_pages: pages.collect(),
+                youngest_leaves: model.leaves[youngest as usize * TWIG_LEAVES..].to_vec(),
+                oldest_active: SerialNumber(self.oldest[i]),
+            };
+            assert_eq!(self.working.active_pages(shard(i)), restore.active_pages);
+            restore
+        })
+    }
+
+    /// Replaces the working forest by one restored from its parts.
+    pub(crate) fn restore(&mut self) {
+        let restored = Forest::restore(&ScalarHasher, self.restore_parts()).unwrap();
+        assert!(restored == self.working, "the restored forest differs");
+        self.working = restored;
+    }
+
+    /// Folds the path of every `step`-th serial number of the shard, and compares it with the
+    /// brute-force path.
+    pub(crate) fn check_paths(&self, i: usize, step: usize) {
+        let model = &self.model[i];
+        let end = (model.twig_count() * TWIG_LEAVES) as u64;
+        let first_kept = self.working.first_kept_twig(shard(i));
+        let twig_roots = model.twig_roots();
+        let mut twig = (u64::MAX, None);
+        for sn in (0..end).step_by(step).map(SerialNumber) {
+            let path = self.working.path(shard(i), sn);
+            if sn.twig() < first_kept {
+                let pruned = MerkleError::Pruned { shard: shard(i), twig: sn.twig() };
+                assert_eq!(path, Err(pruned));
+                continue;
+            }
+            if twig.0 != sn.twig().0 {
+                twig = (sn.twig().0, Some(model.twig(sn.twig())));
+            }
+            let twig = twig.1.as_ref().unwrap();
+            let path = path.unwrap();
+            let expected = naive::ShardPath::new(sn, twig, &twig_roots);
+            let leaf = model.leaves.get(sn.0 as usize).copied().unwrap_or_else(naive::null_leaf);
+            let siblings = match &path.left {
+                LeftPart::Here { leaf: here, siblings, left_root } => {
+                    assert_eq!((*here, *left_root), (leaf, twig.left_root()));
+                    *siblings
+                }
+                LeftPart::Finished { twig: id, left_root } => {
+                    assert_eq!(*id, sn.twig());
+                    let evicted = sn.twig() < SerialNumber(self.oldest[i]).twig();
+                    assert_eq!(*left_root, (!evicted).then(|| twig.left_root()));
+                    let group = sn.leaf() / 16 * 16;
+                    let group = twig.left[0][group..group + 16].try_into().unwrap();
+                    left_path_in(&self.finished[&(i, id.0)].nodes, group, sn.leaf()).unwrap()
+                }
+            };
+            assert_eq!(siblings, expected.left);
+            assert_eq!((path.page.0, path.right), (expected.page, expected.right));
+            assert_eq!(path.upper, expected.upper);
+            assert_eq!(path.state, naive::state_path(&self.working.roots().shards, shard(i)));
+            let active = model.active.get(sn.0 as usize).copied().unwrap_or(false);
+            assert_eq!(path.is_active(), active);
+            let roots = path.fold(&leaf, &siblings);
+            assert_eq!(roots, (path.shard_root, path.state_root));
+            assert_eq!(roots.0, self.working.roots().shards[i]);
+            assert_eq!(roots.1, self.working.roots().state);
+        }
+        let beyond = self.working.path(shard(i), SerialNumber(end));
+        assert_eq!(beyond, Err(MerkleError::OutOfRange { shard: shard(i), sn: SerialNumber(end) }));
+    }
+}

@@ -1,0 +1,322 @@
+//! The manifest: the one small record that says what is durable.
+//!
+//! ```text
+//!   offset  bytes
+//!        0      8   magic "HgrwMan1"
+//!        8      2   format version, 1
+//!       10      2   number of shards, 16          ┐
+//!       12      1   hash function, 1 = SHA-256    │ parameters
+//!       13      3   zero                          │
+//!       16      8   compaction threshold          │
+//!       24      4   compaction ratio              │
+//!       28      4   compaction div                ┘
+//!       32     16   store id
+//!       48      8   height
+//!       56      8   log start
+//!       64      8   log end
+//!       72     32   state root
+//!      104   16 ×   shard:
+//!                     0   8   next serial number
+//!                     8   8   oldest active serial number
+//!                    16   8   number of active entries
+//!                    24   8   first kept twig
+//!                    32  32   shard root
+//!                    64   2   number of edge nodes, e, at most 64
+//!                    66  33e  edge nodes: level (1), digest (32)
+//!    -4         4   CRC32C of everything before
+//! ```
+//!
+//! All numbers are little-endian. At least 1164 bytes, at most 34,956.
+
+use crate::{
+    HashFunction, StoreParams,
+    codec::{CRC_LEN, DecodeError, FRAME_HEAD_LEN, InvalidField, Reader, Writer},
+};
+use hedgerow_types::{CompactionRule, Digest, Height, LogPosition, SHARDS, SerialNumber, TwigId};
+
+const MAGIC: [u8; 8] = *b"HgrwMan1";
+const VERSION: u16 = 1;
+
+const PARAMS_LEN: usize = 2 + 1 + 3 + 8 + 4 + 4;
+const FIXED_LEN: usize = FRAME_HEAD_LEN + PARAMS_LEN + 16 + 8 + 8 + 8 + 32;
+const SHARD_LEN: usize = 8 + 8 + 8 + 8 + 32 + 2;
+const EDGE_LEN: usize = 1 + 32;
+const _: () = assert!(FIXED_LEN == 104 && SHARD_LEN == 66);
+
+/// Most edge nodes of a shard: one per level.
+pub const MAX_EDGES: usize = 64;
+/// What is durable, and what the store needs to know to go on from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Identifies the store; every file of it carries the same 16 bytes.
+    pub store_id: [u8; 16],
+    /// What was fixed at creation.
+    pub params: StoreParams,
+    /// The durable height: everything below describes the state after this block.
+    pub height: Height,
+    /// Where the log begins: what lies below may be deleted.
+    pub log_start: LogPosition,
+    /// Where the log ends: what lies beyond is not part of the durable state.
+    pub log_end: LogPosition,
+    /// Root of all shards.
+    pub state_root: Digest,
+    /// The shards, in order.
+    pub shards: [ShardManifest; SHARDS],
+}
+
+/// The part of a [`Manifest`] that is about one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ShardManifest {
+    /// The serial number that the next entry gets.
+    pub next_sn: SerialNumber,
+    /// No entry below it is active; equal to `next_sn` if none is.
+    pub oldest_active: SerialNumber,
+    /// Number of active entries, sentries included.
+    pub active: u64,
+    /// Root of the shard's tree.
+    pub root: Digest,
+    /// The first twig of which the tree still holds nodes.
+    pub first_kept: TwigId,
+    /// The nodes, as (level, digest), that stand for the twigs before `first_kept`; at most
+    /// [`MAX_EDGES`].
+    pub edges: Vec<(u8, Digest)>,
+}
+
+impl Manifest {
+    /// Longest manifest in bytes.
+    pub const MAX_LEN: usize = FIXED_LEN + SHARDS * (SHARD_LEN + MAX_EDGES * EDGE_LEN) + CRC_LEN;
+
+    /// Checks what holds for every manifest, whoever made it.
+    fn validate(&self) -> Result<(), InvalidField> {
+        let is = InvalidField::unless;
+        let Self { height, log_start, log_end, .. } = *self;
+        is(height <= Height::MAX, "the height", height.0, "heights have 39 bits")?;
+        let rule = "the log ends before that";
+        is(log_start <= log_end, "the log's start", log_start.0, rule)?;
+        for shard in &self.shards {
+            let ShardManifest { next_sn, oldest_active, active, .. } = *shard;
+            let rule = "the shard's next serial number is lower";
+            is(oldest_active <= next_sn, "a shard's oldest active", oldest_active.0, rule)?;
+            let rule = "the shard has had fewer entries";
+            is(active <= next_sn.0, "a shard's number of active entries", active, rule)?;
+            edges_fit(shard.edges.len())?;
+        }
+        Ok(())
+    }
+
+    /// The manifest as bytes, in the layout that the module's comment draws.
+    ///
+    /// # Errors
+    /// [`InvalidField`] if a field contradicts another or is out of its range.
+    pub fn encode(&self) -> Result<Vec<u8>, InvalidField> {
+        self.validate()?;
+        let edges: usize = self.shards.iter().map(|shard| shard.edges.len()).sum();
+        let capacity = FIXED_LEN + SHARDS * SHARD_LEN + edges * EDGE_LEN + CRC_LEN;
+        let mut out = Writer::new(MAGIC, VERSION, capacity);
+        out.u16(self.params.shards());
+        out.u8(self.params.hash().id());
+        out.raw(&[0; 3]);
+        let rule = self.params.compaction();
+        out.u64(rule.threshold());
+        out.u32(rule.ratio());
+        out.u32(rule.div());
+        out.raw(&self.store_id);
+        out.u64(self.height.0);
+        out.u64(self.log_start.0);
+        out.u64(self.log_end.0);
+        out.digest(&self.state_root);
+        for shard in &self.shards {
+            out.u64(shard.next_sn.0);
+            out.u64(shard.oldest_active.0);
+            out.u64(shard.active);
+            out.u64(shard.first_kept.0);
+            out.digest(&shard.root);
+            out.u16(shard.edges.len() as u16); // at most MAX_EDGES, see `validate`
+            for (level, digest) in &shard.edges {
+                out.u8(*level);
+                out.digest(digest);
+            }
+        }
+        Ok(out.finish())
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote, and nothing else.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if a bit is wrong, a byte is missing or left over, or a field contradicts
+    /// another.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Reader::new(bytes, MAGIC, VERSION)?;
+        let manifest = Self {
+            params: decode_params(&mut fields)?,
+            store_id: fields.array("the store id")?,
+            height: Height(fields.u64("the height")?),
+            log_start: LogPosition(fields.u64("the log's start")?),
+            log_end: LogPosition(fields.u64("the log's end")?),
+            state_root: fields.digest("the state root")?,
+            shards: {
+                let mut shards: [ShardManifest; SHARDS] = Default::default();
+                for shard in &mut shards {
+                    *shard = decode_shard(&mut fields)?;
+                }
+                shards
+            },
+        };
+        fields.finish()?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+}
+
+fn edges_fit(count: usize) -> Result<(), InvalidField> {
+    let rule = "at most 64 are possible, one per level";
+    InvalidField::unless(count <= MAX_EDGES, "a shard's number of edge nodes", count as u64, rule)
+}
+
+fn decode_params(fields: &mut Reader<'_>) -> Result<StoreParams, DecodeError> {
+    let is = InvalidField::unless;
+    let shards = fields.u16("the number of shards")?;
+    let rule = "this build of Hedgerow knows 16 only";
+    is(usize::from(shards) == SHARDS, "the number of shards", shards.into(), rule)?;
+    let id = fields.u8("the hash function")?;
+    let hash = HashFunction::from_id(id).ok_or(InvalidField {
+        what: "the hash function",
+        found: id.into(),
+        rule: "this build of Hedgerow knows 1, SHA-256, only",
+    })?;
+    for byte in fields.array::<3>("the parameters")? {
+        is(byte == 0, "a reserved byte of the parameters", byte.into(), "it must be 0")?;
+    }
+    let threshold = fields.u64("the compaction threshold")?;
+    let ratio = fields.u32("the compaction ratio")?;
+    let div = fields.u32("the compaction div")?;
+    let rule = CompactionRule::new(threshold, ratio, div).map_err(|_| InvalidField {
+        what: "the compaction ratio or div",
+        found: 0,
+        rule: "both must be at least 1",
+    })?;
+    Ok(StoreParams::from_parts(rule, shards, hash))
+}
+
+fn decode_shard(fields: &mut Reader<'_>) -> Result<ShardManifest, DecodeError> {
+    let mut shard = ShardManifest {
+        next_sn: SerialNumber(fields.u64("a shard's next serial number")?),
+        oldest_active: SerialNumber(fields.u64("a shard's oldest active serial number")?),
+        active: fields.u64("a shard's number of active entries")?,
+        first_kept: TwigId(fields.u64("a shard's first kept twig")?),
+        root: fields.digest("a shard's root")?,
+        edges: Vec::new(),
+    };
+    let count = usize::from(fields.u16("a shard's number of edge nodes")?);
+    edges_fit(count)?;
+    shard.edges.reserve_exact(count);
+    for _ in 0..count {
+        shard.edges.push((fields.u8("an edge node's level")?, fields.digest("an edge node")?));
+    }
+    Ok(shard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::damage;
+
+    /// A manifest in which every field differs from every other and from zero.
+    fn sample() -> Manifest {
+        let digest = |seed: usize| Digest([seed as u8; 32]);
+        let shard = |i: usize| ShardManifest {
+            next_sn: SerialNumber(1_000_000 + i as u64),
+            oldest_active: SerialNumber(4000 + i as u64),
+            active: 5000 + i as u64,
+            root: digest(i + 16),
+            first_kept: TwigId(7 + i as u64),
+            edges: (0..i % 3).map(|level| (level as u8 + 12, digest(100 + level))).collect(),
+        };
+        Manifest {
+            store_id: *b"0123456789abcdef",
+            params: StoreParams::default().with_compaction(CompactionRule::new(77, 3, 5).unwrap()),
+            height: Height(123_456),
+            log_start: LogPosition(1 << 20),
+            log_end: LogPosition(1 << 40),
+            state_root: digest(200),
+            shards: std::array::from_fn(shard),
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_decodes() {
+        let manifest = sample();
+        let bytes = manifest.encode().unwrap();
+        assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+
+        let mut largest = manifest;
+        for shard in &mut largest.shards {
+            shard.edges = (0..MAX_EDGES as u8).map(|level| (level, Digest([level; 32]))).collect();
+        }
+        let bytes = largest.encode().unwrap();
+        assert_eq!(bytes.len(), Manifest::MAX_LEN);
+        assert_eq!(Manifest::MAX_LEN, 34_956);
+        assert_eq!(Manifest::decode(&bytes).unwrap(), largest);
+    }
+
+    #[test]
+    fn the_layout_is_the_one_that_is_drawn() {
+        let mut manifest = sample();
+        manifest.shards.iter_mut().for_each(|shard| shard.edges.clear());
+        let bytes = manifest.encode().unwrap();
+        assert_eq!(bytes.len(), 1164);
+        assert_eq!(bytes[..13], *b"HgrwMan1\x01\x00\x10\x00\x01");
+        assert_eq!(bytes[16..24], 77u64.to_le_bytes());
+        assert_eq!(bytes[32..48], manifest.store_id);
+        assert_eq!(bytes[48..56], manifest.height.0.to_le_bytes());
+        assert_eq!(bytes[72..104], manifest.state_root.0);
+        let second = 104 + 66;
+        assert_eq!(bytes[second..second + 8], manifest.shards[1].next_sn.0.to_le_bytes());
+        assert_eq!(bytes[second + 32..second + 64], manifest.shards[1].root.0);
+        assert_eq!(bytes[1160..], crc32c::crc32c(&bytes[..1160]).to_le_bytes());
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        damage::assert_refused(&sample().encode().unwrap(), Manifest::decode);
+    }
+
+    #[test]
+    fn parameters_that_this_build_lacks_are_refused_by_name() {
+        let bytes = sample().encode().unwrap();
+        for (at, value, what) in [
+            (10, 17, "the number of shards is 17"),
+            (12, 2, "the hash function is 2"),
+            (13, 1, "a reserved byte"),
+            (24, 0, "the compaction ratio or div is 0"),
+            (28, 0, "the compaction ratio or div is 0"),
+        ] {
+            let error = Manifest::decode(&damage::patched(&bytes, at, value)).unwrap_err();
+            assert!(error.to_string().starts_with(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused_on_the_way_out_and_in() {
+        type Spoil = fn(&mut Manifest);
+        let spoils: [Spoil; 5] = [
+            |manifest| manifest.height = Height(Height::MAX.0 + 1),
+            |manifest| manifest.log_start.0 = manifest.log_end.0 + 1,
+            |manifest| manifest.shards[3].oldest_active.0 = manifest.shards[3].next_sn.0 + 1,
+            |manifest| manifest.shards[3].active = manifest.shards[3].next_sn.0 + 1,
+            |manifest| manifest.shards[15].edges = vec![(0, Digest::ZERO); MAX_EDGES + 1],
+        ];
+        for spoil in spoils {
+            let mut manifest = sample();
+            spoil(&mut manifest);
+            manifest.encode().unwrap_err();
+        }
+        let bytes = sample().encode().unwrap();
+        let top_byte_of_the_height = 55;
+        let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_the_height, 1));
+        assert!(matches!(error, Err(DecodeError::Field(_))));
+        // The count of edge nodes is checked before it allocates.
+        let error = Manifest::decode(&damage::patched(&bytes, 104 + 65, 0xFF)).unwrap_err();
+        assert!(error.to_string().contains("edge nodes is 65280"), "{error}");
+    }
+}

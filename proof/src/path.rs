@@ -1,0 +1,100 @@
+//! The path from an entry hash to its shard's root: the part that both encodings share.
+//!
+//! ```text
+//!   11 left siblings │ page │ 3 right siblings │ k upper siblings      each 32 bytes
+//! ```
+
+use crate::ProofError;
+use hedgerow_types::{
+    ACTIVE_BITS_LEVEL, Digest, SerialNumber, TWIG_ROOT_LEVEL, TWIG_SHIFT, node::preimage,
+};
+use sha2::{Digest as _, Sha256};
+
+/// Siblings in the left tree of a twig, levels 0..=10 (spec 8.1).
+pub const LEFT_LEVELS: usize = TWIG_SHIFT as usize;
+/// Siblings in the right tree of a twig, levels 8..=10 (spec 8.1).
+pub const RIGHT_LEVELS: usize = 3;
+/// Most siblings in the upper tree, levels 12..=62 (spec 10.2).
+pub const MAX_UPPER_LEVELS: usize = 51;
+/// Nodes of a path without upper siblings.
+pub(crate) const FIXED_NODES: usize = LEFT_LEVELS + 1 + RIGHT_LEVELS;
+
+/// A node as it lies in the bytes.
+pub(crate) type Node = [u8; 32];
+
+const _: () = assert!(LEFT_LEVELS == 11 && FIXED_NODES == 15);
+const _: () = assert!(TWIG_ROOT_LEVEL as usize + MAX_UPPER_LEVELS < 64, "below the state levels");
+
+/// SHA-256 of `bytes`.
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
+
+/// `node(level, left, right)` (spec 2).
+fn hash_node(level: u8, left: &Digest, right: &Digest) -> Digest {
+    sha256(&preimage(level, left, right))
+}
+
+/// The ancestor of `node` that these siblings lead to. The node is the `index`-th of `level`, the
+/// first sibling is on `level` too, each other one level higher; bit i of the index is 1 if sibling
+/// i is on the left.
+pub(crate) fn climb(node: Digest, level: u8, index: u64, siblings: &[Node]) -> Digest {
+    let mut node = node;
+    for (i, sibling) in (0_u8..).zip(siblings) {
+        let sibling = Digest(*sibling);
+        node = if (index >> i) & 1 == 1 {
+            hash_node(level + i, &sibling, &node)
+        } else {
+            hash_node(level + i, &node, &sibling)
+        };
+    }
+    node
+}
+
+/// A path, borrowed from its bytes.
+///
+/// Invariant: `upper` has at most [`MAX_UPPER_LEVELS`] nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathRef<'a> {
+    left: &'a [Node; LEFT_LEVELS],
+    page: &'a Node,
+    right: &'a [Node; RIGHT_LEVELS],
+    upper: &'a [Node],
+}
+
+impl<'a> PathRef<'a> {
+    /// The path of `sn` that these nodes are.
+    ///
+    /// # Errors
+    /// [`ProofError::PathLength`] for an impossible number of nodes, [`ProofError::Position`] if
+    /// the serial number has bits above the path: they would choose no side, so one path would
+    /// stand for many serial numbers (spec 10.2).
+    pub(crate) fn new(sn: SerialNumber, nodes: &'a [Node]) -> Result<Self, ProofError> {
+        let path = Self::split(nodes).ok_or(ProofError::PathLength { len: 32 * nodes.len() })?;
+        if sn.0 >> (LEFT_LEVELS + path.upper.len()) != 0 {
+            return Err(ProofError::Position { sn, upper_levels: path.upper.len() });
+        }
+        Ok(path)
+    }
+
+    fn split(nodes: &'a [Node]) -> Option<Self> {
+        let (left, rest) = nodes.split_first_chunk()?;
+        let (page, rest) = rest.split_first()?;
+        let (right, upper) = rest.split_first_chunk()?;
+        (upper.len() <= MAX_UPPER_LEVELS).then_some(Self { left, page, right, upper })
+    }
+
+    /// The shard root that the path leads to from `leaf`, the `sn`-th entry hash (spec 10.2).
+    pub(crate) fn shard_root(&self, sn: SerialNumber, leaf: Digest) -> Digest {
+        let left_root = climb(leaf, 0, sn.0, self.left);
+        let right_root = climb(Digest(*self.page), ACTIVE_BITS_LEVEL, sn.0 >> 8, self.right);
+        let twig_root = hash_node(TWIG_ROOT_LEVEL - 1, &left_root, &right_root);
+        climb(twig_root, TWIG_ROOT_LEVEL, sn.0 >> TWIG_SHIFT, self.upper)
+    }
+
+    /// Whether the active bit of `sn` is set in the page (spec 10.2).
+    pub(crate) fn is_active(&self, sn: SerialNumber) -> bool {
+        let byte = self.page.get((sn.0 % 256 / 8) as usize);
+        byte.is_some_and(|byte| byte & (1 << (sn.0 % 8)) != 0)
+    }
+}

@@ -1,0 +1,68 @@
+//! What the store's tests share.
+#![allow(dead_code, reason = "every test uses its own part")]
+
+use hedgerow::disk::{MemDisk, Vfs};
+use hedgerow::{
+    CompactionRule, Error, Height, Op, OpKind, Options, Receipt, Store, StoreParams, Task,
+};
+use hedgerow_testkit::model::NetChangeSet;
+use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where the tests put their store on an in-memory disk.
+pub(crate) fn dir() -> PathBuf {
+    PathBuf::from("/store")
+}
+
+/// A fresh in-memory disk.
+pub(crate) fn disk() -> Arc<dyn Vfs> {
+    Arc::new(MemDisk::new())
+}
+
+/// Parameters with this compaction rule.
+pub(crate) fn params(threshold: u64, ratio: u32, div: u32) -> StoreParams {
+    StoreParams::default().with_compaction(CompactionRule::new(threshold, ratio, div).unwrap())
+}
+
+/// A recorded block as tasks of the low-level interface.
+pub(crate) fn tasks(block: &RecordedBlock) -> Vec<Task> {
+    let op = |op: &hedgerow_testkit::ops::Op| Op {
+        kind: match op.kind {
+            RecordedKind::Read => OpKind::Read,
+            RecordedKind::Update => OpKind::Update,
+            RecordedKind::Create => OpKind::Create,
+            RecordedKind::Delete => OpKind::Delete,
+        },
+        key: op.key.clone(),
+        value: op.value.clone(),
+    };
+    let change_set = |ops: &Vec<_>| ops.iter().map(op).collect();
+    block.tasks.iter().map(|task| task.iter().map(change_set).collect()).collect()
+}
+
+/// Hands in a block of the user's API.
+pub(crate) fn apply_net(
+    store: &mut Store,
+    height: u64,
+    change_sets: &[NetChangeSet],
+) -> Result<Receipt, Error> {
+    let mut block = store.begin_block(Height(height))?;
+    for (number, change_set) in change_sets.iter().enumerate() {
+        if number > 0 {
+            block.next_change_set()?;
+        }
+        for (key, value) in change_set {
+            match value {
+                Some(value) => block.put(key, value)?,
+                None => block.delete(key)?,
+            }
+        }
+    }
+    block.commit()
+}
+
+/// Options on this disk.
+pub(crate) fn on(disk: &Arc<dyn Vfs>) -> Options {
+    Options::default().disk(Arc::clone(disk))
+}

@@ -1,0 +1,365 @@
+//! What waits for what: held-back syncs and hashing, injected failures, poison.
+
+mod common;
+
+use common::{dir, disk};
+use hedgerow::disk::Vfs;
+use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
+use hedgerow::{Durability, Error, Height, Options, Store, StoreParams};
+use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
+use parking_lot::{Condvar, Mutex};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Longer than anything here takes: a wait that long has failed.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A gate that operations wait at while it is closed.
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+    /// Operations that came to the closed gate.
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut closed = self.closed.lock();
+        if *closed {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.changed.notify_all();
+        }
+        while *closed {
+            assert!(!self.changed.wait_for(&mut closed, LONG).timed_out(), "gate never opened");
+        }
+    }
+
+    fn close(&self) {
+        *self.closed.lock() = true;
+    }
+
+    fn open(&self) {
+        *self.closed.lock() = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until something waits at the gate.
+    fn reached(&self) {
+        let mut closed = self.closed.lock();
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            assert!(!self.changed.wait_for(&mut closed, LONG).timed_out(), "gate never reached");
+        }
+    }
+}
+
+fn is_log_sync(call: &VfsCall<'_>) -> bool {
+    call.op == VfsOp::Sync && call.path.extension().is_some_and(|extension| extension == "log")
+}
+
+fn hooked(
+    hook: impl Fn(&VfsCall<'_>) -> Result<(), hedgerow_vfs::VfsError> + Send + Sync + 'static,
+) -> Arc<dyn Vfs> {
+    let hook: Hook = Arc::new(hook);
+    Arc::new(HookedDisk::new(disk(), hook))
+}
+
+fn block(store: &mut Store, height: u64) -> hedgerow::Ticket {
+    let mut block = store.begin_block(Height(height)).unwrap();
+    for i in 0..50 {
+        block.put(format!("key {i}"), format!("value {i} at {height}")).unwrap();
+    }
+    block.put(format!("only {height}"), "x").unwrap();
+    block.submit().unwrap()
+}
+
+#[test]
+fn a_held_back_sync_does_not_hold_back_roots_or_readers() {
+    let gate = Arc::new(Gate::default());
+    let at_sync = Arc::clone(&gate);
+    let disk = hooked(move |call| {
+        if is_log_sync(call) {
+            at_sync.pass();
+        }
+        Ok(())
+    });
+    let options = Options::default().disk(disk).max_in_flight(2);
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    gate.close();
+    let first = block(&mut store, 1);
+    gate.reached();
+    let second = block(&mut store, 2);
+    // The root after the next one is reached, though nothing is durable.
+    let root = second.root().unwrap();
+    assert_eq!(store.reader().durable_height(), Height(0));
+    let reader = store.reader();
+    assert_eq!(reader.root(), (Height(2), root));
+    assert_eq!(reader.get("key 7").unwrap().unwrap(), b"value 7 at 2");
+    let proven = reader.prove("only 2").unwrap();
+    assert_eq!((proven.height, proven.root, proven.durable), (Height(2), root, false));
+    assert_eq!(hedgerow_proof::verify(&root, b"only 2", &proven.proof).unwrap(), Some(&b"x"[..]));
+    assert_eq!(reader.root_at(Height(2)).unwrap(), root);
+
+    // The third has no room until something is durable.
+    let entered = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let (flag, store) = (Arc::clone(&entered), &mut store);
+        let third = scope.spawn(move || {
+            let ticket = block(store, 3);
+            flag.store(true, Ordering::SeqCst);
+            ticket.root().unwrap()
+        });
+        // However often one looks, it is not in.
+        for _ in 0..1000 {
+            std::thread::yield_now();
+            assert_eq!(reader.height(), Height(2));
+        }
+        assert!(!entered.load(Ordering::SeqCst));
+        gate.open();
+        third.join().unwrap();
+    });
+    first.durable().unwrap();
+    store.flush().unwrap();
+    assert_eq!(reader.durable_height(), Height(3));
+}
+
+/// A backend that waits at a gate, or fails, when told to.
+#[derive(Debug)]
+struct Gated {
+    gate: Arc<Gate>,
+    fail: Arc<AtomicBool>,
+}
+
+impl Gated {
+    fn pass(&self) -> Result<(), HashError> {
+        if self.fail.load(Ordering::SeqCst) {
+            let (backend, reason) = ("gated".into(), "told to fail".into());
+            return Err(HashError::Device { backend, reason });
+        }
+        Ok(())
+    }
+}
+
+impl BatchHasher for Gated {
+    fn capabilities(&self) -> Capabilities {
+        ScalarHasher.capabilities()
+    }
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        self.pass()?;
+        ScalarHasher.messages(groups)
+    }
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        self.gate.pass(); // Of the stages, only the tree hashes pairs.
+        self.pass()?;
+        ScalarHasher.pairs(level, groups)
+    }
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        self.pass()?;
+        ScalarHasher.indexed_pairs(level, groups)
+    }
+}
+
+#[test]
+fn readers_do_not_wait_for_hashing() {
+    let (gate, fail) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
+    let hasher = Gated { gate: Arc::clone(&gate), fail: Arc::clone(&fail) };
+    let options = Options::default().disk(disk()).hasher(Arc::new(hasher)).max_in_flight(3);
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    let root = block(&mut store, 1).root().unwrap();
+    gate.close();
+    let second = block(&mut store, 2);
+    gate.reached();
+    // Resolved and updated while the second is being hashed.
+    let third = block(&mut store, 3);
+    let reader = store.reader();
+    assert_eq!(reader.root(), (Height(1), root));
+    assert_eq!(reader.get("key 3").unwrap().unwrap(), b"value 3 at 1");
+    assert_eq!(reader.get("only 2").unwrap(), None);
+    let proven = reader.prove("only 2").unwrap();
+    assert_eq!((proven.height, proven.root), (Height(1), root));
+    assert_eq!(hedgerow_proof::verify(&root, b"only 2", &proven.proof).unwrap(), None);
+    assert_eq!(reader.iter().count(), 51);
+    // A block sees what was accepted, published or not.
+    let mut fourth = store.begin_block(Height(4)).unwrap();
+    assert_eq!(fourth.get("key 3").unwrap().unwrap(), b"value 3 at 3");
+    assert_eq!(fourth.get("only 2").unwrap().unwrap(), b"x");
+    fourth.put("key 3", "mine").unwrap();
+    assert_eq!(fourth.get("key 3").unwrap().unwrap(), b"mine");
+    fourth.delete("key 3").unwrap();
+    assert_eq!(fourth.get("key 3").unwrap(), None);
+    drop(fourth);
+    gate.open();
+    second.root().unwrap();
+    third.root().unwrap();
+    store.check().unwrap();
+
+    // A hash failure stops the store, wakes everybody and leaves the readers where they were.
+    fail.store(true, Ordering::SeqCst);
+    let mut next = store.begin_block(Height(4)).unwrap();
+    next.put("late", "x").unwrap();
+    match next.submit() {
+        // Keys are hashed with the same backend: refused before anything changed.
+        Err(Error::Hash(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    fail.store(false, Ordering::SeqCst);
+    gate.close();
+    let fourth = block(&mut store, 4);
+    gate.reached();
+    fail.store(true, Ordering::SeqCst);
+    gate.open();
+    assert!(matches!(fourth.root(), Err(Error::Poisoned { .. })));
+    assert!(matches!(fourth.durable(), Err(Error::Poisoned { .. })));
+    assert!(matches!(store.begin_block(Height(5)), Err(Error::Poisoned { .. })));
+    assert!(matches!(store.flush(), Err(Error::Poisoned { .. })));
+    assert_eq!(reader.height(), Height(3));
+    assert_eq!(reader.get("key 3").unwrap().unwrap(), b"value 3 at 3");
+    assert!(reader.prove("key 3").is_ok());
+    assert!(store.stats().poison.unwrap().contains("told to fail"));
+    assert!(store.close().is_err());
+}
+
+/// Fails every operation of the given kind on files with the given suffix, once armed.
+fn failing(op: VfsOp, suffix: &'static str) -> (Arc<dyn Vfs>, Arc<dyn Vfs>, Arc<AtomicBool>) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let inner = disk();
+    let flag = Arc::clone(&armed);
+    let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+        let path = call.path.to_string_lossy();
+        if call.op == op && path.ends_with(suffix) && flag.load(Ordering::SeqCst) {
+            return Err(call.error(io::Error::other("injected")));
+        }
+        Ok(())
+    });
+    let hooked = Arc::new(HookedDisk::new(Arc::clone(&inner), hook));
+    (hooked, inner, armed)
+}
+
+#[test]
+fn a_failed_sync_or_write_poisons_and_loses_nothing_durable() {
+    for (op, suffix) in
+        [(VfsOp::Sync, ".log"), (VfsOp::Write, ".log"), (VfsOp::Sync, ""), (VfsOp::Write, "")]
+    {
+        let (hooked, inner, armed) = failing(op, suffix);
+        let options = || Options::default().disk(Arc::clone(&hooked));
+        let mut store = Store::create(dir(), StoreParams::default(), options()).unwrap();
+        for height in 1..=3 {
+            block(&mut store, height);
+        }
+        store.flush().unwrap();
+        let (height, root) = store.reader().root();
+        armed.store(true, Ordering::SeqCst);
+        let fourth = block(&mut store, 4);
+        match fourth.durable() {
+            Err(Error::Poisoned { cause }) => {
+                assert!(cause.to_string().contains("injected"), "{cause}")
+            }
+            other => panic!("{op:?} {suffix}: {other:?}"),
+        }
+        // Published or not, the readers go on.
+        let reader = store.reader();
+        assert!(reader.get("key 3").unwrap().is_some());
+        let proven = reader.prove("key 3").unwrap();
+        hedgerow_proof::verify(&proven.root, b"key 3", &proven.proof).unwrap();
+        assert!(matches!(store.begin_block(Height(5)), Err(Error::Poisoned { .. })));
+        assert_eq!(reader.durable_height(), Height(3));
+        drop(store);
+        drop(reader);
+        armed.store(false, Ordering::SeqCst);
+        // Reopened without the fault: what was durable is there, and perhaps the next block.
+        let mut store = Store::open(dir(), Options::default().disk(inner)).unwrap();
+        let (now, now_root) = store.reader().root();
+        assert!(now >= height, "{op:?} {suffix}");
+        assert_eq!(store.reader().root_at(height).unwrap(), root);
+        assert!(now == Height(4) || now_root == root);
+        store.check().unwrap();
+        block(&mut store, now.0 + 1).durable().unwrap();
+    }
+}
+
+/// A failed read while a block is resolved refuses it and leaves the store as it was.
+#[test]
+fn a_failed_read_refuses_the_block_only() {
+    let (hooked, _, armed) = failing(VfsOp::Read, ".log");
+    let options = Options::default().disk(hooked).tail_bytes(0).entry_cache_bytes(0);
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    block(&mut store, 1).durable().unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let mut second = store.begin_block(Height(2)).unwrap();
+    second.put("key 1", "other").unwrap();
+    assert!(matches!(second.submit(), Err(Error::Log(_))));
+    assert!(store.reader().get("key 1").is_err(), "could not read is not absent");
+    assert!(store.reader().get("never there").is_ok());
+    armed.store(false, Ordering::SeqCst);
+    block(&mut store, 2).durable().unwrap();
+    store.check().unwrap();
+}
+
+/// The size of what is in flight is bounded too.
+#[test]
+fn bytes_in_flight_are_bounded() {
+    let gate = Arc::new(Gate::default());
+    let at_sync = Arc::clone(&gate);
+    let disk = hooked(move |call| {
+        if is_log_sync(call) {
+            at_sync.pass();
+        }
+        Ok(())
+    });
+    let options = Options::default().disk(disk).max_in_flight(100).max_in_flight_bytes(1);
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    gate.close();
+    block(&mut store, 1);
+    gate.reached();
+    let reader = store.reader();
+    std::thread::scope(|scope| {
+        let store = &mut store;
+        let second = scope.spawn(move || block(store, 2).root().unwrap());
+        for _ in 0..1000 {
+            std::thread::yield_now();
+            assert!(reader.height() <= Height(1));
+        }
+        gate.open();
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn commit_waits_for_what_durability_says() {
+    for (durability, durable) in [(Durability::EachBlock, true), (Durability::Pipelined, false)] {
+        let gate = Arc::new(Gate::default());
+        let at_sync = Arc::clone(&gate);
+        let disk = hooked(move |call| {
+            if is_log_sync(call) {
+                at_sync.pass();
+            }
+            Ok(())
+        });
+        let options = Options::default().disk(disk).durability(durability);
+        let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+        let reader = store.reader();
+        gate.close();
+        std::thread::scope(|scope| {
+            let (store, opener) = (&mut store, &gate);
+            if durable {
+                // Somebody else opens the gate when the commit has come to it.
+                scope.spawn(move || {
+                    opener.reached();
+                    opener.open();
+                });
+            }
+            let mut block = store.begin_block(Height(1)).unwrap();
+            block.put("a", "b").unwrap();
+            block.commit().unwrap();
+        });
+        assert_eq!(reader.durable_height() == Height(1), durable);
+        gate.open();
+    }
+}

@@ -1,0 +1,40 @@
+//! The behaviour suite on every disk, decorated ones included.
+
+use hedgerow_vfs::{Hook, HookedDisk, MemDisk, RealDisk, Vfs, conformance};
+use std::{path::Path, sync::Arc};
+
+fn hooked(inner: impl Vfs) -> HookedDisk {
+    let hook: Hook = Arc::new(|_| Ok(()));
+    HookedDisk::new(Arc::new(inner), hook)
+}
+
+#[test]
+fn real_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance::run(&RealDisk, dir.path());
+}
+
+#[test]
+fn mem_disk() {
+    conformance::run(&MemDisk::new(), Path::new("/"));
+    conformance::run(&MemDisk::new(), Path::new(""));
+}
+
+#[test]
+fn hooked_real_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance::run(&hooked(RealDisk), dir.path());
+}
+
+#[test]
+fn hooked_mem_disk() {
+    conformance::run(&hooked(MemDisk::new()), Path::new("/"));
+}
+
+#[test]
+fn real_paths_exist_only_on_a_real_disk() {
+    let path = Path::new("/x/y");
+    assert_eq!(RealDisk.real_path(path).as_deref(), Some(path));
+    assert_eq!(hooked(RealDisk).real_path(path).as_deref(), Some(path));
+    assert_eq!(MemDisk::new().real_path(path), None);
+}
