@@ -1,5 +1,7 @@
 //! A cursor sees what a scan sees, wherever the records are.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
+
 mod common;
 
 use common::{Expected, Model, Shape, assert_same, hooked, mem, shape};
@@ -56,15 +58,15 @@ proptest! {
             for (i, e) in entries.iter().enumerate().step_by(1 + entries.len() / 10) {
                 check(at(e), &log, &entries[i..]);
 
-                let keep = |e: &&&Expected| e.sn.0 % modulus == 0;
+                let keep = |e: &&&Expected| e.sn.0.is_multiple_of(modulus);
                 let mut cursor = at(e);
                 for e in entries[i..].iter().filter(keep) {
-                    let next = cursor.next_where(&log, |sn| sn.0 % modulus == 0);
+                    let next = cursor.next_where(&log, |sn| sn.0.is_multiple_of(modulus));
                     let (at, entry) = next.unwrap().unwrap();
                     prop_assert_eq!((at, cursor.record()), (e.at, e.record));
                     assert_same(e, &entry);
                 }
-                prop_assert!(cursor.next_where(&log, |sn| sn.0 % modulus == 0).unwrap().is_none());
+                prop_assert!(cursor.next_where(&log, |sn| sn.0.is_multiple_of(modulus)).unwrap().is_none());
             }
             // From the start of every record, and from the end of every run.
             for record in &model.records {

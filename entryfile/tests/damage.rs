@@ -1,5 +1,7 @@
 //! Damage anywhere is noticed, failures of the disk are errors, and nothing panics.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
+
 mod common;
 
 use common::{Model, copy_dir, disk_only, files, flip, hooked, mem, shape};

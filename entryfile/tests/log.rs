@@ -1,5 +1,7 @@
 //! What is written is read, by every way of reading, on both disks, whatever the segment size.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
+
 mod common;
 
 use common::{Model, Shape, assert_same, disk_only, disks, files, hooked, mem, shape};

@@ -1,5 +1,7 @@
 //! Opening after a crash at any point, and pruning.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
+
 mod common;
 
 use common::{Control, Model, copy_dir, disk_only, disks, files, flip, hooked, mem, shape};

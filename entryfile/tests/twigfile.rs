@@ -1,6 +1,8 @@
 //! The twig file: what was appended is found, what is damaged is missing, what could not be read is
 //! an error.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
+
 mod common;
 
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};

@@ -8,8 +8,8 @@
 //!
 //! Only what cannot be derived is kept: the first new leaf, and the dirty pages of active bits. The
 //! dirty twigs are those that have a dirty page (a new entry sets its bit, so new leaves have dirty
-//! pages, and a twig that becomes the youngest is marked too); the dirty inner nodes are their
-//! ancestors. Growth, eviction and pruning show in where the arrays begin and end.
+//! pages); the dirty inner nodes are their ancestors. Growth, eviction and pruning show in where the
+//! arrays begin and end.
 
 use crate::right::PAGES;
 use hedgerow_types::SHARDS;

@@ -42,8 +42,9 @@ pub enum LeftPart {
     },
 }
 
-/// The siblings on the way from one entry to the state root (spec 10.1). See the
-/// [module documentation](self).
+/// The siblings on the way from one entry to the state root (spec 10.1): the leaf through its left
+/// tree, the page of active bits through the right tree, both joined in the twig root, from there
+/// through the upper tree to the shard root and through the tree over the 16 shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreePath {
     /// The shard.

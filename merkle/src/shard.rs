@@ -128,8 +128,6 @@ impl ShardTree {
         self.next_sn = next;
         if self.youngest() > before {
             self.grow_to(self.youngest(), null_table());
-            // The new youngest twig may have no entry yet, but it has a place in the upper tree.
-            work.mark_page(&self.bits, self.youngest().first());
         }
         self.bits.activate(first.0..next.0);
         work.mark_entries(&self.bits, first.0..next.0);

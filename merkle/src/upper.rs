@@ -1,14 +1,17 @@
 //! The upper tree of one shard: twig roots and everything above them.
 //!
 //! ```text
-//!  level 15            0                        root level: the smallest with one node
+//!  level 15            0           (n)          root level: the smallest with one node
 //!  level 14      0           1                  first_kept = 5:  base = 0
-//!  level 13   .     .     2     n                                base = 2
-//!  level 12  .  .  .  .  4  5  6  n             twigs 0..=6      base = 4
-//!                        ▲  ▲        ▲
-//!                     edge  first    padding: the null node stands for a missing right sibling
-//!                           kept     (spec 8.2), so every row below the root has even length
+//!  level 13   .     .     2     3                                base = 2
+//!  level 12  .  .  .  .  4  5  6 (n)            twigs 0..=6      base = 4
+//!                        ▲  ▲     ▲
+//!                     edge  first padding: the null node stands for a missing right sibling
+//!                           kept  (spec 8.2), so every row has even length
 //! ```
+//!
+//! Rows grow by null nodes. That is all that an empty twig, and every ancestor of it that has no
+//! entry below, ever needs: only what is above new entries and cleared bits is hashed.
 //!
 //! The row of level L begins at `(first_kept >> (L - 12))` rounded down to even: where that is odd,
 //! the node before it is an *edge*, the root of everything pruned below it. The edges and the twigs
@@ -56,8 +59,7 @@ impl UpperTree {
         }
         for (row, nodes) in self.rows.iter_mut().enumerate() {
             let count = (youngest.0 >> row) + 1;
-            let end = if row == above { count } else { count.next_multiple_of(2) };
-            nodes.extend_to(end, null.upper[usize::from(level_of(row))]);
+            nodes.extend_to(count.next_multiple_of(2), null.upper[usize::from(level_of(row))]);
         }
     }
 

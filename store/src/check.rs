@@ -25,7 +25,7 @@ pub struct CheckReport {
 }
 
 pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
-    let Some(manifest) = shared.meta.manifest()? else {
+    let Some(manifest) = shared.with_meta(|meta| meta.manifest())? else {
         return Err(Error::Corrupt("the manifest is gone".into()));
     };
     let rebuilt = shared.pool.install(|| {

@@ -102,6 +102,10 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The store was closed. Its readers still answer from the last published state, but history is
+    /// no longer to be had.
+    #[error("the store is closed")]
+    Closed,
     /// An earlier failure stopped the store. It takes no more blocks; reads go on.
     #[error("the store stopped after a failure: {cause}")]
     Poisoned {

@@ -332,7 +332,7 @@ impl PersistStage {
         let rows: Vec<_> = ready.iter().map(|h| (h.block.height, (*h.row).clone())).collect();
         let history_from = self.pruning.history_from(height);
         let commit = Commit { manifest: &manifest, rows: &rows, history_from };
-        shared.meta.commit(&commit)?;
+        shared.with_meta(|meta| meta.commit(&commit))?;
         shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.manifest = manifest;
 

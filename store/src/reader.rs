@@ -25,8 +25,8 @@ use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId
 use std::fmt;
 use std::sync::Arc;
 
-/// Reads the published state. Cheap to clone, and usable from any thread; it keeps the store's files
-/// open as long as it lives.
+/// Reads the published state. Cheap to clone, and usable from any thread. It keeps the log's files
+/// open as long as it lives, also when the store is closed; history ends with the store.
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,

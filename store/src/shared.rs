@@ -20,7 +20,7 @@ use hedgerow_entryfile::EntryLog;
 use hedgerow_hasher_api::BatchHasher;
 use hedgerow_index::ShardIndex;
 use hedgerow_merkle::{Forest, Roots};
-use hedgerow_metadb::{HistoryRow, MetaDb};
+use hedgerow_metadb::{HistoryRow, MetaDb, MetaError};
 use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -76,7 +76,9 @@ pub(crate) struct Counters {
 pub(crate) struct Shared {
     pub(crate) log: EntryLog,
     pub(crate) twigs: TwigStore,
-    pub(crate) meta: Box<dyn MetaDb>,
+    /// `None` once the store is closed: readers and tickets may outlive it, but nothing of theirs may
+    /// touch a database that somebody else opens next.
+    pub(crate) meta: RwLock<Option<Box<dyn MetaDb>>>,
     pub(crate) published: RwLock<Published>,
     pub(crate) flow: Mutex<Flow>,
     pub(crate) moved: Condvar,
@@ -134,12 +136,31 @@ impl Shared {
             return Ok(Arc::clone(row));
         }
         // Rows leave `recent` only after they are in the engine.
-        if let Some(row) = self.meta.history(height)? {
+        let (row, first) = self.with_meta(|meta| {
+            let row = meta.history(height)?;
+            let first = if row.is_none() { meta.first_history()? } else { None };
+            Ok((row, first))
+        })?;
+        if let Some(row) = row {
             return Ok(Arc::new(row));
         }
         let last = self.flow.lock().published;
-        let first = self.meta.first_history()?.unwrap_or(last);
+        let first = first.unwrap_or(last);
         Err(Error::HeightUnavailable { height, first, last })
+    }
+
+    /// Asks the metadata engine.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or the engine's.
+    pub(crate) fn with_meta<T>(
+        &self,
+        ask: impl FnOnce(&dyn MetaDb) -> Result<T, MetaError>,
+    ) -> Result<T, Error> {
+        match &*self.meta.read() {
+            Some(meta) => Ok(ask(&**meta)?),
+            None => Err(Error::Closed),
+        }
     }
 
     pub(crate) fn state_root(&self) -> (Height, Digest) {

@@ -76,7 +76,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         proof_retries: counters.proof_retries.load(Ordering::Relaxed),
         commits: counters.commits.load(Ordering::Relaxed),
         pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
-        engine: shared.meta.engine(),
+        engine: shared.meta.read().as_ref().map_or("closed", |meta| meta.engine()),
         hasher: shared.hasher.capabilities(),
         poison,
     }

@@ -47,7 +47,7 @@ const TWIGS: &str = "twigs";
 /// A verifiable key-value store, open. It is the single writer; [`Store::reader`] gives readers.
 ///
 /// Dropping it finishes the blocks that were submitted; [`Store::close`] also says whether that
-/// went well.
+/// went well. Readers that outlive it answer from the last published state.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) writer: Writer,
@@ -193,6 +193,16 @@ impl Store {
     pub fn close(mut self) -> Result<(), Error> {
         self.writer.stop()?;
         self.shared.flow.lock().check()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.writer.stop() {
+            tracing::error!(%error, "while closing");
+        }
+        // Readers and tickets may live on; the database is closed before the lock is given back.
+        *self.shared.meta.write() = None;
     }
 }
 
@@ -412,7 +422,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
     let shared = Arc::new(Shared {
         log,
         twigs,
-        meta,
+        meta: RwLock::new(Some(meta)),
         published: RwLock::new(Published {
             height,
             index: rebuilt.index,

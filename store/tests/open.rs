@@ -59,6 +59,20 @@ fn readers_outlive_the_store() {
     let reader = store.reader();
     store.close().unwrap();
     assert_eq!(reader.get("a").unwrap().unwrap(), b"1");
+    assert!(matches!(reader.root_at(Height(1)), Err(Error::Closed)));
+    // What the next owner of the directory does is not disturbed, also not by the reader's end.
+    for _ in 0..3 {
+        let mut store = Store::open("/store", on(&disk)).unwrap();
+        put(&mut store, "a", "2");
+        assert_eq!(reader.get("a").unwrap().unwrap(), b"1");
+        store.check().unwrap();
+    }
+    let proven = reader.prove("a").unwrap();
+    assert_eq!(proven.height, Height(1));
+    drop(reader);
+    let store = Store::open("/store", on(&disk)).unwrap();
+    assert_eq!(store.reader().height(), Height(4));
+    assert_eq!(store.reader().root_at(Height(1)).unwrap(), proven.root);
 }
 
 #[test]

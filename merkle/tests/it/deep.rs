@@ -90,7 +90,9 @@ fn restored_forests_have_the_roots_of_the_whole_tree() {
     for (first_kept, first_active, youngest, leaves) in [
         (0, 0, 0, 0),
         (0, 0, 1, 1),
+        (1, 1, 1, 0),
         (1, 1, 1, 2047),
+        (7, 7, 7, 0),
         (0, 5, 9, 12),
         (5, 5, 9, 12),
         (5, 7, 127, 3),

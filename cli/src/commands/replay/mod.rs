@@ -104,7 +104,7 @@ struct Replayed {
 impl fmt::Display for Replayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pruned_bytes {
-            Some(0) => writeln!(f, "nothing could be pruned")?,
+            Some(0) => writeln!(f, "nothing was old enough to be pruned")?,
             Some(pruned) => {
                 let (pruned, left) = (HumanBytes(pruned), HumanBytes(self.log_bytes));
                 writeln!(f, "{pruned} of log were pruned, {left} are left")?;

@@ -1,0 +1,399 @@
+//! Every command, end to end through the program.
+
+mod common;
+
+use common::{Ran, piped, run, run_with_input};
+use hedgerow_testkit::Model;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A directory, and in it a new store.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().expect("a directory") };
+        place.run(&["create", "STORE"]).ok();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Arguments; those in capitals are paths in the directory.
+    fn args(&self, args: &[&str]) -> Vec<String> {
+        let is_path = |arg: &str| {
+            arg.len() > 1 && arg.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        };
+        args.iter()
+            .map(|arg| match is_path(arg) {
+                true => self.path(arg).display().to_string(),
+                false => (*arg).to_owned(),
+            })
+            .collect()
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        run(self.args(args))
+    }
+
+    fn apply(&self, args: &[&str], input: &str) -> Ran {
+        let args = [&["apply", "STORE"], args].concat();
+        run_with_input(self.args(&args), input)
+    }
+
+    fn root(&self) -> String {
+        self.run(&["root", "STORE"]).ok().trim_end().to_owned()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[test]
+fn create_says_what_it_made_and_keeps_it() {
+    let place = Place::new();
+    let args = ["create", "OTHER", "--json", "--compaction", "7,3,4", "--engine", "redb"];
+    let created = place.run(&args).json();
+    assert_eq!(created["compaction"], json!({"threshold": 7, "ratio": 3, "div": 4}));
+    assert_eq!((&created["height"], &created["engine"]), (&json!(0), &json!("redb")));
+    let genesis = Model::new(Default::default()).state_root().to_string();
+    assert_eq!(created["root"], json!(genesis));
+
+    let stat = place.run(&["stat", "OTHER", "--json"]).json();
+    assert_eq!(stat["compaction"], created["compaction"]);
+    assert_eq!((&stat["keys"], &stat["entries"]), (&json!(0), &json!(65_536)));
+
+    let args = ["create", "QMDB", "--compaction", "qmdb", "--json"];
+    assert_eq!(place.run(&args).json()["compaction"]["threshold"], 20_000_000);
+    let args = ["create", "SINGLE", "--threshold", "9", "--div", "5", "--json"];
+    let compaction = &place.run(&args).json()["compaction"];
+    assert_eq!(*compaction, json!({"threshold": 9, "ratio": 1, "div": 5}));
+}
+
+#[test]
+fn put_get_delete() {
+    let place = Place::new();
+    let put = place.run(&["put", "STORE", "alice", "100", "--json"]).json();
+    assert_eq!(
+        (&put["height"], &put["created"], &put["durable"]),
+        (&1.into(), &1.into(), &true.into())
+    );
+    assert_eq!(put["root"], json!(place.root()));
+    assert_eq!(place.run(&["get", "STORE", "alice"]).ok(), "100\n");
+    assert_eq!(place.run(&["get", "STORE", "0x616c696365"]).ok(), "100\n");
+
+    place.run(&["put", "STORE", "alice", "0x00ff"]).ok();
+    assert_eq!(place.run(&["get", "STORE", "alice"]).ok(), "0x00ff\n");
+    let got = place.run(&["get", "STORE", "alice", "--json"]).json();
+    let wanted = json!({"height": 2, "key": "0x616c696365", "present": true, "value": "0x00ff"});
+    assert_eq!(got, wanted);
+    place.run(&["put", "STORE", "empty", ""]).ok();
+    assert_eq!(place.run(&["get", "STORE", "empty"]).ok(), "\n");
+
+    assert!(place.run(&["delete", "STORE", "alice"]).ok().starts_with("deleted; height 4, root "));
+    let again = place.run(&["delete", "STORE", "alice", "--json"]).json();
+    assert_eq!((&again["deleted"], &again["absent_deletes"]), (&0.into(), &1.into()));
+    // Absent is an answer, not an error, and cannot be taken for a value.
+    let absent = place.run(&["get", "STORE", "alice"]);
+    assert_eq!((absent.code, absent.stdout.as_str()), (Some(0), ""));
+    assert_eq!(absent.stderr, "absent\n");
+    let absent = place.run(&["get", "STORE", "alice", "--json"]).json();
+    assert_eq!((&absent["present"], &absent["value"]), (&json!(false), &Value::Null));
+}
+
+#[test]
+fn errors_are_for_people() {
+    let place = Place::new();
+    fs::create_dir(place.path("FULL")).expect("a directory");
+    fs::write(place.path("FULL").join("file"), "here").expect("a file");
+    for (args, message) in [
+        (&["get", "NOWHERE", "a"][..], "there is no store in "),
+        (&["get", "FULL", "a"], "there is no store in "),
+        (&["create", "FULL"], "is not empty"),
+        (&["create", "STORE"], "is not empty"),
+        (&["put", "STORE", "", "v"], "a key must be 1 to 255 bytes long, this one has 0"),
+        (&["put", "STORE", "k", "long", "--max-value-bytes", "3"], "value of 4 bytes"),
+        (&["root", "STORE", "--height", "5"], "height 5 is not available"),
+        (&["prove", "STORE", "k", "-o", "NO_DIR/x"], "writing NO_DIR/x\n  caused by: No such file"),
+        (&["apply", "STORE", "NO_FILE"], "  caused by: No such file"),
+    ] {
+        let error = place.run(args).fails(1);
+        assert!(error.contains(message), "{args:?}: {error}");
+    }
+    // What cannot be understood is another exit code.
+    for (args, message) in [
+        (&["get", "STORE"][..], "required arguments were not provided"),
+        (&["get", "STORE", "0x1"], "wrong number of hex digits"),
+        (&["put", "STORE", "k", "0xzz"], "not a hex digit"),
+        (&["verify", "--root", "12", "--key", "k", "PROOF"], "wrong number of hex digits"),
+        (&["create", "NEW", "--compaction", "1,0,1"], "must be at least 1"),
+        (&["create", "NEW", "--compaction", "1,2"], "expected default, qmdb or"),
+        (&["create", "NEW", "--ratio", "0"], "invalid value '0'"),
+        (&["create", "NEW", "--engine", "mysql"], "not a database engine"),
+        (&["replay", "--expect", "FILE", "--thres", "1", "--ratio", "1", "--div", "1"], "required"),
+        (&["frobnicate"], "unrecognized subcommand"),
+    ] {
+        let error = place.run(args).fails(2);
+        assert!(error.contains(message), "{args:?}: {error}");
+    }
+    assert!(!place.path("NEW").exists());
+
+    let mut holder = piped(place.args(&["apply", "STORE", "--ack"]));
+    let mut stdin = holder.stdin.take().expect("piped");
+    use std::io::Write;
+    stdin.write_all(b"{\"height\":1,\"ops\":[]}\n").expect("it reads");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(holder.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("it answers");
+    assert!(line.starts_with("durable 1 "), "{line}");
+    let error = place.run(&["get", "STORE", "a"]).fails(1);
+    assert!(error.contains("is in use"), "{error}");
+    drop(stdin);
+    assert!(holder.wait().expect("it ends").success());
+}
+
+#[test]
+fn apply_takes_blocks_and_names_the_line_that_it_refuses() {
+    let place = Place::new();
+    let blocks = concat!(
+        r#"{"height":1,"ops":[["put","0x01","0x02"],["put","b","B"]]}"#,
+        "\n\n",
+        r#"{"height":2,"ops":[["delete","0x01"],["put","b","C"],["put","b","D"],["delete","x"]]}"#,
+        "\n",
+    );
+    let mut model = Model::new(Default::default());
+    model.apply_net(1, &[vec![(vec![1], Some(vec![2])), (b"b".to_vec(), Some(b"B".to_vec()))]]);
+    let root_1 = model.state_root().to_string();
+    let delete = |key: &[u8]| (key.to_vec(), None);
+    model.apply_net(2, &[vec![delete(&[1]), (b"b".to_vec(), Some(b"D".to_vec())), delete(b"x")]]);
+    let root_2 = model.state_root().to_string();
+
+    let printed = place.apply(&["--json", "--durability", "block"], blocks).ok();
+    let lines: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let line = |height: u64, root: &str| json!({"height": height, "root": root, "durable": true});
+    assert_eq!(lines, [line(1, &root_1), line(2, &root_2)]);
+    assert_eq!(place.run(&["get", "STORE", "b"]).ok(), "D\n");
+    let summary = place.apply(&[], r#"{"height":3,"ops":[]}"#).ok();
+    assert_eq!(summary, format!("applied 1 blocks, 0 operations; height 3, root {root_2}\n"));
+    let acks = place.apply(&["-", "--ack"], r#"{"height":4,"ops":[]}"#).ok();
+    assert!(acks.starts_with(&format!("durable 4 {root_2}\n")), "{acks}");
+
+    let file = place.path("BLOCKS");
+    for (second, message) in [
+        (r#"{"height":7,"ops":[]}"#, "line 2: block 7\n  caused by: this block has height 7, the"),
+        (r#"{"height":N,"ops":[["put","a","0x1"]]}"#, "line 2: value \"0x1\": wrong number of hex"),
+        (r#"{"height":N,"ops":[["move","a","b"]]}"#, "line 2: unknown operation \"move\""),
+        (
+            r#"{"height":N,"ops":[["put","","b"]]}"#,
+            "line 2: operation 1 of block N\n  caused by: a key",
+        ),
+        (r#"{"height":N"#, "line 2: EOF while parsing an object (column "),
+        ("hello", "line 2: expected value (column 1)"),
+    ] {
+        let at: u64 =
+            place.run(&["stat", "STORE", "--json"]).json()["height"].as_u64().expect("a height");
+        let [second, message] = [second, message].map(|t| t.replace('N', &(at + 2).to_string()));
+        fs::write(&file, format!("{{\"height\":{},\"ops\":[]}}\n{second}\n", at + 1))
+            .expect("written");
+        let error = place.run(&["apply", "STORE", "BLOCKS"]).fails(1);
+        assert!(error.contains(&message), "{error}");
+        // The block before it stands, the refused one left nothing behind.
+        assert_eq!(place.run(&["stat", "STORE", "--json"]).json()["height"], at + 1);
+    }
+    assert_eq!(place.root(), root_2);
+    place.run(&["check", "STORE"]).ok();
+}
+
+/// Blocks with keys and values of all kinds, as lines, and the model that they lead to.
+fn many_blocks(count: u64) -> (String, Model) {
+    let mut model = Model::new(Default::default());
+    let mut lines = String::new();
+    for height in 1..=count {
+        let mut ops = Vec::new();
+        for number in 0..200u64 {
+            let id = (height * 7919 + number * 104_729) % 1500;
+            let key = [&id.to_le_bytes()[..], &b"0x\n\""[..(id % 5) as usize % 5]].concat();
+            let value = (number % 4 != 0).then(|| vec![(id ^ height) as u8; (id % 300) as usize]);
+            ops.push((key, value));
+        }
+        let texts: Vec<Value> = ops
+            .iter()
+            .map(|(key, value)| match value {
+                Some(value) => json!(["put", hex(key), hex(value)]),
+                None => json!(["delete", hex(key)]),
+            })
+            .collect();
+        lines.push_str(&json!({"height": height, "ops": texts}).to_string());
+        lines.push('\n');
+        model.apply_net(height, &[ops]);
+    }
+    (lines, model)
+}
+
+/// All pairs that `export` writes, in its order; also the number of blocks.
+fn exported(text: &str, first: u64) -> (Vec<(String, String)>, u64) {
+    let mut pairs = Vec::new();
+    let mut height = first;
+    for line in text.lines() {
+        let block: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(block["height"], height);
+        height += 1;
+        for op in block["ops"].as_array().expect("a list") {
+            assert_eq!(op[0], "put");
+            let text = |value: &Value| value.as_str().expect("a string").to_owned();
+            pairs.push((text(&op[1]), text(&op[2])));
+        }
+    }
+    (pairs, height - first)
+}
+
+#[test]
+fn export_and_apply_carry_all_keys_over() {
+    let place = Place::new();
+    assert_eq!(place.run(&["export", "STORE"]).ok(), "");
+    let (lines, mut model) = many_blocks(20);
+    place.apply(&[], &lines).ok();
+    assert_eq!(place.root(), model.state_root().to_string());
+
+    let text = place.run(&["export", "STORE", "--block-ops", "100"]).ok();
+    let (pairs, blocks) = exported(&text, 1);
+    let wanted: Vec<_> = model.iter().map(|(key, value)| (hex(key), hex(value))).collect();
+    assert_eq!(pairs, wanted);
+    assert_eq!(blocks, (wanted.len() as u64).div_ceil(100));
+    assert_eq!(place.run(&["stat", "STORE", "--json"]).json()["keys"], wanted.len());
+
+    assert_eq!(place.run(&["export", "STORE", "-o", "EXPORT", "--first-height", "3"]).ok(), "");
+    let file = fs::read_to_string(place.path("EXPORT")).expect("exported");
+    assert_eq!(exported(&file, 3), (wanted.clone(), 1));
+
+    place.run(&["create", "COPY"]).ok();
+    run_with_input(place.args(&["apply", "COPY"]), &text).ok();
+    let copied = place.run(&["export", "COPY"]).ok();
+    assert_eq!(exported(&copied, 1).0, wanted);
+    place.run(&["check", "COPY"]).ok();
+}
+
+#[test]
+fn proofs_are_checked_without_a_store() {
+    let place = Place::new();
+    let (lines, model) = many_blocks(5);
+    place.apply(&[], &lines).ok();
+    let root = place.root();
+    let (key, value) = model.iter().nth(77).expect("a key");
+    let (key, value) = (hex(key), hex(value));
+
+    let proven = place.run(&["prove", "STORE", &key, "-o", "PRESENT", "--json"]).json();
+    let size = fs::metadata(place.path("PRESENT")).expect("a file").len();
+    let wanted = json!({
+        "height": 5, "root": root, "durable": true, "proof_bytes": size,
+        "key": key, "present": true, "value": value,
+    });
+    assert_eq!(proven, wanted);
+    let said = place.run(&["prove", "STORE", "nobody", "-o", "ABSENT"]).ok();
+    assert!(said.starts_with(&format!("absent\nheight 5, root {root}\n")), "{said}");
+
+    fs::rename(place.path("STORE"), place.path("ELSEWHERE")).expect("renamed");
+    let verify = |root: &str, key: &str, file: &str, more: &[&str]| {
+        let args = ["verify", "--root", root, "--key", key, file];
+        place.run(&[&args[..], more].concat())
+    };
+    let answer = json!({"key": key, "present": true, "value": value});
+    assert_eq!(verify(&root, &key, "PRESENT", &["--json"]).json(), answer);
+    assert_eq!(verify(&root, "nobody", "ABSENT", &[]).ok(), "absent\n");
+    let with_0x = format!("0x{root}");
+    assert_eq!(verify(&with_0x, "nobody", "ABSENT", &[]).ok(), "absent\n");
+
+    let zero = "0".repeat(64);
+    let mut damaged = fs::read(place.path("PRESENT")).expect("the proof");
+    damaged[40] ^= 1;
+    fs::write(place.path("DAMAGED"), &damaged).expect("written");
+    fs::write(place.path("EMPTY"), b"").expect("written");
+    for (root, key, file, message) in [
+        (&zero, key.as_str(), "PRESENT", "caused by: the path leads to another root"),
+        (&root, "nobody", "PRESENT", "caused by: the entry says nothing about the key"),
+        (&root, &key, "ABSENT", "caused by: the entry says nothing about the key"),
+        (&root, &key, "DAMAGED", "proves nothing about key"),
+        (&root, &key, "EMPTY", "proves nothing about key"),
+        (&root, &key, "MISSING", "caused by: No such file"),
+    ] {
+        let error = verify(root, key, file, &[]).fails(1);
+        assert!(error.contains(message), "{file}: {error}");
+    }
+    let limit = (size - 1).to_string();
+    let error = verify(&root, &key, "PRESENT", &["--max-bytes", &limit]).fails(1);
+    assert!(error.contains("at most"), "{error}");
+}
+
+#[test]
+fn roots_of_earlier_heights_and_figures() {
+    let place = Place::new();
+    let (lines, mut model) = many_blocks(3);
+    place.apply(&[], &lines).ok();
+    let genesis = Model::new(Default::default()).state_root().to_string();
+    assert_eq!(place.run(&["root", "STORE", "--height", "0"]).ok(), format!("{genesis}\n"));
+    let root = model.state_root().to_string();
+    let now = place.run(&["root", "STORE", "--json"]).json();
+    assert_eq!(now, json!({"height": 3, "root": root}));
+
+    let stat = place.run(&["stat", "STORE", "--json"]).json();
+    let row = model.row();
+    assert_eq!(stat["next_sn"], json!(row.next_sn));
+    assert_eq!(stat["oldest_active_sn"], json!(row.oldest_active_sn));
+    assert_eq!((&stat["keys"], &stat["root"]), (&json!(model.len()), &json!(root)));
+    let text = place.run(&["stat", "STORE"]).ok();
+    assert!(text.contains(&format!("root          {root}\n")), "{text}");
+
+    let check = place.run(&["check", "STORE", "--json"]).json();
+    assert_eq!((&check["height"], &check["root"]), (&json!(3), &json!(root)));
+    assert_eq!((&check["keys"], &check["twigs_missing"]), (&json!(model.len()), &json!(0)));
+}
+
+#[test]
+fn a_damaged_log_is_an_error_that_names_the_file() {
+    let place = Place::new();
+    place.apply(&[], &many_blocks(3).0).ok();
+    let log = place.path("STORE").join("log");
+    let segment = files(&log).pop().expect("a segment");
+    let mut bytes = fs::read(&segment).expect("the segment");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&segment, &bytes).expect("written");
+    let error = place.run(&["check", "STORE"]).fails(1);
+    assert!(error.contains(&segment.display().to_string()), "{error}");
+
+    bytes[middle] ^= 0x10;
+    bytes.truncate(bytes.len() - 8);
+    fs::write(&segment, &bytes).expect("written");
+    let error = place.run(&["get", "STORE", "a"]).fails(1);
+    assert!(error.contains(&segment.display().to_string()), "{error}");
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+/// `hedgerow export DIR | head -1`
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_complain() {
+    let place = Place::new();
+    place.apply(&[], &many_blocks(10).0).ok();
+    let mut child = piped(place.args(&["export", "STORE", "--block-ops", "1"]));
+    let mut stdout = BufReader::with_capacity(16, child.stdout.take().expect("piped"));
+    let mut byte = [0];
+    stdout.read_exact(&mut byte).expect("it writes");
+    drop(stdout);
+    let mut stderr = String::new();
+    let read = child.stderr.take().expect("piped").read_to_string(&mut stderr);
+    read.expect("UTF-8");
+    assert_eq!((child.wait().expect("it ends").code(), stderr.as_str()), (Some(1), ""));
+}
