@@ -12,13 +12,13 @@ use std::path::PathBuf;
 pub(crate) enum CliError {
     /// The store says it all.
     #[error(transparent)]
-    Store(#[from] hedgerow::Error),
+    Store(Box<hedgerow::Error>),
     /// The store refused or failed in the middle of something.
     #[error("{doing}")]
     During {
         doing: String,
         #[source]
-        source: hedgerow::Error,
+        source: Box<hedgerow::Error>,
     },
     /// A file of the command's own.
     #[error("{doing} {}", path.display())]
@@ -38,7 +38,7 @@ pub(crate) enum CliError {
         line: u64,
         what: String,
         #[source]
-        source: hedgerow::Error,
+        source: Box<hedgerow::Error>,
     },
     /// An input that ends too early.
     #[error("{input}: {reason}")]
@@ -61,6 +61,12 @@ pub(crate) enum CliError {
     /// A thread could not be started, or ended in a panic.
     #[error("{0}")]
     Thread(String),
+}
+
+impl From<hedgerow::Error> for CliError {
+    fn from(error: hedgerow::Error) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 impl CliError {
@@ -88,5 +94,5 @@ impl CliError {
 /// `map_err` for the store's errors: says what was being done.
 pub(crate) fn during(doing: impl Into<String>) -> impl FnOnce(hedgerow::Error) -> CliError {
     let doing = doing.into();
-    move |source| CliError::During { doing, source }
+    move |source| CliError::During { doing, source: Box::new(source) }
 }

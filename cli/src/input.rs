@@ -72,7 +72,7 @@ impl JsonLines {
     /// The store does not accept what the line that was read last asks for.
     pub(crate) fn refused(&self, what: impl Into<String>, source: hedgerow::Error) -> CliError {
         let (input, line) = (self.name.clone(), self.line);
-        CliError::Refused { input, line, what: what.into(), source }
+        CliError::Refused { input, line, what: what.into(), source: Box::new(source) }
     }
 
     /// Something is wrong with the input as a whole.

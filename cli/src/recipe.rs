@@ -201,9 +201,11 @@ mod tests {
             let pairs = Blocks::new(recipe, 99).zip(theirs(99)).take(90);
             for ((height, tasks), other) in pairs {
                 assert_eq!(height, other.height);
-                let ours = tasks.iter().map(|task| task.iter().map(Vec::len).collect::<Vec<_>>());
-                let other_lens = other.tasks.iter().map(|task| task.iter().map(Vec::len).collect());
-                assert!(ours.eq(other_lens), "{recipe:?}: shape of block {height}");
+                let ours: Vec<Vec<usize>> =
+                    tasks.iter().map(|task| task.iter().map(Vec::len).collect()).collect();
+                let others: Vec<Vec<usize>> =
+                    other.tasks.iter().map(|task| task.iter().map(Vec::len).collect()).collect();
+                assert_eq!(ours, others, "{recipe:?}: shape of block {height}");
                 let ours = tasks.iter().flatten().flatten();
                 for (op, other) in ours.zip(other.tasks.iter().flatten().flatten()) {
                     assert_eq!(format!("{:?}", op.kind), format!("{:?}", other.kind));

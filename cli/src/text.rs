@@ -17,10 +17,7 @@ use std::fmt;
 /// # Errors
 /// [`HexError`] if the text begins with `0x` and the rest is not an even number of hex digits.
 pub(crate) fn parse(text: &str) -> Result<Vec<u8>, HexError> {
-    match text.strip_prefix("0x") {
-        Some(digits) => hex::decode(digits),
-        None => Ok(text.as_bytes().to_vec()),
-    }
+    if text.starts_with("0x") { hex::decode(text) } else { Ok(text.as_bytes().to_vec()) }
 }
 
 /// A key or value given as an argument.

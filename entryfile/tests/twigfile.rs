@@ -96,15 +96,14 @@ fn what_was_appended_is_found_before_and_after_reopening() {
 fn a_tail_torn_at_any_byte_loses_only_what_is_torn() {
     let (vfs, dir) = mem();
     let file = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options(1 << 20, 0)).unwrap();
-    let records: Vec<_> = (0..3).map(|i| record(i, i, i)).collect();
+    let records: Vec<_> = (0..2).map(|i| record(i, i, i)).collect();
     let mut ends = vec![64];
     for record in &records {
         file.append(&[Arc::clone(record)]).unwrap();
         ends.push(files(&*vfs, &dir)[0].1);
     }
-    let len = ends[3];
-    // Every byte of the last record, and around the ends of the others.
-    let cuts = (0..200).chain(ends[1] - 40..ends[1] + 40).chain(ends[2] - 40..len);
+    // Every byte of the last record, and around the begin and end of the first.
+    let cuts = (0..200).chain(ends[1] - 40..ends[2]);
     for cut in cuts {
         let (vfs, dir) = copy_dir(&*vfs, &dir);
         let path = &files(&*vfs, &dir)[0].0;

@@ -124,15 +124,15 @@ impl Group {
         &bucket.slots()[bucket.run(span, fragment)]
     }
 
-    /// Loads the line where `fragment` is expected. What it returns has no meaning; it is there so
-    /// that the load is not optimized away.
+    /// Loads the lines where `fragment` is expected. What it returns has no meaning; it is there so
+    /// that the loads are not optimized away.
     #[inline]
     pub(crate) fn touch(&self, fragment: u32) -> u32 {
         let (_, bucket, span) = self.bucket(fragment);
         let slots = bucket.slots();
         let guess = span.guess(fragment, slots.len());
         let load = |i: usize| slots.get(i).map_or(0, |slot| slot.fragment());
-        load(guess.saturating_sub(REACH)) ^ load(guess) ^ load(guess + REACH)
+        load(guess.saturating_sub(REACH)) ^ load(guess) ^ load(guess.saturating_add(REACH))
     }
 
     /// Inserts `slot`.

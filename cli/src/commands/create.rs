@@ -54,7 +54,7 @@ impl CreateArgs {
         let div = self.div.map_or(base.div(), NonZeroU32::get);
         CompactionRule::new(threshold, ratio, div).map_err(|error| {
             let reason = error.to_string();
-            CliError::Store(hedgerow::Error::Option { option: "compaction", reason })
+            hedgerow::Error::Option { option: "compaction", reason }.into()
         })
     }
 }

@@ -7,21 +7,21 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 /// The program under test.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_hedgerow"))
 }
 
 /// A recorded vector.
-pub fn vector(name: &str) -> PathBuf {
+pub(crate) fn vector(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/vectors").join(name)
 }
 
 /// What a run of the program came to.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
@@ -36,14 +36,14 @@ impl Ran {
 
     /// Standard output of a run that went well and had nothing to complain about.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "stdout: {}", self.stdout);
         self.stdout
     }
 
     /// The one JSON object that a run that went well printed.
     #[track_caller]
-    pub fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let text = self.ok();
         assert_eq!(text.lines().count(), 1, "one line: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -51,7 +51,7 @@ impl Ran {
 
     /// What a run that failed complained about; it printed nothing else.
     #[track_caller]
-    pub fn fails(self, code: i32) -> String {
+    pub(crate) fn fails(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
         assert!(self.stderr.starts_with("error: "), "{self:?}");
@@ -61,12 +61,15 @@ impl Ran {
 }
 
 /// Runs the program.
-pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
+pub(crate) fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     Ran::new(program().args(args).stdin(Stdio::null()).output().expect("the program starts"))
 }
 
 /// Runs the program with this text as its standard input.
-pub fn run_with_input<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>, input: &str) -> Ran {
+pub(crate) fn run_with_input<S: AsRef<OsStr>>(
+    args: impl IntoIterator<Item = S>,
+    input: &str,
+) -> Ran {
     let mut child = piped(args);
     let mut stdin = child.stdin.take().expect("piped");
     // The program may end before it has read everything; its own words say why.
@@ -76,7 +79,7 @@ pub fn run_with_input<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>, input:
 }
 
 /// Starts the program with its three streams piped.
-pub fn piped<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Child {
+pub(crate) fn piped<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Child {
     program()
         .args(args)
         .stdin(Stdio::piped())

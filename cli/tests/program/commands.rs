@@ -1,8 +1,6 @@
 //! Every command, end to end through the program.
 
-mod common;
-
-use common::{Ran, piped, run, run_with_input};
+use crate::common::{Ran, piped, run, run_with_input};
 use hedgerow_testkit::Model;
 use serde_json::{Value, json};
 use std::fs;

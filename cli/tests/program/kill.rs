@@ -15,9 +15,7 @@
 //! child opens the store. Every round prints what it takes to make it again, as far as a race can be
 //! made again.
 
-mod common;
-
-use common::piped;
+use crate::common::piped;
 use hedgerow::{Options, Store};
 use hedgerow_testkit::Model;
 use hedgerow_testkit::model::NetChangeSet;
@@ -28,7 +26,7 @@ use std::process::ExitStatus;
 use std::thread;
 
 /// Kills per durability mode.
-const KILLS: u64 = 24;
+const KILLS: u64 = 36;
 /// Keys that the blocks choose from.
 const KEYS: u64 = 700;
 
@@ -153,8 +151,13 @@ fn live_and_die(dir: &Path, durability: &str, from: u64, moment: &Moment) -> Lif
 fn kill_again_and_again(durability: &str, seed: u64) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("store");
-    common::run(["create".as_ref(), path.as_os_str(), "--compaction".as_ref(), "1,1,1".as_ref()])
-        .ok();
+    crate::common::run([
+        "create".as_ref(),
+        path.as_os_str(),
+        "--compaction".as_ref(),
+        "1,1,1".as_ref(),
+    ])
+    .ok();
     let rule = hedgerow::CompactionRule::new(1, 1, 1).expect("a rule");
     let mut model = Model::new(rule);
     let mut draws = SplitMix64::new(seed);

@@ -1,8 +1,6 @@
 //! `hedgerow replay` on recordings, whole and damaged.
 
-mod common;
-
-use common::{Ran, run, vector};
+use crate::common::{Ran, run, vector};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 use std::fs::{self, File};

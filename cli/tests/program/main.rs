@@ -1,0 +1,14 @@
+//! The program from outside: started as a child, judged by what it prints, how it exits and what it
+//! leaves on disk.
+//!
+//! ```text
+//!   commands  every command, its output and its errors
+//!   replay    recorded workloads, whole and damaged
+//!   kill      kill -9 at random moments
+//! ```
+#![expect(clippy::expect_used, clippy::panic, reason = "tests: a panic is the failure report")]
+
+mod commands;
+mod common;
+mod kill;
+mod replay;

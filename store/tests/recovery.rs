@@ -1,0 +1,240 @@
+//! Reopening after everything that can happen to the files short of a lost sync.
+
+mod common;
+
+use common::{dir, disk, on, params};
+use hedgerow::disk::Vfs;
+use hedgerow::{Digest, Error, Height, Options, Store};
+use hedgerow_entryfile::LogError;
+use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsOp};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A deterministic block: creates, updates and deletes over a few thousand keys.
+fn submit(store: &mut Store, height: u64) -> Result<hedgerow::Ticket, Error> {
+    let mut rng = SplitMix64::new(height);
+    let mut block = store.begin_block(Height(height))?;
+    for _ in 0..400 {
+        let key = format!("key {}", rng.below(3000));
+        match rng.below(5) {
+            0 => block.delete(key)?,
+            _ => block.put(key, format!("{height} {}", rng.next_u64()))?,
+        }
+    }
+    block.set_extra(format!("extra {height}"))?;
+    block.submit()
+}
+
+fn small(disk: &Arc<dyn Vfs>) -> Options {
+    on(disk).segment_bytes(150_000).tail_bytes(50_000)
+}
+
+/// A store of `heights` blocks and the roots of all heights.
+fn build(disk: &Arc<dyn Vfs>, heights: u64) -> Vec<Digest> {
+    let mut store = Store::create(dir(), params(1, 4, 5), small(disk)).unwrap();
+    let mut roots = vec![store.reader().root().1];
+    for height in 1..=heights {
+        roots.push(submit(&mut store, height).unwrap().root().unwrap());
+    }
+    store.close().unwrap();
+    roots
+}
+
+fn files(disk: &Arc<dyn Vfs>, folder: &str) -> Vec<PathBuf> {
+    let folder = dir().join(folder);
+    disk.read_dir(&folder).unwrap().into_iter().map(|name| folder.join(name)).collect()
+}
+
+fn check_open(disk: &Arc<dyn Vfs>, roots: &[Digest]) {
+    let mut store = Store::open(dir(), small(disk)).unwrap();
+    let last = roots.len() as u64 - 1;
+    assert_eq!(store.reader().root(), (Height(last), roots[roots.len() - 1]));
+    let row = store.reader().history(Height(last)).unwrap();
+    assert_eq!(row.extra, format!("extra {last}").into_bytes());
+    let report = store.check().unwrap();
+    assert_eq!(report.twigs_missing, 0, "missing twig records are made again on opening");
+    assert!(report.twigs >= 32);
+    let proven = store.reader().prove("key 17").unwrap();
+    hedgerow_proof::verify(&proven.root, b"key 17", &proven.proof).unwrap();
+}
+
+#[test]
+fn the_twig_file_is_rebuilt_from_the_log() {
+    let disk = disk();
+    let roots = build(&disk, 60);
+    check_open(&disk, &roots);
+    // Gone altogether.
+    disk.remove_dir_all(&dir().join("twigs")).unwrap();
+    check_open(&disk, &roots);
+    // Cut anywhere, and damaged anywhere.
+    let mut rng = SplitMix64::new(7);
+    for _ in 0..12 {
+        let files = files(&disk, "twigs");
+        let path = &files[rng.below(files.len() as u64) as usize];
+        let file = disk.open(path, OpenMode::ReadWrite).unwrap();
+        let at = 64 + rng.below(file.len().unwrap() - 64);
+        if rng.below(2) == 0 {
+            file.set_len(at).unwrap();
+        } else {
+            flip(&disk, path, at);
+        }
+        check_open(&disk, &roots);
+    }
+}
+
+fn flip(disk: &Arc<dyn Vfs>, path: &Path, at: u64) {
+    let file = disk.open(path, OpenMode::ReadWrite).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+#[test]
+fn a_log_beyond_the_manifest_is_cut() {
+    let disk = disk();
+    let roots = build(&disk, 20);
+    let last = files(&disk, "log").pop().unwrap();
+    let file = disk.open(&last, OpenMode::ReadWrite).unwrap();
+    let len = file.len().unwrap();
+    for tail in [&b"garbage"[..], &[0; 5000], &[0xFF; 100_000]] {
+        file.write_all_at(tail, len).unwrap();
+        check_open(&disk, &roots);
+        assert_eq!(file.len().unwrap(), len);
+    }
+    // And it goes on from there.
+    let mut store = Store::open(dir(), small(&disk)).unwrap();
+    submit(&mut store, 21).unwrap().durable().unwrap();
+    store.check().unwrap();
+}
+
+#[test]
+fn a_log_that_is_shorter_is_an_error_that_says_by_how_much() {
+    let disk = disk();
+    let roots = build(&disk, 20);
+    let last = files(&disk, "log").pop().unwrap();
+    let file = disk.open(&last, OpenMode::ReadWrite).unwrap();
+    let len = file.len().unwrap();
+    let mut tail = vec![0; 1000];
+    file.read_exact_at(&mut tail, len - 1000).unwrap();
+    file.set_len(len - 1000).unwrap();
+    match Store::open(dir(), small(&disk)) {
+        Err(Error::Log(LogError::Short { path, missing })) => {
+            assert_eq!((path, missing), (last.clone(), 1000));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Nothing was repaired behind anybody's back: with its bytes again, the store is whole.
+    file.write_all_at(&tail, len - 1000).unwrap();
+    check_open(&disk, &roots);
+}
+
+/// A flipped bit in any file is found, and never a panic; the twig file's are repaired.
+#[test]
+fn damage_is_found() {
+    let disk = disk();
+    let roots = build(&disk, 25);
+    let mut rng = SplitMix64::new(99);
+    for _ in 0..60 {
+        let files = files(&disk, "log");
+        let path = &files[rng.below(files.len() as u64) as usize];
+        let len = disk.open(path, OpenMode::Read).unwrap().len().unwrap();
+        let at = rng.below(len);
+        flip(&disk, path, at);
+        let found = Store::open(dir(), small(&disk)).and_then(|mut store| store.check());
+        match found {
+            Err(Error::Log(error)) => {
+                assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+            }
+            other => panic!("{} at {at}: {other:?}", path.display()),
+        }
+        flip(&disk, path, at);
+    }
+    check_open(&disk, &roots);
+    for path in files(&disk, "meta") {
+        for _ in 0..40 {
+            let len = disk.open(&path, OpenMode::Read).unwrap().len().unwrap();
+            flip(&disk, &path, rng.below(len));
+            // The database may not notice where nothing is stored; what it tells is right.
+            if let Ok(store) = Store::open(dir(), small(&disk)) {
+                assert_eq!(store.reader().root().1, roots[roots.len() - 1]);
+            }
+            // The engine may have written: begin from a good copy again.
+            disk.remove_dir_all(&dir()).unwrap();
+            assert_eq!(build(&disk, 25), roots);
+        }
+    }
+}
+
+/// The disk stops at a random operation: everything before it was done, nothing after it. What opens
+/// then is some prefix of the blocks with at least the durable ones.
+#[test]
+fn a_disk_that_stops_at_any_moment() {
+    let reference = disk();
+    let roots = build(&reference, 30);
+    let seed = 4711;
+    println!("seed {seed}");
+    let mut rng = SplitMix64::new(seed);
+    let (mut reopened_behind, mut reopened_ahead) = (0, 0);
+    for round in 0..60 {
+        let inner = disk();
+        drop(Store::create(dir(), params(1, 4, 5), small(&inner)).unwrap());
+        let left = Arc::new(AtomicU64::new(u64::MAX));
+        let counter = Arc::clone(&left);
+        let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+            let changes = !matches!(call.op, VfsOp::Read | VfsOp::Len | VfsOp::Exists);
+            let step = |left: u64| left.checked_sub(1);
+            if changes && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).is_err() {
+                return Err(call.error(std::io::Error::other("the disk is gone")));
+            }
+            Ok(())
+        });
+        let hooked: Arc<dyn Vfs> = Arc::new(HookedDisk::new(Arc::clone(&inner), hook));
+        let options = small(&hooked).keep_heights(3).max_in_flight(1 + (round % 3) as usize);
+        let mut store = Store::open(dir(), options).unwrap();
+        left.store(rng.below(400), Ordering::SeqCst);
+        for height in 1..=30 {
+            if submit(&mut store, height).is_err() {
+                break;
+            }
+        }
+        let durable = store.reader().durable_height();
+        drop(store);
+        left.store(u64::MAX, Ordering::SeqCst);
+
+        let mut store = Store::open(dir(), small(&inner).keep_heights(3)).unwrap();
+        let (height, root) = store.reader().root();
+        assert!(height >= durable, "round {round}: {durable} was durable, {height} came back");
+        assert_eq!(root, roots[height.0 as usize], "round {round}, height {height}");
+        if height > durable {
+            reopened_ahead += 1;
+        } else {
+            reopened_behind += 1;
+        }
+        store.check().unwrap();
+        for height in height.0 + 1..=30 {
+            let root = submit(&mut store, height).unwrap().root().unwrap();
+            assert_eq!(root, roots[height as usize], "round {round}, height {height}");
+        }
+        store.check().unwrap();
+    }
+    println!("{reopened_behind} at the durable height, {reopened_ahead} beyond");
+    assert!(reopened_behind > 10);
+}
+
+/// Opening tells how far it is.
+#[test]
+fn opening_reports_progress() {
+    let disk = disk();
+    build(&disk, 10);
+    let last = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&last);
+    let options = small(&disk).on_progress(move |progress| {
+        assert!(progress.scanned_bytes <= progress.total_bytes);
+        let before = seen.swap(progress.scanned_bytes, Ordering::SeqCst);
+        assert!(before < progress.scanned_bytes);
+    });
+    let store = Store::open(dir(), options).unwrap();
+    assert_eq!(last.load(Ordering::SeqCst), store.stats().log_end.0 - 64);
+}
