@@ -161,8 +161,10 @@ mod tests {
 
     #[test]
     fn sizes_are_in_bytes() {
-        if let (Some(peak), Some(now)) = (peak_memory(), memory()) {
-            assert!(peak >= now && now > 1 << 18, "peak {peak}, now {now}");
+        // The kernel counts in batches per core: two readings may differ by that.
+        let slack = 1 << 20;
+        if let (Some(now), Some(peak)) = (memory(), peak_memory()) {
+            assert!(peak + slack >= now && now > 1 << 18, "peak {peak}, now {now}");
         }
         let dir = tempfile::tempdir().unwrap();
         let empty = disk_bytes(dir.path()).unwrap();

@@ -1,7 +1,7 @@
 //! Search in a sorted slice, outwards from a guess.
 
-/// Items on either side of the guess that are looked at together. The guess for a uniform bucket of
-/// 150 slots is off by less than this nine times out of ten, for one of 250 eight times.
+/// Items on either side of the guess that are looked at together. In a uniform bucket of 150 slots
+/// they hold the answer in 85 cases of 100, in one of 250 slots in 73.
 pub(crate) const REACH: usize = 8;
 
 /// `slice.partition_point(before)`, found from `guess`: cheap if the answer is near, never worse

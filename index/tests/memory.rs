@@ -4,6 +4,8 @@
 //! `cargo test --release -p hedgerow-index --test memory -- --ignored --nocapture` measures 10
 //! million keys, and how long single inserts take on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test's panic is its failure report")]
+
 use hedgerow_index::{MAX_BUCKET_SLOTS, ShardIndex};
 use hedgerow_types::{KeyHash, LogPosition, SHARDS, ShardId};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -157,26 +159,30 @@ fn a_shard_of_a_large_store_costs_no_more() {
 fn growth_to_ten_million_keys() {
     let _alone = MEASURING.lock().unwrap();
     const KEYS: u64 = 10_000_000;
-    let mut nanos: Vec<u32> = Vec::with_capacity(KEYS as usize);
-    let mut measured = Measured::new();
-    let begin = Instant::now();
-    for n in 0..KEYS {
-        let key = key(n);
-        let shard = &mut measured.shards[key.shard().index()];
-        let start = Instant::now();
-        shard.insert(&key, position(n)).unwrap();
-        nanos.push(start.elapsed().as_nanos() as u32);
+    const ROUNDS: usize = 3;
+    // Each round does exactly the same. Of every insert the fastest round counts: what the index
+    // itself takes long for recurs, an interruption by the system does not.
+    let mut nanos = vec![u32::MAX; KEYS as usize];
+    for _ in 0..ROUNDS {
+        let mut measured = Measured::new();
+        let begin = Instant::now();
+        for (n, fastest) in (0..).zip(&mut nanos) {
+            let key = key(n);
+            let shard = &mut measured.shards[key.shard().index()];
+            let start = Instant::now();
+            shard.insert(&key, position(n)).unwrap();
+            *fastest = (*fastest).min(start.elapsed().as_nanos() as u32);
+        }
+        println!("10 million inserts in {:?}; resident: {}", begin.elapsed(), resident());
+        assert!(measured.bytes_per_key("inserted one by one") <= 13.0);
     }
-    let total = begin.elapsed();
-    assert!(measured.bytes_per_key("inserted one by one") <= 13.0);
-    println!("resident: {}", resident());
     nanos.sort_unstable();
     let at = |share: f64| {
         let i = (share * (KEYS - 1) as f64) as usize;
         Duration::from_nanos(u64::from(nanos[i]))
     };
     println!(
-        "10 million inserts in {total:?}; median {:?}, p99 {:?}, p99.9 {:?}, p99.99 {:?}, \
+        "fastest of {ROUNDS} rounds: median {:?}, p99 {:?}, p99.9 {:?}, p99.99 {:?}, \
          p99.999 {:?}, max {:?}; largest request {} bytes",
         at(0.5),
         at(0.99),

@@ -166,12 +166,12 @@ impl Acknowledger {
     fn run(&self, tickets: Receiver<Ticket>) -> Result<(), CliError> {
         for ticket in tickets {
             let root = ticket.root()?;
-            if false && self.ack {
+            if self.ack {
                 ticket.durable()?;
             }
             if self.ack || self.out.json() {
                 let height = ticket.height();
-                let durable = true;
+                let durable = self.reader.durable_height() >= height;
                 self.out.report(&Acknowledged { height: height.0, root, durable })?;
             }
             self.bar.inc(1);

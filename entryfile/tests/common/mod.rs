@@ -13,18 +13,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) const ID: StoreId = StoreId(*b"the test's store");
 
-/// Both disks, each with an empty directory to use.
+/// Both disks, each with a directory to make a log in.
 pub(crate) fn disks() -> Vec<(Arc<dyn Vfs>, PathBuf, Option<tempfile::TempDir>)> {
+    let (vfs, dir) = mem();
     let temp = tempfile::tempdir().unwrap();
-    let mem: Arc<dyn Vfs> = Arc::new(MemDisk::new());
-    mem.create_dir_all(Path::new("store")).unwrap();
-    let dir = temp.path().join("log");
-    vec![(mem, PathBuf::from("store/log"), None), (Arc::new(RealDisk), dir, Some(temp))]
+    let real_dir = temp.path().join("log");
+    vec![(vfs, dir, None), (Arc::new(RealDisk), real_dir, Some(temp))]
 }
 
+/// The disk in memory.
 pub(crate) fn mem() -> (Arc<dyn Vfs>, PathBuf) {
-    let (vfs, dir, _) = disks().remove(0);
-    (vfs, dir)
+    let vfs = MemDisk::new();
+    vfs.create_dir_all(Path::new("store")).unwrap();
+    (Arc::new(vfs), PathBuf::from("store/log"))
 }
 
 /// What a [`HookedDisk`] is told to do, and has seen.

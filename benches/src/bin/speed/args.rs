@@ -38,7 +38,7 @@ Results are checked: the last block's keys, 1000 reads and 1000 proofs, and the 
 
 /// Measures the store end to end: creates, updates, roots, reads, proofs, reopening.
 #[derive(Parser, Debug)]
-#[command(name = "speed", version, after_long_help = FIGURES)]
+#[command(name = "speed", version, args_override_self = true, after_long_help = FIGURES)]
 pub(crate) struct Args {
     /// Keys to populate.
     #[arg(long, default_value_t = 1_000_000)]

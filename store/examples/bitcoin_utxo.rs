@@ -1,0 +1,306 @@
+//! Real Bitcoin blocks as state changes: the set of unspent coins under one root, with proofs.
+//!
+//! ```text
+//!   store block 1   the coins that the Bitcoin blocks spend and that none of them creates
+//!   store block 2   mainnet 300,025     spent coins deleted, new coins created
+//!   store block 3   testnet3 928,816
+//!   store block 4   testnet3 928,828    then: one coin proved present, one proved absent
+//! ```
+//!
+//! A coin is one unspent output. Its key is the transaction's id (32 bytes, as hashed) and the
+//! output's number (u32 little-endian); its value is the amount in satoshi (i64 little-endian) and
+//! the script. A coin that is created and spent within one block never appears. Outputs that can
+//! never be spent are coins too: what they are is for the application to say, not for the store.
+//!
+//! Run it with `cargo run --release -p hedgerow --example bitcoin_utxo [DIRECTORY]`. The store and
+//! the proofs are left in the directory; without one they go to a temporary place.
+
+use bitcoin::consensus::encode::{deserialize, deserialize_partial};
+use bitcoin::hashes::Hash;
+use bitcoin::{OutPoint, TxOut};
+use hedgerow::{Digest, Options, Store, StoreParams};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// The blocks beside this file: chain and height.
+const BLOCKS: [(&str, u64); 3] =
+    [("mainnet", 300_025), ("testnet3", 928_816), ("testnet3", 928_828)];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let temporary;
+    let dir = match env::args_os().nth(1) {
+        Some(dir) => {
+            fs::create_dir_all(&dir).map_err(|e| format!("creating {}: {e}", dir.display()))?;
+            PathBuf::from(dir)
+        }
+        None => {
+            temporary = tempfile::tempdir()?;
+            temporary.path().to_owned()
+        }
+    };
+
+    println!("Reading {} Bitcoin blocks and the coins that they spend", BLOCKS.len());
+    let blocks: Vec<BitcoinBlock> = BLOCKS
+        .into_iter()
+        .map(|(chain, height)| BitcoinBlock::read(chain, height))
+        .collect::<Result<_>>()?;
+    let changes: Vec<Change> = blocks.iter().map(BitcoinBlock::change).collect();
+
+    let path = dir.join("store");
+    let mut store = Store::create(&path, StoreParams::default(), Options::default())?;
+    println!("Store created in {}\n", path.display());
+    println!(
+        "{:<22}{:>7}{:>9}{:>9}{:>9}{:>10}{:>12}  root",
+        "block", "txs", "created", "spent", "passing", "root ms", "durable ms"
+    );
+    apply(&mut store, "coins to be spent", None, &seed(&blocks, &changes)?)?;
+    for (block, change) in blocks.iter().zip(&changes) {
+        let name = format!("{} {}", block.chain, grouped(block.height));
+        apply(&mut store, &name, Some(block.transactions), change)?;
+    }
+    println!("passing: created and spent within the block, so never in the store\n");
+
+    let last = changes.last().ok_or("there are no blocks")?;
+    let root = prove(&store, &dir, last)?;
+
+    let height = store.height();
+    let keys = store.stats().keys;
+    store.close()?;
+    let started = Instant::now();
+    let store = Store::open(&path, Options::default())?;
+    let took = milliseconds(started.elapsed());
+    let reopened = store.reader().root();
+    if reopened != (height, root) {
+        return Err(format!("reopened at {reopened:?}, expected {:?}", (height, root)).into());
+    }
+    println!("\nReopened in {took} ms: height {height}, {} coins, the same root", grouped(keys));
+    Ok(store.close()?)
+}
+
+/// A Bitcoin block, and the coins that its inputs spend.
+struct BitcoinBlock {
+    chain: &'static str,
+    height: u64,
+    transactions: usize,
+    /// Outputs created, in order, each with the inputs spent before it: see [`Step`].
+    steps: Vec<Step>,
+}
+
+/// What a transaction does, one coin at a time.
+enum Step {
+    Spend(OutPoint, TxOut),
+    Create(OutPoint, TxOut),
+}
+
+impl BitcoinBlock {
+    fn read(chain: &'static str, height: u64) -> Result<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bitcoin");
+        let read = |name: String| {
+            let path = folder.join(name);
+            fs::read(&path).map_err(|error| format!("reading {}: {error}", path.display()))
+        };
+        let bytes = read(format!("block{height}.raw"))?;
+        let undo = read(format!("block{height}-undo.raw"))?;
+        Self::parse(chain, height, &bytes, &undo)
+            .map_err(|error| format!("block {height} of {chain}: {error}").into())
+    }
+
+    fn parse(chain: &'static str, height: u64, bytes: &[u8], undo: &[u8]) -> Result<Self> {
+        let block: bitcoin::Block = deserialize(bytes)?;
+        if !block.check_merkle_root() {
+            return Err("its transactions are not those of its header".into());
+        }
+        if block.bip34_block_height()? != height {
+            return Err("its coinbase names another height".into());
+        }
+        let mut undo = undo;
+        let mut steps = Vec::new();
+        for transaction in &block.txdata {
+            if !transaction.is_coinbase() {
+                for input in &transaction.input {
+                    let (coin, len) = deserialize_partial(undo)?;
+                    undo = undo.get(len..).unwrap_or_default();
+                    steps.push(Step::Spend(input.previous_output, coin));
+                }
+            }
+            let txid = transaction.compute_txid();
+            for (vout, output) in (0..).zip(&transaction.output) {
+                steps.push(Step::Create(OutPoint { txid, vout }, output.clone()));
+            }
+        }
+        if !undo.is_empty() {
+            return Err(format!("{} bytes of spent coins are left over", undo.len()).into());
+        }
+        Ok(Self { chain, height, transactions: block.txdata.len(), steps })
+    }
+
+    /// What the block as a whole does to the set of coins.
+    fn change(&self) -> Change {
+        let mut change = Change::default();
+        for step in &self.steps {
+            match step {
+                Step::Create(outpoint, coin) => {
+                    change.created.insert(*outpoint, coin.clone());
+                }
+                Step::Spend(outpoint, _) if change.created.remove(outpoint).is_some() => {
+                    change.passing += 1;
+                }
+                Step::Spend(outpoint, _) => {
+                    change.spent.insert(*outpoint);
+                }
+            }
+        }
+        change
+    }
+}
+
+/// The net effect of a block on the set of coins.
+#[derive(Default)]
+struct Change {
+    created: BTreeMap<OutPoint, TxOut>,
+    spent: BTreeSet<OutPoint>,
+    /// Coins that were created and spent within the block.
+    passing: usize,
+}
+
+/// The coins that must be there before the first block: those that are spent and were not created
+/// by one of these blocks before. Where they were, the coin spent must be the coin created.
+fn seed(blocks: &[BitcoinBlock], changes: &[Change]) -> Result<Change> {
+    let mut known: BTreeMap<OutPoint, &TxOut> = BTreeMap::new();
+    let mut seed = Change::default();
+    for (block, change) in blocks.iter().zip(changes) {
+        for step in &block.steps {
+            match step {
+                Step::Create(outpoint, coin) => {
+                    known.insert(*outpoint, coin);
+                }
+                Step::Spend(outpoint, coin) => match known.get(outpoint) {
+                    Some(created) if *created == coin => {}
+                    Some(_) => return Err(format!("{outpoint} is spent as another coin").into()),
+                    None if change.spent.contains(outpoint) => {
+                        seed.created.insert(*outpoint, coin.clone());
+                    }
+                    None => return Err(format!("{outpoint} is spent before it is created").into()),
+                },
+            }
+        }
+    }
+    Ok(seed)
+}
+
+/// Transaction id and output number.
+fn key(outpoint: &OutPoint) -> Vec<u8> {
+    [&outpoint.txid.to_byte_array()[..], &outpoint.vout.to_le_bytes()].concat()
+}
+
+/// Amount and script. Amounts are 63-bit numbers, so that u64 and i64 have the same bytes.
+fn value(coin: &TxOut) -> Vec<u8> {
+    [&coin.value.to_sat().to_le_bytes()[..], coin.script_pubkey.as_bytes()].concat()
+}
+
+/// Applies a change as the store's next block and prints its row of the table.
+fn apply(
+    store: &mut Store,
+    name: &str,
+    transactions: Option<usize>,
+    change: &Change,
+) -> Result<()> {
+    let started = Instant::now();
+    let mut block = store.begin_block(store.height().next())?;
+    for outpoint in &change.spent {
+        block.delete(key(outpoint))?;
+    }
+    for (outpoint, coin) in &change.created {
+        block.put(key(outpoint), value(coin))?;
+    }
+    let ticket = block.submit()?;
+    let receipt = ticket.receipt()?;
+    let published = started.elapsed();
+    ticket.durable()?;
+    let durable = started.elapsed();
+    // Every coin spent was there, and every coin created was new.
+    let (created, spent) = (change.created.len() as u64, change.spent.len() as u64);
+    if (receipt.created, receipt.deleted, receipt.updated) != (created, spent, 0) {
+        return Err(
+            format!("{name}: {receipt:?}, expected {created} created, {spent} deleted").into()
+        );
+    }
+    println!(
+        "{name:<22}{:>7}{:>9}{:>9}{:>9}{:>10}{:>12}  {}",
+        transactions.map_or("-".to_owned(), |count| grouped(count as u64)),
+        grouped(created),
+        grouped(spent),
+        grouped(change.passing as u64),
+        milliseconds(published),
+        milliseconds(durable),
+        receipt.root
+    );
+    Ok(())
+}
+
+/// Proves that a coin that the change created is present and that one it spent is absent, and has
+/// both proofs verified by somebody who knows the root alone. Returns the root.
+fn prove(store: &Store, dir: &Path, change: &Change) -> Result<Digest> {
+    let reader = store.reader();
+    let (created, coin) = change.created.first_key_value().ok_or("no coin was created")?;
+    let spent = change.spent.first().ok_or("no coin was spent")?;
+    let (_, root) = reader.root();
+    println!("Proofs under root {root}");
+    for (outpoint, expected, file) in
+        [(created, Some(value(coin)), "created.proof"), (spent, None, "spent.proof")]
+    {
+        let proven = reader.prove(key(outpoint))?;
+        let path = dir.join(file);
+        let failed = |doing, error| format!("{doing} {}: {error}", path.display());
+        fs::write(&path, proven.proof.as_bytes()).map_err(|error| failed("writing", error))?;
+
+        // The verifier's side: root, key, bytes.
+        let bytes = fs::read(&path).map_err(|error| failed("reading", error))?;
+        let started = Instant::now();
+        let proved = hedgerow_proof::verify(&root, &key(outpoint), &bytes)?;
+        let took = started.elapsed().as_secs_f64() * 1e6;
+        if proved != expected.as_deref() {
+            return Err(format!("{outpoint}: the proof says something else").into());
+        }
+        let says = match proved {
+            Some(_) => format!("present, {} satoshi", grouped(coin.value.to_sat())),
+            None => "absent (spent)".to_owned(),
+        };
+        println!("  coin {outpoint}\n    {says}");
+        println!("    {file}: {} bytes, verified in {took:.0} us", grouped(bytes.len() as u64));
+    }
+    Ok(root)
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64() * 1e3)
+}
+
+/// A number with commas.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
