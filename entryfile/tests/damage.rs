@@ -6,7 +6,7 @@ mod common;
 
 use common::{Model, copy_dir, disk_only, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{EntryLog, LogError, LogOptions, RunCursor};
-use hedgerow_types::ShardId;
+use hedgerow_types::{LogPosition, ShardId};
 use hedgerow_vfs::MemDisk;
 use proptest::prelude::*;
 use std::path::Path;
@@ -215,21 +215,12 @@ fn a_failed_write_or_sync_is_latched_and_reading_goes_on() {
         model.check(&log);
         drop(log);
 
-        let log = EntryLog::open(inner, &dir, common::ID, options, 0.into_position(), durable);
+        let log = EntryLog::open(inner, &dir, common::ID, options, LogPosition(0), durable);
         let log = log.unwrap();
         model.cut(durable);
         model.check(&log);
         model.commit(&log, &[shape(1, 100)]);
         model.check(&log);
-    }
-}
-
-trait IntoPosition {
-    fn into_position(self) -> hedgerow_types::LogPosition;
-}
-impl IntoPosition for u64 {
-    fn into_position(self) -> hedgerow_types::LogPosition {
-        hedgerow_types::LogPosition(self)
     }
 }
 
@@ -254,7 +245,7 @@ fn a_full_disk_is_an_error_and_the_log_opens_again() {
     model.check(&log);
     drop(log);
     disk.set_capacity(u64::MAX);
-    let start = hedgerow_types::LogPosition(0);
+    let start = LogPosition(0);
     let log =
         EntryLog::open(Arc::new(disk), dir, common::ID, disk_only(9000), start, durable).unwrap();
     model.cut(durable);

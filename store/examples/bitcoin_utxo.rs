@@ -3,20 +3,22 @@
 //! ```text
 //!   store block 1   the coins that the Bitcoin blocks spend and that none of them creates
 //!   store block 2   mainnet 300,025     spent coins deleted, new coins created
-//!   store block 3   testnet3 928,816
-//!   store block 4   testnet3 928,828    then: one coin proved present, one proved absent
+//!   store block 3   testnet3 928,828
+//!   store block 4   testnet3 928,831    then: one coin proved present, one proved absent
 //! ```
 //!
 //! A coin is one unspent output. Its key is the transaction's id (32 bytes, as hashed) and the
 //! output's number (u32 little-endian); its value is the amount in satoshi (i64 little-endian) and
-//! the script. A coin that is created and spent within one block never appears. Outputs that can
-//! never be spent are coins too: what they are is for the application to say, not for the store.
+//! the script. A coin that is created and spent within one block never appears; one that block
+//! 928,828 creates and 928,831 spends is in the store in between. Outputs that can never be spent
+//! are coins too: what they are is for the application to say, not for the store.
 //!
 //! Run it with `cargo run --release -p hedgerow --example bitcoin_utxo [DIRECTORY]`. The store and
 //! the proofs are left in the directory; without one they go to a temporary place.
 
 use bitcoin::consensus::encode::{deserialize, deserialize_partial};
 use bitcoin::hashes::Hash;
+use bitcoin::hex::DisplayHex;
 use bitcoin::{OutPoint, TxOut};
 use hedgerow::{Digest, Options, Store, StoreParams};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +32,7 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// The blocks beside this file: chain and height.
 const BLOCKS: [(&str, u64); 3] =
-    [("mainnet", 300_025), ("testnet3", 928_816), ("testnet3", 928_828)];
+    [("mainnet", 300_025), ("testnet3", 928_828), ("testnet3", 928_831)];
 
 fn main() -> ExitCode {
     match run() {
@@ -98,11 +100,11 @@ struct BitcoinBlock {
     chain: &'static str,
     height: u64,
     transactions: usize,
-    /// Outputs created, in order, each with the inputs spent before it: see [`Step`].
+    /// What its transactions do, in their order.
     steps: Vec<Step>,
 }
 
-/// What a transaction does, one coin at a time.
+/// What a transaction does to one coin.
 enum Step {
     Spend(OutPoint, TxOut),
     Create(OutPoint, TxOut),
@@ -282,7 +284,8 @@ fn prove(store: &Store, dir: &Path, change: &Change) -> Result<Digest> {
             Some(_) => format!("present, {} satoshi", grouped(coin.value.to_sat())),
             None => "absent (spent)".to_owned(),
         };
-        println!("  coin {outpoint}\n    {says}");
+        println!("  coin {outpoint}: {says}");
+        println!("    key 0x{}", key(outpoint).as_hex());
         println!("    {file}: {} bytes, verified in {took:.0} us", grouped(bytes.len() as u64));
     }
     Ok(root)
@@ -294,10 +297,10 @@ fn milliseconds(duration: Duration) -> String {
 
 /// A number with commas.
 fn grouped(number: u64) -> String {
-    let digits = number.to_string();
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+    let digits = number.to_string();
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -77,7 +77,7 @@ impl Iter {
                 let entries = self.shared.log.read_many(&rest[..count])?;
                 let hashed = entries.into_iter().map(|entry| (key_hash_of(entry.get()), entry));
                 let mut hashed: Vec<_> = hashed.collect();
-                hashed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+                hashed.sort_unstable_by_key(|(key_hash, _)| *key_hash);
                 if self.linked(&hashed) || count == rest.len() {
                     self.read += count;
                     self.ready = hashed.into();

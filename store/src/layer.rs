@@ -137,7 +137,7 @@ impl Layer {
             },
         };
         let mut edits: Vec<Edit> = self.slots.iter().map(edit).collect();
-        edits.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        edits.sort_unstable_by_key(|edit| edit.key);
         edits
     }
 }

@@ -63,7 +63,7 @@ impl OpenTwig {
             } else if number == 0 {
                 self.breaks.push((leaf as u16, at));
             }
-            if leaf % GROUP == 0 {
+            if leaf.is_multiple_of(GROUP) {
                 self.groups.push(at);
             }
             // On to the next group, the end of which may also be the end of the twig.

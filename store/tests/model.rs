@@ -2,6 +2,7 @@
 //! the options, however often the store is reopened.
 //!
 //! Every run is decided by one seed, which a failure prints.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -47,12 +48,12 @@ fn check_readers(store: &Store, model: &mut Model, keys: &[Vec<u8>]) {
     let many = reader.get_many(keys).unwrap();
     for (key, value) in keys.iter().zip(&many) {
         let expected = model.get(key);
-        assert_eq!(value.as_deref(), expected.as_deref());
+        assert_eq!(value.as_deref(), expected);
         assert_eq!(reader.get(key).unwrap(), *value);
         let proven = reader.prove(key).unwrap();
         assert_eq!((proven.height, proven.root), (height, root));
         let verified = hedgerow_proof::verify(&root, key, &proven.proof).unwrap();
-        assert_eq!(verified, expected.as_deref());
+        assert_eq!(verified, expected);
     }
 }
 
@@ -105,7 +106,7 @@ fn history(seed: u64, rule: CompactionRule, shape: GenShape, blocks: u64) {
             1 => {
                 let report = store.check().unwrap();
                 assert_eq!((report.height.0, report.root), (height, roots[&height]));
-                assert_eq!(report.keys, model.len() as u64);
+                assert_eq!(report.keys, model.len());
             }
             _ => {}
         }
@@ -223,7 +224,7 @@ fn readers_beside_the_writer() {
                     let expected = (proven.height > Height(0)).then(|| proven.height.to_string());
                     assert_eq!(value.unwrap(), expected.as_deref().map(str::as_bytes));
                     assert_eq!(reader.root_at(proven.height).unwrap(), proven.root);
-                    let count = reader.iter().map(|pair| pair.unwrap()).count();
+                    let count = reader.iter().inspect(|pair| assert!(pair.is_ok())).count();
                     assert!(count == keys.len() || count == 0);
                     proofs += 1;
                 }
