@@ -44,8 +44,9 @@ impl Pruning {
     pub(crate) fn history_from(&self, height: Height) -> Height {
         let options = &self.shared.options;
         let Some(keep) = options.keep_history else { return Height(0) };
-        let keep = keep.max(options.keep_heights.unwrap_or(0));
-        Height(height.0.saturating_sub(keep))
+        // Pruning looks `keep_heights` heights back.
+        let keep = keep.max(options.keep_heights.map_or(0, |heights| heights.saturating_add(1)));
+        Height(height.next().0.saturating_sub(keep))
     }
 
     /// Enters into `manifest`, which is about to be committed, what it no longer needs.

@@ -15,8 +15,8 @@
 //! Shards are independent, so that all 16 run in parallel; inside one, everything is sequential and
 //! depends on nothing but the shard's state and its operations.
 //!
-//! An error here leaves the shard's state half changed. The writer is poisoned by it; what was
-//! published does not depend on it.
+//! An error takes everything back: the writer's view of the shard is then as it was before the
+//! block. When one shard fails, [`undo`] does the same to those that succeeded.
 
 use crate::bits::ActiveBits;
 use crate::layer::{Layer, Now};
@@ -61,9 +61,19 @@ impl Counts {
     }
 }
 
+/// What a block changes of a [`ShardWriter`], beside its bits: as it was before.
+#[derive(Debug)]
+struct Before {
+    next_sn: SerialNumber,
+    oldest_active: SerialNumber,
+    active: u64,
+    cursor: RunCursor,
+}
+
 /// What a block did to one shard.
 #[derive(Debug)]
 pub(crate) struct ShardDelta {
+    before: Before,
     /// The new entries, framed, in serial-number order.
     pub(crate) run: Vec<u8>,
     /// The hashed bytes of each entry within `run`.
@@ -80,8 +90,8 @@ pub(crate) struct ShardDelta {
 /// Applies the operations of `plan` to the shard.
 ///
 /// # Errors
-/// A failed read of an old entry, or an entry that contradicts the state: then the shard's state is
-/// no longer usable.
+/// A failed read of an old entry, an entry that contradicts the state, or a run of more than 4 GiB.
+/// The shard is then as it was before.
 pub(crate) fn update_shard(
     writer: &mut ShardWriter,
     plan: &ShardPlan,
@@ -91,6 +101,12 @@ pub(crate) fn update_shard(
     log: &EntryLog,
 ) -> Result<ShardDelta, Error> {
     let first_sn = writer.next_sn;
+    let before = Before {
+        next_sn: writer.next_sn,
+        oldest_active: writer.oldest_active,
+        active: writer.active,
+        cursor: writer.cursor.clone(),
+    };
     let mut builder = Builder {
         writer,
         log,
@@ -103,14 +119,18 @@ pub(crate) fn update_shard(
         counts: Counts::default(),
         scratch: Vec::new(),
     };
-    for planned in &plan.ops {
+    let done = plan.ops.iter().try_for_each(|planned| {
         let op = &ops.ops()[planned.op as usize];
         let state = &plan.keys[planned.key as usize];
         let version = Version::new(height, op.change_set).ok_or(Error::TooManyChangeSets)?;
-        builder.apply(op.kind, state, ops.key(op), ops.value(op), version)?;
+        builder.apply(op.kind, state, ops.key(op), ops.value(op), version)
+    });
+    if let Err(error) = done {
+        before.restore(builder.writer, &builder.deactivated);
+        return Err(error);
     }
-    builder.writer.bits.drop_before(builder.writer.oldest_active.twig());
     Ok(ShardDelta {
+        before,
         run: builder.run,
         spans: builder.spans,
         first_sn,
@@ -120,6 +140,25 @@ pub(crate) fn update_shard(
         active: builder.writer.active,
         counts: builder.counts,
     })
+}
+
+/// Takes back what [`update_shard`] did to the shard.
+pub(crate) fn undo(writer: &mut ShardWriter, delta: ShardDelta) {
+    delta.before.restore(writer, &delta.deactivated);
+}
+
+impl Before {
+    fn restore(self, writer: &mut ShardWriter, deactivated: &[SerialNumber]) {
+        for &sn in deactivated {
+            writer.bits.set(sn);
+        }
+        for sn in self.next_sn.0..writer.next_sn.0 {
+            writer.bits.clear(SerialNumber(sn));
+        }
+        let Self { next_sn, oldest_active, active, cursor } = self;
+        (writer.next_sn, writer.oldest_active) = (next_sn, oldest_active);
+        (writer.active, writer.cursor) = (active, cursor);
+    }
 }
 
 /// Where a key's current entry is.
@@ -347,11 +386,11 @@ impl Builder<'_> {
             if !self.writer.bits.clear(sn) {
                 return Err(self.corrupt("an entry that is replaced was not active"));
             }
+            self.deactivated.push(sn);
         }
         if !self.writer.bits.set(serial_number) {
             return Err(self.corrupt("a new entry lies before the oldest active one"));
         }
-        self.deactivated.extend_from_slice(deactivated);
         self.writer.next_sn = serial_number.plus(1);
         let number = self.spans.len() as u32;
         self.spans.push(Span { offset: span.offset, len: span.len });

@@ -1,8 +1,7 @@
 //! The single writer: takes a block's operations through resolve and update, gives its record a
 //! place and hands it to the stages.
 //!
-//! Everything up to the update can refuse the block and leaves no trace. From the update on, a
-//! failure poisons the store: the writer's view of the shards may be ahead of what was accepted.
+//! Everything up to the record's announcement can refuse the block and leaves no trace.
 
 use crate::Error;
 use crate::layer::{Layer, Now, newest};
@@ -12,7 +11,7 @@ use crate::resolve::{self, ShardPlan, ShardView};
 use crate::shared::{Published, Shared};
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
-use crate::update::{Counts, ShardDelta, ShardWriter, is_entry_of, update_shard};
+use crate::update::{Counts, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
 use bytes::Bytes;
 use hedgerow_entryfile::{Record, StoredEntry};
 use hedgerow_hasher_api::hash_message;
@@ -96,7 +95,9 @@ impl Writer {
         self.wait_for_room()?;
         self.drop_published_layers();
         let plans = self.resolve(ops)?;
-        let block = match self.update(height, ops, &plans, extra) {
+        let deltas = self.update(height, ops, &plans)?;
+        // From here on the writer's view of the shards is that after the block.
+        let block = match self.record(height, deltas, extra) {
             Ok(block) => Arc::new(block),
             Err(error) => {
                 self.shared.poison(error.clone());
@@ -188,16 +189,40 @@ impl Writer {
         height: Height,
         ops: &BlockOps,
         plans: &[ShardPlan],
-        extra: Vec<u8>,
-    ) -> Result<BlockDelta, Error> {
+    ) -> Result<Vec<ShardDelta>, Error> {
         let shared = &*self.shared;
         let (rule, log) = (&self.rule, &shared.log);
         let shards = &mut self.shards;
-        let deltas: Vec<ShardDelta> = shared.pool.install(|| {
+        let results: Vec<Result<ShardDelta, Error>> = shared.pool.install(|| {
             let work = shards.par_iter_mut().zip(plans);
-            work.map(|(writer, plan)| update_shard(writer, plan, ops, height, rule, log))
-                .collect::<Result<_, _>>()
-        })?;
+            work.map(|(writer, plan)| update_shard(writer, plan, ops, height, rule, log)).collect()
+        });
+        let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
+        let done = self.shards.iter_mut().zip(results);
+        match failed {
+            None => Ok(done.filter_map(|(_, delta)| delta.ok()).collect()),
+            Some(error) => {
+                for (writer, delta) in done {
+                    if let Ok(delta) = delta {
+                        undo(writer, delta);
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the block's entries their place in the log; they are readable from then on.
+    fn record(
+        &mut self,
+        height: Height,
+        deltas: Vec<ShardDelta>,
+        extra: Vec<u8>,
+    ) -> Result<BlockDelta, Error> {
+        let log = &self.shared.log;
+        for writer in &mut self.shards {
+            writer.bits.drop_before(writer.oldest_active.twig());
+        }
         let mut counts = Counts::default();
         let mut layers = Vec::with_capacity(SHARDS);
         let mut parts = Vec::with_capacity(SHARDS);

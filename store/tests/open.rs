@@ -216,10 +216,10 @@ fn history_is_kept_as_long_as_asked() {
         let reader = store.reader();
         for (height, root) in roots.iter().enumerate() {
             match reader.root_at(Height(height as u64)) {
-                Ok(kept) => assert_eq!((kept, height >= 5), (*root, true), "height {height}"),
+                Ok(kept) => assert_eq!((kept, height >= 6), (*root, true), "height {height}"),
                 Err(Error::HeightUnavailable { first, last, .. }) => {
-                    assert!(height < 5, "height {height}");
-                    assert_eq!((first, last), (Height(5), Height(8)));
+                    assert!(height < 6, "height {height}");
+                    assert_eq!((first, last), (Height(6), Height(8)));
                 }
                 Err(error) => panic!("{error}"),
             }

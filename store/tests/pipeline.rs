@@ -303,6 +303,60 @@ fn a_failed_read_refuses_the_block_only() {
     store.check().unwrap();
 }
 
+/// Whichever read of a block fails, in resolving it, in updating or in compaction: the block is
+/// refused, nothing has changed, and the same block goes in afterwards.
+#[test]
+fn any_failed_read_of_a_block_leaves_no_trace() {
+    let reads = Arc::new(AtomicUsize::new(usize::MAX));
+    let countdown = Arc::clone(&reads);
+    let disk = hooked(move |call| {
+        let log = call.path.extension().is_some_and(|extension| extension == "log");
+        if call.op != VfsOp::Read || !log {
+            return Ok(());
+        }
+        let step = |left: usize| Some(left.saturating_sub(1));
+        match countdown.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step) {
+            Ok(0) => Err(call.error(io::Error::other("injected"))),
+            _ => Ok(()),
+        }
+    });
+    let submit = |store: &mut Store, height: u64| {
+        let mut block = store.begin_block(Height(height)).unwrap();
+        for i in 0..300 {
+            let key = format!("key {}", i * height % 1000);
+            match (i + height) % 7 {
+                0 => block.delete(key).unwrap(),
+                _ => block.put(key, format!("{height}")).unwrap(),
+            }
+        }
+        block.submit()
+    };
+    let params = common::params(1, 1, 1);
+    let plain = common::disk();
+    let mut reference = Store::create(dir(), params, common::on(&plain)).unwrap();
+    let options = Options::default().disk(disk).tail_bytes(0).entry_cache_bytes(0);
+    let mut store = Store::create(dir(), params, options).unwrap();
+    let mut refused = 0;
+    for height in 1..=6 {
+        let root = submit(&mut reference, height).unwrap().root().unwrap();
+        store.flush().unwrap();
+        for fail_at in (0..).step_by(7) {
+            reads.store(fail_at, Ordering::SeqCst);
+            match submit(&mut store, height) {
+                Ok(ticket) => {
+                    assert_eq!(ticket.root().unwrap(), root);
+                    break;
+                }
+                Err(Error::Log(_)) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        reads.store(usize::MAX, Ordering::SeqCst);
+    }
+    assert!(refused > 50, "only {refused} reads failed");
+    store.check().unwrap();
+}
+
 /// The size of what is in flight is bounded too.
 #[test]
 fn bytes_in_flight_are_bounded() {

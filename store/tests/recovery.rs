@@ -168,34 +168,59 @@ fn damage_is_found() {
     }
 }
 
+/// A disk that does what changes it as often as it was told to and then fails; and the counter.
+fn stopping(inner: &Arc<dyn Vfs>) -> (Arc<dyn Vfs>, Arc<AtomicU64>) {
+    let left = Arc::new(AtomicU64::new(u64::MAX));
+    let counter = Arc::clone(&left);
+    let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+        let changes = !matches!(call.op, VfsOp::Read | VfsOp::Len | VfsOp::Exists);
+        let step = |left: u64| left.checked_sub(1);
+        if changes && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).is_err() {
+            return Err(call.error(std::io::Error::other("the disk is gone")));
+        }
+        Ok(())
+    });
+    (Arc::new(HookedDisk::new(Arc::clone(inner), hook)), left)
+}
+
 /// The disk stops at a random operation: everything before it was done, nothing after it. What opens
-/// then is some prefix of the blocks with at least the durable ones.
+/// then is some prefix of the blocks with at least the durable ones. The store is one that prunes
+/// (F-B4: nothing is deleted before the manifest that no longer needs it is durable).
 #[test]
 fn a_disk_that_stops_at_any_moment() {
+    let options = |disk: &Arc<dyn Vfs>| small(disk).keep_heights(3);
     let reference = disk();
-    let roots = build(&reference, 30);
+    let mut store = Store::create(dir(), params(1, 1, 1), options(&reference)).unwrap();
+    let mut roots = vec![store.reader().root().1];
+    // On to some blocks after the first pruning.
+    let mut pruned_at = u64::MAX;
+    while roots.len() as u64 <= pruned_at.saturating_add(6) {
+        let height = roots.len() as u64;
+        assert!(height < 1000, "never pruned");
+        roots.push(submit(&mut store, height).unwrap().root().unwrap());
+        store.flush().unwrap();
+        if store.stats().log_start.0 > 0 {
+            pruned_at = pruned_at.min(height);
+        }
+    }
+    let (first, last) = (pruned_at - 5, roots.len() as u64 - 1);
+    let base = disk();
+    let mut store = Store::create(dir(), params(1, 1, 1), options(&base)).unwrap();
+    for height in 1..=first {
+        submit(&mut store, height).unwrap();
+    }
+    store.close().unwrap();
     let seed = 4711;
     println!("seed {seed}");
     let mut rng = SplitMix64::new(seed);
-    let (mut reopened_behind, mut reopened_ahead) = (0, 0);
-    for round in 0..60 {
-        let inner = disk();
-        drop(Store::create(dir(), params(1, 4, 5), small(&inner)).unwrap());
-        let left = Arc::new(AtomicU64::new(u64::MAX));
-        let counter = Arc::clone(&left);
-        let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
-            let changes = !matches!(call.op, VfsOp::Read | VfsOp::Len | VfsOp::Exists);
-            let step = |left: u64| left.checked_sub(1);
-            if changes && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).is_err() {
-                return Err(call.error(std::io::Error::other("the disk is gone")));
-            }
-            Ok(())
-        });
-        let hooked: Arc<dyn Vfs> = Arc::new(HookedDisk::new(Arc::clone(&inner), hook));
-        let options = small(&hooked).keep_heights(3).max_in_flight(1 + (round % 3) as usize);
-        let mut store = Store::open(dir(), options).unwrap();
-        left.store(rng.below(400), Ordering::SeqCst);
-        for height in 1..=30 {
+    let (mut behind, mut ahead) = (0, 0);
+    for round in 0..40 {
+        let inner = common::copy(&base);
+        let (stopping, left) = stopping(&inner);
+        let options_now = options(&stopping).max_in_flight(1 + (round % 3) as usize);
+        let mut store = Store::open(dir(), options_now).unwrap();
+        left.store(rng.below(250), Ordering::SeqCst);
+        for height in first + 1..=last {
             if submit(&mut store, height).is_err() {
                 break;
             }
@@ -204,24 +229,45 @@ fn a_disk_that_stops_at_any_moment() {
         drop(store);
         left.store(u64::MAX, Ordering::SeqCst);
 
-        let mut store = Store::open(dir(), small(&inner).keep_heights(3)).unwrap();
+        let mut store = Store::open(dir(), options(&inner)).unwrap();
         let (height, root) = store.reader().root();
         assert!(height >= durable, "round {round}: {durable} was durable, {height} came back");
         assert_eq!(root, roots[height.0 as usize], "round {round}, height {height}");
-        if height > durable {
-            reopened_ahead += 1;
-        } else {
-            reopened_behind += 1;
-        }
-        store.check().unwrap();
-        for height in height.0 + 1..=30 {
+        *if height > durable { &mut ahead } else { &mut behind } += 1;
+        for height in height.0 + 1..=last {
             let root = submit(&mut store, height).unwrap().root().unwrap();
             assert_eq!(root, roots[height as usize], "round {round}, height {height}");
         }
         store.check().unwrap();
     }
-    println!("{reopened_behind} at the durable height, {reopened_ahead} beyond");
-    assert!(reopened_behind > 10);
+    println!("{behind} at the durable height, {ahead} beyond");
+    assert!(behind > 10);
+}
+
+/// F-B5: metadata that cannot be read, or is gone, is an error and never an empty store.
+#[test]
+fn unreadable_metadata_is_never_an_empty_store() {
+    let disk = disk();
+    let roots = build(&disk, 5);
+    let meta = files(&disk, "meta").remove(0);
+    let whole = hedgerow_vfs::read_file(&*disk, &meta, 1 << 30).unwrap();
+    let file = disk.open(&meta, OpenMode::ReadWrite).unwrap();
+    for (len, byte) in [(whole.len() as u64, 0u8), (whole.len() as u64, 0xFF), (0, 0), (100, 0)] {
+        file.set_len(0).unwrap();
+        file.write_all_at(&vec![byte; len as usize], 0).unwrap();
+        for _ in 0..2 {
+            let opened = Store::open(dir(), small(&disk));
+            assert!(opened.is_err(), "{len} bytes of {byte}");
+            let opened = Store::open_or_create(dir(), params(1, 4, 5), small(&disk));
+            assert!(opened.is_err(), "{len} bytes of {byte}");
+        }
+    }
+    disk.remove_file(&meta).unwrap();
+    assert!(matches!(Store::open(dir(), small(&disk)), Err(Error::NoStore(_))));
+    assert!(Store::open_or_create(dir(), params(1, 4, 5), small(&disk)).is_err());
+    // Nothing was deleted on the way.
+    disk.open(&meta, OpenMode::CreateNew).unwrap().write_all_at(&whole, 0).unwrap();
+    check_open(&disk, &roots);
 }
 
 /// Opening tells how far it is.

@@ -5,7 +5,7 @@ use super::open;
 use crate::error::CliError;
 use crate::output::Output;
 use clap::Args;
-use hedgerow::Options;
+use hedgerow::{Height, Options};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
@@ -27,6 +27,7 @@ pub(crate) struct ExportArgs {
     output: Option<PathBuf>,
     /// Height of the first block written
     #[arg(long, value_name = "H", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=Height::MAX.0))]
     first_height: u64,
     /// Most operations in a block
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(9_999))]

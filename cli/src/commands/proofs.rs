@@ -156,7 +156,7 @@ pub(super) fn verify(args: &VerifyArgs, out: Output) -> Result<(), CliError> {
     let file = File::open(path).map_err(failed)?;
     let mut proof = Vec::new();
     // One byte more than is accepted tells a proof that is too long from one that just fits.
-    file.take(*max_bytes as u64 + 1).read_to_end(&mut proof).map_err(failed)?;
+    file.take((*max_bytes as u64).saturating_add(1)).read_to_end(&mut proof).map_err(failed)?;
     let verified = hedgerow_proof::verify_with_limit(root, key, &proof, *max_bytes);
     let value = verified.map_err(|source: ProofError| CliError::NotProved {
         path: path.clone(),

@@ -7,6 +7,7 @@ use hedgerow::{
 };
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
+use hedgerow_vfs::OpenMode;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,4 +66,19 @@ pub(crate) fn apply_net(
 /// Options on this disk.
 pub(crate) fn on(disk: &Arc<dyn Vfs>) -> Options {
     Options::default().disk(Arc::clone(disk))
+}
+
+/// A disk with a copy of the store on `from`.
+pub(crate) fn copy(from: &Arc<dyn Vfs>) -> Arc<dyn Vfs> {
+    let to = disk();
+    for folder in ["meta", "log", "twigs"] {
+        let folder = dir().join(folder);
+        to.create_dir_all(&folder).unwrap();
+        for name in from.read_dir(&folder).unwrap() {
+            let path = folder.join(name);
+            let bytes = hedgerow_vfs::read_file(&**from, &path, 1 << 30).unwrap();
+            to.open(&path, OpenMode::CreateNew).unwrap().write_all_at(&bytes, 0).unwrap();
+        }
+    }
+    to
 }
