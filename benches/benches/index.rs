@@ -119,7 +119,7 @@ fn random(keys: u64) -> impl FnMut() -> u64 {
 }
 
 fn edits(batch: &[Vec<(KeyHash, u64)>], edit: impl Fn(u64) -> (u64, u64)) -> Vec<Vec<Edit>> {
-    let place = |n: u64| (n != u64::MAX).then_some(LogPosition(n * ENTRY));
+    let place = |n: u64| (n != u64::MAX).then(|| LogPosition(n * ENTRY));
     let of_shard = |keys: &Vec<(KeyHash, u64)>| {
         keys.iter()
             .map(|&(key, n)| {

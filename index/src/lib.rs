@@ -40,9 +40,10 @@
 //!
 //! # Cost
 //!
-//! A look-up touches the group (24 bytes, 96 KiB per shard: cached), then the bucket at the place
-//! where a uniform fragment should stand, which is right to within a cache line or two. Above
-//! 256 keys per group (16 million keys in the store) the directory adds one line.
+//! A look-up touches the group (24 bytes, 96 KiB per shard: cached), then the bucket around the
+//! place where a uniform fragment should stand: 16 slots, three neighbouring cache lines that
+//! arrive together. Above 256 keys per group (16 million keys in the store) the directory adds one
+//! line. Batches overlap the waits of many keys.
 //!
 //! With n keys in the store a key is tied with probability n / 2^48: 4 in 10^8 at 10 million keys,
 //! 4 in 10^7 at 100 million. Keys tied on purpose cost 2^48 hashes each, and cost the store one
@@ -52,10 +53,13 @@
 //! at most one bucket (2.5 KB unless its fragments are all equal) and, when a bucket splits, one
 //! group's directory: 32 bytes per ~190 keys of that group, 260 bytes at 100 million keys in the
 //! store. Someone who mines keys into a single group (2^16 hashes each) makes that directory long:
-//! 170 KB per million such keys, copied once per 128 of them.
+//! 170 KB per million such keys, copied once per 128 of them. Measured while a store grew to 10
+//! million keys (x86-64, a busy two-core machine; of each insert the fastest of three runs): median
+//! 0.3 us, 99.99 % within 1.4 us, the slowest 9.3 us; no request to the allocator above 2.3 KB.
 //!
-//! **Memory.** 10 bytes per slot; room for growth of at most 1/8, 1/16 on average; 1.5 MiB for
-//! the groups of 16 shards.
+//! **Memory.** 10 bytes per slot; room for growth of at most 1/8 and one slot, half of that on
+//! average; 1.5 MiB for the groups of 16 shards. Measured: 12.0 bytes per key at 1 million keys,
+//! 10.8 at 10 million, 10.9 at 1500 keys per group (100 million).
 //!
 //! What is deliberately absent: locks and threads (the owner shares or excludes), reads of entries
 //! other than through the caller, and values.

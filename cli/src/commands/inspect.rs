@@ -39,6 +39,8 @@ struct StatReport {
     entries: u64,
     log_bytes: u64,
     log_segments: u64,
+    /// Bytes of log before this position were pruned.
+    log_start: u64,
     index_bytes: usize,
     tree_bytes: usize,
     engine: &'static str,
@@ -64,9 +66,10 @@ impl fmt::Display for StatReport {
         let segments = if self.log_segments == 1 { "segment" } else { "segments" };
         writeln!(
             f,
-            "log           {} in {} {segments}",
+            "log           {} in {} {segments}, {} pruned",
             HumanBytes(self.log_bytes),
-            self.log_segments
+            self.log_segments,
+            HumanBytes(self.log_start)
         )?;
         writeln!(f, "index         {} of memory", HumanBytes(self.index_bytes as u64))?;
         writeln!(f, "trees         {} of memory", HumanBytes(self.tree_bytes as u64))?;
@@ -119,6 +122,7 @@ pub(super) fn stat(args: &StatArgs, out: Output) -> Result<(), CliError> {
         entries: stats.entries,
         log_bytes: stats.log.bytes,
         log_segments: stats.log.segments,
+        log_start: stats.log_start.0,
         index_bytes: stats.index_bytes,
         tree_bytes: stats.tree_bytes,
         engine: stats.engine,

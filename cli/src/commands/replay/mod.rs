@@ -128,7 +128,7 @@ pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
     bar.finish_and_clear();
     let store = compared?;
     let seconds = started.elapsed();
-    let Replay { blocks, operations, pruned, .. } = replay;
+    let Replay { blocks, operations, .. } = replay;
     let (height, root) = store.reader().root();
     let stats = store.stats();
     store.close()?;
@@ -145,7 +145,8 @@ pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
         root: root.to_string(),
         seconds: seconds.as_secs_f64(),
         log_bytes: stats.log.bytes,
-        pruned_bytes: args.prune_keep.map(|_| pruned),
+        // The log begins at position 0: what lies before its start is gone.
+        pruned_bytes: args.prune_keep.map(|_| stats.log_start.0),
     })
 }
 
@@ -157,8 +158,6 @@ struct Replay {
     bar: ProgressBar,
     blocks: u64,
     operations: u64,
-    /// Bytes pruned, over all openings.
-    pruned: u64,
 }
 
 impl Replay {
@@ -186,7 +185,7 @@ impl Replay {
                 Path::new(MEMORY_DIR).to_owned()
             }
         };
-        Ok(Self { dir, params, options, bar, blocks: 0, operations: 0, pruned: 0 })
+        Ok(Self { dir, params, options, bar, blocks: 0, operations: 0 })
     }
 
     fn run(&mut self, args: &ReplayArgs, mut workload: Workload) -> Result<Store, CliError> {
@@ -205,7 +204,7 @@ impl Replay {
         if args.blocks.is_none() {
             expected.finish(self.blocks)?;
         }
-        self.finish_writing(&store)?;
+        store.flush()?;
         Ok(store)
     }
 
@@ -225,19 +224,11 @@ impl Replay {
     }
 
     /// Closes the store and opens it again; its state must still be the recorded one.
-    fn reopen(&mut self, store: Store, row: &Row) -> Result<Store, CliError> {
+    fn reopen(&self, store: Store, row: &Row) -> Result<Store, CliError> {
         let at = |doing| during(format!("{doing} the store at height {}", row.h));
-        self.finish_writing(&store)?;
         store.close().map_err(at("closing"))?;
         let store = Store::open(&self.dir, self.options.clone()).map_err(at("reopening"))?;
         state(&store)?.compare(row, true)?;
         Ok(store)
-    }
-
-    /// Waits for the disk, and notes what was pruned since the store was opened.
-    fn finish_writing(&mut self, store: &Store) -> Result<(), CliError> {
-        store.flush()?;
-        self.pruned += store.stats().pruned_bytes;
-        Ok(())
     }
 }
