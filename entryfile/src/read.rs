@@ -9,8 +9,8 @@
 //!               └──────── one read ───────┘                              └─┘ another
 //! ```
 //!
-//! Results of a batched read are copied next to each other into one allocation, so that they keep
-//! nothing alive but each other.
+//! Entries of a batch are shown to a visitor while their bytes are at hand. Those that are kept are
+//! copied next to each other into one allocation, so that they keep nothing alive but each other.
 
 use crate::frame;
 use crate::log::{EntryLog, entry_in_memory};
@@ -18,6 +18,7 @@ use crate::segments::Extent;
 use crate::{LogError, Record, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::LogPosition;
+use hedgerow_types::entry::EntryRef;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,42 +86,52 @@ impl EntryLog {
         at: &[LogPosition],
         fill: Fill,
     ) -> Result<Vec<StoredEntry>, LogError> {
+        let mut results = Results { slots: vec![None; at.len()], arena: vec![], spans: vec![] };
+        results.arena.reserve(at.len() * TYPICAL);
+        self.visit_many(at, fill, |slot, entry| results.copy(slot, entry))?;
+        results.finish()
+    }
+
+    /// Shows the entries at `at`, any and with duplicates, each with its number in `at`, in the
+    /// order of the log: for those who need only a part of them, while the bytes are at hand.
+    ///
+    /// # Errors
+    /// As [`EntryLog::read`], for any of the positions; some may have been shown already.
+    pub fn visit_many(
+        &self,
+        at: &[LogPosition],
+        fill: Fill,
+        mut visit: impl FnMut(usize, EntryRef<'_>),
+    ) -> Result<(), LogError> {
+        let visit: &mut Visit<'_> = &mut |slot, entry| visit(slot as usize, entry);
         let mut order: Vec<(u64, u32)> = at.iter().map(|at| at.0).zip(0..).collect();
         if order.len() != at.len() {
             return Err(LogError::Malformed("a batch of more than 2^32 reads"));
         }
         order.sort_unstable();
-        let mut results = Results { slots: vec![None; at.len()], arena: vec![], spans: vec![] };
-
-        self.take_from_memory(&mut order, &mut results)?;
+        self.visit_memory(&mut order, visit)?;
         if self.cache.is_on() {
             let before = order.len();
             order.retain(|&(position, slot)| match self.cache.get(position) {
-                Some(entry) => results.put(slot, entry),
+                Some(entry) => {
+                    visit(slot, entry.get());
+                    false
+                }
                 None => true,
             });
             let hits = (before - order.len()) as u64;
             self.entries.cache.fetch_add(hits, Ordering::Relaxed);
         }
-        self.take_from_disk(&order, &mut results)?;
+        self.visit_disk(&order, fill, visit)?;
         self.entries.disk.fetch_add(order.len() as u64, Ordering::Relaxed);
-
-        let entries = results.finish()?;
-        if fill == Fill::Cache {
-            for &(position, slot) in &order {
-                if let Some(entry) = entries.get(slot as usize) {
-                    self.cache.insert(position, entry.detached());
-                }
-            }
-        }
-        Ok(entries)
+        Ok(())
     }
 
-    /// Serves what records in memory cover and leaves the rest in `order`. Checks all positions.
-    fn take_from_memory(
+    /// Shows what records in memory cover and leaves the rest in `order`. Checks all positions.
+    fn visit_memory(
         &self,
         order: &mut Vec<(u64, u32)>,
-        results: &mut Results,
+        visit: &mut Visit<'_>,
     ) -> Result<(), LogError> {
         let (Some(&(first, _)), Some(&(last, _))) = (order.first(), order.last()) else {
             return Ok(());
@@ -149,13 +160,14 @@ impl EntryLog {
             }
             match records.peek() {
                 Some(record) if record.position().0 <= position && result.is_ok() => {
-                    match entry_in_memory(record, position) {
-                        Ok(entry) => results.put(slot, entry),
-                        Err(error) => {
-                            result = Err(error);
-                            false
+                    match record.entry_ref_at(position) {
+                        Ok(entry) => visit(slot, entry),
+                        Err(what) => {
+                            let at = LogPosition(position);
+                            result = Err(LogError::NotAnEntry { at, what });
                         }
                     }
+                    false
                 }
                 _ => true,
             }
@@ -164,10 +176,14 @@ impl EntryLog {
         result
     }
 
-    /// Reads the entries at the positions of `order`, neighbours together.
-    fn take_from_disk(&self, order: &[(u64, u32)], results: &mut Results) -> Result<(), LogError> {
+    /// Reads the entries at the positions of `order`, neighbours together, and shows them.
+    fn visit_disk(
+        &self,
+        order: &[(u64, u32)],
+        fill: Fill,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LogError> {
         let mut buffer = vec![];
-        results.arena.reserve(order.len() * TYPICAL);
         let mut rest = order;
         while let Some(&(first, _)) = rest.first() {
             let extent = self.extent(first)?;
@@ -194,11 +210,19 @@ impl EntryLog {
             for &(position, slot) in group {
                 let here = bytes.get((position - first) as usize..).unwrap_or_default();
                 match frame::check(here) {
-                    Ok(entry) if entry.hashed_bytes().len() <= OWN_ALLOCATION => {
-                        results.copy(slot, entry.hashed_bytes());
+                    Ok(entry) => {
+                        visit(slot, entry);
+                        if fill == Fill::Cache {
+                            self.cache.insert(position, StoredEntry::copied(entry));
+                        }
                     }
-                    _ => {
-                        results.put(slot, self.complete(extent, position, here)?);
+                    // Longer than what was read, or damaged.
+                    Err(_) => {
+                        let entry = self.complete(extent, position, here)?;
+                        visit(slot, entry.get());
+                        if fill == Fill::Cache {
+                            self.cache.insert(position, entry);
+                        }
                     }
                 }
             }
@@ -245,27 +269,33 @@ impl EntryLog {
     }
 }
 
+/// Is shown an entry and whose it is.
+type Visit<'a> = dyn FnMut(u32, EntryRef<'_>) + 'a;
+
 /// Results of a batched read while they come in.
 struct Results {
+    /// Entries that have an allocation of their own; then all.
     slots: Vec<Option<StoredEntry>>,
     /// Hashed bytes of short entries, back to back.
     arena: Vec<u8>,
     /// Whose they are: slot, first byte, end.
-    spans: Vec<(u32, usize, usize)>,
+    spans: Vec<(usize, usize, usize)>,
 }
 
 impl Results {
-    /// Always false, as what `Vec::retain` wants to hear about a position that is served.
-    fn put(&mut self, slot: u32, entry: StoredEntry) -> bool {
-        if let Some(slot) = self.slots.get_mut(slot as usize) {
+    fn put(&mut self, slot: usize, entry: StoredEntry) {
+        if let Some(slot) = self.slots.get_mut(slot) {
             *slot = Some(entry);
         }
-        false
     }
 
-    fn copy(&mut self, slot: u32, hashed: &[u8]) {
+    fn copy(&mut self, slot: usize, entry: EntryRef<'_>) {
+        if entry.hashed_bytes().len() > OWN_ALLOCATION {
+            self.put(slot, StoredEntry::copied(entry));
+            return;
+        }
         let start = self.arena.len();
-        self.arena.extend_from_slice(hashed);
+        self.arena.extend_from_slice(entry.hashed_bytes());
         self.spans.push((slot, start, self.arena.len()));
     }
 

@@ -225,6 +225,12 @@ impl Record {
         StoredEntry::in_frame(run, offset)
     }
 
+    /// As [`Record::entry_at`], borrowed.
+    pub(crate) fn entry_ref_at(&self, at: u64) -> Result<EntryRef<'_>, Damage> {
+        let (run, offset) = self.run_at(at).ok_or(Damage::Header)?;
+        frame::check(run.get(offset..).unwrap_or_default())
+    }
+
     /// Checks every frame and the number of entries of every run. The error says where.
     pub(crate) fn check(&self) -> Result<(), (u64, Damage)> {
         for shard in ShardId::all() {

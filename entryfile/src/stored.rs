@@ -36,9 +36,14 @@ impl StoredEntry {
         Ok(Self { bytes })
     }
 
+    /// A copy of an entry, in an allocation of its own.
+    pub(crate) fn copied(entry: EntryRef<'_>) -> Self {
+        Self { bytes: Bytes::copy_from_slice(entry.hashed_bytes()) }
+    }
+
     /// The entry.
     pub fn get(&self) -> EntryRef<'_> {
-        #[expect(clippy::expect_used, reason = "both constructors parsed these very bytes")]
+        #[expect(clippy::expect_used, reason = "the constructors parsed these very bytes")]
         EntryRef::parse(&self.bytes).expect("parsed before")
     }
 

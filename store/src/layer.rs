@@ -137,7 +137,11 @@ impl Layer {
             },
         };
         let mut edits: Vec<Edit> = self.slots.iter().map(edit).collect();
-        edits.sort_unstable_by_key(|edit| edit.key);
+        // Prefixes decide nearly always, and cost one comparison of numbers.
+        edits.sort_unstable_by(|a, b| {
+            let (a, b) = (&a.key, &b.key);
+            a.prefix_u64().cmp(&b.prefix_u64()).then_with(|| a.cmp(b))
+        });
         edits
     }
 }

@@ -17,7 +17,7 @@ use crate::ops::check_key;
 use crate::prove;
 use crate::shared::{Published, Shared};
 use crate::update::is_entry_of;
-use hedgerow_entryfile::{LogError, StoredEntry};
+use hedgerow_entryfile::{Fill, LogError, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_metadb::HistoryRow;
 use hedgerow_proof::{Proof, SerialPath};
@@ -98,7 +98,7 @@ impl Reader {
             };
             for at in positions {
                 let entry = self.shared.log.read(at)?;
-                if is_entry_of(&entry, key) {
+                if is_entry_of(entry.get(), key) {
                     return Ok(Some(entry.get().value().to_vec()));
                 }
             }
@@ -129,13 +129,13 @@ impl Reader {
                     }
                 }
             }
-            let entries = self.shared.log.read_many(&positions)?;
             let mut values = vec![None; keys.len()];
-            for (number, entry) in numbers.into_iter().zip(entries) {
-                if is_entry_of(&entry, keys[number].as_ref()) {
-                    values[number] = Some(entry.get().value().to_vec());
+            self.shared.log.visit_many(&positions, Fill::Cache, |candidate, entry| {
+                let number = numbers[candidate];
+                if is_entry_of(entry, keys[number].as_ref()) {
+                    values[number] = Some(entry.value().to_vec());
                 }
-            }
+            })?;
             Ok(values)
         })
     }
@@ -178,7 +178,7 @@ impl Reader {
             { shared.published.read().index[index].candidates(key_hash).collect() };
         for at in positions {
             let entry = shared.log.read(at)?;
-            if is_entry_of(&entry, key) {
+            if is_entry_of(entry.get(), key) {
                 return Ok(Located { entry, present: true });
             }
         }

@@ -21,11 +21,19 @@ use crate::layer::{Layer, Now, newest};
 use crate::ops::{BlockOps, Kind};
 use crate::update::{is_entry_of, key_hash_of};
 use crate::{Error, OpKind};
-use hedgerow_entryfile::{EntryLog, StoredEntry};
+use hedgerow_entryfile::{EntryLog, Fill, StoredEntry};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::ShardIndex;
-use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, ShardId};
+use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
 use rayon::prelude::*;
+
+/// What an update or a delete needs of the entry that it replaces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) at: LogPosition,
+    pub(crate) next_key_hash: KeyHash,
+    pub(crate) sn: SerialNumber,
+}
 
 /// An entry with its place and key hash.
 #[derive(Clone, Debug)]
@@ -44,7 +52,7 @@ pub(crate) struct KeyState {
     /// Operations on it may create or delete it, so that its predecessor is needed.
     structural: bool,
     /// Its entry, if it is present.
-    pub(crate) entry: Option<Found>,
+    pub(crate) entry: Option<Link>,
     /// The entry before it, if it was needed.
     pub(crate) before: Option<Found>,
 }
@@ -88,8 +96,10 @@ pub(crate) fn plan(ops: &BlockOps, hasher: &dyn BatchHasher) -> Result<Vec<Shard
 }
 
 fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
-    // Key by key first, to give every key its number.
-    list.sort_unstable();
+    // Key by key first, to give every key its number. Prefixes decide nearly always.
+    list.sort_unstable_by(|(a, i), (b, j)| {
+        a.prefix_u64().cmp(&b.prefix_u64()).then_with(|| (a, i).cmp(&(b, j)))
+    });
     let mut keys: Vec<KeyState> = Vec::with_capacity(list.len());
     let mut planned = Vec::with_capacity(list.len());
     for (key_hash, op) in list {
@@ -124,16 +134,22 @@ type Candidate = (u32, LogPosition);
 /// The positions at which the keys of `plan` may be, from memory alone.
 pub(crate) fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Vec<Candidate> {
     let mut candidates = Vec::with_capacity(plan.keys.len());
-    for (number, key) in plan.keys.iter().enumerate() {
-        let number = number as u32;
+    let mut numbers = Vec::with_capacity(plan.keys.len());
+    let mut keys = Vec::with_capacity(plan.keys.len());
+    for (number, key) in (0..).zip(&plan.keys) {
         match newest(view.layers.iter().copied(), &key.key_hash) {
             Some(Now::At(at)) => candidates.push((number, at)),
             Some(_) => {}
             None => {
-                let positions = view.index.candidates(&key.key_hash);
-                candidates.extend(positions.map(|at| (number, at)));
+                numbers.push(number);
+                keys.push(key.key_hash);
             }
         }
+    }
+    let in_layers = candidates.len();
+    view.index.candidates_many(&keys, &mut candidates);
+    for (number, _) in &mut candidates[in_layers..] {
+        *number = numbers[*number as usize];
     }
     candidates
 }
@@ -145,12 +161,15 @@ pub(crate) fn settle_keys(
     ops: &BlockOps,
     log: &EntryLog,
 ) -> Result<(), Error> {
-    for (number, at, entry) in read(candidates, log)? {
-        let key = &mut plan.keys[number as usize];
-        if is_entry_of(&entry, ops.key(&ops.ops()[key.op as usize])) {
-            key.entry = Some(Found { key_hash: key.key_hash, at, entry });
+    let positions: Vec<_> = candidates.iter().map(|&(_, at)| at).collect();
+    log.visit_many(&positions, Fill::Nothing, |number, entry| {
+        let (key, at) = candidates[number];
+        let key = &mut plan.keys[key as usize];
+        if is_entry_of(entry, ops.key(&ops.ops()[key.op as usize])) {
+            let (next_key_hash, sn) = (entry.next_key_hash(), entry.serial_number());
+            key.entry = Some(Link { at, next_key_hash, sn });
         }
-    }
+    })?;
     for planned in &plan.ops {
         let key = &mut plan.keys[planned.key as usize];
         key.structural |= match ops.ops()[planned.op as usize].kind {

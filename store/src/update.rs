@@ -21,9 +21,9 @@
 use crate::bits::ActiveBits;
 use crate::layer::{Layer, Now};
 use crate::ops::{BlockOps, Kind};
-use crate::resolve::{Found, KeyState, ShardPlan};
+use crate::resolve::{Found, KeyState, Link, ShardPlan};
 use crate::{Error, OpKind};
-use hedgerow_entryfile::{EntryLog, RunCursor, StoredEntry, push_frame};
+use hedgerow_entryfile::{EntryLog, RunCursor, push_frame};
 use hedgerow_hasher_api::{Span, hash_message};
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{
@@ -167,6 +167,13 @@ enum Current<'p> {
     /// Number of the entry in this block's run.
     Here(u32),
     /// As it was at the start of the block.
+    Before(&'p Link),
+}
+
+/// As [`Current`], for an entry that will be copied.
+#[derive(Clone, Copy)]
+enum Whole<'p> {
+    Here(u32),
     Before(&'p Found),
 }
 
@@ -225,9 +232,9 @@ impl Builder<'_> {
         value: &[u8],
         version: Version,
     ) -> Result<(), Error> {
-        let (next, sn) = self.links(current)?;
-        let entry = self.append(key, value, next, version, &[sn])?;
-        self.layer.moved(state.key_hash, old_position(current), entry);
+        let Link { next_key_hash, sn, .. } = self.link(current)?;
+        let entry = self.append(key, value, next_key_hash, version, &[sn])?;
+        self.layer.moved(state.key_hash, current.old_position(), entry);
         self.counts.updated += 1;
         if self.compactible() {
             self.compact()?;
@@ -243,7 +250,7 @@ impl Builder<'_> {
         version: Version,
     ) -> Result<(), Error> {
         let (before, current) = self.predecessor(state)?;
-        let (next, before_sn) = self.links(current)?;
+        let (next, before_sn) = self.link_of(current)?;
         if !(before < state.key_hash && state.key_hash < next) {
             return Err(self.corrupt("the entry before a new key does not enclose it"));
         }
@@ -267,13 +274,13 @@ impl Builder<'_> {
         version: Version,
     ) -> Result<(), Error> {
         let (before, before_current) = self.predecessor(state)?;
-        let (next, sn) = self.links(current)?;
-        let (link, before_sn) = self.links(before_current)?;
+        let Link { next_key_hash: next, sn, .. } = self.link(current)?;
+        let (link, before_sn) = self.link_of(before_current)?;
         if link != state.key_hash {
             return Err(self.corrupt("the entry before a key does not lead to it"));
         }
         self.rewrite(before, before_current, next, Some(version), &[sn, before_sn])?;
-        self.layer.removed(state.key_hash, old_position(current), before);
+        self.layer.removed(state.key_hash, current.old_position(), before);
         self.writer.active -= 1;
         self.counts.deleted += 1;
         Ok(())
@@ -294,7 +301,7 @@ impl Builder<'_> {
             let entry = (sn.0 - self.first_sn.0) as u32;
             let key_hash = key_hash_of(self.entry_here(entry)?);
             let next = self.entry_here(entry)?.next_key_hash();
-            self.rewrite(key_hash, Current::Here(entry), next, None, &[sn])?;
+            self.rewrite(key_hash, Whole::Here(entry), next, None, &[sn])?;
         } else {
             let (at, entry) = match writer.cursor.next_where(self.log, |found| found >= sn)? {
                 Some((at, entry)) if entry.get().serial_number() == sn => (at, entry),
@@ -303,30 +310,41 @@ impl Builder<'_> {
             let key_hash = key_hash_of(entry.get());
             let next = entry.get().next_key_hash();
             let found = Found { key_hash, at, entry };
-            self.rewrite(key_hash, Current::Before(&found), next, None, &[sn])?;
+            self.rewrite(key_hash, Whole::Before(&found), next, None, &[sn])?;
         }
         self.writer.oldest_active = sn.plus(1);
         Ok(())
     }
 
     /// The key hash before `state`'s key now, and its entry.
-    fn predecessor<'p>(&mut self, state: &'p KeyState) -> Result<(KeyHash, Current<'p>), Error> {
+    fn predecessor<'p>(&mut self, state: &'p KeyState) -> Result<(KeyHash, Whole<'p>), Error> {
         let Some(at_start) = &state.before else {
             return Err(self.corrupt("no entry before a key"));
         };
         let before = self.layer.predecessor_mut(&state.key_hash, at_start.key_hash);
         match self.layer.get(&before) {
-            Some(Now::Here(entry)) => Ok((before, Current::Here(entry))),
-            None if before == at_start.key_hash => Ok((before, Current::Before(at_start))),
+            Some(Now::Here(entry)) => Ok((before, Whole::Here(entry))),
+            None if before == at_start.key_hash => Ok((before, Whole::Before(at_start))),
             _ => Err(self.corrupt("the entry before a key cannot be found")),
         }
     }
 
+    fn link(&self, current: Current<'_>) -> Result<Link, Error> {
+        match current {
+            Current::Before(link) => Ok(*link),
+            Current::Here(entry) => {
+                let entry = self.entry_here(entry)?;
+                let (next_key_hash, sn) = (entry.next_key_hash(), entry.serial_number());
+                Ok(Link { at: LogPosition(0), next_key_hash, sn })
+            }
+        }
+    }
+
     /// Next key hash and serial number of an entry.
-    fn links(&self, current: Current<'_>) -> Result<(KeyHash, SerialNumber), Error> {
+    fn link_of(&self, current: Whole<'_>) -> Result<(KeyHash, SerialNumber), Error> {
         let entry = match current {
-            Current::Here(entry) => self.entry_here(entry)?,
-            Current::Before(found) => found.entry.get(),
+            Whole::Here(entry) => self.entry_here(entry)?,
+            Whole::Before(found) => found.entry.get(),
         };
         Ok((entry.next_key_hash(), entry.serial_number()))
     }
@@ -342,18 +360,19 @@ impl Builder<'_> {
     fn rewrite(
         &mut self,
         key_hash: KeyHash,
-        current: Current<'_>,
+        current: Whole<'_>,
         next: KeyHash,
         version: Option<Version>,
         deactivated: &[SerialNumber],
     ) -> Result<(), Error> {
-        let entry = match current {
-            Current::Before(found) => {
+        let (old, entry) = match current {
+            Whole::Before(found) => {
                 let old = found.entry.get();
                 let version = version.unwrap_or(old.version());
-                self.append(old.key(), old.value(), next, version, deactivated)?
+                let entry = self.append(old.key(), old.value(), next, version, deactivated)?;
+                (Some(found.at), entry)
             }
-            Current::Here(entry) => {
+            Whole::Here(entry) => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
                 scratch.extend_from_slice(self.entry_here(entry)?.hashed_bytes());
@@ -362,10 +381,10 @@ impl Builder<'_> {
                 let version = version.unwrap_or(old.version());
                 let entry = self.append(old.key(), old.value(), next, version, deactivated)?;
                 self.scratch = scratch;
-                entry
+                (None, entry)
             }
         };
-        self.layer.moved(key_hash, old_position(current), entry);
+        self.layer.moved(key_hash, old, entry);
         Ok(())
     }
 
@@ -402,10 +421,13 @@ impl Builder<'_> {
     }
 }
 
-fn old_position(current: Current<'_>) -> Option<LogPosition> {
-    match current {
-        Current::Here(_) => None,
-        Current::Before(found) => Some(found.at),
+impl Current<'_> {
+    /// Its place before the block; `None` if the block wrote it.
+    fn old_position(self) -> Option<LogPosition> {
+        match self {
+            Self::Here(_) => None,
+            Self::Before(link) => Some(link.at),
+        }
     }
 }
 
@@ -415,7 +437,6 @@ pub(crate) fn key_hash_of(entry: EntryRef<'_>) -> KeyHash {
 }
 
 /// Whether a stored entry is the user entry of `key`.
-pub(crate) fn is_entry_of(entry: &StoredEntry, key: &[u8]) -> bool {
-    let entry = entry.get();
+pub(crate) fn is_entry_of(entry: EntryRef<'_>, key: &[u8]) -> bool {
     entry.key() == key && !entry.is_sentry()
 }

@@ -78,7 +78,7 @@ impl Writer {
         };
         for at in candidates {
             let entry = self.shared.log.read(at)?;
-            if is_entry_of(&entry, key) {
+            if is_entry_of(entry.get(), key) {
                 return Ok(Some(entry));
             }
         }
