@@ -101,8 +101,8 @@ impl<'s> Block<'s> {
     /// [`Options::max_in_flight`](crate::Options::max_in_flight) blocks are on their way.
     ///
     /// # Errors
-    /// A failed read of an old entry, after which the block can be tried again; or
-    /// [`Error::Poisoned`].
+    /// A failed read of an old entry: the block's operations are gone, the store is as it was, and
+    /// the height is still to be had. Or [`Error::Poisoned`].
     pub fn submit(self) -> Result<Ticket, Error> {
         self.store.writer.submit(&self.ops, self.extra)
     }

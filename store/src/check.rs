@@ -5,7 +5,6 @@ use crate::Error;
 use crate::rebuild::{Source, rebuild};
 use crate::shared::Shared;
 use hedgerow_types::{Digest, Height, ShardId};
-use rayon::prelude::*;
 
 /// What [`Store::check`](crate::Store::check) went through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +57,9 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             recorded: published.roots().state,
         });
     }
-    let shards: Vec<ShardId> = ShardId::all().collect();
-    let different = shared.pool.install(|| {
-        shards.par_iter().find_any(|shard| {
-            let shard = shard.index();
-            !rebuilt.index[shard].positions().eq(published.index[shard].positions())
-        })
+    let different = ShardId::all().find(|shard| {
+        let shard = shard.index();
+        !rebuilt.index[shard].positions().eq(published.index[shard].positions())
     });
     if let Some(shard) = different {
         return Err(Error::Corrupt(format!("the index of shard {shard} differs from the log")));

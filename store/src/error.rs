@@ -102,8 +102,8 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The store was closed. Its readers still answer from the last published state, but history is
-    /// no longer to be had.
+    /// The store was closed. Its readers still answer from the last published state if all of it was
+    /// durable, but history is no longer to be had.
     #[error("the store is closed")]
     Closed,
     /// An earlier failure stopped the store. It takes no more blocks; reads go on.

@@ -78,6 +78,7 @@ impl Iter {
                 let hashed = entries.into_iter().map(|entry| (key_hash_of(entry.get()), entry));
                 let mut hashed: Vec<_> = hashed.collect();
                 hashed.sort_unstable_by_key(|(key_hash, _)| *key_hash);
+                self.shared.check_not_abandoned()?;
                 if self.linked(&hashed) || count == rest.len() {
                     self.read += count;
                     self.ready = hashed.into();

@@ -128,10 +128,15 @@ impl BlockOps {
 
     /// Replaces what operation `number` does, keeping its key and change set.
     pub(crate) fn replace(&mut self, number: u32, kind: Kind, value: &[u8]) -> Result<(), Error> {
-        let value_at = self.append(value)?;
-        if let Some(op) = self.ops.get_mut(number as usize) {
-            (op.kind, op.value_at, op.value_len) = (kind, value_at, value.len() as u32);
-        }
+        let Some(op) = self.ops.get(number as usize).copied() else { return Ok(()) };
+        let room = op.value_at as usize..op.value_at as usize + value.len();
+        let value_at = if value.len() <= op.value_len as usize {
+            self.arena[room].copy_from_slice(value);
+            op.value_at
+        } else {
+            self.append(value)?
+        };
+        self.ops[number as usize] = RawOp { kind, value_at, value_len: value.len() as u32, ..op };
         Ok(())
     }
 

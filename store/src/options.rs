@@ -90,8 +90,8 @@ impl Options {
         self
     }
 
-    /// Threads that resolve, update and hash beside the caller's own. Default 0: as many as there
-    /// are cores.
+    /// Threads that resolve and update blocks, and as many that hash and publish them. Default 0:
+    /// as many as there are cores.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;

@@ -30,6 +30,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;
+use hedgerow_index::{Edit, IndexError, ShardIndex};
 use hedgerow_merkle::{Forest, Roots, ShardChange};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
 use hedgerow_types::{Digest, Height, SHARDS, SerialNumber, ShardId};
@@ -95,15 +96,19 @@ impl Pipeline {
         let mut pipeline =
             Self { to_hash: Some(to_hash), to_persist: Some(to_persist), threads: Vec::new() };
         let hash = HashStage { shared: Arc::clone(shared), forest, open };
-        pipeline.spawn("hedgerow-hash", shared, move || hash.run(&blocks_to_hash, &hashed_tx))?;
+        // A stage keeps its channels until its failure is latched: whoever finds them closed finds
+        // the cause as well.
+        pipeline.spawn("hedgerow-hash", shared, move |shared| {
+            latch(shared, hash.run(&blocks_to_hash, &hashed_tx));
+        })?;
         let persist = PersistStage {
             pruning: Pruning::new(Arc::clone(shared)),
             shared: Arc::clone(shared),
             manifest,
             synced: VecDeque::new(),
         };
-        pipeline.spawn("hedgerow-persist", shared, move || {
-            persist.run(&blocks_to_persist, &hashed_rx)
+        pipeline.spawn("hedgerow-persist", shared, move |shared| {
+            latch(shared, persist.run(&blocks_to_persist, &hashed_rx));
         })?;
         Ok(pipeline)
     }
@@ -112,14 +117,12 @@ impl Pipeline {
         &mut self,
         name: &'static str,
         shared: &Arc<Shared>,
-        stage: impl FnOnce() -> Result<(), Error> + Send + 'static,
+        stage: impl FnOnce(&Shared) + Send + 'static,
     ) -> Result<(), Error> {
         let shared = Arc::clone(shared);
         let body = move || {
             let _guard = PanicGuard { name, shared: &shared };
-            if let Err(error) = stage() {
-                shared.poison(error);
-            }
+            stage(&shared);
         };
         let thread = std::thread::Builder::new()
             .name(name.into())
@@ -163,10 +166,16 @@ impl Drop for Pipeline {
     }
 }
 
-/// Turns a panic of a stage, which would be a bug, into a latched failure that waiters see.
-struct PanicGuard<'a> {
-    name: &'static str,
-    shared: &'a Shared,
+fn latch(shared: &Shared, result: Result<(), Error>) {
+    if let Err(error) = result {
+        shared.poison(error);
+    }
+}
+
+/// Turns a panic, which would be a bug, into a latched failure that waiters see.
+pub(crate) struct PanicGuard<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) shared: &'a Shared,
 }
 
 impl Drop for PanicGuard<'_> {
@@ -203,10 +212,9 @@ impl HashStage {
 
     fn hash(&mut self, block: Arc<BlockDelta>) -> Result<Hashed, Error> {
         let shared = &*self.shared;
-        if let Some(first_kept) = shared.pruned.lock().take() {
-            for (shard, first) in ShardId::all().zip(first_kept) {
-                self.forest.prune(shard, first)?;
-            }
+        let first_kept = *shared.first_kept.lock();
+        for (shard, first) in ShardId::all().zip(first_kept) {
+            self.forest.prune(shard, first)?;
         }
         let record = &block.record;
         let change = |shard: ShardId| {
@@ -220,7 +228,7 @@ impl HashStage {
         };
         let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
         let forest = &mut self.forest;
-        let applied = shared.pool.install(|| forest.apply(&*shared.hasher, &changes))?;
+        let applied = shared.hash_pool.install(|| forest.apply(&*shared.hasher, &changes))?;
 
         let mut places = HashMap::new();
         for (shard, open) in ShardId::all().zip(&mut self.open) {
@@ -238,22 +246,13 @@ impl HashStage {
             extra: block.extra.clone(),
         });
         let edits: Vec<_> =
-            shared.pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
+            shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
 
         // From here on readers see the block, all of it or nothing.
         shared.recent.lock().insert(block.height, Arc::clone(&row));
         {
             let mut published = shared.published.write();
-            let index = &mut published.index;
-            shared
-                .pool
-                .install(|| {
-                    index
-                        .par_iter_mut()
-                        .zip(&edits)
-                        .try_for_each(|(index, edits)| index.apply(edits))
-                })
-                .map_err(|error| Error::Corrupt(format!("index: {error}")))?;
+            apply_edits(shared, &mut published.index, &edits)?;
             published.forest.copy_changes(&self.forest, &applied.dirty);
             published.height = block.height;
         }
@@ -263,6 +262,35 @@ impl HashStage {
         shared.moved.notify_all();
         Ok(Hashed { block, roots: applied.roots, twigs, row })
     }
+}
+
+/// Edits below this number go in one after the other: handing them to threads would cost more.
+const PARALLEL_EDITS: usize = 2_000;
+
+/// Applies the edits of every shard to the published index: all, or none if one does not fit.
+fn apply_edits(
+    shared: &Shared,
+    index: &mut [ShardIndex],
+    edits: &[Vec<Edit>],
+) -> Result<(), Error> {
+    let apply = |(index, edits): (&mut ShardIndex, &Vec<Edit>)| index.apply(edits);
+    let total: usize = edits.iter().map(Vec::len).sum();
+    let results: Vec<Result<(), IndexError>> = if total < PARALLEL_EDITS {
+        index.iter_mut().zip(edits).map(apply).collect()
+    } else {
+        shared.hash_pool.install(|| index.par_iter_mut().zip(edits).map(apply).collect())
+    };
+    let Some(error) = results.iter().find_map(|result| result.as_ref().err()) else {
+        return Ok(());
+    };
+    // A shard whose edits do not fit has taken none of them; the others give theirs back.
+    for ((index, edits), result) in index.iter_mut().zip(edits).zip(&results) {
+        if result.is_ok() {
+            let back: Vec<Edit> = edits.iter().rev().map(Edit::inverse).collect();
+            index.apply(&back).map_err(|error| Error::Corrupt(format!("index: {error}")))?;
+        }
+    }
+    Err(Error::Corrupt(format!("index: {error}")))
 }
 
 struct PersistStage {
@@ -347,9 +375,7 @@ impl PersistStage {
         }
         shared.moved.notify_all();
         // Only now: the manifest no longer needs it.
-        if let Some(intent) = intent {
-            self.pruning.carry_out(intent)?;
-        }
+        self.pruning.carry_out(intent);
         Ok(())
     }
 }

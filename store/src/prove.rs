@@ -4,6 +4,7 @@ use crate::Error;
 use crate::reader::{Proven, Reader, again};
 use crate::shared::Shared;
 use crate::twigs::GROUP;
+use hedgerow_entryfile::LogError;
 use hedgerow_hasher_api::hash_message;
 use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_path_in};
 use hedgerow_proof::{Proof, SerialPath};
@@ -17,20 +18,9 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
     shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
     again(|| {
         loop {
-            let located = Reader::locate(shared, key, &key_hash)?;
-            let entry = located.entry.get();
+            let entry = Reader::locate(shared, key, &key_hash)?;
+            let entry = entry.get();
             let sn = entry.serial_number();
-            if !located.present && entry.next_key_hash() <= key_hash {
-                // The state moved on between the two look-ups, or the linked list is broken: then
-                // the entry is still active.
-                if shared.published.read().forest.is_active(shard, sn) {
-                    let reason =
-                        format!("the entry before key hash {key_hash} does not enclose it");
-                    return Err(Error::Corrupt(reason));
-                }
-                shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
             // An entry that is active now says the same now, whichever state it was found in.
             let (height, root, path) = {
                 let published = shared.published.read();
@@ -40,7 +30,11 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
                 }
                 (published.height, published.roots().state, published.forest.path(shard, sn)?)
             };
-            let (_, left) = left_part(shared, shard, sn, &path)?;
+            let Some((_, left)) = left_part(shared, shard, sn, &path)? else {
+                // Pruned meanwhile, so replaced meanwhile.
+                shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
             let proof = Proof::assemble(
                 entry.hashed_bytes(),
                 &left,
@@ -50,6 +44,7 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
                 &path.state,
             )
             .map_err(|error| Error::Corrupt(format!("cannot assemble a proof: {error}")))?;
+            shared.check_not_abandoned()?;
             let durable = shared.flow.lock().durable >= height;
             return Ok(Proven { height, root, durable, proof });
         }
@@ -73,25 +68,31 @@ pub(crate) fn by_serial(
             Err(error) => return Err(error.into()),
         }
     };
-    let (leaf, left) = left_part(shared, shard, sn, &path)?;
+    let Some((leaf, left)) = left_part(shared, shard, sn, &path)? else {
+        return Err(unavailable("it is pruned".into()));
+    };
+    shared.check_not_abandoned()?;
     let (page, right, upper) = (&path.page.0, &path.right, &path.upper);
     SerialPath::assemble(sn, leaf, &left, page, right, upper, path.shard_root)
         .map_err(|error| unavailable(error.to_string()))
 }
 
 /// The leaf and its 11 siblings: in memory for the youngest twig, else from the twig's record and
-/// the entries of the leaf's group.
+/// the entries of the leaf's group. `None` if the twig is pruned.
 fn left_part(
     shared: &Shared,
     shard: ShardId,
     sn: SerialNumber,
     path: &TreePath,
-) -> Result<(Digest, [Digest; 11]), Error> {
+) -> Result<Option<(Digest, [Digest; 11])>, Error> {
     let (twig, left_root) = match &path.left {
-        LeftPart::Here { leaf, siblings, .. } => return Ok((*leaf, *siblings)),
+        LeftPart::Here { leaf, siblings, .. } => return Ok(Some((*leaf, *siblings))),
         LeftPart::Finished { twig, left_root } => (*twig, *left_root),
     };
     let Some(record) = shared.twigs.get(shard, twig)? else {
+        if shared.is_pruned(shard, twig) {
+            return Ok(None);
+        }
         return Err(Error::Corrupt(format!(
             "the record of twig {twig} of shard {shard} is damaged; opening the store rebuilds it"
         )));
@@ -101,11 +102,14 @@ fn left_part(
             "the record of twig {twig} of shard {shard} has another root than the tree"
         )));
     }
-    let entries = shared.log.read_group(&record, sn.leaf())?;
+    let entries = match shared.log.read_group(&record, sn.leaf()) {
+        Err(LogError::Pruned { .. }) if shared.is_pruned(shard, twig) => return Ok(None),
+        entries => entries?,
+    };
     let mut leaves = [Digest::ZERO; GROUP];
     for (leaf, (_, entry)) in leaves.iter_mut().zip(&entries) {
         *leaf = hash_message(entry.get().hashed_bytes());
     }
     let siblings = left_path_in(&record.nodes, &leaves, sn.leaf())?;
-    Ok((leaves[sn.leaf() % GROUP], siblings))
+    Ok(Some((leaves[sn.leaf() % GROUP], siblings)))
 }

@@ -33,11 +33,13 @@ pub(crate) struct PruneIntent {
 #[derive(Debug)]
 pub(crate) struct Pruning {
     shared: Arc<Shared>,
+    /// What could not be deleted yet.
+    left: Option<PruneIntent>,
 }
 
 impl Pruning {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, left: None }
     }
 
     /// The first height whose history row is kept when `height` is the last one.
@@ -53,6 +55,8 @@ impl Pruning {
     pub(crate) fn plan(&self, manifest: &mut Manifest) -> Result<Option<PruneIntent>, Error> {
         let shared = &*self.shared;
         let Some(keep) = shared.options.keep_heights else { return Ok(None) };
+        // While a block is resolved, others in flight may become durable: what it reads must stay.
+        let keep = keep.max(shared.options.max_in_flight as u64);
         let Some(height) = manifest.height.0.checked_sub(keep) else { return Ok(None) };
         if shared.pins.load(Ordering::SeqCst) > 0 || shared.log.stats().segments < 2 {
             return Ok(None);
@@ -87,13 +91,23 @@ impl Pruning {
         Ok(Some(PruneIntent { log_start, first_kept }))
     }
 
-    /// Deletes what the committed manifest no longer needs.
-    pub(crate) fn carry_out(&self, intent: PruneIntent) -> Result<(), Error> {
+    /// Deletes what the committed manifest no longer needs. What cannot be deleted is tried again
+    /// after the next commit, and when the store opens: it costs room and nothing else.
+    pub(crate) fn carry_out(&mut self, intent: Option<PruneIntent>) {
+        let Some(intent) = intent.or(self.left.take()) else { return };
         let shared = &*self.shared;
-        let freed = shared.log.prune_head(intent.log_start)?;
-        shared.twigs.file.prune(&intent.first_kept)?;
-        shared.counters.pruned_bytes.fetch_add(freed, Ordering::Relaxed);
-        *shared.pruned.lock() = Some(intent.first_kept);
-        Ok(())
+        // Before anything goes: whoever misses it learns that it was pruned.
+        *shared.first_kept.lock() = intent.first_kept;
+        let log = shared.log.prune_head(intent.log_start);
+        let twigs = shared.twigs.file.prune(&intent.first_kept);
+        match (log, twigs) {
+            (Ok(freed), Ok(_)) => {
+                shared.counters.pruned_bytes.fetch_add(freed, Ordering::Relaxed);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%error, "could not delete what was pruned; trying again later");
+                self.left = Some(intent);
+            }
+        }
     }
 }

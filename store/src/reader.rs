@@ -16,7 +16,7 @@ use crate::iter::Iter;
 use crate::ops::check_key;
 use crate::prove;
 use crate::shared::{Published, Shared};
-use crate::update::is_entry_of;
+use crate::update::{is_entry_of, key_hash_of};
 use hedgerow_entryfile::{Fill, LogError, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_metadb::HistoryRow;
@@ -99,9 +99,11 @@ impl Reader {
             for at in positions {
                 let entry = self.shared.log.read(at)?;
                 if is_entry_of(entry.get(), key) {
+                    self.shared.check_not_abandoned()?;
                     return Ok(Some(entry.get().value().to_vec()));
                 }
             }
+            self.shared.check_not_abandoned()?;
             Ok(None)
         })
     }
@@ -136,6 +138,7 @@ impl Reader {
                     values[number] = Some(entry.value().to_vec());
                 }
             })?;
+            self.shared.check_not_abandoned()?;
             Ok(values)
         })
     }
@@ -167,54 +170,45 @@ impl Reader {
         prove::by_serial(&self.shared, shard, sn)
     }
 
-    /// The entry that is current for `key`, or else the one before it, at the moment.
+    /// The entry of `key`, or else the one before it, in the published state of one height.
     pub(crate) fn locate(
         shared: &Shared,
         key: &[u8],
         key_hash: &KeyHash,
-    ) -> Result<Located, Error> {
-        let index = key_hash.shard().index();
-        let positions: Vec<LogPosition> =
-            { shared.published.read().index[index].candidates(key_hash).collect() };
-        for at in positions {
-            let entry = shared.log.read(at)?;
-            if is_entry_of(entry.get(), key) {
-                return Ok(Located { entry, present: true });
-            }
-        }
-        let positions = Self::before(&shared.published.read(), key_hash);
+    ) -> Result<StoredEntry, Error> {
+        // All positions from one look at the state: between two, the key may come or go.
+        let positions = candidates(&shared.published.read(), key_hash);
         let mut nearest: Option<(KeyHash, StoredEntry)> = None;
         for at in positions {
             let entry = shared.log.read(at)?;
-            let found = crate::update::key_hash_of(entry.get());
+            if is_entry_of(entry.get(), key) {
+                return Ok(entry);
+            }
+            let found = key_hash_of(entry.get());
             if found < *key_hash && nearest.as_ref().is_none_or(|(hash, _)| *hash < found) {
                 nearest = Some((found, entry));
             }
         }
         match nearest {
-            Some((_, entry)) => Ok(Located { entry, present: false }),
-            None => Err(Error::Corrupt(format!("no entry before key hash {key_hash}"))),
+            Some((_, entry)) if entry.get().next_key_hash() > *key_hash => Ok(entry),
+            _ => Err(Error::Corrupt(format!("no entry encloses key hash {key_hash}"))),
         }
-    }
-
-    fn before(published: &Published, key_hash: &KeyHash) -> Vec<LogPosition> {
-        let mut positions = Vec::new();
-        let index = &published.index[key_hash.shard().index()];
-        for group in index.predecessor_candidates(key_hash) {
-            positions.extend(group.positions());
-            if !group.share_stem_with(key_hash) {
-                break;
-            }
-        }
-        positions
     }
 }
 
-/// What [`Reader::locate`] found.
-pub(crate) struct Located {
-    pub(crate) entry: StoredEntry,
-    /// The entry is the key's own, not the one before it.
-    pub(crate) present: bool,
+/// Where the entry of a key may be and, if it has none, the one before it.
+fn candidates(published: &Published, key_hash: &KeyHash) -> Vec<LogPosition> {
+    let index = &published.index[key_hash.shard().index()];
+    let mut positions = Vec::with_capacity(2);
+    for group in index.predecessor_candidates(key_hash) {
+        positions.extend(group.positions());
+        // The first group below is certain to be; before it may come the key's own, in which only
+        // the entries tell.
+        if !group.share_stem_with(key_hash) {
+            break;
+        }
+    }
+    positions
 }
 
 /// Repeats a look-up that met an entry which was replaced and pruned meanwhile.

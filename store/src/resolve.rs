@@ -3,17 +3,17 @@
 //! ```text
 //!  BlockOps ──► key hashes, one batch ──► 16 ShardPlans, operations sorted (spec 6.1)
 //!                                            │
-//!     index, under the reader's lock         │  candidate positions of every key      (no I/O)
+//!     index, under the readers' lock         │  candidate positions of every key      (no I/O)
 //!     log, no lock                           │  one batched read, settled by comparing keys
-//!     index, under the reader's lock         │  candidates before created and deleted keys
+//!     index, under the readers' lock         │  candidates before created and deleted keys
 //!     log, no lock                           │  one batched read, settled by key hash
 //!                                            ▼
 //!                                         keys with their entries as of the block's start
 //! ```
 //!
-//! Every step runs over the shards in parallel. No task of the pool takes a lock: whoever publishes
-//! holds the lock and needs the pool, so a task that waited for it could wait for ever. The lock is
-//! taken around a step by the thread that starts it.
+//! Every step runs over the shards in parallel. A task that asks the index takes the lock itself, for
+//! as long as it asks, and waits for nothing meanwhile; nobody holds the lock while it waits for the
+//! pool (see `shared.rs`).
 //!
 //! Nothing is changed here: an error refuses the block and leaves the store as it was.
 

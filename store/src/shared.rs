@@ -10,7 +10,10 @@
 //! ```
 //!
 //! Invariants:
-//! * The exclusive section of `published` does no I/O and no hashing.
+//! * The exclusive section of `published` does no I/O and no hashing, and waits for nothing but the
+//!   hash stage's own pool, whose tasks only compute.
+//! * Nobody else holds the lock of `published` while waiting for a pool. A thread that waits for
+//!   a pool may be given other work meanwhile, whoever's that is, and that work may want the lock.
 //! * `flow` moves only after what it announces is true, and under its lock.
 //! * The first failure is latched in `flow.poison`; every waiter sees it.
 
@@ -25,7 +28,7 @@ use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The state that readers see: always that of one height.
 #[derive(Debug)]
@@ -85,12 +88,18 @@ pub(crate) struct Shared {
     /// History rows of published heights whose manifest is not committed yet.
     pub(crate) recent: Mutex<BTreeMap<Height, Arc<HistoryRow>>>,
     pub(crate) hasher: Arc<dyn BatchHasher>,
+    /// Resolves and updates. Its tasks may read the disk.
     pub(crate) pool: rayon::ThreadPool,
+    /// Works for the hash stage alone: the tree pass and the exclusive section. Its tasks compute.
+    pub(crate) hash_pool: rayon::ThreadPool,
     pub(crate) options: Options,
     /// Iterators that still read old entries: nothing is deleted while there are any.
     pub(crate) pins: AtomicUsize,
-    /// Twigs below these are pruned on disk; the hash stage drops their nodes.
-    pub(crate) pruned: Mutex<Option<[TwigId; SHARDS]>>,
+    /// Twigs below these are pruned on disk, or are about to be; the hash stage drops their nodes.
+    pub(crate) first_kept: Mutex<[TwigId; SHARDS]>,
+    /// The store was closed with blocks published that were not durable: what the log holds there
+    /// may be written anew by whoever opens it next.
+    pub(crate) abandoned: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -161,6 +170,20 @@ impl Shared {
             Some(meta) => Ok(ask(&**meta)?),
             None => Err(Error::Closed),
         }
+    }
+
+    /// Whether a twig is pruned on disk.
+    pub(crate) fn is_pruned(&self, shard: ShardId, twig: TwigId) -> bool {
+        twig < self.first_kept.lock()[shard.index()]
+    }
+
+    /// To be asked after reading the log on a reader's behalf: whether what was read can be trusted
+    /// to be what was published.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub(crate) fn check_not_abandoned(&self) -> Result<(), Error> {
+        if self.abandoned.load(Ordering::SeqCst) { Err(Error::Closed) } else { Ok(()) }
     }
 
     pub(crate) fn state_root(&self) -> (Height, Digest) {

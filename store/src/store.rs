@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::pipeline::Pipeline;
 use crate::reader::Reader;
 use crate::rebuild::{Rebuilt, Source, rebuild};
-use crate::shared::{Counters, Flow, Published, Shared};
+use crate::shared::{Counters, Flow, Published, Shared, per_shard};
 use crate::ticket::Ticket;
 use crate::twigs::{TwigStore, run_position};
 use crate::writer::Writer;
@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
@@ -69,7 +69,7 @@ impl Store {
     ) -> Result<Self, Error> {
         options.validate()?;
         let place = Place::new(path.as_ref(), &options);
-        place.vfs.create_dir_all(&place.dir)?;
+        place.make_dir()?;
         let lock = place.lock()?;
         if !place.is_empty()? {
             return Err(Error::NotEmpty(place.dir));
@@ -85,13 +85,14 @@ impl Store {
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         options.validate()?;
         let place = Place::new(path.as_ref(), &options);
-        if place.has(CREATING)? {
-            return Err(Error::Unfinished(place.dir));
-        }
-        if !place.has(META)? {
+        // Without a trace of a store, not even a lock file is left behind.
+        if !place.has(CREATING)? && !place.has(META)? {
             return Err(Error::NoStore(place.dir));
         }
         let lock = place.lock()?;
+        if place.has(CREATING)? {
+            return Err(Error::Unfinished(place.dir));
+        }
         place.open(None, options, lock)
     }
 
@@ -108,7 +109,7 @@ impl Store {
     ) -> Result<Self, Error> {
         options.validate()?;
         let place = Place::new(path.as_ref(), &options);
-        place.vfs.create_dir_all(&place.dir)?;
+        place.make_dir()?;
         let lock = place.lock()?;
         if place.has(CREATING)? {
             place.remove_unfinished()?;
@@ -201,6 +202,12 @@ impl Drop for Store {
         if let Err(error) = self.writer.stop() {
             tracing::error!(%error, "while closing");
         }
+        let flow = self.shared.flow.lock();
+        if flow.published > flow.durable {
+            // What readers saw will be cut from the log by whoever opens it next.
+            self.shared.abandoned.store(true, Ordering::SeqCst);
+        }
+        drop(flow);
         // Readers and tickets may live on; the database is closed before the lock is given back.
         *self.shared.meta.write() = None;
     }
@@ -215,6 +222,30 @@ struct Place {
 impl Place {
     fn new(dir: &Path, options: &Options) -> Self {
         Self { dir: dir.to_path_buf(), vfs: Arc::clone(&options.disk) }
+    }
+
+    /// Makes the directory, and its name durable, with those above it that are missing as well.
+    fn make_dir(&self) -> Result<(), Error> {
+        let parent = |dir: &Path| match dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+            parent => parent.map(Path::to_path_buf),
+        };
+        let mut parents = Vec::new();
+        let mut at = Some(self.dir.clone());
+        while let Some(dir) = at.filter(|dir| *dir != Path::new(".")) {
+            // The store's own name is made durable in any case: an earlier attempt may have made
+            // it and no more.
+            if dir != self.dir && self.vfs.exists(&dir)? {
+                break;
+            }
+            at = parent(&dir);
+            parents.extend(at.clone());
+        }
+        self.vfs.create_dir_all(&self.dir)?;
+        for parent in parents.iter().rev() {
+            self.vfs.sync_dir(parent)?;
+        }
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -354,7 +385,8 @@ impl Place {
         self.vfs.remove_file(&self.path(CREATING))?;
         self.vfs.sync_dir(&self.dir)?;
         let rebuilt = Rebuilt { forest, index, writers, open, twigs: vec![] };
-        start(Parts { log, twigs, meta, manifest, rebuilt, pool: pool(&options)?, options, lock })
+        let pool = pool(&options, "hedgerow")?;
+        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, lock })
     }
 
     fn open(
@@ -388,7 +420,7 @@ impl Place {
         let (vfs, dir) = (Arc::clone(&self.vfs), self.path(TWIGS));
         let (file, _) = TwigFile::open(vfs, &dir, id, twig_options, manifest.log_end)?;
         let twigs = TwigStore::new(file);
-        let pool = pool(&options)?;
+        let pool = pool(&options, "hedgerow")?;
         let hasher = backends::choose(&options);
         let rebuilt = pool.install(|| {
             rebuild(&Source {
@@ -439,9 +471,11 @@ fn start(parts: Parts) -> Result<Store, Error> {
         recent: Mutex::new(BTreeMap::new()),
         hasher: backends::choose(&options),
         pool,
+        hash_pool: self::pool(&options, "hedgerow-hash")?,
         options,
         pins: AtomicUsize::new(0),
-        pruned: Mutex::new(None),
+        first_kept: Mutex::new(per_shard(|shard| manifest.shards[shard.index()].first_kept)),
+        abandoned: AtomicBool::new(false),
         counters: Counters::default(),
     });
     let params = manifest.params;
@@ -451,12 +485,12 @@ fn start(parts: Parts) -> Result<Store, Error> {
     Ok(Store { writer, shared, params, _lock: lock })
 }
 
-fn pool(options: &Options) -> Result<rayon::ThreadPool, Error> {
+fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
-        .thread_name(|number| format!("hedgerow-{number}"))
+        .thread_name(move |number| format!("{name}-{number}"))
         .build()
-        .map_err(|error| Error::Thread { name: "hedgerow pool", reason: error.to_string() })
+        .map_err(|error| Error::Thread { name, reason: error.to_string() })
 }
 
 /// 16 random bytes: what tells one store's files from another's.

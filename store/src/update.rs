@@ -22,13 +22,21 @@ use crate::bits::ActiveBits;
 use crate::layer::{Layer, Now};
 use crate::ops::{BlockOps, Kind};
 use crate::resolve::{Found, KeyState, Link, ShardPlan};
+use crate::twigs::TwigStore;
 use crate::{Error, OpKind};
-use hedgerow_entryfile::{EntryLog, RunCursor, push_frame};
+use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, push_frame};
 use hedgerow_hasher_api::{Span, hash_message};
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{
     CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, Version,
 };
+
+/// Where old entries are read from.
+#[derive(Clone, Copy)]
+pub(crate) struct Files<'a> {
+    pub(crate) log: &'a EntryLog,
+    pub(crate) twigs: &'a TwigStore,
+}
 
 /// What the writer knows of one shard: the state after the last accepted block.
 #[derive(Debug)]
@@ -98,7 +106,7 @@ pub(crate) fn update_shard(
     ops: &BlockOps,
     height: Height,
     rule: &CompactionRule,
-    log: &EntryLog,
+    files: Files<'_>,
 ) -> Result<ShardDelta, Error> {
     let first_sn = writer.next_sn;
     let before = Before {
@@ -109,7 +117,7 @@ pub(crate) fn update_shard(
     };
     let mut builder = Builder {
         writer,
-        log,
+        files,
         rule,
         first_sn,
         run: Vec::with_capacity(160 * plan.ops.len()),
@@ -179,7 +187,7 @@ enum Whole<'p> {
 
 struct Builder<'a> {
     writer: &'a mut ShardWriter,
-    log: &'a EntryLog,
+    files: Files<'a>,
     rule: &'a CompactionRule,
     first_sn: SerialNumber,
     run: Vec<u8>,
@@ -303,10 +311,7 @@ impl Builder<'_> {
             let next = self.entry_here(entry)?.next_key_hash();
             self.rewrite(key_hash, Whole::Here(entry), next, None, &[sn])?;
         } else {
-            let (at, entry) = match writer.cursor.next_where(self.log, |found| found >= sn)? {
-                Some((at, entry)) if entry.get().serial_number() == sn => (at, entry),
-                _ => return Err(self.corrupt("the oldest active entry is not in the log")),
-            };
+            let (at, entry) = self.find(sn)?;
             let key_hash = key_hash_of(entry.get());
             let next = entry.get().next_key_hash();
             let found = Found { key_hash, at, entry };
@@ -314,6 +319,27 @@ impl Builder<'_> {
         }
         self.writer.oldest_active = sn.plus(1);
         Ok(())
+    }
+
+    /// The entry `sn`, the oldest active one, which an earlier block wrote.
+    fn find(&mut self, sn: SerialNumber) -> Result<(LogPosition, StoredEntry), Error> {
+        let Files { log, twigs } = self.files;
+        let mut found = self.writer.cursor.next_where(log, |found| found >= sn);
+        if let Err(LogError::Pruned { .. }) = found {
+            // The cursor stands behind the last entry that was moved, and all of that run may be
+            // pruned while `sn`, which comes next, is not. Then its twig is a finished one:
+            // pruning keeps everything from the record of such a twig's first entry on.
+            let Some(twig) = twigs.get(self.writer.shard, sn.twig())? else {
+                return Err(self.corrupt("the oldest active entry was pruned"));
+            };
+            let shard = self.writer.shard;
+            self.writer.cursor = RunCursor::new(shard, twig.record, twig.groups[0]);
+            found = self.writer.cursor.next_where(log, |found| found >= sn);
+        }
+        match found? {
+            Some((at, entry)) if entry.get().serial_number() == sn => Ok((at, entry)),
+            _ => Err(self.corrupt("the oldest active entry is not in the log")),
+        }
     }
 
     /// The key hash before `state`'s key now, and its entry.

@@ -6,14 +6,14 @@
 use crate::Error;
 use crate::layer::{Layer, Now, newest};
 use crate::ops::BlockOps;
-use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
+use crate::pipeline::{BlockDelta, PanicGuard, Pipeline, ShardPart};
 use crate::resolve::{self, ShardPlan, ShardView};
-use crate::shared::{Published, Shared};
+use crate::shared::Shared;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
-use crate::update::{Counts, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
+use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
 use bytes::Bytes;
-use hedgerow_entryfile::{Record, StoredEntry};
+use hedgerow_entryfile::{Record, RunCursor, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_types::{CompactionRule, Height, KeyHash, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -95,6 +95,9 @@ impl Writer {
         self.wait_for_room()?;
         self.drop_published_layers();
         let plans = self.resolve(ops)?;
+        // A panic below, which would be a bug, must not leave a half-updated writer in use.
+        let shared = Arc::clone(&self.shared);
+        let _guard = PanicGuard { name: "submit", shared: &shared };
         let deltas = self.update(height, ops, &plans)?;
         // From here on the writer's view of the shards is that after the block.
         let block = match self.record(height, deltas, extra) {
@@ -149,7 +152,7 @@ impl Writer {
         let layers: Vec<Vec<&Layer>> = (0..SHARDS)
             .map(|shard| self.layers.iter().map(|(_, layers)| &layers[shard]).collect())
             .collect();
-        let candidates = self.under_lock(&plans, &layers, resolve::key_candidates);
+        let candidates = self.ask_index(&plans, &layers, resolve::key_candidates);
         pool.install(|| {
             let work = plans.par_iter_mut().zip(&candidates);
             work.try_for_each(|(plan, found)| resolve::settle_keys(plan, found, ops, log))
@@ -157,7 +160,7 @@ impl Writer {
         for plan in &plans {
             resolve::validate(plan, ops)?;
         }
-        let candidates = self.under_lock(&plans, &layers, resolve::predecessor_candidates);
+        let candidates = self.ask_index(&plans, &layers, resolve::predecessor_candidates);
         pool.install(|| {
             let work = plans.par_iter_mut().zip(&candidates).zip(&layers).enumerate();
             work.try_for_each(|(shard, ((plan, found), layers))| {
@@ -168,20 +171,20 @@ impl Writer {
         Ok(plans)
     }
 
-    /// Asks the published index something for every shard: in memory, in parallel, with the lock
-    /// held by this thread and not by the pool's.
-    fn under_lock<T: Send>(
+    /// Asks the published index something for every shard, in parallel. Each task takes the lock
+    /// for itself: shards may see states of different heights, which the layers make the same.
+    fn ask_index<T: Send>(
         &self,
         plans: &[ShardPlan],
         layers: &[Vec<&Layer>],
         ask: impl Fn(&ShardPlan, ShardView<'_>) -> T + Sync,
     ) -> Vec<T> {
-        let published = self.shared.published.read();
-        let published: &Published = &published;
-        self.shared.pool.install(|| {
-            let work = plans.par_iter().zip(&published.index).zip(layers);
-            work.map(|((plan, index), layers)| ask(plan, ShardView { index, layers })).collect()
-        })
+        let published = &self.shared.published;
+        let ask = |(shard, (plan, layers)): (usize, (&ShardPlan, &Vec<&Layer>))| {
+            ask(plan, ShardView { index: &published.read().index[shard], layers })
+        };
+        let work = || plans.par_iter().zip(layers).enumerate().map(ask).collect();
+        self.shared.pool.install(work)
     }
 
     fn update(
@@ -191,11 +194,12 @@ impl Writer {
         plans: &[ShardPlan],
     ) -> Result<Vec<ShardDelta>, Error> {
         let shared = &*self.shared;
-        let (rule, log) = (&self.rule, &shared.log);
+        let (rule, files) = (&self.rule, Files { log: &shared.log, twigs: &shared.twigs });
         let shards = &mut self.shards;
         let results: Vec<Result<ShardDelta, Error>> = shared.pool.install(|| {
             let work = shards.par_iter_mut().zip(plans);
-            work.map(|(writer, plan)| update_shard(writer, plan, ops, height, rule, log)).collect()
+            work.map(|(writer, plan)| update_shard(writer, plan, ops, height, rule, files))
+                .collect()
         });
         let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
         let done = self.shards.iter_mut().zip(results);
@@ -245,6 +249,16 @@ impl Writer {
         for (shard, (layer, part)) in ShardId::all().zip(layers.iter_mut().zip(&parts)) {
             let start = run_position(&record, shard);
             layer.settle(|entry| start.plus(u64::from(part.spans[entry as usize].offset)));
+            // The cursor follows when compaction came as far as this block's own entries: the
+            // place where it stood may be pruned before it is needed again.
+            let writer = &mut self.shards[shard.index()];
+            if let Some(own) = writer.oldest_active.0.checked_sub(part.first_sn.0) {
+                let at = match part.spans.get(own as usize) {
+                    Some(span) => start.plus(u64::from(span.offset)),
+                    None => start.plus(record.run(shard).len() as u64),
+                };
+                writer.cursor = RunCursor::new(shard, record.position(), at);
+            }
         }
         log.announce(Arc::clone(&record))?;
         Ok(BlockDelta {

@@ -3,59 +3,15 @@
 
 mod common;
 
-use common::{dir, disk};
+use common::{Gate, dir, disk, keep_busy};
 use hedgerow::disk::Vfs;
 use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
 use hedgerow::{Durability, Error, Height, Options, Store, StoreParams};
 use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
 use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
-use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
-/// Longer than anything here takes: a wait that long has failed.
-const LONG: Duration = Duration::from_secs(120);
-
-/// A gate that operations wait at while it is closed.
-#[derive(Debug, Default)]
-struct Gate {
-    closed: Mutex<bool>,
-    changed: Condvar,
-    /// Operations that came to the closed gate.
-    waiting: AtomicUsize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let mut closed = self.closed.lock();
-        if *closed {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            self.changed.notify_all();
-        }
-        while *closed {
-            assert!(!self.changed.wait_for(&mut closed, LONG).timed_out(), "gate never opened");
-        }
-    }
-
-    fn close(&self) {
-        *self.closed.lock() = true;
-    }
-
-    fn open(&self) {
-        *self.closed.lock() = false;
-        self.changed.notify_all();
-    }
-
-    /// Waits until something waits at the gate.
-    fn reached(&self) {
-        let mut closed = self.closed.lock();
-        while self.waiting.load(Ordering::SeqCst) == 0 {
-            assert!(!self.changed.wait_for(&mut closed, LONG).timed_out(), "gate never reached");
-        }
-    }
-}
 
 fn is_log_sync(call: &VfsCall<'_>) -> bool {
     call.op == VfsOp::Sync && call.path.extension().is_some_and(|extension| extension == "log")
@@ -113,11 +69,9 @@ fn a_held_back_sync_does_not_hold_back_roots_or_readers() {
             flag.store(true, Ordering::SeqCst);
             ticket.root().unwrap()
         });
-        // However often one looks, it is not in.
-        for _ in 0..1000 {
-            std::thread::yield_now();
-            assert_eq!(reader.height(), Height(2));
-        }
+        // In the time of many blocks it is not in.
+        keep_busy();
+        assert_eq!(reader.height(), Height(2));
         assert!(!entered.load(Ordering::SeqCst));
         gate.open();
         third.join().unwrap();
@@ -377,10 +331,8 @@ fn bytes_in_flight_are_bounded() {
     std::thread::scope(|scope| {
         let store = &mut store;
         let second = scope.spawn(move || block(store, 2).root().unwrap());
-        for _ in 0..1000 {
-            std::thread::yield_now();
-            assert!(reader.height() <= Height(1));
-        }
+        keep_busy();
+        assert!(reader.height() <= Height(1));
         gate.open();
         second.join().unwrap();
     });

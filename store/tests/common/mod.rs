@@ -8,8 +8,11 @@ use hedgerow::{
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
 use hedgerow_vfs::OpenMode;
+use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Where the tests put their store on an in-memory disk.
 pub(crate) fn dir() -> PathBuf {
@@ -81,4 +84,61 @@ pub(crate) fn copy(from: &Arc<dyn Vfs>) -> Arc<dyn Vfs> {
         }
     }
     to
+}
+
+/// Longer than anything here takes: a wait that long has failed.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A gate that operations wait at while it is closed.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+    /// Operations that came to the closed gate.
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    pub(crate) fn pass(&self) {
+        let mut closed = self.closed.lock();
+        if *closed {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.changed.notify_all();
+        }
+        while *closed {
+            assert!(!self.changed.wait_for(&mut closed, LONG).timed_out(), "gate never opened");
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        *self.closed.lock() = true;
+    }
+
+    pub(crate) fn open(&self) {
+        *self.closed.lock() = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until something waits at the gate.
+    pub(crate) fn reached(&self) {
+        let mut closed = self.closed.lock();
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            assert!(!self.changed.wait_for(&mut closed, LONG).timed_out(), "gate never reached");
+        }
+    }
+}
+
+/// Passes the time that a store of its own takes for many blocks: what has not happened elsewhere by
+/// then is held back, not late.
+pub(crate) fn keep_busy() {
+    let disk = disk();
+    let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
+    for height in 1..=30 {
+        let mut block = store.begin_block(Height(height)).unwrap();
+        for key in 0..200 {
+            block.put(format!("{key}"), format!("{height}")).unwrap();
+        }
+        block.commit().unwrap();
+    }
+    store.flush().unwrap();
 }

@@ -1,0 +1,259 @@
+//! The writer, its stages and readers at the same time.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Gate, dir, disk, on, params};
+use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
+use hedgerow::{Error, Height, Options, SerialNumber, ShardId, Store, StoreParams, Ticket};
+use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+fn submit(store: &mut Store, height: u64, keys: u64) -> Ticket {
+    let mut block = store.begin_block(Height(height)).unwrap();
+    for key in 0..keys {
+        block.put(format!("key {key}"), format!("{height}")).unwrap();
+    }
+    block.submit().unwrap()
+}
+
+/// A key that comes and goes while it is proved: every proof holds, whichever way.
+#[test]
+fn proving_a_key_that_comes_and_goes() {
+    let disk = disk();
+    let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let provers: Vec<_> = (0..2)
+            .map(|_| {
+                let (reader, stop) = (store.reader(), &stop);
+                scope.spawn(move || {
+                    let (mut present, mut absent) = (0, 0);
+                    while !stop.load(Ordering::Relaxed) {
+                        let proven = reader.prove("k").unwrap();
+                        let value = hedgerow_proof::verify(&proven.root, b"k", &proven.proof);
+                        let count =
+                            if value.unwrap().is_some() { &mut present } else { &mut absent };
+                        *count += 1;
+                    }
+                    (present, absent)
+                })
+            })
+            .collect();
+        for height in 1..=3000 {
+            let mut block = store.begin_block(Height(height)).unwrap();
+            if height % 2 == 1 { block.put("k", "v") } else { block.delete("k") }.unwrap();
+            block.submit().unwrap();
+            if provers.iter().any(|prover| prover.is_finished()) {
+                break; // It failed; the join says why.
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        for prover in provers {
+            let (present, absent) = prover.join().unwrap();
+            assert!(present > 0 && absent > 0, "{present} present, {absent} absent");
+        }
+    });
+}
+
+/// A store that is written from a worker of somebody else's pool, whose other jobs read it.
+#[test]
+fn a_store_used_from_inside_a_rayon_pool() {
+    const LAST: u64 = 60;
+    let disk = disk();
+    let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
+    let reader = store.reader();
+    let (done, progress) = mpsc::channel();
+    std::thread::spawn(move || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.scope(|scope| {
+            for height in 1..=LAST {
+                for _ in 0..8 {
+                    let reader = reader.clone();
+                    scope.spawn(move |_| {
+                        for key in 0..300 {
+                            reader.get(format!("key {key}")).unwrap();
+                        }
+                    });
+                }
+                submit(&mut store, height, 2000);
+                done.send(height).unwrap();
+            }
+        });
+    });
+    let mut last = 0;
+    while last < LAST {
+        match progress.recv_timeout(Duration::from_secs(120)) {
+            Ok(height) => last = height,
+            Err(error) => panic!("stuck after block {last}: {error}"),
+        }
+    }
+}
+
+/// A backend whose tree passes wait at a gate.
+#[derive(Debug)]
+struct GatedTree(Arc<Gate>);
+
+impl BatchHasher for GatedTree {
+    fn capabilities(&self) -> Capabilities {
+        ScalarHasher.capabilities()
+    }
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.messages(groups)
+    }
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        self.0.pass();
+        ScalarHasher.pairs(level, groups)
+    }
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        ScalarHasher.indexed_pairs(level, groups)
+    }
+}
+
+/// While the next block's reads hang on the disk, this one is hashed and published, and readers
+/// that need nothing from the disk get their answers.
+#[test]
+fn nobody_waits_for_the_reads_of_the_next_block() {
+    for threads in [1, 2] {
+        let (at_tree, at_read) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+        let gate = Arc::clone(&at_read);
+        let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+            if call.op == VfsOp::Read && call.path.to_string_lossy().ends_with(".log") {
+                gate.pass();
+            }
+            Ok(())
+        });
+        let options = Options::default()
+            .disk(Arc::new(HookedDisk::new(disk(), hook)))
+            .hasher(Arc::new(GatedTree(Arc::clone(&at_tree))))
+            .threads(threads)
+            .max_in_flight(3)
+            .tail_bytes(0)
+            .entry_cache_bytes(0);
+        let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+        submit(&mut store, 1, 3000).durable().unwrap();
+        at_tree.close();
+        let second = submit(&mut store, 2, 3000);
+        at_tree.reached();
+        at_read.close();
+        let reader = store.reader();
+        std::thread::scope(|scope| {
+            let store = &mut store;
+            let third = scope.spawn(move || submit(store, 3, 2500).root().unwrap());
+            at_read.reached();
+            at_tree.open();
+            // The second block is published while every read of the third hangs.
+            let root = second.root().unwrap();
+            assert_eq!(reader.root(), (Height(2), root));
+            at_read.open();
+            third.join().unwrap();
+        });
+        store.check().unwrap();
+    }
+}
+
+/// Compaction that jumped ahead of its place in the log, which was pruned afterwards, goes on.
+#[test]
+fn compaction_goes_on_after_its_old_place_was_pruned() {
+    let disk = disk();
+    let options = || on(&disk).segment_bytes(1).keep_heights(1).max_in_flight(1);
+    let mut store = Store::create(dir(), params(1, 1, 1), options()).unwrap();
+    let mut height = 0;
+    // One block of so many creates that compaction reaches entries of the block itself.
+    for keys in [0, 42_000, 0, 0, 0, 0, 100, 100] {
+        height += 1;
+        submit(&mut store, height, keys).durable().unwrap();
+        store.flush().unwrap();
+    }
+    assert!(store.stats().log_start.0 > 0, "nothing was pruned");
+    store.check().unwrap();
+    store.close().unwrap();
+    let mut store = Store::open(dir(), options()).unwrap();
+    submit(&mut store, height + 1, 50_000).durable().unwrap();
+    store.check().unwrap();
+}
+
+#[test]
+fn a_pruned_serial_number_is_called_unavailable() {
+    let disk = disk();
+    let options = on(&disk).segment_bytes(100_000).keep_heights(1);
+    let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
+    let reader = store.reader();
+    let first = |reader: &hedgerow::Reader| {
+        reader.prove_serial(ShardId::new(0).unwrap(), SerialNumber(5)).map(drop)
+    };
+    first(&reader).unwrap();
+    for height in 1..=300 {
+        submit(&mut store, height, 2000).durable().unwrap();
+        // Pruned or not, and at whichever moment one asks.
+        match first(&reader) {
+            Ok(()) => {}
+            Err(Error::SerialUnavailable { .. }) if height > 2 => return,
+            Err(error) => panic!("height {height}: {error}"),
+        }
+    }
+    panic!("never pruned");
+}
+
+/// The directory entries that lead to a new store are made durable, from the first that was missing.
+#[test]
+fn the_name_of_a_new_store_is_synced() {
+    let (tell, told) = mpsc::channel();
+    let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+        if call.op == VfsOp::SyncDir {
+            tell.send(call.path.to_path_buf()).unwrap();
+        }
+        Ok(())
+    });
+    let disk = Arc::new(HookedDisk::new(disk(), hook));
+    let options = Options::default().disk(disk);
+    drop(Store::create("/a/b/store", StoreParams::default(), options).unwrap());
+    let synced: Vec<_> = told.try_iter().collect();
+    for parent in ["/", "/a", "/a/b"] {
+        assert!(synced.iter().any(|path| path == std::path::Path::new(parent)), "{synced:?}");
+    }
+}
+
+/// Whoever is told that the store stopped is told the first cause.
+#[test]
+fn the_cause_is_the_first_failure() {
+    for round in 0..50 {
+        let fail = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&fail);
+        let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+            if flag.load(Ordering::SeqCst) && call.op == VfsOp::Sync {
+                return Err(call.error(std::io::Error::other("the disk is gone")));
+            }
+            Ok(())
+        });
+        let disk = Arc::new(HookedDisk::new(disk(), hook));
+        let options = Options::default().disk(disk).max_in_flight(1000);
+        let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+        fail.store(true, Ordering::SeqCst);
+        for height in 1..2000 {
+            let Ok(block) = store.begin_block(Height(height)) else { break };
+            if block.submit().is_err() {
+                break;
+            }
+        }
+        let error = store.flush().unwrap_err().to_string();
+        assert!(error.contains("the disk is gone"), "round {round}: {error}");
+        // Published and not durable: whoever opens the directory next cuts it, so a reader that is
+        // left says nothing rather than something that may no longer hold.
+        let reader = store.reader();
+        drop(store);
+        let ahead = reader.height() > reader.durable_height();
+        match reader.get("key") {
+            Ok(value) => assert!(!ahead && value.is_none()),
+            Err(Error::Closed) => assert!(ahead),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
