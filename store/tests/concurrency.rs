@@ -43,7 +43,7 @@ fn proving_a_key_that_comes_and_goes() {
                 })
             })
             .collect();
-        for height in 1..=3000 {
+        for height in 1..=1000 {
             let mut block = store.begin_block(Height(height)).unwrap();
             if height % 2 == 1 { block.put("k", "v") } else { block.delete("k") }.unwrap();
             block.submit().unwrap();
