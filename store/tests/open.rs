@@ -76,6 +76,7 @@ fn readers_outlive_the_store() {
     assert_eq!(store.reader().root_at(Height(1)).unwrap(), proven.root);
 }
 
+/// F-B13: nothing that is there is ever deleted.
 #[test]
 fn a_directory_with_something_else_is_left_alone() {
     let disk = disk();

@@ -121,6 +121,7 @@ impl BatchHasher for Gated {
     }
 }
 
+/// F-B3: proofs come from the published state at once, tagged with its height and root.
 #[test]
 fn readers_do_not_wait_for_hashing() {
     let (gate, fail) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
@@ -197,6 +198,7 @@ fn failing(op: VfsOp, suffix: &'static str) -> (Arc<dyn Vfs>, Arc<dyn Vfs>, Arc<
     (hooked, inner, armed)
 }
 
+/// F-B1, F-B2: a failure is latched, everybody who waits returns, and closing joins the threads.
 #[test]
 fn a_failed_sync_or_write_poisons_and_loses_nothing_durable() {
     for (op, suffix) in

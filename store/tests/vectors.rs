@@ -123,7 +123,7 @@ fn options_change_nothing() {
     }
 }
 
-/// With pruning on, the roots are the recorded ones, and there is something left to prune.
+/// With pruning on, the roots are the recorded ones, and pruning goes on after restarts (F-B7).
 #[test]
 fn pruned() {
     let disk = disk();
