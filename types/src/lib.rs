@@ -3,8 +3,8 @@
 //! Every other crate speaks in these: digests, key hashes, shards, serial numbers, twigs, heights,
 //! versions and log positions are newtypes, so that two numbers that must never mix cannot. Beside
 //! them stand the three definitions that everybody must agree on to the byte: the layout of an
-//! [entry](entry), the [sentry rule](entry::EntryRef::is_sentry) and the
-//! [preimage of a tree node](node).
+//! [`entry`], the [sentry rule](entry::EntryRef::is_sentry) and the
+//! [preimage of a tree node](node::preimage).
 //!
 //! ```text
 //!  key ──SHA-256──► KeyHash ──top 4 bits──► ShardId
