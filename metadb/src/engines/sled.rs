@@ -17,7 +17,8 @@ use super::{Backend, Driver, Failure, Place};
 use ::sled::{Batch, Config, Db, Error};
 use hedgerow_types::Height;
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
-use std::{fmt, path::Path, sync::Arc};
+use parking_lot::RwLock;
+use std::{fmt, fs::File, io, path::Path, sync::Arc};
 
 pub(crate) static DRIVER: Driver =
     Driver { name: "sled", file: "meta.sled", is_dir: true, needs_real_disk: true, create, open };
@@ -36,6 +37,9 @@ const ROW_KEY_LEN: usize = 1 + size_of::<u64>();
 
 struct Sled {
     db: Db,
+    /// Held by whoever reads, and exclusively while a batch goes in: sled makes a batch atomic for
+    /// crashes and for single reads, not for scans.
+    batch: RwLock<()>,
     file: Arc<dyn VfsFile>,
 }
 
@@ -76,8 +80,18 @@ fn open(place: &Place) -> Result<Box<dyn Backend>, Failure> {
     // Opened first: sled would make what is missing.
     let file = place.vfs.open(&place.path.join(FILE), OpenMode::ReadWrite);
     let file = file.map_err(Failure::of("opening"))?;
+    wait_for_lock(&place.real).map_err(Failure::of("opening"))?;
     let db = start(&place.real).map_err(Failure::of("opening"))?;
-    Ok(Box::new(Sled { db, file }))
+    Ok(Box::new(Sled { db, batch: RwLock::new(()), file }))
+}
+
+/// Waits until nobody has sled's file locked. The threads of a database that was dropped can hold it
+/// a little longer, and sled gives up at once if it finds it locked. Nobody else can hold it: the
+/// store's own lock comes first.
+fn wait_for_lock(dir: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(dir.join(FILE))?;
+    file.lock()?;
+    file.unlock()
 }
 
 fn row_key(height: Height) -> [u8; ROW_KEY_LEN] {
@@ -133,14 +147,17 @@ impl Sled {
 
 impl Backend for Sled {
     fn manifest(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let _reading = self.batch.read();
         self.value(MANIFEST_KEY)
     }
 
     fn history(&self, height: Height) -> Result<Option<Vec<u8>>, Failure> {
+        let _reading = self.batch.read();
         self.value(&row_key(height))
     }
 
     fn first_history(&self) -> Result<Option<Height>, Failure> {
+        let _reading = self.batch.read();
         let first = self.db.scan_prefix([ROW_PREFIX]).keys().next().transpose();
         let first = first.map_err(Failure::of("reading"))?;
         Ok(first.and_then(|key| {
@@ -157,7 +174,10 @@ impl Backend for Sled {
     ) -> Result<(), Failure> {
         let mut batch = Batch::default();
         self.fill(&mut batch, manifest, rows, history_from).map_err(Failure::of("reading"))?;
-        self.db.apply_batch(batch).map_err(Failure::of("committing to"))?;
+        {
+            let _writing = self.batch.write();
+            self.db.apply_batch(batch).map_err(Failure::of("committing to"))?;
+        }
         self.db.flush().map_err(Failure::of("committing to"))?;
         self.file.sync().map_err(Failure::of("committing to"))
     }
