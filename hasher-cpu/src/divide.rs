@@ -92,10 +92,9 @@ impl Divide for MessageGroup<'_> {
 /// The messages of a group.
 pub(crate) fn message_jobs<'a>(group: MessageGroup<'a>) -> impl Iterator<Item = MessageJob<'a>> {
     let MessageGroup { arena, spans, out } = group;
-    spans
-        .iter()
-        .zip(out)
-        .filter_map(|(span, out)| Some(MessageJob { message: span.of(arena)?, out }))
+    spans.iter().zip(out).filter_map(|(span, out)| {
+        MessageJob::new(arena.get(span.offset as usize..)?, span.len, out)
+    })
 }
 
 /// Some parents of an [`IndexedPairGroup`], with the part of its level that they lie in.
@@ -243,7 +242,7 @@ mod tests {
                 prop_assert_eq!(cost, cost_of_messages(part.spans));
                 total += cost;
                 jobs.extend(message_jobs(part).map(|job| {
-                    (job.message.as_ptr() as usize, job.message.len(), address(job.out))
+                    (job.message().as_ptr() as usize, job.message().len(), address(job.out))
                 }));
             }
             prop_assert_eq!(total, cost_of_messages(&spans));

@@ -7,32 +7,43 @@
 //!                       └─────┘ └─────┘ └─────┘ └────────┘ └─────┘
 //!  share                share 0 share 1 share 2  share 3   share 4      equal cost, any core
 //!                          │
-//!  kernel               a stream of messages of known shape ──► digests
+//!  stream               all messages of the share, across groups, so that lanes fill
+//!                          │
+//!  dispatch, kernel     lots of messages side by side ──► digests
 //! ```
 //!
-//! Three layers, each ignorant of the next:
+//! Layers, each ignorant of the next:
 //!
-//! * `kernel`: hashes a stream of nodes or messages on the calling thread. One file per
-//!   instruction set. A kernel sees all messages of a share, across groups, so that its lanes fill.
+//! * `detect`: which instructions this CPU has; the proof of it that a kernel needs.
+//! * `kernel`: hashes lots of nodes or messages on the calling thread. One file per instruction
+//!   set, and the only files with unsafe code.
+//! * `dispatch`: which kernel hashes how many messages, measured at first use or pinned.
+//! * `stream`: turns streams of jobs into lots; messages of equal length go together.
 //! * `divide`: how a group of each shape is cut in two without copying or overlapping.
 //! * `parallel`: cuts the groups of a call into shares of equal cost and runs them on a thread
 //!   pool, if the call is large enough to be worth it.
 //!
 //! Cost is counted in compressions: runs of the block function over 64 bytes. A node costs 2, a
 //! message of `n` bytes `(n + 9) / 64` rounded up.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod detect;
+mod dispatch;
 mod divide;
+#[expect(unsafe_code, reason = "intrinsics: their loads and stores, and calls that need a feature")]
 mod kernel;
 mod parallel;
+mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use dispatch::{KernelInfo, UnknownOrMissingKernel};
 use divide::{Cost, Divide, IndexedPairPiece};
 use hedgerow_hasher_api::{
     BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, check_all,
 };
-use kernel::{Kernel, Sha2Kernel};
+
+use dispatch::Plan;
 use parallel::Grain;
 use rayon::ThreadPool;
 use std::sync::Arc;
@@ -40,25 +51,69 @@ use std::sync::Arc;
 /// Hashes batches on the CPU: the calling thread for small ones, a thread pool for large ones.
 ///
 /// Cloning shares the pool.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CpuHasher {
-    kernel: Sha2Kernel,
+    plan: PlanRef,
     /// `None`: the pool that the caller runs in, or the global one.
     pool: Option<Arc<ThreadPool>>,
     grain: Grain,
 }
 
+#[derive(Clone, Debug)]
+enum PlanRef {
+    Calibrated(&'static Plan),
+    Pinned(Arc<Plan>),
+}
+
+impl Default for CpuHasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl CpuHasher {
     /// A hasher that spreads large batches over the rayon pool it is called from; over the global
     /// one if it is called from outside any.
+    ///
+    /// The first hasher of a process measures for about a tenth of a millisecond which
+    /// instructions this CPU hashes fastest with.
     pub fn new() -> Self {
-        Self::default()
+        Self { plan: PlanRef::Calibrated(Plan::calibrated()), pool: None, grain: Grain::default() }
+    }
+
+    /// A hasher that uses one kernel for everything: `avx512x32`, `avx512x16`, `avx2`, `shani4`,
+    /// `shani2`, `shani1`, `sha2`, `portable`, or another of [`kernels`](Self::kernels). The
+    /// digests are the same; this is for measurements and for mistrust.
+    ///
+    /// # Errors
+    /// [`UnknownOrMissingKernel`] if there is none of this name or this CPU cannot run it.
+    pub fn pinned(kernel: &str) -> Result<Self, UnknownOrMissingKernel> {
+        let plan = PlanRef::Pinned(Arc::new(Plan::pinned(kernel)?));
+        Ok(Self { plan, pool: None, grain: Grain::default() })
+    }
+
+    /// All kernels that can be [pinned](Self::pinned), those too that this CPU cannot run.
+    pub fn kernels() -> Vec<KernelInfo> {
+        dispatch::kernels()
     }
 
     /// A hasher that spreads large batches over `pool`. With a pool of one thread everything runs
     /// on the calling thread.
     pub fn with_pool(pool: Arc<ThreadPool>) -> Self {
-        Self { pool: Some(pool), ..Self::default() }
+        Self { pool: Some(pool), ..Self::new() }
+    }
+
+    /// The same hasher on `pool`, see [`with_pool`](Self::with_pool).
+    #[must_use]
+    pub fn on_pool(self, pool: Arc<ThreadPool>) -> Self {
+        Self { pool: Some(pool), ..self }
+    }
+
+    fn plan(&self) -> &Plan {
+        match &self.plan {
+            PlanRef::Calibrated(plan) => plan,
+            PlanRef::Pinned(plan) => plan,
+        }
     }
 
     fn threads(&self) -> usize {
@@ -81,10 +136,10 @@ impl CpuHasher {
 
 impl BatchHasher for CpuHasher {
     fn capabilities(&self) -> Capabilities {
-        let lanes = self.kernel.lanes();
+        let lanes = self.plan().lanes();
         Capabilities {
             name: "cpu".into(),
-            device: self.kernel.device(),
+            device: self.plan().description().into(),
             lanes,
             full_speed_batch: lanes.max(self.grain.full_speed_nodes(self.threads())),
             is_device: false,
@@ -99,8 +154,9 @@ impl BatchHasher for CpuHasher {
             spans,
             out,
         });
+        let plan = self.plan();
         self.spread(cost, pieces, |pieces| {
-            self.kernel.messages(pieces.flat_map(divide::message_jobs));
+            stream::messages(plan, pieces.flat_map(divide::message_jobs));
         });
         Ok(())
     }
@@ -110,8 +166,9 @@ impl BatchHasher for CpuHasher {
         let cost = groups.iter().map(|group| divide::cost_of_nodes(group.out.len())).sum();
         let pieces =
             groups.iter_mut().map(|PairGroup { children, out }| PairGroup { children, out });
+        let plan = self.plan();
         self.spread(cost, pieces, |pieces| {
-            self.kernel.nodes(level, pieces.flat_map(divide::pair_jobs));
+            stream::nodes(plan, level, pieces.flat_map(divide::pair_jobs));
         });
         Ok(())
     }
@@ -124,8 +181,9 @@ impl BatchHasher for CpuHasher {
         check_all(groups, IndexedPairGroup::check)?;
         let cost = groups.iter().map(|group| divide::cost_of_nodes(group.parents.len())).sum();
         let pieces = groups.iter_mut().map(IndexedPairPiece::whole);
+        let plan = self.plan();
         self.spread(cost, pieces, |pieces| {
-            self.kernel.nodes(level, pieces.flat_map(IndexedPairPiece::jobs));
+            stream::nodes(plan, level, pieces.flat_map(IndexedPairPiece::jobs));
         });
         Ok(())
     }

@@ -17,9 +17,23 @@ fn pool(threads: usize) -> Arc<ThreadPool> {
     Arc::new(ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
 }
 
-/// Every grain on the current pool and on pools of 1, 2 and 7 threads.
+/// The kernels that this CPU runs. Those that it does not are named loudly.
+fn runnable() -> impl Iterator<Item = &'static str> {
+    CpuHasher::kernels().into_iter().filter_map(|info| {
+        if let Some(why_not) = info.why_not {
+            println!("!!! KERNEL NOT TESTED: {}: {why_not}", info.name);
+        }
+        info.available.then_some(info.name)
+    })
+}
+
+fn on_one_thread(kernel: &str) -> CpuHasher {
+    CpuHasher::pinned(kernel).unwrap().on_pool(pool(1))
+}
+
+/// Every kernel; every grain on the current pool and on pools of 1, 2 and 7 threads.
 static HASHERS: LazyLock<Vec<CpuHasher>> = LazyLock::new(|| {
-    let mut hashers = vec![];
+    let mut hashers: Vec<_> = runnable().map(on_one_thread).collect();
     for grain in [Grain::default(), ODD, FINEST] {
         hashers.push(CpuHasher { grain, ..CpuHasher::new() });
         for threads in [1, 2, 7] {
@@ -28,6 +42,14 @@ static HASHERS: LazyLock<Vec<CpuHasher>> = LazyLock::new(|| {
     }
     hashers
 });
+
+#[test]
+fn every_kernel_conforms() {
+    for kernel in runnable() {
+        println!("kernel {kernel}");
+        conformance::run(&on_one_thread(kernel));
+    }
+}
 
 #[test]
 fn conforms_on_the_current_pool() {

@@ -1,41 +1,109 @@
 //! What hashes on one thread.
 //!
-//! A kernel is one instruction set's way to run SHA-256 over a stream of messages. It owns padding,
-//! lanes and the order of work; it knows neither groups nor threads. Streams come as iterators that
-//! a kernel drives with `for_each`, so that walking from group to group costs nothing per message.
+//! ```text
+//!  jobs     ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓│░░░░░░░░      ahead: hashed by a later call, fetched meanwhile
+//!           └ lot ┘└ lot ┘
+//!  rows     64 bytes per message where they lie      (children of a node, a block of a message)
+//!  words    transposed: word j of all messages of the lot in one vector
+//! ```
 //!
-//! **Invariant:** every job of the stream is done when the call returns, whatever its length, and
-//! each writes its own `out` only.
+//! A kernel is one instruction set's way to run SHA-256 over a list of messages. It owns padding
+//! and lanes; it knows neither groups nor threads, and does not choose: which kernel hashes what is
+//! decided in `dispatch`. One file per instruction set:
+//!
+//! | kernel | messages side by side | instructions |
+//! |---|---|---|
+//! | `avx512x32`, `avx512x16` | 2 x 16, 16 | AVX-512 F and BW |
+//! | `avx2` | 8 | AVX2 |
+//! | `shani4`, `shani2`, `shani1` | 4, 2, 1 | SHA-NI |
+//! | `armv8x4`, `armv8x2`, `armv8x1` | 4, 2, 1 | aarch64 SHA2 extension |
+//! | `sha2` | 1 | what the `sha2` crate finds |
+//! | `portable` | 1 | none in particular |
+//!
+//! Invariants:
+//! * Every job is done when a call returns, and each writes its own `out` only.
+//! * No kernel reads a byte outside the slices of its jobs.
+//! * A kernel that needs instructions holds a token of [`detect`](crate::detect), which exists only
+//!   on a CPU that has them.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod rows;
 mod sha2;
+mod sha256;
+#[cfg(target_arch = "x86_64")]
+mod shani;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512Kernel;
+pub(crate) use portable::Portable;
 pub(crate) use sha2::Sha2Kernel;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use shani::ShaNiKernel;
 
 use hedgerow_types::Digest;
+use std::fmt;
+
+/// A block of SHA-256, or the children of a node.
+pub(crate) type Row = [u8; 64];
 
 /// `out = node(level, children[0], children[1])` (spec 2).
+#[derive(Debug)]
 pub(crate) struct NodeJob<'a> {
     pub(crate) children: &'a [Digest; 2],
     pub(crate) out: &'a mut Digest,
 }
 
-/// `out = SHA-256(message)`.
+/// `out = SHA-256(readable[..len])`.
+#[derive(Debug)]
 pub(crate) struct MessageJob<'a> {
-    pub(crate) message: &'a [u8],
+    /// The message and what follows it in its arena: bytes that may be loaded with its last block.
+    readable: &'a [u8],
+    len: u32,
+    blocks: u32,
     pub(crate) out: &'a mut Digest,
 }
 
-/// SHA-256 with one instruction set.
-pub(crate) trait Kernel {
-    /// The instruction set, for a person.
-    fn device(&self) -> String;
+impl<'a> MessageJob<'a> {
+    /// A job for the first `len` bytes of `readable`, `None` if there are fewer.
+    pub(crate) fn new(readable: &'a [u8], len: u32, out: &'a mut Digest) -> Option<Self> {
+        if readable.len() < len as usize {
+            return None;
+        }
+        // At most 2^26 + 1.
+        let blocks = (u64::from(len) + sha256::MIN_PADDING as u64).div_ceil(64) as u32;
+        Some(Self { readable, len, blocks, out })
+    }
+
+    pub(crate) fn message(&self) -> &'a [u8] {
+        &self.readable[..self.len as usize]
+    }
+
+    /// Compressions that the message needs, padding included.
+    pub(crate) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+}
+
+/// SHA-256 with one instruction set and a number of messages side by side.
+pub(crate) trait Kernel: Send + Sync + fmt::Debug {
+    /// The name to pin it by.
+    fn name(&self) -> &'static str;
 
     /// Messages hashed side by side.
     fn lanes(&self) -> usize;
 
-    /// Hashes nodes whose children have level `level`.
-    fn nodes<'a>(&self, level: u8, jobs: impl Iterator<Item = NodeJob<'a>>);
+    /// Whether fewer messages than lanes cost as much as a full lot. If not, the kernel hashes them
+    /// one by one or a few at a time.
+    fn pads(&self) -> bool;
 
-    /// Hashes messages of any length.
-    fn messages<'a>(&self, jobs: impl Iterator<Item = MessageJob<'a>>);
+    /// Hashes nodes whose children have level `level`. The children of `ahead` are hashed by the
+    /// next call; a kernel may fetch them from memory meanwhile.
+    fn nodes(&self, level: u8, jobs: &mut [NodeJob<'_>], ahead: &[NodeJob<'_>]);
+
+    /// Hashes messages of any length, fastest if neighbours have equally many blocks. `ahead` as in
+    /// [`nodes`](Self::nodes).
+    fn messages(&self, jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]);
 }

@@ -1,0 +1,324 @@
+//! Which kernel hashes what.
+//!
+//! ```text
+//!  messages left    1   2   3   4 .. 8   9 .. 16   17 .. 20   21 .. 32   more
+//!  next kernel      x1  x2  x2     x4       x16       x16        x32      x32 for whole lots
+//!                   └──────────── a plan: here one measured on a Zen 5 ────────────────────┘
+//! ```
+//!
+//! How kernels compare differs by CPU generation, so the plan is measured: every kernel that the
+//! CPU can run hashes the same few nodes a few times, in turns, and the medians are what a lot
+//! costs. The plan is then the cheapest way to hash any number of messages as a sequence of lots
+//! (a lot of a kernel that pads costs the same however few messages are in it). This happens once
+//! per process and takes about a tenth of a millisecond.
+//!
+//! **Invariant:** the choice changes how long hashing takes, never a digest.
+
+use crate::kernel::{Kernel, MessageJob, NodeJob, Portable, Sha2Kernel};
+use hedgerow_types::Digest;
+use std::{
+    fmt,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+/// A kernel that this version knows, and whether this CPU runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelInfo {
+    /// The name to pin it by, see [`CpuHasher::pinned`](crate::CpuHasher::pinned).
+    pub name: &'static str,
+    /// Whether this CPU runs it.
+    pub available: bool,
+    /// What this CPU lacks, if it does not.
+    pub why_not: Option<&'static str>,
+}
+
+/// A kernel was asked for that does not exist or that this CPU cannot run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownOrMissingKernel {
+    /// No kernel has this name.
+    #[error("no CPU kernel is called {name:?}; there are {known}")]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// The kernel needs instructions that this CPU does not have.
+    #[error("the CPU kernel {name} cannot run here: {why_not}")]
+    Missing {
+        /// The name of the kernel.
+        name: &'static str,
+        /// What is missing.
+        why_not: &'static str,
+    },
+}
+
+/// All kernels, those first that usually win: the order in which equals are chosen.
+static CATALOG: LazyLock<Vec<Entry>> = LazyLock::new(catalog);
+
+static CALIBRATED: LazyLock<Plan> = LazyLock::new(|| Plan::cheapest(&calibrate()));
+
+struct Entry {
+    name: &'static str,
+    kernel: Result<Box<dyn Kernel>, &'static str>,
+}
+
+fn entry<T, K: Kernel + 'static>(
+    name: &'static str,
+    token: Result<T, &'static str>,
+    kernel: impl FnOnce(T) -> K,
+) -> Entry {
+    Entry { name, kernel: token.map(|token| Box::new(kernel(token)) as Box<dyn Kernel>) }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn catalog() -> Vec<Entry> {
+    use crate::detect::{Avx512, ShaNi};
+    use crate::kernel::{Avx512Kernel, ShaNiKernel};
+    let (avx512, sha_ni) = (Avx512::detect(), ShaNi::detect());
+    vec![
+        entry("avx512x32", avx512, Avx512Kernel::<2>),
+        entry("avx512x16", avx512, Avx512Kernel::<1>),
+        entry("shani4", sha_ni, ShaNiKernel::<4>),
+        entry("shani2", sha_ni, ShaNiKernel::<2>),
+        entry("shani1", sha_ni, ShaNiKernel::<1>),
+        entry("sha2", Ok(()), |()| Sha2Kernel),
+        entry("portable", Ok(()), |()| Portable),
+    ]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn catalog() -> Vec<Entry> {
+    vec![entry("sha2", Ok(()), |()| Sha2Kernel), entry("portable", Ok(()), |()| Portable)]
+}
+
+/// All kernels, whether this CPU runs them or not.
+pub(crate) fn kernels() -> Vec<KernelInfo> {
+    let info = |entry: &Entry| KernelInfo {
+        name: entry.name,
+        available: entry.kernel.is_ok(),
+        why_not: entry.kernel.as_ref().err().copied(),
+    };
+    CATALOG.iter().map(info).collect()
+}
+
+/// A batch of this many messages or more begins with whole lots of the best kernel for many.
+const MANY: usize = 32;
+
+/// For every number of messages, the kernel that hashes the first of them.
+pub(crate) struct Plan {
+    /// Element `n`: for `n` messages, up to [`MANY`].
+    first: [Choice; MANY + 1],
+    /// Beyond.
+    many: Choice,
+    /// For a message that has no equals to share a lot with.
+    single: Choice,
+    /// For a person.
+    description: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    kernel: &'static dyn Kernel,
+    /// Of a lot of the kernel over nodes.
+    nanoseconds: f64,
+}
+
+impl Choice {
+    fn lanes(&self) -> usize {
+        self.kernel.lanes()
+    }
+
+    fn nanoseconds_per_lane(&self) -> f64 {
+        self.nanoseconds / self.lanes() as f64
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plan({})", self.description)
+    }
+}
+
+impl Plan {
+    /// The plan that this CPU was measured to be fastest with. The first call measures.
+    pub(crate) fn calibrated() -> &'static Self {
+        &CALIBRATED
+    }
+
+    /// Everything with the kernel `name`.
+    ///
+    /// # Errors
+    /// [`UnknownOrMissingKernel`].
+    pub(crate) fn pinned(name: &str) -> Result<Self, UnknownOrMissingKernel> {
+        let Some(entry) = CATALOG.iter().find(|entry| entry.name == name) else {
+            let known: Vec<_> = CATALOG.iter().map(|entry| entry.name).collect();
+            let known = known.join(", ");
+            return Err(UnknownOrMissingKernel::Unknown { name: name.into(), known });
+        };
+        match &entry.kernel {
+            Ok(kernel) => {
+                let choice = Choice { kernel: &**kernel, nanoseconds: 1.0 };
+                Ok(Self {
+                    first: [choice; MANY + 1],
+                    many: choice,
+                    single: choice,
+                    description: format!("{name} (pinned)"),
+                })
+            }
+            Err(why_not) => Err(UnknownOrMissingKernel::Missing { name: entry.name, why_not }),
+        }
+    }
+
+    /// The cheapest sequence of lots for every number of messages.
+    fn cheapest(choices: &[Choice]) -> Self {
+        // `cheapest[n]`: what `n` messages cost together, and the kernel to begin with.
+        let fallback = Choice { kernel: &Sha2Kernel, nanoseconds: f64::INFINITY };
+        let mut cheapest = [(0.0, fallback); MANY + 1];
+        for n in 1..=MANY {
+            let mut best = (f64::INFINITY, fallback);
+            for choice in choices {
+                if choice.lanes() > n && !choice.kernel.pads() {
+                    continue;
+                }
+                let rest = n - choice.lanes().min(n);
+                let cost = choice.nanoseconds + cheapest[rest].0;
+                if cost < best.0 {
+                    best = (cost, *choice);
+                }
+            }
+            cheapest[n] = best;
+        }
+        let first = cheapest.map(|(_, choice)| choice);
+        let many = choices.iter().copied().reduce(|best, choice| {
+            let better = choice.nanoseconds_per_lane() < best.nanoseconds_per_lane();
+            if better { choice } else { best }
+        });
+        let many = many.unwrap_or(fallback);
+        Self { first, many, single: first[1], description: describe(&first, many) }
+    }
+
+    /// The kernel to begin with if `count` messages are left.
+    fn choice(&self, count: usize) -> &Choice {
+        self.first.get(count).unwrap_or(&self.many)
+    }
+
+    /// Messages that the kernel for many hashes side by side.
+    pub(crate) fn lanes(&self) -> usize {
+        self.many.lanes()
+    }
+
+    /// What was chosen, for a person.
+    pub(crate) fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// Hashes nodes; `ahead` is what the next call begins with.
+    pub(crate) fn nodes(&self, level: u8, mut jobs: &mut [NodeJob<'_>], ahead: &[NodeJob<'_>]) {
+        while !jobs.is_empty() {
+            let choice = self.choice(jobs.len());
+            let lanes = choice.lanes();
+            let whole_lots = jobs.len() - jobs.len() % lanes;
+            // Up to MANY the plan speaks of one lot at a time.
+            let taken = if jobs.len() > MANY { whole_lots } else { lanes.min(jobs.len()) };
+            let (now, later) = jobs.split_at_mut(taken);
+            choice.kernel.nodes(level, now, if later.is_empty() { ahead } else { later });
+            jobs = later;
+        }
+    }
+
+    /// Hashes messages, which come in decreasing order of their blocks. While a lot is hashed, as
+    /// many messages of `ahead` may be fetched.
+    pub(crate) fn messages(&self, mut jobs: &mut [MessageJob<'_>], mut ahead: &[MessageJob<'_>]) {
+        while !jobs.is_empty() {
+            let mut choice = self.choice(jobs.len());
+            let mut taken = choice.lanes().min(jobs.len());
+            // A lot is as long as its longest message. If it is alone, it does not take the others
+            // with it.
+            let most = jobs.first().map_or(0, MessageJob::blocks);
+            let total: u32 = jobs[..taken].iter().map(MessageJob::blocks).sum();
+            let together = choice.nanoseconds * f64::from(most);
+            if together > self.single.nanoseconds * f64::from(total) {
+                choice = &self.single;
+                taken = 1;
+            }
+            let (now, later) = jobs.split_at_mut(taken);
+            let (fetched, rest) = ahead.split_at(taken.min(ahead.len()));
+            choice.kernel.messages(now, fetched);
+            (jobs, ahead) = (later, rest);
+        }
+    }
+}
+
+/// The plan in words: `1: shani1, 2-3: shani2, 4 and more: shani4`.
+fn describe(first: &[Choice; MANY + 1], many: Choice) -> String {
+    let mut text = String::new();
+    let mut from = 1;
+    for n in 1..=MANY {
+        let name = first[n].kernel.name();
+        let next = first.get(n + 1).unwrap_or(&many).kernel.name();
+        if n < MANY && name == next {
+            continue;
+        }
+        let separator = if text.is_empty() { "" } else { ", " };
+        let range = match (from == n, n == MANY && name == next) {
+            (_, true) => format!("{from} and more"),
+            (true, _) => n.to_string(),
+            _ => format!("{from}-{n}"),
+        };
+        text += &format!("{separator}{range}: {name}");
+        if n == MANY && name != next {
+            text += &format!(", more: {next}");
+        }
+        from = n + 1;
+    }
+    text
+}
+
+/// Times a kernel is measured; the median counts.
+const SAMPLES: usize = 9;
+
+/// Measures all kernels that this CPU runs. The portable one, which is hopeless and slow to
+/// measure, only if there is no other; as `sha2` runs everywhere, it never is.
+fn calibrate() -> Vec<Choice> {
+    let kernels: Vec<&'static dyn Kernel> = CATALOG
+        .iter()
+        .filter_map(|entry| entry.kernel.as_deref().ok())
+        .filter(|kernel| kernel.name() != Portable.name())
+        .collect();
+    let children = [[Digest([0x5a; 32]); 2]; MANY];
+    let mut samples = vec![[Duration::ZERO; SAMPLES]; kernels.len()];
+    // In turns, so that a disturbance meets all of them. The first turn wakes wide vector units
+    // and is overwritten.
+    for turn in (0..SAMPLES).chain([0]) {
+        for (kernel, samples) in kernels.iter().zip(&mut samples) {
+            samples[turn] = time(*kernel, &children);
+        }
+    }
+    let median = |samples: &mut [Duration; SAMPLES]| {
+        samples.sort_unstable();
+        samples[SAMPLES / 2]
+    };
+    let choices = kernels.iter().zip(&mut samples).map(|(kernel, samples)| {
+        let lots = (MANY / kernel.lanes()).max(1);
+        Choice { kernel: *kernel, nanoseconds: median(samples).as_nanos() as f64 / lots as f64 }
+    });
+    choices.collect()
+}
+
+/// How long `kernel` takes to hash `children`.
+fn time(kernel: &dyn Kernel, children: &[[Digest; 2]; MANY]) -> Duration {
+    let mut out = [Digest::ZERO; MANY];
+    let mut jobs: Vec<_> =
+        children.iter().zip(&mut out).map(|(children, out)| NodeJob { children, out }).collect();
+    let start = Instant::now();
+    for _ in 0..2 {
+        kernel.nodes(1, std::hint::black_box(&mut jobs), &[]);
+    }
+    start.elapsed() / 2
+}
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;
