@@ -31,6 +31,11 @@ token! {
 }
 
 token! {
+    /// Proof of AVX2.
+    Avx2, "x86_64", is_x86_feature_detected: "avx2"
+}
+
+token! {
     /// Proof of SHA-NI, and of SSSE3 and SSE4.1 beside it.
     ShaNi, "x86_64", is_x86_feature_detected: "sha", "ssse3", "sse4.1"
 }

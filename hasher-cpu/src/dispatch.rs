@@ -74,8 +74,8 @@ fn entry<T, K: Kernel + 'static>(
 
 #[cfg(target_arch = "x86_64")]
 fn catalog() -> Vec<Entry> {
-    use crate::detect::{Avx512, ShaNi};
-    use crate::kernel::{Avx512Kernel, ShaNiKernel};
+    use crate::detect::{Avx2, Avx512, ShaNi};
+    use crate::kernel::{Avx2Kernel, Avx512Kernel, ShaNiKernel};
     let (avx512, sha_ni) = (Avx512::detect(), ShaNi::detect());
     vec![
         entry("avx512x32", avx512, Avx512Kernel::<2>),
@@ -83,6 +83,7 @@ fn catalog() -> Vec<Entry> {
         entry("shani4", sha_ni, ShaNiKernel::<4>),
         entry("shani2", sha_ni, ShaNiKernel::<2>),
         entry("shani1", sha_ni, ShaNiKernel::<1>),
+        entry("avx2", Avx2::detect(), Avx2Kernel),
         entry("sha2", Ok(()), |()| Sha2Kernel),
         entry("portable", Ok(()), |()| Portable),
     ]

@@ -30,7 +30,7 @@
 mod detect;
 mod dispatch;
 mod divide;
-#[expect(unsafe_code, reason = "intrinsics: their loads and stores, and calls that need a feature")]
+#[allow(unsafe_code, reason = "intrinsics: their loads and stores, and calls that need a feature")]
 mod kernel;
 mod parallel;
 mod stream;

@@ -27,9 +27,10 @@
 
 use super::{
     Kernel, MessageJob, NodeJob, Row,
-    rows::{Copies, Lengths, children_row, node_rows},
+    rows::{Copies, Fetch, Lengths, fetch_messages, node_rows},
     sha256::{
-        END_OF_MESSAGE, INITIAL_STATE, K, NODE_BITS, node_tail_word, small_sigma0, small_sigma1,
+        BIG_ENDIAN, BIG_ENDIAN_ROTATED, END_OF_MESSAGE, INITIAL_STATE, K, NODE_TAIL_K,
+        NODE_TAIL_SCHEDULE, node_tail_word,
     },
 };
 use crate::detect::Avx512;
@@ -173,28 +174,6 @@ macro_rules! round {
     }};
 }
 
-/// Runs `$do!` for rounds 0 to 15 of a stream: what was `a` is `b` in the next.
-macro_rules! sixteen {
-    ($do:ident $context:tt) => {
-        $do!($context  0 [0 1 2 3 4 5 6 7]);
-        $do!($context  1 [7 0 1 2 3 4 5 6]);
-        $do!($context  2 [6 7 0 1 2 3 4 5]);
-        $do!($context  3 [5 6 7 0 1 2 3 4]);
-        $do!($context  4 [4 5 6 7 0 1 2 3]);
-        $do!($context  5 [3 4 5 6 7 0 1 2]);
-        $do!($context  6 [2 3 4 5 6 7 0 1]);
-        $do!($context  7 [1 2 3 4 5 6 7 0]);
-        $do!($context  8 [0 1 2 3 4 5 6 7]);
-        $do!($context  9 [7 0 1 2 3 4 5 6]);
-        $do!($context 10 [6 7 0 1 2 3 4 5]);
-        $do!($context 11 [5 6 7 0 1 2 3 4]);
-        $do!($context 12 [4 5 6 7 0 1 2 3]);
-        $do!($context 13 [3 4 5 6 7 0 1 2]);
-        $do!($context 14 [2 3 4 5 6 7 0 1]);
-        $do!($context 15 [1 2 3 4 5 6 7 0]);
-    };
-}
-
 /// A round of every stream with words that are there, and the words 16 rounds on.
 macro_rules! scheduling_round {
     (($v:ident $w:ident $k:ident $short:literal [$($s:literal)*]) $t:literal $registers:tt) => {
@@ -230,59 +209,27 @@ macro_rules! node_tail_round {
     };
 }
 
-/// Round constants of the first 16 rounds of a node's second block, with its words but the first.
-static NODE_TAIL_K: [u32; 16] = {
-    let mut k = K.0[0];
-    k[15] = k[15].wrapping_add(NODE_BITS);
-    k
-};
-
 /// The words 16 to 31 of a node's second block, which is `w0, 0, .., 0, NODE_BITS`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn node_tail_schedule(w: &mut Words) {
-    const W17: u32 = small_sigma1(NODE_BITS);
-    const W19: u32 = small_sigma1(W17);
-    const W21: u32 = small_sigma1(W19);
+    use NODE_TAIL_SCHEDULE as W;
     let w0 = w[0];
-    w[1] = all(W17);
+    w[1] = all(W[1]);
     w[2] = sigma1(w0);
-    w[3] = all(W19);
+    w[3] = all(W[3]);
     w[4] = sigma1(w[2]);
-    w[5] = all(W21);
-    w[6] = add(sigma1(w[4]), all(NODE_BITS));
-    w[7] = add(all(small_sigma1(W21)), w0);
-    w[8] = add(sigma1(w[6]), all(W17));
+    w[5] = all(W[5]);
+    w[6] = add(sigma1(w[4]), all(W[6]));
+    w[7] = add(all(W[7]), w0);
+    w[8] = add(sigma1(w[6]), all(W[1]));
     w[9] = add(sigma1(w[7]), w[2]);
-    w[10] = add(sigma1(w[8]), all(W19));
+    w[10] = add(sigma1(w[8]), all(W[3]));
     w[11] = add(sigma1(w[9]), w[4]);
-    w[12] = add(sigma1(w[10]), all(W21));
+    w[12] = add(sigma1(w[10]), all(W[5]));
     w[13] = add(sigma1(w[11]), w[6]);
-    w[14] = add(add(sigma1(w[12]), w[7]), all(small_sigma0(NODE_BITS)));
-    w[15] = add(add(sigma1(w[13]), w[8]), add(sigma0(w0), all(NODE_BITS)));
-}
-
-/// A lot's rows, fetched a few at a time.
-struct Fetch<'a>(&'a [NodeJob<'a>]);
-
-impl Fetch<'_> {
-    #[inline]
-    fn some(&mut self, count: usize) {
-        let (now, later) = self.0.split_at(count.min(self.0.len()));
-        for job in now {
-            fetch(children_row(job.children));
-        }
-        self.0 = later;
-    }
-}
-
-/// Asks for the one or two cache lines of a row.
-#[inline]
-fn fetch(row: &Row) {
-    for byte in [&row[0], &row[63]] {
-        // SAFETY: SSE is part of x86-64, and the address is that of a byte we may read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
-    }
+    w[14] = add(add(sigma1(w[12]), w[7]), all(W[14]));
+    w[15] = add(add(sigma1(w[13]), w[8]), add(sigma0(w0), all(W[15])));
 }
 
 macro_rules! streams {
@@ -427,11 +374,6 @@ fn add_live(before: &State, after: &State, block: u32, blocks: __m512i) -> State
     sum
 }
 
-/// Turns the bytes of every word around.
-const BIG_ENDIAN: [u8; 16] = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
-/// The same and one byte further: the last byte of a word is on top.
-const BIG_ENDIAN_ROTATED: [u8; 16] = [2, 1, 0, 3, 6, 5, 4, 7, 10, 9, 8, 11, 14, 13, 12, 15];
-
 /// Word `j` of 16 rows in vector `j`, with the bytes of every quarter of a row in `order`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -541,19 +483,6 @@ fn pad(w: &mut Words, block: u32, bytes: __m512i, blocks: __m512i) {
     let last = _mm512_cmpeq_epi32_mask(blocks, all(block + 1));
     w[14] = _mm512_mask_srli_epi32::<29>(w[14], last, bytes);
     w[15] = _mm512_mask_slli_epi32::<3>(w[15], last, bytes);
-}
-
-/// Asks for the part of the messages that matches block `block` of `blocks`.
-#[inline]
-fn fetch_messages(ahead: &[MessageJob<'_>], block: u32, blocks: u32) {
-    for job in ahead {
-        let rows = job.message().chunks(64).skip(block as usize);
-        // The last step takes what is left, or a good part of it.
-        for row in rows.take(if block + 1 == blocks { 8 } else { 1 }) {
-            // SAFETY: SSE is part of x86-64, and the address is that of bytes we may read.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast()) };
-        }
-    }
 }
 
 /// The digests of 16 messages: quarter `q` of vector `i` is half a digest of message `4q + i`.

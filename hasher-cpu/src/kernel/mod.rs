@@ -27,6 +27,12 @@
 //!   on a CPU that has them.
 
 #[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod rounds;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -36,6 +42,8 @@ mod sha256;
 #[cfg(target_arch = "x86_64")]
 mod shani;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2Kernel;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512Kernel;
 pub(crate) use portable::Portable;

@@ -10,6 +10,7 @@
 
 use super::{MessageJob, NodeJob, Row};
 use hedgerow_types::Digest;
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// What a lane without work reads.
 pub(super) static NOTHING: Row = [0; 64];
@@ -84,5 +85,41 @@ impl<const L: usize> Lengths<L> {
     #[inline]
     pub(super) fn whole(&self) -> u32 {
         self.bytes.iter().map(|bytes| bytes / 64).fold(u32::MAX, u32::min)
+    }
+}
+
+/// A lot's rows, fetched a few at a time.
+pub(super) struct Fetch<'a>(pub(super) &'a [NodeJob<'a>]);
+
+impl Fetch<'_> {
+    #[inline]
+    pub(super) fn some(&mut self, count: usize) {
+        let (now, later) = self.0.split_at(count.min(self.0.len()));
+        for job in now {
+            fetch(children_row(job.children));
+        }
+        self.0 = later;
+    }
+}
+
+/// Asks for the one or two cache lines of a row.
+#[inline]
+fn fetch(row: &Row) {
+    for byte in [&row[0], &row[63]] {
+        // SAFETY: SSE is part of x86-64, and the address is that of a byte we may read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+    }
+}
+
+/// Asks for the part of the messages that matches block `block` of `blocks`.
+#[inline]
+pub(super) fn fetch_messages(ahead: &[MessageJob<'_>], block: u32, blocks: u32) {
+    for job in ahead {
+        let rows = job.message().chunks(64).skip(block as usize);
+        // The last step takes what is left, or a good part of it.
+        for row in rows.take(if block + 1 == blocks { 8 } else { 1 }) {
+            // SAFETY: SSE is part of x86-64, and the address is that of bytes we may read.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast()) };
+        }
     }
 }
