@@ -104,6 +104,22 @@ pub(crate) fn kernels() -> Vec<KernelInfo> {
     CATALOG.iter().map(info).collect()
 }
 
+/// The kernel called `name`.
+///
+/// # Errors
+/// [`UnknownOrMissingKernel`].
+pub(crate) fn kernel(name: &str) -> Result<&'static dyn Kernel, UnknownOrMissingKernel> {
+    let Some(entry) = CATALOG.iter().find(|entry| entry.name == name) else {
+        let known: Vec<_> = CATALOG.iter().map(|entry| entry.name).collect();
+        let known = known.join(", ");
+        return Err(UnknownOrMissingKernel::Unknown { name: name.into(), known });
+    };
+    entry
+        .kernel
+        .as_deref()
+        .map_err(|&why_not| UnknownOrMissingKernel::Missing { name: entry.name, why_not })
+}
+
 /// A batch of this many messages or more begins with whole lots of the best kernel for many.
 const MANY: usize = 32;
 
@@ -153,23 +169,13 @@ impl Plan {
     /// # Errors
     /// [`UnknownOrMissingKernel`].
     pub(crate) fn pinned(name: &str) -> Result<Self, UnknownOrMissingKernel> {
-        let Some(entry) = CATALOG.iter().find(|entry| entry.name == name) else {
-            let known: Vec<_> = CATALOG.iter().map(|entry| entry.name).collect();
-            let known = known.join(", ");
-            return Err(UnknownOrMissingKernel::Unknown { name: name.into(), known });
-        };
-        match &entry.kernel {
-            Ok(kernel) => {
-                let choice = Choice { kernel: &**kernel, nanoseconds: 1.0 };
-                Ok(Self {
-                    first: [choice; MANY + 1],
-                    many: choice,
-                    single: choice,
-                    description: format!("{name} (pinned)"),
-                })
-            }
-            Err(why_not) => Err(UnknownOrMissingKernel::Missing { name: entry.name, why_not }),
-        }
+        let choice = Choice { kernel: kernel(name)?, nanoseconds: 1.0 };
+        Ok(Self {
+            first: [choice; MANY + 1],
+            many: choice,
+            single: choice,
+            description: format!("{name} (pinned)"),
+        })
     }
 
     /// The cheapest sequence of lots for every number of messages.

@@ -41,6 +41,8 @@ mod sha2;
 mod sha256;
 #[cfg(target_arch = "x86_64")]
 mod shani;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2Kernel;
