@@ -39,3 +39,8 @@ token! {
     /// Proof of SHA-NI, and of SSSE3 and SSE4.1 beside it.
     ShaNi, "x86_64", is_x86_feature_detected: "sha", "ssse3", "sse4.1"
 }
+
+token! {
+    /// Proof of the SHA2 extension and NEON.
+    Sha2Extension, "aarch64", is_aarch64_feature_detected: "sha2", "neon"
+}

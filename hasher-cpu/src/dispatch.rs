@@ -72,8 +72,16 @@ fn entry<T, K: Kernel + 'static>(
     Entry { name, kernel: token.map(|token| Box::new(kernel(token)) as Box<dyn Kernel>) }
 }
 
-#[cfg(target_arch = "x86_64")]
 fn catalog() -> Vec<Entry> {
+    let mut entries = x86_64();
+    entries.extend(aarch64());
+    entries.push(entry("sha2", Ok(()), |()| Sha2Kernel));
+    entries.push(entry("portable", Ok(()), |()| Portable));
+    entries
+}
+
+#[cfg(target_arch = "x86_64")]
+fn x86_64() -> Vec<Entry> {
     use crate::detect::{Avx2, Avx512, ShaNi};
     use crate::kernel::{Avx2Kernel, Avx512Kernel, ShaNiKernel};
     let (avx512, sha_ni) = (Avx512::detect(), ShaNi::detect());
@@ -84,14 +92,30 @@ fn catalog() -> Vec<Entry> {
         entry("shani2", sha_ni, ShaNiKernel::<2>),
         entry("shani1", sha_ni, ShaNiKernel::<1>),
         entry("avx2", Avx2::detect(), Avx2Kernel),
-        entry("sha2", Ok(()), |()| Sha2Kernel),
-        entry("portable", Ok(()), |()| Portable),
     ]
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn catalog() -> Vec<Entry> {
-    vec![entry("sha2", Ok(()), |()| Sha2Kernel), entry("portable", Ok(()), |()| Portable)]
+fn x86_64() -> Vec<Entry> {
+    let names = ["avx512x32", "avx512x16", "shani4", "shani2", "shani1", "avx2"];
+    names.map(|name| Entry { name, kernel: Err("this CPU is no x86_64") }).into()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn aarch64() -> Vec<Entry> {
+    use crate::{detect::Sha2Extension, kernel::Armv8Kernel};
+    let sha2 = Sha2Extension::detect();
+    vec![
+        entry("armv8x4", sha2, Armv8Kernel::<4>),
+        entry("armv8x2", sha2, Armv8Kernel::<2>),
+        entry("armv8x1", sha2, Armv8Kernel::<1>),
+    ]
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn aarch64() -> Vec<Entry> {
+    let names = ["armv8x4", "armv8x2", "armv8x1"];
+    names.map(|name| Entry { name, kernel: Err("this CPU is no aarch64") }).into()
 }
 
 /// All kernels, whether this CPU runs them or not.

@@ -27,11 +27,9 @@
 
 use super::{
     Kernel, MessageJob, NodeJob, Row,
+    rounds::{BIG_ENDIAN, BIG_ENDIAN_ROTATED, NODE_TAIL_K, NODE_TAIL_SCHEDULE},
     rows::{Copies, Fetch, Lengths, fetch_messages, node_rows},
-    sha256::{
-        BIG_ENDIAN, BIG_ENDIAN_ROTATED, END_OF_MESSAGE, INITIAL_STATE, K, NODE_TAIL_K,
-        NODE_TAIL_SCHEDULE, node_tail_word,
-    },
+    sha256::{END_OF_MESSAGE, INITIAL_STATE, K, node_tail_word},
 };
 use crate::detect::Avx512;
 use hedgerow_types::Digest;

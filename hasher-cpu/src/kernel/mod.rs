@@ -30,6 +30,8 @@
 #[macro_use]
 mod rounds;
 
+#[cfg(target_arch = "aarch64")]
+mod armv8;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -44,6 +46,8 @@ mod shani;
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use armv8::Armv8Kernel;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2Kernel;
 #[cfg(target_arch = "x86_64")]

@@ -52,9 +52,11 @@ pub(crate) static K: Rounds = Rounds([
 #[repr(align(64))]
 pub(crate) struct Rounds(pub(crate) [[u32; 16]; 4]);
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 /// Length of a node's preimage in bits, the last word of its second block.
 pub(crate) const NODE_BITS: u32 = 8 * NODE_PREIMAGE_LEN as u32;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 /// First word of a node's second block: the last byte of the preimage and the end of the message.
 pub(crate) const fn node_tail_word(last: u8) -> u32 {
     u32::from_be_bytes([last, END_OF_MESSAGE, 0, 0])
@@ -70,33 +72,7 @@ pub(crate) const fn small_sigma1(x: u32) -> u32 {
     x.rotate_right(17) ^ x.rotate_right(19) ^ (x >> 10)
 }
 
-/// Round constants of the first 16 rounds of a node's second block, with its words but the first.
-pub(crate) static NODE_TAIL_K: [u32; 16] = {
-    let mut k = K.0[0];
-    k[15] = k[15].wrapping_add(NODE_BITS);
-    k
-};
-
-/// What is constant in the words 16 to 31 of a node's second block, which is
-/// `w0, 0, .., 0, NODE_BITS`: the whole word at 1, 3 and 5, a summand at 6, 7, 14 and 15.
-pub(crate) const NODE_TAIL_SCHEDULE: [u32; 16] = {
-    let mut w = [0; 16];
-    w[1] = small_sigma1(NODE_BITS);
-    w[3] = small_sigma1(w[1]);
-    w[5] = small_sigma1(w[3]);
-    w[6] = NODE_BITS;
-    w[7] = small_sigma1(w[5]);
-    w[14] = small_sigma0(NODE_BITS);
-    w[15] = NODE_BITS;
-    w
-};
-
-/// Byte shuffle of 16 bytes that turns the bytes of every word around.
-pub(crate) const BIG_ENDIAN: [u8; 16] = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
-/// The same and one byte further: the last byte of a word is on top.
-pub(crate) const BIG_ENDIAN_ROTATED: [u8; 16] =
-    [2, 1, 0, 3, 6, 5, 4, 7, 10, 9, 8, 11, 14, 13, 12, 15];
-
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 /// Round constant plus message word for every round of the second block of a node, by the last
 /// byte of the node's preimage: that block holds nothing else that varies, so its whole schedule is
 /// a table of 64 KiB.
@@ -110,6 +86,7 @@ pub(crate) static NODE_TAIL: [Rounds; 256] = {
     table
 };
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const fn node_tail(last: u8) -> Rounds {
     let mut w = [0_u32; 64];
     w[0] = node_tail_word(last);

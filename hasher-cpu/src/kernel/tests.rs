@@ -4,17 +4,22 @@ use super::*;
 use crate::dispatch;
 use hedgerow_hasher_api::{hash_message, hash_node};
 use proptest::prelude::*;
+use std::sync::LazyLock;
 
 /// The kernels that this CPU runs. Those that it does not are named loudly.
-fn runnable() -> Vec<&'static dyn Kernel> {
-    let mut kernels = vec![];
-    for info in dispatch::kernels() {
-        match dispatch::kernel(info.name) {
-            Ok(kernel) => kernels.push(kernel),
-            Err(error) => println!("!!! KERNEL NOT TESTED: {error}"),
+static RUNNABLE: LazyLock<Vec<&'static dyn Kernel>> = LazyLock::new(|| {
+    let runnable = |info: dispatch::KernelInfo| match dispatch::kernel(info.name) {
+        Ok(kernel) => Some(kernel),
+        Err(error) => {
+            println!("!!! KERNEL NOT TESTED: {error}");
+            None
         }
-    }
-    kernels
+    };
+    dispatch::kernels().into_iter().filter_map(runnable).collect()
+});
+
+fn runnable() -> impl Iterator<Item = &'static dyn Kernel> {
+    RUNNABLE.iter().copied()
 }
 
 fn nodes(kernel: &dyn Kernel, level: u8, children: &[[Digest; 2]], ahead: usize) -> Vec<Digest> {
