@@ -18,7 +18,7 @@ impl Kernel for Paper {
         self.2
     }
     fn nodes(&self, _: u8, _: &mut [NodeJob<'_>], _: &[NodeJob<'_>]) {}
-    fn messages(&self, _: &mut [MessageJob<'_>], _: &[MessageJob<'_>]) {}
+    fn messages(&self, _: &mut [MessageJob<'_>]) {}
 }
 
 static X32: Paper = Paper("x32", 32, true);

@@ -75,7 +75,7 @@ impl CpuHasher {
     /// A hasher that spreads large batches over the rayon pool it is called from; over the global
     /// one if it is called from outside any.
     ///
-    /// The first hasher of a process measures for about a tenth of a millisecond which
+    /// The first hasher of a process measures for about a quarter of a millisecond which
     /// instructions this CPU hashes fastest with.
     pub fn new() -> Self {
         Self { plan: PlanRef::Calibrated(Plan::calibrated()), pool: None, grain: Grain::default() }

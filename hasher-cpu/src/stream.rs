@@ -1,26 +1,35 @@
 //! Streams of jobs as slices that a plan can choose kernels for.
 //!
 //! ```text
-//!  jobs of all groups ──► ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓│░░░░░░    hashed now │ ahead: fetched meanwhile
-//!                         └─ window ─────┘           then what was ahead moves to the front
+//!  nodes      ──► ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓│░░░░░░    hashed now │ ahead: fetched meanwhile
+//!                                            then what was ahead moves to the front
+//!
+//!  messages   ──►  1 block   ▓▓▓▓▓▓          a bucket that is full is hashed
+//!                  2 blocks  ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓
+//!                  ...                       what is left at the end: longest first
+//!                  8 or more ▓▓
 //! ```
 //!
-//! Jobs are references, so nothing that is hashed is copied. Messages of a window are put in order
-//! of their number of blocks: a kernel hashes lots as long as their longest message. The window is
-//! small enough that its messages stay in the cache from being fetched to being hashed.
+//! Jobs are references, so nothing that is hashed is copied. A lot takes as long as its longest
+//! message, so messages are hashed with others of as many blocks. A message is fetched from memory
+//! when it comes and waits in its bucket meanwhile; all that wait are a few hundred, so they are
+//! still in the cache when they are hashed.
 
 use crate::{
     dispatch::Plan,
     kernel::{MessageJob, NodeJob},
 };
 use arrayvec::ArrayVec;
+use std::cmp::Reverse;
 
 /// Nodes hashed in one go.
 const NODES: usize = 96;
 /// Nodes known ahead: as many as any kernel has lanes.
 const NODES_AHEAD: usize = 32;
-/// Messages that are sorted together, and as many ahead of them.
-const WINDOW: usize = 512;
+/// Messages of a bucket: as many as any kernel has lanes.
+const BUCKET: usize = 32;
+/// Numbers of blocks that are told apart; longer messages share the last bucket.
+const BUCKETS: usize = 8;
 
 /// Hashes nodes whose children have level `level`.
 pub(crate) fn nodes<'a>(plan: &Plan, level: u8, jobs: impl Iterator<Item = NodeJob<'a>>) {
@@ -38,86 +47,30 @@ pub(crate) fn nodes<'a>(plan: &Plan, level: u8, jobs: impl Iterator<Item = NodeJ
 
 /// Hashes messages.
 pub(crate) fn messages<'a>(plan: &Plan, jobs: impl Iterator<Item = MessageJob<'a>>) {
-    let mut waiting = ArrayVec::<_, { 2 * WINDOW }>::new();
+    let mut buckets = [const { ArrayVec::<MessageJob<'a>, BUCKET>::new_const() }; BUCKETS];
     jobs.for_each(|job| {
-        waiting.push(job);
-        if waiting.is_full() {
-            let (now, ahead) = waiting.split_at_mut(WINDOW);
-            window(plan, now, ahead);
-            waiting.drain(..WINDOW);
+        job.fetch();
+        let bucket = &mut buckets[(job.blocks() as usize).clamp(1, BUCKETS) - 1];
+        bucket.push(job);
+        if bucket.is_full() {
+            longest_first(bucket);
+            plan.messages(bucket);
+            bucket.clear();
         }
     });
-    let first = waiting.len().min(WINDOW);
-    let (now, ahead) = waiting.split_at_mut(first);
-    window(plan, now, ahead);
-    window(plan, ahead, &[]);
+    let mut rest = ArrayVec::<_, { BUCKETS * BUCKET }>::new();
+    if let Some(longest) = buckets.last_mut() {
+        longest_first(longest);
+    }
+    for bucket in buckets.iter_mut().rev() {
+        rest.extend(bucket.drain(..));
+    }
+    plan.messages(&mut rest);
 }
 
-fn window(plan: &Plan, jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]) {
-    sort(jobs);
-    plan.messages(jobs, ahead);
-}
-
-/// Block counts that are told apart by counting; longer messages share the first bucket.
-const BUCKETS: usize = 32;
-
-/// Sorts by decreasing number of blocks: a counting sort in place, each swap puts one job where it
-/// belongs.
-fn sort(jobs: &mut [MessageJob<'_>]) {
-    let bucket = |job: &MessageJob<'_>| BUCKETS - (job.blocks() as usize).clamp(1, BUCKETS);
-    let mut ends = [0; BUCKETS];
-    for job in &*jobs {
-        ends[bucket(job)] += 1;
-    }
-    let mut next = [0; BUCKETS];
-    let mut start = 0;
-    for (next, end) in next.iter_mut().zip(&mut ends) {
-        *next = start;
-        start += *end;
-        *end = start;
-    }
-    for home in 0..BUCKETS {
-        while next[home] < ends[home] {
-            let place = next[home];
-            let belongs = bucket(&jobs[place]);
-            jobs.swap(place, next[belongs]);
-            next[belongs] += 1;
-        }
-    }
-    jobs[..ends[0]].sort_unstable_by_key(|job| std::cmp::Reverse(job.blocks()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hedgerow_types::Digest;
-    use proptest::prelude::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-
-        #[test]
-        fn sorting_keeps_every_job(lens in prop::collection::vec(0_u32..5000, 0..700)) {
-            let arena = [0; 5000];
-            let mut out = vec![Digest::ZERO; lens.len()];
-            let mut jobs: Vec<_> = (lens.iter().zip(&mut out))
-                .map(|(&len, out)| MessageJob::new(&arena, len, out).unwrap())
-                .collect();
-            sort(&mut jobs);
-            prop_assert!(jobs.is_sorted_by(|a, b| a.blocks() >= b.blocks()));
-            let mut found: Vec<_> = jobs
-                .iter_mut()
-                .map(|job| (std::ptr::from_mut(job.out) as usize, job.message().len()))
-                .collect();
-            found.sort_unstable();
-            drop(jobs);
-            let base = out.as_ptr() as usize;
-            let expected: Vec<_> = lens
-                .iter()
-                .enumerate()
-                .map(|(i, &len)| (base + i * size_of::<Digest>(), len as usize))
-                .collect();
-            prop_assert_eq!(found, expected);
-        }
+/// Puts the messages of a bucket in order. Only the last bucket has anything to do.
+fn longest_first(bucket: &mut [MessageJob<'_>]) {
+    if bucket.first().is_some_and(|job| job.blocks() as usize >= BUCKETS) {
+        bucket.sort_unstable_by_key(|job| Reverse(job.blocks()));
     }
 }

@@ -14,7 +14,7 @@
 use super::{
     Kernel, MessageJob, NodeJob, Row,
     rounds::{BIG_ENDIAN, BIG_ENDIAN_ROTATED, NODE_TAIL_K, NODE_TAIL_SCHEDULE},
-    rows::{Copies, Fetch, Lengths, fetch_messages, node_rows},
+    rows::{Copies, Fetch, Lengths, node_rows},
     sha256::{END_OF_MESSAGE, INITIAL_STATE, K, node_tail_word},
 };
 use crate::detect::Avx2;
@@ -45,9 +45,9 @@ impl Kernel for Avx2Kernel {
         unsafe { nodes(level, jobs, ahead) }
     }
 
-    fn messages(&self, jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]) {
+    fn messages(&self, jobs: &mut [MessageJob<'_>]) {
         // SAFETY: the token proves that this CPU has the instructions.
-        unsafe { messages(jobs, ahead) }
+        unsafe { messages(jobs) }
     }
 }
 
@@ -229,11 +229,8 @@ fn nodes(level: u8, jobs: &mut [NodeJob<'_>], ahead: &[NodeJob<'_>]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn messages(jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]) {
-    let mut ahead = ahead;
+fn messages(jobs: &mut [MessageJob<'_>]) {
     for lot in jobs.chunks_mut(LANES) {
-        let (next, later) = ahead.split_at(ahead.len().min(LANES));
-        ahead = later;
         let lengths = Lengths::<LANES>::of(lot);
         let most = lengths.most();
         // SAFETY: 8 words each, loaded unaligned.
@@ -246,7 +243,6 @@ fn messages(jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]) {
         let mut copies = Copies::<LANES>::EMPTY;
         let mut state = initial_state();
         for block in 0..most {
-            fetch_messages(next, block, most);
             let mut w = transposed(&copies.rows(lot, block), &BIG_ENDIAN);
             if block >= lengths.whole() {
                 pad(&mut w, block, bytes, blocks);

@@ -28,15 +28,12 @@
 use super::{
     Kernel, MessageJob, NodeJob, Row,
     rounds::{BIG_ENDIAN, BIG_ENDIAN_ROTATED, NODE_TAIL_K, NODE_TAIL_SCHEDULE},
-    rows::{Copies, Fetch, Lengths, fetch_messages, node_rows},
+    rows::{Copies, Fetch, Lengths, node_rows},
     sha256::{END_OF_MESSAGE, INITIAL_STATE, K, node_tail_word},
 };
 use crate::detect::Avx512;
 use hedgerow_types::Digest;
-use std::{
-    arch::{asm, x86_64::*},
-    array,
-};
+use std::arch::{asm, x86_64::*};
 
 /// `S` streams of 16 messages.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +59,9 @@ macro_rules! kernel {
                 unsafe { $nodes(level, jobs, ahead) }
             }
 
-            fn messages(&self, jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]) {
+            fn messages(&self, jobs: &mut [MessageJob<'_>]) {
                 // SAFETY: the token proves that this CPU has the instructions.
-                unsafe { $messages(jobs, ahead) }
+                unsafe { $messages(jobs) }
             }
         }
     };
@@ -302,21 +299,17 @@ macro_rules! streams {
         }
 
         #[target_feature(enable = "avx512f,avx512bw")]
-        fn $messages(jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]) {
-            let mut ahead = ahead;
+        fn $messages(jobs: &mut [MessageJob<'_>]) {
             for lot in jobs.chunks_mut($lanes) {
-                let (next, later) = ahead.split_at(ahead.len().min($lanes));
-                ahead = later;
                 let lengths = Lengths::<$lanes>::of(lot);
                 let most = lengths.most();
                 let mut copies = Copies::<$lanes>::EMPTY;
                 let mut state = [initial_state(); $n];
+                let mut w = [[_mm512_setzero_si512(); 16]; $n];
                 for block in 0..most {
-                    fetch_messages(next, block, most);
-                    let rows = copies.rows(lot, block);
-                    let mut w = [[_mm512_setzero_si512(); 16]; $n];
-                    for (s, w) in w.iter_mut().enumerate() {
-                        *w = message_words(array::from_fn(|i| rows[16 * s + i]));
+                    let rows: [&Row; $lanes] = copies.rows(lot, block);
+                    for (s, (w, rows)) in w.iter_mut().zip(rows.as_chunks().0).enumerate() {
+                        transposed(rows, &BIG_ENDIAN, w);
                         if block >= lengths.whole() {
                             let (bytes, blocks) = stream_lengths(&lengths, s);
                             pad(w, block, bytes, blocks);
@@ -375,12 +368,11 @@ fn add_live(before: &State, after: &State, block: u32, blocks: __m512i) -> State
 /// Word `j` of 16 rows in vector `j`, with the bytes of every quarter of a row in `order`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn transposed(rows: &[&Row; 16], order: &[u8; 16]) -> Words {
+fn transposed(rows: &[&Row; 16], order: &[u8; 16], words: &mut Words) {
     let order = u128::from_le_bytes(*order).cast_signed();
     let order = [order as i64, (order >> 64) as i64];
     let order = _mm512_broadcast_i32x4(_mm_set_epi64x(order[1], order[0]));
-    let mut words = [_mm512_setzero_si512(); 16];
-    for quarter in 0..4 {
+    for (quarter, words) in words.as_chunks_mut().0.iter_mut().enumerate() {
         let mut z = [_mm512_setzero_si512(); 4];
         for (i, z) in z.iter_mut().enumerate() {
             let part = |lane: usize| {
@@ -394,10 +386,8 @@ fn transposed(rows: &[&Row; 16], order: &[u8; 16]) -> Words {
             let x = _mm512_inserti32x4::<3>(x, part(3));
             *z = _mm512_shuffle_epi8(x, order);
         }
-        let four = transposed_quarters(z);
-        words[4 * quarter..][..4].copy_from_slice(&four);
+        *words = transposed_quarters(z);
     }
-    words
 }
 
 /// Transposes the 4 x 4 words in every quarter of four vectors.
@@ -420,7 +410,8 @@ fn transposed_quarters(z: [__m512i; 4]) -> [__m512i; 4] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn node_words(level: u8, rows: &[&Row; 16], w: &mut Words) -> __m512i {
-    let turned = transposed(rows, &BIG_ENDIAN_ROTATED);
+    let mut turned = [_mm512_setzero_si512(); 16];
+    transposed(rows, &BIG_ENDIAN_ROTATED, &mut turned);
     let top_byte = all(0xff00_0000);
     // The top byte comes from the word before.
     let word = |before, this| _mm512_ternarylogic_epi32::<CHOOSE>(top_byte, before, this);
@@ -430,13 +421,6 @@ fn node_words(level: u8, rows: &[&Row; 16], w: &mut Words) -> __m512i {
     }
     const { assert!(END_OF_MESSAGE == 0x80) };
     word(turned[15], all(node_tail_word(0)))
-}
-
-/// The words of one block of 16 messages.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn message_words(rows: [&Row; 16]) -> Words {
-    transposed(&rows, &BIG_ENDIAN)
 }
 
 /// Lengths in bytes and in blocks of the messages of stream `s`.

@@ -95,10 +95,35 @@ impl<'a> MessageJob<'a> {
         &self.readable[..self.len as usize]
     }
 
+    /// Asks for the message's cache lines, up to a few: a longer one is read in order anyway.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        let message = self.message();
+        for row in message.chunks(64).take(8) {
+            fetch(&row[0]);
+        }
+        if let Some(last) = message.last() {
+            fetch(last);
+        }
+    }
+
     /// Compressions that the message needs, padding included.
     pub(crate) fn blocks(&self) -> u32 {
         self.blocks
     }
+}
+
+/// Asks for the cache line of `byte`, where that can be asked.
+#[inline]
+fn fetch(byte: &u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and the address is that of a byte we may read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = byte;
 }
 
 /// SHA-256 with one instruction set and a number of messages side by side.
@@ -117,7 +142,6 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     /// next call; a kernel may fetch them from memory meanwhile.
     fn nodes(&self, level: u8, jobs: &mut [NodeJob<'_>], ahead: &[NodeJob<'_>]);
 
-    /// Hashes messages of any length, fastest if neighbours have equally many blocks. `ahead` as in
-    /// [`nodes`](Self::nodes).
-    fn messages(&self, jobs: &mut [MessageJob<'_>], ahead: &[MessageJob<'_>]);
+    /// Hashes messages of any length, fastest if neighbours have equally many blocks.
+    fn messages(&self, jobs: &mut [MessageJob<'_>]);
 }

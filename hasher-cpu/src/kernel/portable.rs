@@ -36,7 +36,7 @@ impl Kernel for Portable {
         }
     }
 
-    fn messages(&self, jobs: &mut [MessageJob<'_>], _ahead: &[MessageJob<'_>]) {
+    fn messages(&self, jobs: &mut [MessageJob<'_>]) {
         let mut tail = Tail::EMPTY;
         for job in jobs {
             let (whole, rest) = job.message().as_chunks();

@@ -8,9 +8,9 @@
 //!
 //! A row may hold any bytes after the end of its message: the kernel replaces them by the padding.
 
-use super::{MessageJob, NodeJob, Row};
+use super::{MessageJob, NodeJob, Row, fetch};
 use hedgerow_types::Digest;
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::asm;
 
 /// What a lane without work reads.
 pub(super) static NOTHING: Row = [0; 64];
@@ -96,30 +96,20 @@ impl Fetch<'_> {
     pub(super) fn some(&mut self, count: usize) {
         let (now, later) = self.0.split_at(count.min(self.0.len()));
         for job in now {
-            fetch(children_row(job.children));
+            let row = children_row(job.children);
+            fetch(&row[0]);
+            fetch(&row[63]);
+            fetch_to_write(job.out);
         }
         self.0 = later;
     }
 }
 
-/// Asks for the one or two cache lines of a row.
+/// Asks for the cache line of a digest that will be written.
 #[inline]
-fn fetch(row: &Row) {
-    for byte in [&row[0], &row[63]] {
-        // SAFETY: SSE is part of x86-64, and the address is that of a byte we may read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
-    }
-}
-
-/// Asks for the part of the messages that matches block `block` of `blocks`.
-#[inline]
-pub(super) fn fetch_messages(ahead: &[MessageJob<'_>], block: u32, blocks: u32) {
-    for job in ahead {
-        let rows = job.message().chunks(64).skip(block as usize);
-        // The last step takes what is left, or a good part of it.
-        for row in rows.take(if block + 1 == blocks { 8 } else { 1 }) {
-            // SAFETY: SSE is part of x86-64, and the address is that of bytes we may read.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast()) };
-        }
+fn fetch_to_write(digest: &Digest) {
+    // SAFETY: a hint, which changes nothing; CPUs that do not know it take it for no operation.
+    unsafe {
+        asm!("prefetchw [{}]", in(reg) digest, options(nostack, preserves_flags, readonly));
     }
 }

@@ -58,7 +58,7 @@ impl Kernel for Sha2Kernel {
         }
     }
 
-    fn messages(&self, jobs: &mut [MessageJob<'_>], _ahead: &[MessageJob<'_>]) {
+    fn messages(&self, jobs: &mut [MessageJob<'_>]) {
         let mut buffers = [Tail::EMPTY; 2];
         let (mut next, mut ready) = both(&mut buffers);
         let mut waiting: Option<(&[Row], &mut Digest)> = None;

@@ -45,7 +45,7 @@ impl<const N: usize> Kernel for ShaNiKernel<N> {
         unsafe { nodes::<N>(level, jobs) }
     }
 
-    fn messages(&self, jobs: &mut [MessageJob<'_>], _ahead: &[MessageJob<'_>]) {
+    fn messages(&self, jobs: &mut [MessageJob<'_>]) {
         // SAFETY: the token proves that this CPU has the instructions.
         unsafe { messages::<N>(jobs) }
     }
