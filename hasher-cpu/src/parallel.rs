@@ -10,10 +10,11 @@ use rayon::{ThreadPool, prelude::*};
 
 /// From which size work is shared, and how finely.
 ///
-/// Measured with the `sha2` kernel at 33 ns per compression (2 cores, Xeon with SHA-NI): a call
-/// handed to a pool costs 5 µs more than its hashing if it comes from outside the pool, under 1 µs
-/// from inside, and each further share 0.1 µs. So a call of 33 µs gains on two cores either way,
-/// and a share of 8 µs costs little.
+/// Measured (2 cores, Xeon): a call handed to a pool costs 5 µs more than its hashing if it comes
+/// from outside the pool, under 1 µs from inside, and each further share 0.1 µs. So a call of 33 µs
+/// gains on two cores either way, and a share of 8 µs costs little. The numbers below are these
+/// times at 16 ns per compression, the speed of AVX-512 there; slower kernels share a little later
+/// than they might.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grain {
     /// Cost of a call below which it stays on the calling thread.
@@ -26,7 +27,7 @@ pub(crate) struct Grain {
 
 impl Default for Grain {
     fn default() -> Self {
-        Self { parallel_from: 1024, share: 256, shares_per_thread: 4 }
+        Self { parallel_from: 2048, share: 512, shares_per_thread: 4 }
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn small_calls_and_pools_of_one_stay_on_the_calling_thread() {
         let here = thread::current().id();
-        let small = [1; 1023];
+        let small = [1; 2047];
         assert_eq!(workers(&pool(4), Grain::default(), &[&small]), (vec![here], 1));
         let large = [1; 100_000];
         assert_eq!(workers(&pool(1), Grain::default(), &[&large]), (vec![here], 1));
@@ -169,8 +170,8 @@ mod tests {
     fn full_speed_needs_a_share_per_thread() {
         let grain = Grain::default();
         assert_eq!(grain.full_speed_nodes(1), 1);
-        assert_eq!(grain.full_speed_nodes(2), 512);
-        assert_eq!(grain.full_speed_nodes(64), 8192);
+        assert_eq!(grain.full_speed_nodes(2), 1024);
+        assert_eq!(grain.full_speed_nodes(64), 16_384);
     }
 
     proptest! {
