@@ -58,7 +58,7 @@ impl<const L: usize> Copies<L> {
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Lengths<const L: usize> {
-    /// Length in bytes.
+    /// Length in bytes; for a lane without work so long that it never ends.
     pub(super) bytes: [u32; L],
     /// Length in blocks, padding included; 0 for a lane without work.
     pub(super) blocks: [u32; L],
@@ -67,7 +67,7 @@ pub(super) struct Lengths<const L: usize> {
 impl<const L: usize> Lengths<L> {
     #[inline]
     pub(super) fn of(lot: &[MessageJob<'_>]) -> Self {
-        let mut lengths = Self { bytes: [0; L], blocks: [0; L] };
+        let mut lengths = Self { bytes: [u32::MAX; L], blocks: [0; L] };
         for (i, job) in lot.iter().enumerate().take(L) {
             lengths.bytes[i] = job.len;
             lengths.blocks[i] = job.blocks;
