@@ -123,6 +123,21 @@ fn options_change_nothing() {
     }
 }
 
+/// Every backend that this machine has, pinned in turn, comes to the recorded roots.
+#[test]
+fn every_backend() {
+    let names = hedgerow::backends::names();
+    assert!(names.len() >= 4, "{names:?}");
+    println!("backends here: {}", names.join(", "));
+    for name in names {
+        let disk = disk();
+        let hasher = hedgerow::backends::by_name(&name).unwrap();
+        replay(&set("mixed", "t1_1_1"), 12, Some(5), || on(&disk).hasher(hasher.clone()));
+    }
+    assert!(hedgerow::backends::by_name("cpu:abacus").is_err());
+    assert!(hedgerow::backends::by_name("abacus").is_err());
+}
+
 /// With pruning on, the roots are the recorded ones, and pruning goes on after restarts (F-B7).
 #[test]
 fn pruned() {

@@ -1,7 +1,6 @@
 //! The command line.
 
 use clap::Parser;
-use clap::builder::PossibleValuesParser;
 use hedgerow::{CompactionRule, Durability, Engine, backends};
 use hedgerow_benches::workload::{self, MIN_KEY_LEN};
 use std::fmt;
@@ -83,8 +82,8 @@ pub(crate) struct Args {
     /// Threads of the store's pool; 0: as many as there are cores.
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Hashing backend.
-    #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(backends::NAMES))]
+    /// Hashing backend: cpu, scalar, or cpu:KERNEL for one kernel of the CPU.
+    #[arg(long, default_value = "cpu", value_parser = known_hasher)]
     pub(crate) hasher: String,
     /// Metadata engine; the first that was compiled in unless given.
     #[arg(long)]
@@ -198,4 +197,9 @@ mod tests {
         assert_eq!((key_len("8"), key_len("255")), (Ok(8), Ok(255)));
         assert!(key_len("7").is_err() && key_len("256").is_err() && key_len("x").is_err());
     }
+}
+
+/// A name that the library knows on this machine.
+fn known_hasher(name: &str) -> Result<String, hedgerow::Error> {
+    backends::by_name(name).map(|_| name.to_owned())
 }

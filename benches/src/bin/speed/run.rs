@@ -126,7 +126,7 @@ fn options(args: &Args) -> Options {
     if args.value_len > 64 << 10 {
         options = options.max_value_bytes(args.value_len);
     }
-    if let Some(hasher) = backends::by_name(&args.hasher) {
+    if let Ok(hasher) = backends::by_name(&args.hasher) {
         options = options.hasher(hasher);
     }
     if let Some(engine) = args.engine {

@@ -26,6 +26,7 @@ use crate::recipe::Recipe;
 use clap::{ArgGroup, Args};
 use compare::{Row, state};
 use hedgerow::disk::MemDisk;
+use hedgerow::hasher::BatchHasher;
 use hedgerow::{CompactionRule, Height, Options, Store, StoreParams, backends};
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use recording::{Expected, RecordedBlock, Workload};
@@ -81,9 +82,9 @@ pub(crate) struct ReplayArgs {
     /// Threads to use; 0 stands for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Hashing backend
-    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(backends::NAMES))]
-    hasher: Option<String>,
+    /// Hashing backend: cpu, scalar, or cpu:KERNEL for one kernel of the CPU
+    #[arg(long, value_name = "NAME", value_parser = backends::by_name)]
+    hasher: Option<Arc<dyn BatchHasher>>,
 }
 
 /// `{"blocks", "operations", "equal", "height", "root", "seconds", "log_bytes", "pruned_bytes"}`
@@ -171,8 +172,8 @@ impl Replay {
         // The recorded engines accept every value that an entry can hold.
         let mut options =
             Options::new().threads(args.threads).max_value_bytes(hedgerow_types::MAX_VALUE_LEN);
-        if let Some(hasher) = args.hasher.as_deref().and_then(backends::by_name) {
-            options = options.hasher(hasher);
+        if let Some(hasher) = &args.hasher {
+            options = options.hasher(Arc::clone(hasher));
         }
         if let Some(heights) = args.prune_keep {
             options = options.keep_heights(heights.get()).segment_bytes(PRUNING_SEGMENT_BYTES);
