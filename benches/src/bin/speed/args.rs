@@ -171,6 +171,11 @@ fn key_len(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A name that the library knows on this machine.
+fn known_hasher(name: &str) -> Result<String, hedgerow::Error> {
+    backends::by_name(name).map(|_| name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,9 +202,4 @@ mod tests {
         assert_eq!((key_len("8"), key_len("255")), (Ok(8), Ok(255)));
         assert!(key_len("7").is_err() && key_len("256").is_err() && key_len("x").is_err());
     }
-}
-
-/// A name that the library knows on this machine.
-fn known_hasher(name: &str) -> Result<String, hedgerow::Error> {
-    backends::by_name(name).map(|_| name.to_owned())
 }
