@@ -155,7 +155,7 @@ fn a_shard_of_a_large_store_costs_no_more() {
 }
 
 #[test]
-#[ignore = "a measurement of half a minute, meant for release builds"]
+#[ignore = "a measurement of half a minute; .ci/run runs it"]
 fn growth_to_ten_million_keys() {
     let _alone = MEASURING.lock().unwrap();
     const KEYS: u64 = 10_000_000;

@@ -88,7 +88,7 @@ fn bigval_t1_1_1() {
 }
 
 #[test]
-#[ignore = "some seconds; others of its stream always run; run it with --ignored"]
+#[ignore = "others of its stream always run; .ci/run runs this one too"]
 fn prune_t1_7_10() {
     whole("prune", "t1_7_10");
 }
@@ -99,13 +99,13 @@ fn prune_t1_1_1() {
 }
 
 #[test]
-#[ignore = "some seconds; others of its stream always run; run it with --ignored"]
+#[ignore = "others of its stream always run; .ci/run runs this one too"]
 fn big_default() {
     whole("big", "default");
 }
 
 #[test]
-#[ignore = "some seconds; others of its stream always run; run it with --ignored"]
+#[ignore = "others of its stream always run; .ci/run runs this one too"]
 fn big_t1_7_10() {
     whole("big", "t1_7_10");
 }
