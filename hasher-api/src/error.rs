@@ -16,6 +16,15 @@ pub enum HashError {
         /// What it said.
         reason: String,
     },
+    /// A device is gone for good: removed, reset or its driver crashed. Every later call to the
+    /// same backend answers this too; one made anew may work.
+    #[error("hash backend {backend} lost its device: {reason}")]
+    DeviceLost {
+        /// Name of the backend.
+        backend: String,
+        /// What it said.
+        reason: String,
+    },
 }
 
 impl HashError {

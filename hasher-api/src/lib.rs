@@ -28,7 +28,9 @@
 //!   runs on every one.
 //! * A backend never panics on shapes: they are checked first ([`HashError::Shape`]).
 //!
-//! **Invariant (absence):** nothing here knows a device, a thread or a file.
+//! `device` (feature `device`) is what backends on GPUs have in common.
+//!
+//! **Invariant (absence):** nothing here knows a driver, a thread or a file.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -40,6 +42,8 @@ mod shapes;
 pub mod conformance;
 #[cfg(any(test, feature = "conformance"))]
 mod counting;
+#[cfg(any(test, feature = "device"))]
+pub mod device;
 
 #[cfg(any(test, feature = "conformance"))]
 pub use counting::{CountingHasher, Counts, ShapeCount};

@@ -1,0 +1,148 @@
+//! The batch hasher that runs on any device.
+
+use super::{
+    Device, Limits,
+    cut::{ChunkLimits, Cursor},
+    levels::{self, Levels},
+    messages::Messages,
+    nodes::{NODE_BYTES, NodeGroup, Nodes},
+    pipeline::{Slot, Work},
+    twigs::{TWIG_BYTES, Twigs},
+};
+use crate::{
+    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, check_all,
+    check_levels, check_twigs,
+};
+use hedgerow_types::Digest;
+use std::sync::{Mutex, PoisonError};
+
+/// Largest buffer of a chunk: the children of 262,144 parents fill any device, and two chunks in
+/// flight need no memory worth mentioning.
+const CHUNK_BYTES: u64 = 16 << 20;
+
+/// Queues that are kept with their buffers for the next calls. More callers at once get one each,
+/// that is dropped afterwards.
+const KEPT_SLOTS: usize = 4;
+
+/// A [`BatchHasher`] on a [`Device`]. See the [module documentation](super).
+///
+/// Every call has a queue of its own, so callers do not wait for each other's results.
+#[derive(Debug)]
+pub struct DeviceHasher<D: Device> {
+    device: D,
+    chunk: ChunkLimits,
+    slots: Mutex<Vec<Slot<D::Queue>>>,
+}
+
+impl<D: Device> DeviceHasher<D> {
+    /// A hasher on `device`.
+    ///
+    /// # Errors
+    /// [`HashError::Device`] if the device's limits are too small to be of use.
+    pub fn new(device: D) -> Result<Self, HashError> {
+        Self::with_chunk_bytes(device, CHUNK_BYTES)
+    }
+
+    /// A hasher whose chunks have at most `bytes` bytes in their largest buffer. The digests are
+    /// the same; this is for tests and measurements. At least [`Limits::LEAST_BUFFER`].
+    ///
+    /// # Errors
+    /// [`HashError::Device`] if the device's limits are too small to be of use.
+    pub fn with_chunk_bytes(device: D, bytes: u64) -> Result<Self, HashError> {
+        let limits = device.limits();
+        if limits.buffer_bytes < Limits::LEAST_BUFFER || limits.max_count == 0 {
+            let reason = format!("its limits are too small: {limits:?}");
+            return Err(HashError::Device { backend: device.capabilities().name, reason });
+        }
+        let chunk = ChunkLimits::new(limits, bytes);
+        Ok(Self { device, chunk, slots: Mutex::default() })
+    }
+
+    /// The device.
+    pub const fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Does `work` on a slot of its own. A slot that saw an error is not used again.
+    fn run(&self, work: &mut impl Work<D::Queue>) -> Result<(), HashError> {
+        let kept = self.slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut slot = match kept {
+            Some(slot) => slot,
+            None => Slot::new(self.device.queue()?, self.chunk.bytes),
+        };
+        slot.run(work)?;
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() < KEPT_SLOTS {
+            slots.push(slot);
+        }
+        Ok(())
+    }
+
+    fn nodes<G: NodeGroup>(&self, level: u8, groups: &mut [G]) -> Result<(), HashError> {
+        if groups.iter().all(|group| group.len() == 0) {
+            return Ok(());
+        }
+        let most = self.chunk.items_of(NODE_BYTES);
+        self.run(&mut Nodes { level, groups, most, cursor: Cursor::default() })
+    }
+}
+
+impl<D: Device> BatchHasher for DeviceHasher<D> {
+    fn capabilities(&self) -> Capabilities {
+        self.device.capabilities()
+    }
+
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        check_all(groups, MessageGroup::check)?;
+        if groups.iter().all(|group| group.spans.is_empty()) {
+            return Ok(());
+        }
+        self.run(&mut Messages::new(groups, self.chunk))
+    }
+
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        check_all(groups, PairGroup::check)?;
+        self.nodes(level, groups)
+    }
+
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        check_all(groups, IndexedPairGroup::check)?;
+        self.nodes(level, groups)
+    }
+
+    fn levels(
+        &self,
+        level: u8,
+        nodes: &[Digest],
+        levels: &mut [&mut [Digest]],
+    ) -> Result<(), HashError> {
+        check_levels(level, nodes, levels)?;
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let (mut level, mut nodes, mut rest) = (level, nodes, levels);
+        while !rest.is_empty() {
+            let height = levels::height(rest.len(), self.chunk);
+            let (now, above) = rest.split_at_mut(height);
+            self.run(&mut Levels::new(level, nodes, now, self.chunk))?;
+            // Wraps only when no level is left.
+            level = level.wrapping_add(height as u8);
+            nodes = now.last().map_or(&[], |top| top);
+            rest = above;
+        }
+        Ok(())
+    }
+
+    fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
+        check_twigs(leaves, roots)?;
+        if roots.is_empty() {
+            return Ok(());
+        }
+        let most = self.chunk.items_of(TWIG_BYTES);
+        self.run(&mut Twigs { leaves, roots, most, done: 0 })
+    }
+}
