@@ -34,6 +34,8 @@ mod pipeline;
 mod twigs;
 
 #[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(any(test, feature = "conformance"))]
 mod host;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The device hasher on the pretended device: with every call cut, with none cut, and with every
 //! call failing in turn.
 
-use super::*;
+use super::{conformance as kernels, *};
 use crate::{
     BatchHasher, IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher, Span, conformance,
     hash_message, hash_node,
@@ -198,6 +198,12 @@ fn the_pretended_device_refuses_what_a_kernel_must_not_do() {
         let error = contents(&mut queue, &out).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
+}
+
+#[test]
+fn the_pretended_device_is_a_device() {
+    kernels::run(&HostDevice::new(ROOMY));
+    kernels::run(&HostDevice::new(Limits { max_count: 40, ..TINY }));
 }
 
 #[test]
