@@ -35,6 +35,7 @@
 
 mod error;
 mod null;
+mod resident;
 mod scalar;
 mod shapes;
 
@@ -49,6 +50,7 @@ pub mod device;
 pub use counting::{CountingHasher, Counts, ShapeCount};
 pub use error::HashError;
 pub use null::{NullTable, null_table};
+pub use resident::{Residency, ResidentRows, Target};
 pub use scalar::{ScalarHasher, hash_message, hash_node};
 pub use shapes::{
     IndexedPairGroup, MessageGroup, PairGroup, Span, check_all, check_levels, check_twigs,
@@ -81,6 +83,11 @@ pub struct Capabilities {
 pub trait BatchHasher: Send + Sync + fmt::Debug {
     /// What this backend is.
     fn capabilities(&self) -> Capabilities;
+
+    /// The rows that this backend can keep between calls; `None`, as here, if it keeps nothing.
+    fn residency(&self) -> Option<&dyn Residency> {
+        None
+    }
 
     /// Hashes messages of any length: `out[i] = SHA-256(arena[spans[i]])` in every group.
     ///

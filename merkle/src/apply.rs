@@ -7,7 +7,8 @@
 //! ```
 
 use crate::dirty::Dirty;
-use crate::flush::flush;
+use crate::flush::flush_block;
+use crate::resident::Block;
 use crate::{FinishedTwig, Forest, MerkleError, Roots};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
 use hedgerow_types::{SHARDS, SerialNumber, ShardId};
@@ -90,7 +91,9 @@ impl Forest {
             if !leaves.is_empty() {
                 hasher.messages(&mut leaves)?;
             }
-            flush(hasher, &mut self.shards, &mut self.works, &mut self.state)?;
+            let block = Block { changes, dirty: &dirty };
+            let Self { shards, works, state, resident, .. } = self;
+            flush_block(hasher, resident, shards, works, state, block)?;
         }
 
         let mut finished = Vec::new();

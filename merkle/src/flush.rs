@@ -16,6 +16,7 @@
 
 use crate::MerkleError;
 use crate::left::LEFT_ROOT_LEVEL;
+use crate::resident::{Block, Resident};
 use crate::shard::ShardTree;
 use crate::upper::level_of;
 use crate::work::ShardWork;
@@ -49,10 +50,124 @@ pub(crate) fn flush(
     state: &mut StateHeap,
 ) -> Result<(), MerkleError> {
     left_trees(hasher, shards, works)?;
-    right_trees(hasher, shards, works)?;
-    twig_roots(hasher, shards, works)?;
-    upper_trees(hasher, shards, works)?;
+    above_pages(&mut Batches(hasher), shards, works)?;
     state_tree(hasher, shards, state)
+}
+
+/// The same, with the rows above the pages on the hasher's device if it has one that keeps them
+/// and the block is worth it.
+pub(crate) fn flush_block(
+    hasher: &dyn BatchHasher,
+    resident: &mut Resident,
+    shards: &mut [ShardTree; SHARDS],
+    works: &mut [ShardWork; SHARDS],
+    state: &mut StateHeap,
+    block: Block<'_>,
+) -> Result<(), MerkleError> {
+    left_trees(hasher, shards, works)?;
+    if !resident.flush(hasher, shards, works, block) {
+        for ((work, tree), dirty) in works.iter_mut().zip(&*shards).zip(&block.dirty.shards) {
+            work.restart(&tree.bits, dirty);
+        }
+        above_pages(&mut Batches(hasher), shards, works)?;
+    }
+    state_tree(hasher, shards, state)
+}
+
+/// One level of all shards, named by the row that the children lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Pages of active bits to l1.
+    Pages,
+    /// l1 to l2.
+    L1,
+    /// l2 to l3, which lies beside the left root.
+    L2,
+    /// Left root and l3 to the twig root.
+    Joins,
+    /// This row of the upper tree to the next.
+    Upper(usize),
+}
+
+/// Who hashes the dirty nodes of a level.
+pub(crate) trait Hashing {
+    /// Hashes the nodes that `works` name, of all shards that have the row.
+    fn hash(
+        &mut self,
+        step: Step,
+        shards: &mut [ShardTree; SHARDS],
+        works: &mut [ShardWork; SHARDS],
+    ) -> Result<(), MerkleError>;
+}
+
+/// Hashes what is above the dirty pages and the left roots, up to the shard roots.
+pub(crate) fn above_pages(
+    hashing: &mut dyn Hashing,
+    shards: &mut [ShardTree; SHARDS],
+    works: &mut [ShardWork; SHARDS],
+) -> Result<(), MerkleError> {
+    for step in [Step::Pages, Step::L1, Step::L2] {
+        works.iter_mut().for_each(|work| work.ascend(0));
+        hashing.hash(step, shards, works)?;
+    }
+    for (tree, work) in shards.iter().zip(&mut *works) {
+        // Joins left of the first active twig exist only while a forest is restored: those of its
+        // evicted twigs, whose roots are yet to be computed.
+        work.prepend(tree.first_active().0.saturating_sub(tree.joins.base() / 2));
+    }
+    hashing.hash(Step::Joins, shards, works)?;
+    for (tree, work) in shards.iter().zip(&mut *works) {
+        if let Some(roots) = tree.upper.rows().first() {
+            work.ascend(tree.joins.parents_skip(roots));
+        }
+    }
+    let depth = shards.iter().map(|tree| tree.upper.rows().len()).max().unwrap_or(0);
+    for row in 0..depth.saturating_sub(1) {
+        hashing.hash(Step::Upper(row), shards, works)?;
+        for (tree, work) in shards.iter().zip(&mut *works) {
+            if let [children, parents, ..] = tree.upper.rows().get(row..).unwrap_or_default() {
+                work.ascend(children.parents_skip(parents));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One batch per level, on rows in memory.
+pub(crate) struct Batches<'a>(pub(crate) &'a dyn BatchHasher);
+
+impl Hashing for Batches<'_> {
+    fn hash(
+        &mut self,
+        step: Step,
+        shards: &mut [ShardTree; SHARDS],
+        works: &mut [ShardWork; SHARDS],
+    ) -> Result<(), MerkleError> {
+        let hasher = self.0;
+        if step == Step::L2 {
+            return l3(hasher, shards, works);
+        }
+        let groups = shards.iter_mut().zip(&*works).filter(|(_, work)| !work.is_clean());
+        let groups = groups.filter_map(|(tree, work)| {
+            let (children, parents) = match step {
+                Step::Pages => (&tree.bits.pages, &mut tree.bits.l1),
+                Step::L1 | Step::L2 => (&tree.bits.l1, &mut tree.bits.l2),
+                Step::Joins => (&tree.joins, tree.upper.rows_mut().first_mut()?),
+                Step::Upper(row) => {
+                    let (below, above) = tree.upper.rows_mut().split_at_mut_checked(row + 1)?;
+                    (below.last()?, above.first_mut()?)
+                }
+            };
+            Some(children.hash_into(&work.dirty, parents))
+        });
+        let level = match step {
+            Step::Pages => ACTIVE_BITS_LEVEL,
+            Step::L1 | Step::L2 => ACTIVE_BITS_LEVEL + 1,
+            Step::Joins => TWIG_ROOT_LEVEL - 1,
+            Step::Upper(row) => level_of(row),
+        };
+        call(groups, |groups| hasher.indexed_pairs(level, groups))
+    }
 }
 
 fn left_trees(
@@ -75,25 +190,13 @@ fn left_trees(
     Ok(())
 }
 
-fn right_trees(
+/// l3 has no array of its own: it lies beside the left root. Few nodes, so copies are cheap.
+fn l3(
     hasher: &dyn BatchHasher,
     shards: &mut [ShardTree; SHARDS],
     works: &mut [ShardWork; SHARDS],
 ) -> Result<(), MerkleError> {
-    works.iter_mut().for_each(|work| work.ascend(0));
-    let groups = shards.iter_mut().zip(&*works).filter(|(_, work)| !work.is_clean());
-    let groups =
-        groups.map(|(tree, work)| tree.bits.pages.hash_into(&work.dirty, &mut tree.bits.l1));
-    call(groups, |groups| hasher.indexed_pairs(ACTIVE_BITS_LEVEL, groups))?;
-
-    works.iter_mut().for_each(|work| work.ascend(0));
-    let groups = shards.iter_mut().zip(&*works).filter(|(_, work)| !work.is_clean());
-    let groups = groups.map(|(tree, work)| tree.bits.l1.hash_into(&work.dirty, &mut tree.bits.l2));
-    call(groups, |groups| hasher.indexed_pairs(ACTIVE_BITS_LEVEL + 1, groups))?;
-
-    // l3 has no array of its own: it lies beside the left root. Few nodes, so copies are cheap.
     for (tree, work) in shards.iter().zip(&mut *works) {
-        work.ascend(0);
         work.children.clear();
         for &twig in &work.dirty {
             let children = 2 * twig as usize..2 * twig as usize + 2;
@@ -110,51 +213,6 @@ fn right_trees(
         let first = tree.bits.first_twig().0;
         for (&twig, &l3) in work.dirty.iter().zip(&work.parents) {
             tree.joins.set(2 * (first + u64::from(twig)) + 1, l3);
-        }
-    }
-    Ok(())
-}
-
-fn twig_roots(
-    hasher: &dyn BatchHasher,
-    shards: &mut [ShardTree; SHARDS],
-    works: &mut [ShardWork; SHARDS],
-) -> Result<(), MerkleError> {
-    for (tree, work) in shards.iter().zip(&mut *works) {
-        // Joins left of the first active twig exist only while a forest is restored: those of its
-        // evicted twigs, whose roots are yet to be computed.
-        work.prepend(tree.first_active().0.saturating_sub(tree.joins.base() / 2));
-    }
-    let groups = shards.iter_mut().zip(&*works).filter(|(_, work)| !work.is_clean());
-    let groups = groups.filter_map(|(tree, work)| {
-        Some(tree.joins.hash_into(&work.dirty, tree.upper.rows_mut().first_mut()?))
-    });
-    call(groups, |groups| hasher.indexed_pairs(TWIG_ROOT_LEVEL - 1, groups))?;
-    for (tree, work) in shards.iter().zip(works) {
-        if let Some(roots) = tree.upper.rows().first() {
-            work.ascend(tree.joins.parents_skip(roots));
-        }
-    }
-    Ok(())
-}
-
-fn upper_trees(
-    hasher: &dyn BatchHasher,
-    shards: &mut [ShardTree; SHARDS],
-    works: &mut [ShardWork; SHARDS],
-) -> Result<(), MerkleError> {
-    let depth = shards.iter().map(|tree| tree.upper.rows().len()).max().unwrap_or(0);
-    for row in 0..depth {
-        let groups = shards.iter_mut().zip(&*works).filter(|(_, work)| !work.is_clean());
-        let groups = groups.filter_map(|(tree, work)| {
-            let (below, above) = tree.upper.rows_mut().split_at_mut_checked(row + 1)?;
-            Some(below.last()?.hash_into(&work.dirty, above.first_mut()?))
-        });
-        call(groups, |groups| hasher.indexed_pairs(level_of(row), groups))?;
-        for (tree, work) in shards.iter().zip(&mut *works) {
-            if let [children, parents, ..] = tree.upper.rows().get(row..).unwrap_or_default() {
-                work.ascend(children.parents_skip(parents));
-            }
         }
     }
     Ok(())

@@ -48,6 +48,7 @@ mod finished;
 mod flush;
 mod left;
 mod path;
+mod resident;
 mod restore;
 mod right;
 mod row;
@@ -67,6 +68,7 @@ use hedgerow_hasher_api::{hash_node, null_table};
 use hedgerow_types::{
     Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TwigId,
 };
+use resident::Resident;
 use right::ActiveBits;
 use shard::ShardTree;
 use work::ShardWork;
@@ -89,6 +91,7 @@ pub struct Forest {
     state: StateHeap,
     roots: Roots,
     works: [ShardWork; SHARDS],
+    resident: Resident,
 }
 
 impl PartialEq for Forest {
@@ -105,6 +108,7 @@ impl Clone for Forest {
             state: self.state,
             roots: self.roots.clone(),
             works: Default::default(),
+            resident: Resident::default(),
         }
     }
 }
@@ -131,6 +135,7 @@ impl Forest {
             state,
             roots: Roots { shards: [Digest::ZERO; SHARDS], state: Digest::ZERO },
             works: Default::default(),
+            resident: Resident::default(),
         };
         forest.refresh_roots();
         forest

@@ -75,6 +75,13 @@ impl ShardWork {
         self.marked = 0..0;
     }
 
+    /// Makes the pages of `dirty` the dirty nodes again.
+    pub(crate) fn restart(&mut self, bits: &ActiveBits, dirty: &ShardDirty) {
+        let base = bits.pages.base();
+        self.dirty.clear();
+        self.dirty.extend(dirty.pages.iter().map(|page| page.saturating_sub(base) as u32));
+    }
+
     /// What the published twin of the tree has to copy, between [`collect`](Self::collect) and the
     /// first [`ascend`](Self::ascend).
     pub(crate) fn to_copy(&self, bits: &ActiveBits) -> ShardDirty {

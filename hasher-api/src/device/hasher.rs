@@ -10,11 +10,14 @@ use super::{
     twigs::{TWIG_BYTES, Twigs},
 };
 use crate::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, check_all,
-    check_levels, check_twigs,
+    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, Residency,
+    check_all, check_levels, check_twigs,
 };
 use hedgerow_types::Digest;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Largest buffer of a chunk: the children of 262,144 parents fill any device, and two chunks in
 /// flight need no memory worth mentioning.
@@ -32,7 +35,17 @@ pub struct DeviceHasher<D: Device> {
     device: D,
     chunk: ChunkLimits,
     slots: Mutex<Vec<Slot<D::Queue>>>,
+    /// See [`Residency`](crate::Residency).
+    pub(super) id: u64,
+    pub(super) resident_from: usize,
 }
+
+/// Numbers the hashers of a process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// Dirty nodes from which rows on the device are worth their transfers: an estimate, for devices
+/// that nobody measured.
+const RESIDENT_FROM: usize = 50_000;
 
 impl<D: Device> DeviceHasher<D> {
     /// A hasher on `device`.
@@ -55,7 +68,14 @@ impl<D: Device> DeviceHasher<D> {
             return Err(HashError::Device { backend: device.capabilities().name, reason });
         }
         let chunk = ChunkLimits::new(limits, bytes);
-        Ok(Self { device, chunk, slots: Mutex::default() })
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { device, chunk, slots: Mutex::default(), id, resident_from: RESIDENT_FROM })
+    }
+
+    /// The same hasher, keeping rows for blocks of so many dirty nodes or more.
+    #[must_use]
+    pub fn resident_from(self, dirty_nodes: usize) -> Self {
+        Self { resident_from: dirty_nodes, ..self }
     }
 
     /// The device.
@@ -90,6 +110,10 @@ impl<D: Device> DeviceHasher<D> {
 impl<D: Device> BatchHasher for DeviceHasher<D> {
     fn capabilities(&self) -> Capabilities {
         self.device.capabilities()
+    }
+
+    fn residency(&self) -> Option<&dyn Residency> {
+        Some(self)
     }
 
     fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {

@@ -31,6 +31,7 @@ mod levels;
 mod messages;
 mod nodes;
 mod pipeline;
+mod resident;
 mod twigs;
 
 #[cfg(any(test, feature = "conformance"))]

@@ -88,7 +88,7 @@ pub(super) struct Buffers<B> {
 
 impl<B> Buffers<B> {
     fn new(largest: u64) -> Self {
-        let grown = || Grown { buffer: None, largest };
+        let grown = || Grown::new(largest);
         Self { input: grown(), index: grown(), output: grown() }
     }
 }
@@ -102,6 +102,13 @@ pub(super) struct Grown<B> {
 
 /// Smaller buffers are not worth the trouble.
 const LEAST: u64 = 256;
+
+impl<B> Grown<B> {
+    /// None yet; never more than `largest` bytes for slack.
+    pub(super) const fn new(largest: u64) -> Self {
+        Self { buffer: None, largest }
+    }
+}
 
 impl<B: Buffer> Grown<B> {
     /// The buffer, with at least `bytes` bytes.

@@ -1,8 +1,9 @@
 //! Trees of hundreds of twigs, restored from random left roots: deep upper trees, edges at every
 //! level, without hashing every leaf.
 
-use crate::world::{Change, apply, shard};
-use hedgerow_hasher_api::ScalarHasher;
+use crate::resident::HASHERS;
+use crate::world::{Change, apply_with, shard};
+use hedgerow_hasher_api::{BatchHasher, ScalarHasher};
 use hedgerow_merkle::{Dirty, Forest, MerkleError, ShardRestore};
 use hedgerow_testkit::naive;
 use hedgerow_types::{Digest, SHARDS, SerialNumber, TwigId};
@@ -117,6 +118,12 @@ fn restored_forests_have_the_roots_of_the_whole_tree() {
 
 #[test]
 fn a_deep_pruned_tree_goes_on_as_the_whole_tree_would() {
+    for hasher in 0..HASHERS {
+        goes_on(&*crate::resident::hasher(hasher));
+    }
+}
+
+fn goes_on(hasher: &dyn BatchHasher) {
     let mut deep = Deep::new(100, 103, 250, 2000);
     let mut forest = restore(&deep, 6);
     let mut published = forest.clone();
@@ -150,7 +157,7 @@ fn a_deep_pruned_tree_goes_on_as_the_whole_tree_would() {
         }
         deep.oldest += 3 * 2048 + 100 * round;
         change.oldest_active = SerialNumber(deep.oldest);
-        let applied = apply(&mut forest, &changes).unwrap();
+        let applied = apply_with(hasher, &mut forest, &changes).unwrap();
         dirty.merge(&applied.dirty);
         assert_eq!(applied.roots.shards[6], deep.upper().last().unwrap()[0], "round {round}");
         if round % 4 == 3 {

@@ -6,4 +6,5 @@ mod deep;
 mod naive_model;
 mod recorded;
 mod refusals;
+mod resident;
 mod world;

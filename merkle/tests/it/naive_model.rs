@@ -1,6 +1,7 @@
 //! Random histories against brute force: after every step the roots, bits and counters, now and
 //! then the published twin, and the paths of every serial number.
 
+use crate::resident::HASHERS;
 use crate::world::{Plan, World};
 use hedgerow_types::SHARDS;
 use proptest::collection::vec;
@@ -64,8 +65,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_forest_equals_brute_force(steps in vec(step(), 1..14)) {
-        let mut world = World::new();
+    fn a_forest_equals_brute_force(hasher in 0..HASHERS, steps in vec(step(), 1..14)) {
+        let mut world = World::on(crate::resident::hasher(hasher));
         for step in steps {
             match step {
                 Step::Block(plans) => world.block(&plans),

@@ -6,7 +6,7 @@
 //!            ▼            ▼ compared after every step
 //!         naive::ShardTree x 16
 //! ```
-use hedgerow_hasher_api::{ScalarHasher, Span};
+use hedgerow_hasher_api::{BatchHasher, ScalarHasher, Span};
 use hedgerow_merkle::{
     Applied, Dirty, FinishedTwig, Forest, LeftPart, MerkleError, ShardChange, ShardRestore,
     left_path_in,
@@ -51,7 +51,16 @@ pub(crate) fn apply(
     forest: &mut Forest,
     changes: &[Change; SHARDS],
 ) -> Result<Applied, MerkleError> {
-    forest.apply(&ScalarHasher, &std::array::from_fn(|i| changes[i].get()))
+    apply_with(&ScalarHasher, forest, changes)
+}
+
+/// The same with a backend.
+pub(crate) fn apply_with(
+    hasher: &dyn BatchHasher,
+    forest: &mut Forest,
+    changes: &[Change; SHARDS],
+) -> Result<Applied, MerkleError> {
+    forest.apply(hasher, &std::array::from_fn(|i| changes[i].get()))
 }
 
 /// What to do to one shard in one block, before it is known what is active.
@@ -69,6 +78,7 @@ pub(crate) struct Plan {
 
 /// A forest, its published twin and a model of both.
 pub(crate) struct World {
+    hasher: Box<dyn BatchHasher>,
     pub(crate) working: Forest,
     pub(crate) published: Forest,
     unpublished: Dirty,
@@ -80,7 +90,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::on(Box::new(ScalarHasher))
+    }
+
+    /// One whose working forest is hashed by this backend.
+    pub(crate) fn on(hasher: Box<dyn BatchHasher>) -> Self {
         Self {
+            hasher,
             working: Forest::new(),
             published: Forest::new(),
             unpublished: Dirty::default(),
@@ -134,7 +150,7 @@ impl World {
             change.oldest_active = SerialNumber(oldest);
         }
 
-        let applied = apply(&mut self.working, &changes).unwrap();
+        let applied = apply_with(&*self.hasher, &mut self.working, &changes).unwrap();
         assert_eq!(&applied.roots, self.working.roots());
         let filled: Vec<_> = (0..SHARDS)
             .flat_map(|i| (before[i]..self.model[i].twig_count()).map(move |t| (i, t as u64 - 1)))

@@ -1,0 +1,326 @@
+//! Rows on a device: the same nodes as on the CPU, whatever the device does.
+
+use crate::world::{Change, apply, apply_with, shard};
+use hedgerow_hasher_api::{
+    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, Residency,
+    ResidentRows, ScalarHasher, Target,
+    device::{DeviceHasher, Failure, HostDevice, Limits},
+};
+use hedgerow_merkle::{Forest, ShardRestore};
+use hedgerow_types::{Digest, SHARDS, SerialNumber, TwigId};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const ROOMY: Limits = Limits { buffer_bytes: 1 << 30, max_count: u32::MAX };
+/// Rows fit, but every list of places is cut.
+const CUT: Limits = Limits { buffer_bytes: 1 << 30, max_count: 37 };
+/// No rows fit.
+const SMALL: Limits = Limits { buffer_bytes: Limits::LEAST_BUFFER, max_count: 1000 };
+
+fn device(limits: Limits, from: usize) -> DeviceHasher<HostDevice> {
+    DeviceHasher::new(HostDevice::new(limits)).unwrap().resident_from(from)
+}
+
+/// Number of backends that [`hasher`] knows.
+pub(crate) const HASHERS: usize = 5;
+
+/// The CPU, a device for all blocks, one for large blocks only, one whose calls are cut, one that
+/// cannot keep rows.
+pub(crate) fn hasher(which: usize) -> Box<dyn BatchHasher> {
+    match which {
+        0 => Box::new(ScalarHasher),
+        1 => Box::new(device(ROOMY, 0)),
+        2 => Box::new(device(ROOMY, 20)),
+        3 => Box::new(device(CUT, 1)),
+        _ => Box::new(device(SMALL, 0)),
+    }
+}
+
+/// What a device that may lie, fail or be of little worth says and hears.
+#[derive(Debug)]
+struct Watched {
+    inner: DeviceHasher<HostDevice>,
+    check_one_of: u32,
+    /// Dirty nodes from which it is worth its while; may change between blocks.
+    worth_from: AtomicUsize,
+    /// The read, counted from the first, in which the first digest is wrong.
+    lie_in_read: Option<usize>,
+    opened: AtomicUsize,
+    condemned: AtomicUsize,
+    id: AtomicU64,
+}
+
+impl Watched {
+    fn new(check_one_of: u32, lie_in_read: Option<usize>) -> Self {
+        Self {
+            inner: device(ROOMY, 0),
+            check_one_of,
+            worth_from: AtomicUsize::new(0),
+            lie_in_read,
+            opened: AtomicUsize::new(0),
+            condemned: AtomicUsize::new(0),
+            id: AtomicU64::new(1 << 40),
+        }
+    }
+
+    fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    fn condemned(&self) -> usize {
+        self.condemned.load(Ordering::Relaxed)
+    }
+}
+
+impl BatchHasher for Watched {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn residency(&self) -> Option<&dyn Residency> {
+        Some(self)
+    }
+
+    // Only the rows are the device's, so that its calls are theirs.
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.messages(groups)
+    }
+
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.pairs(level, groups)
+    }
+
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        ScalarHasher.indexed_pairs(level, groups)
+    }
+}
+
+impl Residency for Watched {
+    fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    fn worth_from(&self) -> usize {
+        self.worth_from.load(Ordering::Relaxed)
+    }
+
+    fn check_one_of(&self) -> u32 {
+        self.check_one_of
+    }
+
+    fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let rows = self.inner.residency().unwrap().open(lens)?;
+        Ok(Box::new(LyingRows { rows, reads_to_lie: self.lie_in_read }))
+    }
+
+    fn condemn(&self, _: &HashError) {
+        self.condemned.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct LyingRows {
+    rows: Box<dyn ResidentRows>,
+    reads_to_lie: Option<usize>,
+}
+
+impl ResidentRows for LyingRows {
+    fn write_run(&mut self, row: usize, first: u32, digests: &[Digest]) -> Result<(), HashError> {
+        self.rows.write_run(row, first, digests)
+    }
+
+    fn write(&mut self, row: usize, places: &[u32], digests: &[Digest]) -> Result<(), HashError> {
+        self.rows.write(row, places, digests)
+    }
+
+    fn flip(&mut self, row: usize, flips: &[(u32, u32)]) -> Result<(), HashError> {
+        self.rows.flip(row, flips)
+    }
+
+    fn hash(
+        &mut self,
+        level: u8,
+        children: usize,
+        parents: &[u32],
+        to: Target,
+    ) -> Result<(), HashError> {
+        self.rows.hash(level, children, parents, to)
+    }
+
+    fn read(&mut self, row: usize, places: &[u32]) -> Result<(), HashError> {
+        self.rows.read(row, places)
+    }
+
+    fn take(&mut self, out: &mut [Digest]) -> Result<(), HashError> {
+        self.rows.take(out)?;
+        match &mut self.reads_to_lie {
+            Some(0) => out[0].0[7] ^= 0x10,
+            Some(reads) => *reads -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// A forest whose shards 2 and 9 have many twigs, all of them active.
+fn forest(first_kept: u64, twigs: u64) -> Forest {
+    let mut parts: [ShardRestore; SHARDS] = std::array::from_fn(|_| ShardRestore {
+        active_pages: vec![Digest::ZERO; 8],
+        ..ShardRestore::default()
+    });
+    for i in [2, 9] {
+        let levels = 64 - first_kept.leading_zeros();
+        parts[i] = ShardRestore {
+            first_kept: TwigId(first_kept),
+            edges: (0..levels)
+                .filter(|row| first_kept >> row & 1 == 1)
+                .map(|row| (12 + row as u8, Digest([row as u8; 32])))
+                .collect(),
+            left_roots: (1..twigs).map(|twig| Digest([twig as u8; 32])).collect(),
+            first_active: TwigId(first_kept),
+            active_pages: (0..8 * (twigs - 1))
+                .map(|page| Digest([page as u8 | 1; 32]))
+                .chain([Digest::ZERO; 8])
+                .collect(),
+            youngest_leaves: vec![],
+            oldest_active: TwigId(first_kept).first(),
+        };
+    }
+    Forest::restore(&ScalarHasher, parts).unwrap()
+}
+
+/// A block that appends to shard 2 and deactivates an entry of every `step`-th page of shard 9.
+fn block(forest: &Forest, appends: u64, step: u64) -> [Change; SHARDS] {
+    let mut changes: [Change; SHARDS] = Default::default();
+    for (i, change) in changes.iter_mut().enumerate() {
+        change.oldest_active = forest.oldest_active(shard(i));
+    }
+    for n in 0..appends {
+        changes[2].push(&(forest.next_sn(shard(2)).0 + n).to_le_bytes());
+    }
+    let pages = (forest.oldest_active(shard(9)).0..forest.next_sn(shard(9)).0).step_by(256);
+    for page in pages.step_by(step as usize) {
+        let entries = (page..page + 256).map(SerialNumber);
+        // Two of a word, if there are.
+        let active = entries.filter(|&sn| forest.is_active(shard(9), sn)).take(2);
+        changes[9].deactivated.extend(active);
+    }
+    changes
+}
+
+#[test]
+fn rows_follow_a_growing_forest_around_their_ring() {
+    // Node indexes far beyond the ring's length, at all places of it.
+    for first_kept in [0, 77, 128, 1000, (1 << 39) + 11] {
+        let device = Watched::new(1, None);
+        let mut ours = forest(first_kept, 90);
+        let mut plain = ours.clone();
+        for round in 0..12 {
+            let changes = block(&ours, 9 * 2048 + 100 * round, 1 + round % 5);
+            let applied = apply_with(&device, &mut ours, &changes).unwrap();
+            assert_eq!(applied.roots, apply(&mut plain, &changes).unwrap().roots, "{round}");
+            assert!(ours == plain, "round {round}");
+            if round == 5 {
+                let oldest = forest_oldest(&mut ours, &mut plain, 40);
+                for forest in [&mut ours, &mut plain] {
+                    forest.prune(shard(2), TwigId(oldest)).unwrap();
+                }
+            }
+        }
+        assert_eq!(device.condemned(), 0);
+        assert!(device.opened() >= 2, "the ring must grow");
+    }
+}
+
+/// Deactivates the oldest `twigs` twigs of shard 2 in both forests; returns the first active one.
+fn forest_oldest(ours: &mut Forest, plain: &mut Forest, twigs: u64) -> u64 {
+    let mut changes = block(ours, 0, u64::MAX);
+    changes[9].deactivated.clear();
+    let first = ours.oldest_active(shard(2)).0;
+    let end = first + 2048 * twigs;
+    let active = (first..end).map(SerialNumber).filter(|&sn| ours.is_active(shard(2), sn));
+    changes[2].deactivated = active.collect();
+    changes[2].oldest_active = SerialNumber(end);
+    apply(plain, &changes).unwrap();
+    // On the CPU: the device hears of it with the next block, or is loaded anew.
+    apply(ours, &changes).unwrap();
+    end / 2048
+}
+
+#[test]
+fn small_blocks_stay_on_the_cpu_and_the_device_catches_up() {
+    let device = Watched::new(1, None);
+    let mut ours = forest(5, 100);
+    let mut plain = ours.clone();
+    for round in 0..10_usize {
+        // Two small blocks after every large one.
+        device.worth_from.store(if round % 3 == 0 { 0 } else { usize::MAX }, Ordering::Relaxed);
+        let calls = device.inner.device().calls();
+        let changes = block(&ours, 700, 3);
+        apply_with(&device, &mut ours, &changes).unwrap();
+        apply(&mut plain, &changes).unwrap();
+        assert!(ours == plain, "round {round}");
+        assert_eq!(device.inner.device().calls() > calls, round % 3 == 0, "round {round}");
+    }
+    assert_eq!((device.opened(), device.condemned()), (1, 0));
+}
+
+#[test]
+fn a_device_that_fails_at_any_call_costs_no_root() {
+    let start = forest(5, 70);
+    let mut plain = start.clone();
+    let blocks: Vec<_> = (0..2)
+        .map(|round| {
+            let changes = block(&plain, 600, 2 + round);
+            apply(&mut plain, &changes).unwrap();
+            changes
+        })
+        .collect();
+    for failure in [Failure::Once, Failure::Lost] {
+        for call in 0.. {
+            let device = Watched::new(0, None);
+            device.inner.device().fail_at(call, failure);
+            let mut ours = start.clone();
+            for changes in &blocks {
+                apply_with(&device, &mut ours, changes).unwrap();
+            }
+            assert!(ours == plain, "call {call}");
+            if device.inner.device().failure_pending() {
+                assert!(call > 60, "{call} calls");
+                assert_eq!(device.condemned(), 0);
+                break;
+            }
+            // Made once, asked no more.
+            assert_eq!(device.opened(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_digest_is_found_and_costs_no_root() {
+    let start = forest(5, 70);
+    let changes = block(&start, 600, 1);
+    let mut plain = start.clone();
+    apply(&mut plain, &changes).unwrap();
+    for read in 0..5 {
+        let device = Watched::new(1, Some(read));
+        let mut ours = start.clone();
+        apply_with(&device, &mut ours, &changes).unwrap();
+        assert!(ours == plain, "read {read}");
+        assert_eq!(device.condemned(), 1, "read {read}");
+        // Another device is given a chance.
+        device.id.fetch_add(1, Ordering::Relaxed);
+        let changes = block(&ours, 10, 1);
+        apply_with(&device, &mut ours, &changes).unwrap();
+        assert_eq!(device.opened(), 2);
+    }
+    // Nobody looks: the wrong root shows that the device was believed.
+    let device = Watched::new(0, Some(0));
+    let mut ours = start.clone();
+    let applied = apply_with(&device, &mut ours, &changes).unwrap();
+    assert_ne!(&applied.roots, plain.roots());
+}
