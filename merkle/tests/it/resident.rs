@@ -217,7 +217,7 @@ fn rows_follow_a_growing_forest_around_their_ring() {
     // Node indexes far beyond the ring's length, at all places of it.
     for first_kept in [0, 77, 128, 1000, (1 << 39) + 11] {
         let device = Watched::new(1, None);
-        let mut ours = forest(first_kept, 80);
+        let mut ours = forest(first_kept, 70);
         let mut plain = ours.clone();
         for round in 0..12 {
             let changes = block(&ours, 9 * 2048 + 100 * round, 1 + round % 5);
