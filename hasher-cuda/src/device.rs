@@ -98,7 +98,16 @@ impl Shared {
     /// Makes the context current on this thread, unless the device is lost.
     pub(crate) fn bind(&self) -> Result<(), HashError> {
         self.usable()?;
-        self.context.bind_to_thread().map_err(|error| self.failed("cuCtxSetCurrent", error))
+        self.bind_even_if_lost().map_err(|error| self.failed("cuCtxSetCurrent", error))
+    }
+
+    /// Makes the context current on this thread; before cudarc's objects are dropped too.
+    ///
+    /// cudarc notes errors that happen while it drops things, and answers them at the next call
+    /// instead of doing it. Nobody can do anything about those; what ended the context shows again.
+    pub(crate) fn bind_even_if_lost(&self) -> Result<(), DriverError> {
+        let _ = self.context.check_err();
+        self.context.bind_to_thread()
     }
 
     /// The error of a call; remembered if it ended the context.
@@ -108,6 +117,13 @@ impl Shared {
             return refused(reason);
         }
         lost(self.lost.get_or_init(|| reason))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // For the kernels' module.
+        let _ = self.bind_even_if_lost();
     }
 }
 

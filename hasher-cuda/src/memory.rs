@@ -60,7 +60,7 @@ impl CudaBuffer {
 
     /// Frees after everything that the stream has been given so far.
     fn free(&self) -> Result<(), DriverError> {
-        self.shared.context.bind_to_thread()?;
+        self.shared.bind_even_if_lost()?;
         if self.shared.context.has_async_alloc() {
             // SAFETY: allocated in `new`, freed once, after all its uses in stream order.
             return unsafe { result::free_async(self.address, self.stream.cu_stream()) };
@@ -263,7 +263,7 @@ impl Block {
     }
 
     fn free(&mut self) -> Result<(), DriverError> {
-        self.shared.context.bind_to_thread()?;
+        self.shared.bind_even_if_lost()?;
         self.settle()?;
         // SAFETY: allocated in `new`, freed once, and no copy touches it any more.
         unsafe { result::free_host(self.memory.as_ptr().cast::<c_void>()) }

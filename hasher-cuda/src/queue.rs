@@ -81,6 +81,13 @@ impl CudaQueue {
     }
 }
 
+impl Drop for CudaQueue {
+    fn drop(&mut self) {
+        // For the stream, if this is its last owner.
+        let _ = self.shared.bind_even_if_lost();
+    }
+}
+
 impl Queue for CudaQueue {
     type Buffer = CudaBuffer;
     type Download = CudaDownload;

@@ -11,6 +11,8 @@
 
 mod objects;
 mod pinned;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub(crate) use objects::{Arguments, Event};

@@ -68,7 +68,15 @@ pub(super) fn compute32(alu: Alu, [a, b, c, d]: [&Lanes32; 4]) -> Lanes32 {
         Alu::ShiftLeft => from_fn(|i| a[i].checked_shl(b[i]).unwrap_or(0)),
         Alu::ShiftRight => from_fn(|i| a[i].checked_shr(b[i]).unwrap_or(0)),
         Alu::ShiftRightSigned => from_fn(|i| (a[i] as i32 >> b[i].min(31)) as u32),
-        Alu::FunnelLeft => funnel_left(a, b, c),
+        Alu::RotateLeft => {
+            // The same in all lanes.
+            let by = b[0];
+            from_fn(|i| a[i].rotate_left(by))
+        }
+        Alu::FunnelLeft => from_fn(|i| {
+            let pair = u64::from(b[i]) << 32 | u64::from(a[i]);
+            ((pair << (c[i] & 31)) >> 32) as u32
+        }),
         Alu::FunnelRight => from_fn(|i| {
             let pair = u64::from(b[i]) << 32 | u64::from(a[i]);
             (pair >> (c[i] & 31)) as u32
@@ -79,19 +87,6 @@ pub(super) fn compute32(alu: Alu, [a, b, c, d]: [&Lanes32; 4]) -> Lanes32 {
         Alu::Min => from_fn(|i| a[i].min(b[i])),
         Alu::Max => from_fn(|i| a[i].max(b[i])),
     }
-}
-
-/// Rotations by a constant are most of SHA-256: worth a way that vectorises.
-#[inline]
-fn funnel_left(a: &Lanes32, b: &Lanes32, c: &Lanes32) -> Lanes32 {
-    let by = c[0] & 31;
-    if a == b && c.iter().all(|&c| c & 31 == by) {
-        return from_fn(|i| a[i].rotate_left(by));
-    }
-    from_fn(|i| {
-        let pair = u64::from(b[i]) << 32 | u64::from(a[i]);
-        ((pair << (c[i] & 31)) >> 32) as u32
-    })
 }
 
 #[inline]
@@ -114,7 +109,9 @@ pub(super) fn compute64(alu: Alu, [a, b, c, d]: [&Lanes64; 4]) -> Option<Lanes64
         Alu::Min => from_fn(|i| a[i].min(b[i])),
         Alu::Max => from_fn(|i| a[i].max(b[i])),
         // Not there for 64 bits.
-        Alu::FunnelLeft | Alu::FunnelRight | Alu::Permute | Alu::Logic3 => return None,
+        Alu::RotateLeft | Alu::FunnelLeft | Alu::FunnelRight | Alu::Permute | Alu::Logic3 => {
+            return None;
+        }
     })
 }
 

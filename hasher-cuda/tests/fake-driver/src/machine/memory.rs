@@ -217,7 +217,8 @@ impl Memory {
     }
 
     fn find(&mut self, address: u64, len: u64) -> Result<(&mut Words, u64), Fault> {
-        let inside = |a: &Allocation| (a.base..a.base + a.len.max(1)).contains(&address);
+        // Also what lies just behind it, for the message.
+        let inside = |a: &Allocation| (a.base..a.base + a.len + Self::GAP).contains(&address);
         if !self.allocations.get(self.recent).is_some_and(inside) {
             // They are sorted by address: it only grows.
             let after = self.allocations.partition_point(|a| a.base <= address);

@@ -134,6 +134,8 @@ pub(crate) enum Alu {
     ShiftLeft,
     ShiftRight,
     ShiftRightSigned,
+    /// `shf.l.wrap` of a register with itself by a constant: most of SHA-256.
+    RotateLeft,
     /// `shf.l.wrap`, `shf.r.wrap`: of the pair `b:a` by `c` modulo 32.
     FunnelLeft,
     FunnelRight,
@@ -338,6 +340,12 @@ impl<'a> Names<'a> {
             *slot = self.source(class, operand)?;
         }
         let to = self.register(class, &operands[0])?;
+        let (alu, from) = match (alu, from) {
+            (Alu::FunnelLeft, [a, b, by @ Source::Immediate(_), _]) if a == b => {
+                (Alu::RotateLeft, [a, by, NOTHING, NOTHING])
+            }
+            other => other,
+        };
         Ok(match class {
             Class::Wide => Operation::Alu64 { alu, to, from },
             _ => Operation::Alu32 { alu, to, from },
