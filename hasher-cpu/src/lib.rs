@@ -37,7 +37,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{KernelInfo, UnknownOrMissingKernel};
+pub use dispatch::{KernelInfo, KernelSpeed, PlannedRange, UnknownOrMissingKernel};
 use divide::{Cost, Divide, IndexedPairPiece};
 use hedgerow_hasher_api::{
     BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, check_all,
@@ -95,6 +95,18 @@ impl CpuHasher {
     /// All kernels that can be [pinned](Self::pinned), those too that this CPU cannot run.
     pub fn kernels() -> Vec<KernelInfo> {
         dispatch::kernels()
+    }
+
+    /// Which kernel hashes batches of which size: all sizes from 1 on, in order. Digests do not
+    /// depend on it.
+    pub fn planned(&self) -> &[PlannedRange] {
+        self.plan().ranges()
+    }
+
+    /// What the plan was made from: the speed of every kernel that was measured on this machine.
+    /// Nothing if the hasher is [pinned](Self::pinned).
+    pub fn measured(&self) -> &[KernelSpeed] {
+        self.plan().measured()
     }
 
     /// A hasher that spreads large batches over `pool`. With a pool of one thread everything runs

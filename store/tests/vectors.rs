@@ -118,7 +118,7 @@ fn options_change_nothing() {
                 .entry_cache_bytes(0)
                 .segment_bytes(40_000)
                 .max_in_flight(1)
-                .hasher(hedgerow::backends::by_name("scalar").unwrap())
+                .hasher(hedgerow::hasher::by_name("scalar").unwrap())
         });
     }
 }
@@ -126,16 +126,16 @@ fn options_change_nothing() {
 /// Every backend that this machine has, pinned in turn, comes to the recorded roots.
 #[test]
 fn every_backend() {
-    let names = hedgerow::backends::names();
+    let names = hedgerow::hasher::names();
     assert!(names.len() >= 4, "{names:?}");
     println!("backends here: {}", names.join(", "));
     for name in names {
         let disk = disk();
-        let hasher = hedgerow::backends::by_name(&name).unwrap();
+        let hasher = hedgerow::hasher::by_name(&name).unwrap();
         replay(&set("mixed", "t1_1_1"), 12, Some(5), || on(&disk).hasher(hasher.clone()));
     }
-    assert!(hedgerow::backends::by_name("cpu:abacus").is_err());
-    assert!(hedgerow::backends::by_name("abacus").is_err());
+    assert!(hedgerow::hasher::by_name("cpu:abacus").is_err());
+    assert!(hedgerow::hasher::by_name("abacus").is_err());
 }
 
 /// With pruning on, the roots are the recorded ones, and pruning goes on after restarts (F-B7).
