@@ -59,8 +59,7 @@ def compile_ptx(libraries, source):
     nvrtc = ctypes.CDLL(libraries / "libnvrtc.so.12")
 
     def call(function, *arguments):
-        code = getattr(nvrtc, function)(*arguments)
-        return code
+        return getattr(nvrtc, function)(*arguments)
 
     handle = ctypes.c_void_p()
     if call("nvrtcCreateProgram", ctypes.byref(handle), source.encode(), b"kernels.cu", 0, None, None):

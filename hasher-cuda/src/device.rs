@@ -3,7 +3,7 @@
 use crate::{
     NAME,
     kernels::Kernels,
-    probe::{self, CudaInfo, refused, shown},
+    probe::{self, CudaInfo, refused},
     queue::CudaQueue,
 };
 use cudarc::driver::{CudaContext, result::DriverError};
@@ -65,14 +65,10 @@ impl Device for CudaDevice {
     type Queue = CudaQueue;
 
     fn capabilities(&self) -> Capabilities {
-        let CudaInfo {
-            name, compute_capability: (major, minor), driver_version, processors, ..
-        } = self.info();
-        let driver = shown(*driver_version);
-        let (processors, threads) = *processors;
+        let (processors, threads) = self.info().processors;
         Capabilities {
             name: NAME.into(),
-            device: format!("{name}, compute capability {major}.{minor}, CUDA {driver}"),
+            device: self.info().to_string(),
             lanes: WARP,
             full_speed_batch: (processors as usize * threads as usize).max(WARP),
             is_device: true,

@@ -10,6 +10,7 @@
 use crate::{NAME, device::describe};
 use cudarc::driver::{result, sys};
 use hedgerow_hasher_api::HashError;
+use std::fmt;
 
 /// A device of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,14 @@ pub struct CudaInfo {
     pub driver_version: u32,
     /// Why it cannot be used, if it cannot.
     pub why_not: Option<String>,
+}
+
+/// Name, compute capability, and the driver's CUDA version.
+impl fmt::Display for CudaInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, compute_capability: (major, minor), driver_version, .. } = self;
+        write!(f, "{name}, compute capability {major}.{minor}, CUDA {}", shown(*driver_version))
+    }
 }
 
 /// CUDA 12.1: the first that reads our PTX.
@@ -172,7 +181,7 @@ fn why_not(capability: (u32, u32), mode: u32) -> Option<String> {
 }
 
 /// A version as people write it.
-pub(crate) fn shown(version: u32) -> String {
+fn shown(version: u32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 

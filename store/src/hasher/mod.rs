@@ -5,6 +5,7 @@
 //!  cpu           cpu                                 name, what
 //!  cpu:avx2      cpu      one of its kernels         it runs on,   Arc<dyn BatchHasher>
 //!  scalar        scalar                              why not       or why not
+//!  cuda:0        cuda     a device (feature `cuda`)
 //! ```
 //!
 //! A family is what one crate brings; `FAMILIES` is the only place where a cargo feature decides
@@ -13,6 +14,8 @@
 //! **Invariant:** the backend decides how long hashing takes, never a digest.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod scalar;
 
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
@@ -77,7 +80,12 @@ struct Family {
     open: fn(Option<&str>) -> Opened,
 }
 
-const FAMILIES: &[Family] = &[cpu::FAMILY, scalar::FAMILY];
+const FAMILIES: &[Family] = &[
+    cpu::FAMILY,
+    scalar::FAMILY,
+    #[cfg(feature = "cuda")]
+    cuda::FAMILY,
+];
 
 /// All backends of this build, each kernel of the CPU among them, with the reason why one cannot be
 /// used on this machine. The first call of a process measures for about a quarter of a millisecond.
@@ -100,8 +108,9 @@ pub fn names() -> Vec<String> {
 }
 
 /// The backend with this name: `cpu` (the [`DEFAULT`], with the kernels that were measured fastest
-/// here), `cpu:KERNEL` (one kernel of the CPU for everything), or `scalar` (one hash at a time, the
-/// reference).
+/// here), `cpu:KERNEL` (one kernel of the CPU for everything), `scalar` (one hash at a time, the
+/// reference); with the feature `cuda` also `cuda` (the first NVIDIA device that can be used) and
+/// `cuda:ORDINAL`.
 ///
 /// # Errors
 /// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.
