@@ -304,6 +304,11 @@ impl Plan {
         self.many.lanes()
     }
 
+    /// Name of the kernel for many messages; of the only one, if it is pinned.
+    pub(crate) fn kernel_for_many(&self) -> &'static str {
+        self.many.kernel.name()
+    }
+
     /// Which kernel hashes batches of which size: all sizes from 1 on, in order.
     pub(crate) fn ranges(&self) -> &[PlannedRange] {
         &self.ranges

@@ -149,8 +149,12 @@ impl CpuHasher {
 impl BatchHasher for CpuHasher {
     fn capabilities(&self) -> Capabilities {
         let lanes = self.plan().lanes();
+        let name = match &self.plan {
+            PlanRef::Calibrated(_) => "cpu".into(),
+            PlanRef::Pinned(plan) => format!("cpu:{}", plan.kernel_for_many()),
+        };
         Capabilities {
-            name: "cpu".into(),
+            name,
             device: self.plan().description().into(),
             lanes,
             full_speed_batch: lanes.max(self.grain.full_speed_nodes(self.threads())),

@@ -111,7 +111,7 @@ impl Options {
     /// // Whatever hashes, the roots are the same. This kernel runs everywhere.
     /// let pinned = Options::new().hasher_named("cpu:portable");
     /// let store = Store::create(&path, StoreParams::default(), pinned)?;
-    /// assert_eq!(store.stats().hasher.device, "portable (pinned)");
+    /// assert_eq!(store.stats().hasher.name, "cpu:portable");
     /// store.close()?;
     ///
     /// // Of two kernels for different CPUs, one at least cannot run.

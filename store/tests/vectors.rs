@@ -5,7 +5,7 @@
 mod common;
 
 use common::{dir, disk, on, tasks};
-use hedgerow::{Digest, Height, Options, SerialPath, Store, StoreParams};
+use hedgerow::{Digest, Error, Height, Options, SerialPath, Store, StoreParams};
 use hedgerow_testkit::ops::{OpKind, RecordedBlock};
 use hedgerow_testkit::vectors::{BlockRow, ProofKind, RecordedSet, set};
 
@@ -131,11 +131,28 @@ fn every_backend() {
     println!("backends here: {}", names.join(", "));
     for name in names {
         let disk = disk();
-        let hasher = hedgerow::hasher::by_name(&name).unwrap();
-        replay(&set("mixed", "t1_1_1"), 12, Some(5), || on(&disk).hasher(hasher.clone()));
+        replay(&set("mixed", "t1_1_1"), 12, Some(5), || on(&disk).hasher_named(&name));
     }
-    assert!(hedgerow::hasher::by_name("cpu:abacus").is_err());
-    assert!(hedgerow::hasher::by_name("abacus").is_err());
+}
+
+/// A backend that does not exist or cannot run here is refused, and nothing is created.
+#[test]
+fn no_backend_no_store() {
+    let unusable = hedgerow::hasher::available().into_iter().filter(|backend| !backend.is_usable());
+    let unusable: Vec<_> = unusable.map(|backend| backend.name).collect();
+    assert!(!unusable.is_empty(), "no CPU runs the kernels of both architectures");
+    for name in unusable.iter().map(String::as_str).chain(["cpu:abacus", "abacus", ""]) {
+        assert!(hedgerow::hasher::by_name(name).is_err(), "{name}");
+        let disk = disk();
+        let options = on(&disk).hasher_named(name);
+        let refused = Store::open_or_create(dir(), StoreParams::default(), options);
+        assert!(matches!(refused, Err(Error::Option { option: "hasher", .. })), "{name}");
+        // A later choice counts.
+        let scalar = hedgerow::hasher::by_name("scalar").unwrap();
+        let options = on(&disk).hasher_named(name).hasher(scalar);
+        let store = Store::create(dir(), StoreParams::default(), options).unwrap();
+        assert_eq!(store.stats().hasher.name, "scalar");
+    }
 }
 
 /// With pruning on, the roots are the recorded ones, and pruning goes on after restarts (F-B7).
