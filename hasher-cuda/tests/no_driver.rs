@@ -13,3 +13,9 @@ fn without_a_driver_there_is_a_reason() {
         }
     }
 }
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
+#[test]
+fn the_fake_driver_needs_linux_with_glibc() {
+    println!("!!! NOT RUN: all other tests of this crate: the fake driver needs Linux with glibc");
+}

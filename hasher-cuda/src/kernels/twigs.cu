@@ -21,6 +21,7 @@ __device__ __forceinline__ u32 inner_offset(u32 level) {
     return TWIG_LEAVES - (TWIG_LEAVES >> (level - 1));
 }
 
+// Three blocks per processor leave 80 registers per thread; four would make it spill.
 extern "C" __global__ void __launch_bounds__(TWIG_THREADS, 3)
     twigs(const Digest *__restrict__ leaves, Digest *__restrict__ roots, Digest *__restrict__ inner) {
     __shared__ Digest even[TWIG_THREADS / 2];
