@@ -20,6 +20,10 @@ lint:
 test-engines:
     cargo test -p hedgerow -p hedgerow-metadb --features hedgerow/rocksdb,hedgerow/sled,hedgerow-metadb/rocksdb,hedgerow-metadb/sled
 
+# The CUDA backend: PTX up to date, no spills, the engine on the fake driver (compilers from PyPI).
+cuda:
+    .ci/cuda
+
 # Every recorded workload, block by block.
 replay:
     cargo build --release -p hedgerow-cli && .ci/replay target/release/hedgerow

@@ -158,6 +158,19 @@ impl<'a, B> Launch<'a, B> {
         }
     }
 
+    /// All buffers of the launch.
+    pub fn buffers(&self) -> impl Iterator<Item = &'a B> {
+        let mut buffers = [None; 3];
+        let mut places = buffers.iter_mut();
+        self.map(|buffer| {
+            if let Some(place) = places.next() {
+                *place = Some(buffer);
+            }
+            buffer
+        });
+        buffers.into_iter().flatten()
+    }
+
     /// The same launch over other buffers.
     pub fn map<'c, C>(&self, mut map: impl FnMut(&'a B) -> &'c C) -> Launch<'c, C> {
         match *self {

@@ -1,0 +1,56 @@
+//! Batch SHA-256 on NVIDIA devices.
+//!
+//! ```text
+//!  DeviceHasher<CudaDevice>     hasher-api: chunks, packing, two in flight
+//!      │
+//!  queue     a stream of its own, staging blocks, downloads       CudaQueue
+//!      │ └── memory     device buffers, pinned blocks, events     ┐ raw calls of the driver: the only
+//!      └──── kernels    arguments, grids, the committed PTX       ┘ unsafe code, with `probe`
+//!  device    context, module, what is lost stays lost             CudaDevice
+//!  probe     is there a driver? which devices, and why not?
+//!      │
+//!  libcuda.so, loaded when first asked for: building and running need no toolkit
+//! ```
+//!
+//! The kernels are CUDA C++ in `kernels/*.cu` and ship as PTX of an old version (`kernels.ptx`),
+//! which the driver of the device compiles for it. `compile_kernels.py` makes the PTX from the
+//! sources.
+//!
+//! **Invariants:**
+//! * No call panics, whatever the driver answers and whether or not there is one.
+//! * What a copy reads or writes on the host is pinned and stays until an event says that the copy
+//!   is done; if the driver cannot say so, it is leaked.
+//! * After an error that ends its context (CUDA's "sticky" errors) a device answers
+//!   [`DeviceLost`](hedgerow_hasher_api::HashError::DeviceLost) to everything.
+#![deny(unsafe_code)]
+
+mod device;
+#[allow(unsafe_code, reason = "launches: arguments are pointers that the driver reads")]
+mod kernels;
+#[allow(unsafe_code, reason = "memory of the device, pinned memory, copies between them")]
+mod memory;
+#[allow(unsafe_code, reason = "asks for the driver's library and its functions")]
+mod probe;
+mod queue;
+
+pub use device::CudaDevice;
+pub use memory::CudaBuffer;
+pub use probe::{CudaInfo, devices};
+pub use queue::{CudaDownload, CudaQueue};
+
+use hedgerow_hasher_api::{HashError, device::DeviceHasher};
+
+/// The name of this backend.
+const NAME: &str = "cuda";
+
+/// Hashes batches on one NVIDIA device.
+pub type CudaHasher = DeviceHasher<CudaDevice>;
+
+/// A hasher on the device with this ordinal, see [`devices`].
+///
+/// # Errors
+/// [`HashError::Device`] if there is no driver, no such device, or it is not usable: with the
+/// reason.
+pub fn hasher(ordinal: u32) -> Result<CudaHasher, HashError> {
+    CudaHasher::new(CudaDevice::new(ordinal)?)
+}

@@ -1,0 +1,191 @@
+//! A queue is a stream, with blocks of pinned memory that go round.
+//!
+//! ```text
+//!  upload     block ◄─ idle blocks ◄──────────────┐        written, copied, event recorded
+//!               └────► its copy is over ──────────┘
+//!  download   block ◄─ read blocks ◄──────────────┐        copied, event recorded
+//!               └────► waited for and read ───────┘
+//! ```
+
+use crate::{
+    device::Shared,
+    memory::{Block, CudaBuffer, Way, copy},
+    probe::refused,
+};
+use cudarc::driver::CudaStream;
+use hedgerow_hasher_api::{
+    HashError,
+    device::{Launch, Limits, Queue},
+};
+use std::{fmt, sync::Arc};
+
+/// Work of a [`CudaDevice`](crate::CudaDevice), in order.
+pub struct CudaQueue {
+    shared: Arc<Shared>,
+    limits: Limits,
+    stream: Arc<CudaStream>,
+    /// Blocks for uploads, those of the oldest uploads first.
+    staging: Vec<Block>,
+    /// Idle blocks for downloads.
+    spare: Vec<Block>,
+}
+
+/// Pinned memory for uploads that a queue takes before it waits for some of it.
+const MOST_STAGED: usize = 256 << 20;
+
+/// Blocks for downloads that are kept for the next ones.
+const SPARE_BLOCKS: usize = 4;
+
+/// Bytes on their way from a [`CudaDevice`](crate::CudaDevice).
+#[derive(Debug)]
+pub struct CudaDownload {
+    block: Block,
+    len: usize,
+}
+
+impl fmt::Debug for CudaQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { staging, spare, .. } = self;
+        f.debug_struct("CudaQueue").field("staging", staging).field("spare", spare).finish()
+    }
+}
+
+impl CudaQueue {
+    pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Result<Self, HashError> {
+        shared.bind()?;
+        let stream = shared.context.new_stream();
+        let stream = stream.map_err(|error| shared.failed("cuStreamCreate", error))?;
+        Ok(Self { shared, limits, stream, staging: vec![], spare: vec![] })
+    }
+
+    fn mine(&self, buffer: &CudaBuffer) -> Result<(), HashError> {
+        match buffer.is_of(&self.stream) {
+            true => Ok(()),
+            false => Err(HashError::Shape("a buffer of another queue")),
+        }
+    }
+
+    /// An idle block for an upload of `len` bytes. Waits only if very much is under way.
+    fn staging_block(&mut self, len: usize) -> Result<Block, HashError> {
+        for i in 0..self.staging.len() {
+            if self.staging[i].bytes() >= len && self.staging[i].is_idle()? {
+                return Ok(self.staging.remove(i));
+            }
+        }
+        let staged: usize = self.staging.iter().map(Block::bytes).sum();
+        if staged + len > MOST_STAGED {
+            // Each waits for its copy.
+            self.staging.clear();
+        }
+        Block::new(&self.shared, &self.stream, Way::Up, len)
+    }
+}
+
+impl Drop for CudaQueue {
+    fn drop(&mut self) {
+        // For the stream, if this is its last owner.
+        let _ = self.shared.bind_even_if_lost();
+    }
+}
+
+impl Queue for CudaQueue {
+    type Buffer = CudaBuffer;
+    type Download = CudaDownload;
+
+    fn allocate(&mut self, bytes: u64) -> Result<CudaBuffer, HashError> {
+        self.shared.bind()?;
+        if bytes == 0 || bytes > self.limits.buffer_bytes {
+            return Err(HashError::Shape("a buffer of no bytes or too many"));
+        }
+        CudaBuffer::new(&self.shared, &self.stream, bytes)
+    }
+
+    fn upload(
+        &mut self,
+        to: &CudaBuffer,
+        offset: u64,
+        len: u64,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), HashError> {
+        self.shared.bind()?;
+        self.mine(to)?;
+        let mut block = self.staging_block(block_len(len)?)?;
+        block.upload(to, offset, len, fill)?;
+        self.staging.push(block);
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        from: &CudaBuffer,
+        from_offset: u64,
+        to: &CudaBuffer,
+        to_offset: u64,
+        bytes: u64,
+    ) -> Result<(), HashError> {
+        self.shared.bind()?;
+        self.mine(from)?;
+        self.mine(to)?;
+        copy(&self.stream, &self.shared, (from, from_offset), (to, to_offset), bytes)
+    }
+
+    fn launch(&mut self, launch: Launch<'_, CudaBuffer>) -> Result<(), HashError> {
+        self.shared.bind()?;
+        launch.check(self.limits)?;
+        let mut mine = Ok(());
+        launch.map(|buffer| {
+            mine = mine.clone().and_then(|()| self.mine(buffer));
+            buffer
+        });
+        mine?;
+        if launch.count() == 0 {
+            return Ok(());
+        }
+        let launched = self.shared.kernels.launch(&self.stream, &launch);
+        launched.map_err(|error| self.shared.failed("cuLaunchKernel", error))
+    }
+
+    fn download(
+        &mut self,
+        from: &CudaBuffer,
+        offset: u64,
+        len: u64,
+    ) -> Result<CudaDownload, HashError> {
+        self.shared.bind()?;
+        self.mine(from)?;
+        let block_len = block_len(len)?;
+        let spare = self.spare.iter().position(|block| block.bytes() >= block_len);
+        let mut block = match spare {
+            Some(spare) => self.spare.swap_remove(spare),
+            None => Block::new(&self.shared, &self.stream, Way::Down, block_len)?,
+        };
+        block.download(from, offset, len)?;
+        Ok(CudaDownload { block, len: block_len })
+    }
+
+    fn wait(
+        &mut self,
+        download: CudaDownload,
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), HashError> {
+        self.shared.bind()?;
+        let CudaDownload { mut block, len } = download;
+        if !block.is_of(&self.stream) {
+            return Err(HashError::Shape("a download of another queue"));
+        }
+        read(block.wait(len)?);
+        if self.spare.len() < SPARE_BLOCKS {
+            self.spare.push(block);
+        }
+        Ok(())
+    }
+}
+
+/// A length that memory of the host can have, not 0.
+fn block_len(len: u64) -> Result<usize, HashError> {
+    match usize::try_from(len) {
+        Ok(0) => Err(HashError::Shape("a copy of no bytes")),
+        Ok(len) if len <= isize::MAX as usize / 2 => Ok(len),
+        _ => Err(refused(format!("no {len} bytes of host memory"))),
+    }
+}

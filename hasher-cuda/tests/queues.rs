@@ -1,0 +1,94 @@
+//! Every kernel and the rules of queues on every usable device; what is refused before the driver
+//! sees it.
+#![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use common::driver;
+use hedgerow_hasher_api::{
+    HashError,
+    device::{Buffer, Device, Launch, Queue, conformance},
+};
+use hedgerow_hasher_cuda::{CudaBuffer, CudaDevice};
+use hedgerow_types::Digest;
+
+#[test]
+fn every_kernel_of_every_device_conforms() {
+    for ordinal in driver().ordinals() {
+        conformance::run(&CudaDevice::new(ordinal).unwrap());
+    }
+}
+
+fn buffer(queue: &mut impl Queue<Buffer = CudaBuffer>, fill: u8) -> CudaBuffer {
+    let buffer = queue.allocate(64).unwrap();
+    queue.upload(&buffer, 0, 64, &mut |staging| staging.fill(fill)).unwrap();
+    buffer
+}
+
+#[test]
+fn what_cannot_be_right_is_refused() {
+    let _driver = driver();
+    let device = CudaDevice::new(0).unwrap();
+    let (mut queue, mut other) = (device.queue().unwrap(), device.queue().unwrap());
+    let (a, b, foreign) = (buffer(&mut queue, 1), buffer(&mut queue, 2), buffer(&mut other, 3));
+    let refused = |result: Result<(), HashError>| {
+        assert!(matches!(result, Err(HashError::Shape(_))), "{result:?}");
+    };
+    let digest = Digest::ZERO;
+    refused(queue.launch(Launch::Fill { digest, out: &a, first: 1, count: 2 }));
+    refused(queue.launch(Launch::Fill { digest, out: &foreign, first: 0, count: 1 }));
+    refused(queue.copy(&a, 0, &a, 32, 32));
+    refused(queue.copy(&a, 0, &foreign, 0, 32));
+    refused(queue.copy(&a, 40, &b, 0, 32));
+    refused(queue.copy(&a, 2, &b, 0, 32));
+    refused(queue.upload(&a, 60, 8, &mut |_| {}));
+    refused(queue.upload(&a, 0, 0, &mut |_| {}));
+    refused(queue.download(&foreign, 0, 4).map(|_| ()));
+    refused(queue.download(&a, 0, 68).map(|_| ()));
+    refused(queue.allocate(0).map(|_| ()));
+    refused(queue.allocate(device.limits().buffer_bytes + 4).map(|_| ()));
+    let download = other.download(&foreign, 0, 4).unwrap();
+    refused(queue.wait(download, &mut |_| {}));
+    // Nothing to do is no launch.
+    queue.launch(Launch::Fill { digest, out: &a, first: 0, count: 0 }).unwrap();
+    assert_eq!(a.bytes(), 64);
+}
+
+#[test]
+fn queues_move_between_threads() {
+    let _driver = driver();
+    let device = CudaDevice::new(0).unwrap();
+    let mut queue = device.queue().unwrap();
+    let elsewhere = move || {
+        let kept = buffer(&mut queue, 3);
+        let download = queue.download(&kept, 8, 4).unwrap();
+        (queue, kept, download)
+    };
+    let (mut queue, kept, download) = std::thread::spawn(elsewhere).join().unwrap();
+    // The last handle of the device and its context goes on a thread that never made a call.
+    drop(device);
+    let elsewhere = move || {
+        let mut seen = vec![];
+        queue.wait(download, &mut |bytes| seen = bytes.to_vec()).unwrap();
+        drop((queue, kept));
+        seen
+    };
+    assert_eq!(std::thread::spawn(elsewhere).join().unwrap(), [3; 4]);
+}
+
+/// More uploads than a queue stages without waiting, from blocks that go round.
+#[test]
+fn uploads_without_end() {
+    let _driver = driver();
+    let mut queue = CudaDevice::new(0).unwrap().queue().unwrap();
+    let bytes = 8 << 20;
+    let buffer = queue.allocate(bytes).unwrap();
+    for turn in 0..40_u8 {
+        queue.upload(&buffer, 0, bytes, &mut |staging| staging.fill(turn)).unwrap();
+    }
+    let download = queue.download(&buffer, bytes - 8, 8).unwrap();
+    let mut seen = vec![];
+    queue.wait(download, &mut |bytes| seen = bytes.to_vec()).unwrap();
+    assert_eq!(seen, [39; 8]);
+}

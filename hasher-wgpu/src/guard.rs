@@ -1,0 +1,111 @@
+//! Errors of wgpu as values.
+//!
+//! ```text
+//!  a call ─► error scopes of this thread ──────────────► Err(Device)
+//!            handler of uncaptured errors ─► counted ──► Err(Device) from every queue made before
+//!            device-lost callback ─────────► kept ─────► Err(DeviceLost) from then on
+//!            panic of `poll` ──────────────► caught ───► Err(Device)
+//! ```
+//!
+//! By default wgpu panics at an error that no scope captures. Scopes belong to threads, so several
+//! queues do not get each other's errors.
+
+use crate::NAME;
+use hedgerow_hasher_api::HashError;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// An error of the device that is not lost.
+pub(crate) fn failed(reason: impl fmt::Display) -> HashError {
+    HashError::Device { backend: NAME.into(), reason: reason.to_string() }
+}
+
+/// What a device has said outside of calls.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lost: Option<String>,
+    uncaptured: u64,
+    last: String,
+}
+
+impl Health {
+    /// Installs the handlers. Before this wgpu panics at errors.
+    pub(crate) fn watch(device: &wgpu::Device) -> Arc<Self> {
+        let health = Arc::new(Self::default());
+        let of_errors = Arc::clone(&health);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let mut state = of_errors.state();
+            state.uncaptured += 1;
+            state.last = error.to_string();
+        }));
+        let of_loss = Arc::clone(&health);
+        device.set_device_lost_callback(move |reason, message| {
+            of_loss.state().lost.get_or_insert(format!("{reason:?}: {message}"));
+        });
+        health
+    }
+
+    /// How many errors nobody was there to receive.
+    pub(crate) fn uncaptured(&self) -> u64 {
+        self.state().uncaptured
+    }
+
+    /// Fails if the device is lost, or if there were uncaptured errors since there were `seen`.
+    pub(crate) fn check(&self, seen: u64) -> Result<(), HashError> {
+        let state = self.state();
+        if let Some(reason) = &state.lost {
+            return Err(HashError::DeviceLost { backend: NAME.into(), reason: reason.clone() });
+        }
+        if state.uncaptured != seen {
+            return Err(failed(&state.last));
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `work` and returns the first error that wgpu reported on this thread meanwhile.
+pub(crate) fn scoped<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Result<T, HashError> {
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let done = work();
+    // The last that was pushed must be popped first.
+    let validation = pollster::block_on(validation.pop());
+    let internal = pollster::block_on(internal.pop());
+    let memory = pollster::block_on(memory.pop());
+    match memory.or(internal).or(validation) {
+        Some(error) => Err(failed(error)),
+        None => Ok(done),
+    }
+}
+
+/// Lets wgpu see what the device has done, and waits for `submission` if there is one.
+///
+/// wgpu 30 panics here if the device is lost in the meantime, and offers no other way to wait. It
+/// does so after its work is done and without a lock, so that going on is safe.
+pub(crate) fn poll(
+    device: &wgpu::Device,
+    submission: Option<wgpu::SubmissionIndex>,
+) -> Result<(), HashError> {
+    let poll = match submission {
+        Some(_) => wgpu::PollType::Wait { submission_index: submission, timeout: None },
+        None => wgpu::PollType::Poll,
+    };
+    match catch_unwind(AssertUnwindSafe(|| device.poll(poll))) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(failed("wgpu panicked while it waited for the device")),
+    }
+}
