@@ -30,10 +30,45 @@ use std::{
 pub struct KernelInfo {
     /// The name to pin it by, see [`CpuHasher::pinned`](crate::CpuHasher::pinned).
     pub name: &'static str,
+    /// The instructions that it is made of, for a person.
+    pub instructions: &'static str,
     /// Whether this CPU runs it.
     pub available: bool,
     /// What this CPU lacks, if it does not.
     pub why_not: Option<&'static str>,
+}
+
+/// Batches of some sizes, and the kernel that hashes them, or the first of them.
+///
+/// In words: `2-3: shani2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedRange {
+    /// Nodes, or messages of equal length, in the smallest of these batches.
+    pub from: usize,
+    /// In the largest; `None` if there is none.
+    pub to: Option<usize>,
+    /// Name of the kernel.
+    pub kernel: &'static str,
+}
+
+impl fmt::Display for PlannedRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, kernel } = self;
+        match to {
+            None => write!(f, "{from} and more: {kernel}"),
+            Some(to) if to == from => write!(f, "{from}: {kernel}"),
+            Some(to) => write!(f, "{from}-{to}: {kernel}"),
+        }
+    }
+}
+
+/// How fast the calibration found a kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelSpeed {
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// Time per node, on one thread, in lots that fill all lanes.
+    pub nanoseconds_per_node: f64,
 }
 
 /// A kernel was asked for that does not exist or that this CPU cannot run.
@@ -64,24 +99,38 @@ static CALIBRATED: LazyLock<Plan> = LazyLock::new(|| Plan::cheapest(&calibrate()
 
 struct Entry {
     name: &'static str,
+    instructions: &'static str,
     kernel: Result<Box<dyn Kernel>, &'static str>,
 }
 
 fn entry<T, K: Kernel + 'static>(
     name: &'static str,
+    instructions: &'static str,
     token: Result<T, &'static str>,
     kernel: impl FnOnce(T) -> K,
 ) -> Entry {
-    Entry { name, kernel: token.map(|token| Box::new(kernel(token)) as Box<dyn Kernel>) }
+    let kernel = token.map(|token| Box::new(kernel(token)) as Box<dyn Kernel>);
+    Entry { name, instructions, kernel }
+}
+
+/// The entry of a kernel of another architecture. Every build lacks one at least.
+fn missing((name, instructions): (&'static str, &'static str), why_not: &'static str) -> Entry {
+    Entry { name, instructions, kernel: Err(why_not) }
 }
 
 fn catalog() -> Vec<Entry> {
     let mut entries = x86_64();
     entries.extend(aarch64());
-    entries.push(entry("sha2", Ok(()), |()| Sha2Kernel));
-    entries.push(entry("portable", Ok(()), |()| Portable));
+    entries.push(entry("sha2", "what the sha2 crate finds", Ok(()), |()| Sha2Kernel));
+    entries.push(entry("portable", "none in particular", Ok(()), |()| Portable));
     entries
 }
+
+const AVX512: &str = "AVX-512 F and BW";
+const AVX512_VL: &str = "AVX-512 F and VL";
+const SHA_NI: &str = "SHA-NI";
+const AVX2: &str = "AVX2";
+const SHA2_EXTENSION: &str = "SHA2 extension of aarch64";
 
 #[cfg(target_arch = "x86_64")]
 fn x86_64() -> Vec<Entry> {
@@ -89,20 +138,23 @@ fn x86_64() -> Vec<Entry> {
     use crate::kernel::{Avx2Kernel, Avx512Kernel, Avx512VlKernel, ShaNiKernel};
     let (avx512, sha_ni) = (Avx512::detect(), ShaNi::detect());
     vec![
-        entry("avx512x32", avx512, Avx512Kernel::<2>),
-        entry("avx512x16", avx512, Avx512Kernel::<1>),
-        entry("avx512x8", Avx512Vl::detect(), Avx512VlKernel),
-        entry("shani4", sha_ni, ShaNiKernel::<4>),
-        entry("shani2", sha_ni, ShaNiKernel::<2>),
-        entry("shani1", sha_ni, ShaNiKernel::<1>),
-        entry("avx2", Avx2::detect(), Avx2Kernel),
+        entry("avx512x32", AVX512, avx512, Avx512Kernel::<2>),
+        entry("avx512x16", AVX512, avx512, Avx512Kernel::<1>),
+        entry("avx512x8", AVX512_VL, Avx512Vl::detect(), Avx512VlKernel),
+        entry("shani4", SHA_NI, sha_ni, ShaNiKernel::<4>),
+        entry("shani2", SHA_NI, sha_ni, ShaNiKernel::<2>),
+        entry("shani1", SHA_NI, sha_ni, ShaNiKernel::<1>),
+        entry("avx2", AVX2, Avx2::detect(), Avx2Kernel),
     ]
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 fn x86_64() -> Vec<Entry> {
-    let names = ["avx512x32", "avx512x16", "avx512x8", "shani4", "shani2", "shani1", "avx2"];
-    names.map(|name| Entry { name, kernel: Err("this CPU is no x86_64") }).into()
+    let avx512 = ["avx512x32", "avx512x16"].map(|name| (name, AVX512));
+    let sha_ni = ["shani4", "shani2", "shani1"].map(|name| (name, SHA_NI));
+    let kernels = avx512.into_iter().chain([("avx512x8", AVX512_VL)]);
+    let kernels = kernels.chain(sha_ni).chain([("avx2", AVX2)]);
+    kernels.map(|kernel| missing(kernel, "this program is not built for x86_64")).collect()
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -110,22 +162,23 @@ fn aarch64() -> Vec<Entry> {
     use crate::{detect::Sha2Extension, kernel::Armv8Kernel};
     let sha2 = Sha2Extension::detect();
     vec![
-        entry("armv8x4", sha2, Armv8Kernel::<4>),
-        entry("armv8x2", sha2, Armv8Kernel::<2>),
-        entry("armv8x1", sha2, Armv8Kernel::<1>),
+        entry("armv8x4", SHA2_EXTENSION, sha2, Armv8Kernel::<4>),
+        entry("armv8x2", SHA2_EXTENSION, sha2, Armv8Kernel::<2>),
+        entry("armv8x1", SHA2_EXTENSION, sha2, Armv8Kernel::<1>),
     ]
 }
 
 #[cfg(not(target_arch = "aarch64"))]
 fn aarch64() -> Vec<Entry> {
-    let names = ["armv8x4", "armv8x2", "armv8x1"];
-    names.map(|name| Entry { name, kernel: Err("this CPU is no aarch64") }).into()
+    let kernels = ["armv8x4", "armv8x2", "armv8x1"].map(|name| (name, SHA2_EXTENSION));
+    kernels.map(|kernel| missing(kernel, "this program is not built for aarch64")).into()
 }
 
 /// All kernels, whether this CPU runs them or not.
 pub(crate) fn kernels() -> Vec<KernelInfo> {
     let info = |entry: &Entry| KernelInfo {
         name: entry.name,
+        instructions: entry.instructions,
         available: entry.kernel.is_ok(),
         why_not: entry.kernel.as_ref().err().copied(),
     };
@@ -159,6 +212,10 @@ pub(crate) struct Plan {
     many: Choice,
     /// For a message that has no equals to share a lot with.
     single: Choice,
+    /// The first two, for whoever asks.
+    ranges: Vec<PlannedRange>,
+    /// What the plan was made from.
+    measured: Vec<KernelSpeed>,
     /// For a person.
     description: String,
 }
@@ -202,7 +259,14 @@ impl Plan {
     }
 
     fn only(choice: Choice, description: String) -> Self {
-        Self { first: [choice; MANY + 1], many: choice, single: choice, description }
+        Self {
+            first: [choice; MANY + 1],
+            many: choice,
+            single: choice,
+            ranges: ranges([choice]),
+            measured: vec![],
+            description,
+        }
     }
 
     /// The cheapest sequence of lots for every number of messages.
@@ -230,7 +294,14 @@ impl Plan {
             if better { choice } else { best }
         });
         let many = many.unwrap_or(fallback);
-        Self { first, many, single: first[1], description: describe(&first, many) }
+        let ranges = ranges(first[1..].iter().copied().chain([many]));
+        let measured = choices.iter().map(|choice| KernelSpeed {
+            kernel: choice.kernel.name(),
+            nanoseconds_per_node: choice.nanoseconds_per_lane(),
+        });
+        let description = ranges.iter().map(PlannedRange::to_string).collect::<Vec<_>>().join(", ");
+        let (measured, single) = (measured.collect(), first[1]);
+        Self { first, many, single, ranges, measured, description }
     }
 
     /// The kernel to begin with if `count` messages are left.
@@ -241,6 +312,21 @@ impl Plan {
     /// Messages that the kernel for many hashes side by side.
     pub(crate) fn lanes(&self) -> usize {
         self.many.lanes()
+    }
+
+    /// Name of the kernel for many messages; of the only one, if it is pinned.
+    pub(crate) fn kernel_for_many(&self) -> &'static str {
+        self.many.kernel.name()
+    }
+
+    /// Which kernel hashes batches of which size: all sizes from 1 on, in order.
+    pub(crate) fn ranges(&self) -> &[PlannedRange] {
+        &self.ranges
+    }
+
+    /// What the plan was made from; nothing if it was pinned.
+    pub(crate) fn measured(&self) -> &[KernelSpeed] {
+        &self.measured
     }
 
     /// What was chosen, for a person.
@@ -282,29 +368,21 @@ impl Plan {
     }
 }
 
-/// The plan in words: `1: shani1, 2-3: shani2, 4 and more: shani4`.
-fn describe(first: &[Choice; MANY + 1], many: Choice) -> String {
-    let mut text = String::new();
-    let mut from = 1;
-    for n in 1..=MANY {
-        let name = first[n].kernel.name();
-        let next = first.get(n + 1).unwrap_or(&many).kernel.name();
-        if n < MANY && name == next {
-            continue;
+/// The choices for 1, 2, 3 ... messages, those in a row with the same kernel as one range. The last
+/// one is that of all larger batches too.
+fn ranges(choices: impl IntoIterator<Item = Choice>) -> Vec<PlannedRange> {
+    let mut ranges: Vec<PlannedRange> = vec![];
+    for (n, choice) in (1..).zip(choices) {
+        let kernel = choice.kernel.name();
+        match ranges.last_mut() {
+            Some(last) if last.kernel == kernel => last.to = Some(n),
+            _ => ranges.push(PlannedRange { from: n, to: Some(n), kernel }),
         }
-        let separator = if text.is_empty() { "" } else { ", " };
-        let range = match (from == n, n == MANY && name == next) {
-            (_, true) => format!("{from} and more"),
-            (true, _) => n.to_string(),
-            _ => format!("{from}-{n}"),
-        };
-        text += &format!("{separator}{range}: {name}");
-        if n == MANY && name != next {
-            text += &format!(", more: {next}");
-        }
-        from = n + 1;
     }
-    text
+    if let Some(last) = ranges.last_mut() {
+        last.to = None;
+    }
+    ranges
 }
 
 /// Times that every kernel has its turn, so that a disturbance meets all of them, and calls in a

@@ -38,7 +38,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{KernelInfo, UnknownOrMissingKernel};
+pub use dispatch::{KernelInfo, KernelSpeed, PlannedRange, UnknownOrMissingKernel};
 use divide::{Cost, Divide, IndexedPairPiece};
 use hedgerow_hasher_api::{
     BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, check_all,
@@ -98,6 +98,18 @@ impl CpuHasher {
         dispatch::kernels()
     }
 
+    /// Which kernel hashes batches of which size: all sizes from 1 on, in order. Digests do not
+    /// depend on it.
+    pub fn planned(&self) -> &[PlannedRange] {
+        self.plan().ranges()
+    }
+
+    /// What the plan was made from: the speed of every kernel that was measured on this machine.
+    /// Nothing if the hasher is [pinned](Self::pinned).
+    pub fn measured(&self) -> &[KernelSpeed] {
+        self.plan().measured()
+    }
+
     /// A hasher that spreads large batches over `pool`. With a pool of one thread everything runs
     /// on the calling thread.
     pub fn with_pool(pool: Arc<ThreadPool>) -> Self {
@@ -138,8 +150,12 @@ impl CpuHasher {
 impl BatchHasher for CpuHasher {
     fn capabilities(&self) -> Capabilities {
         let lanes = self.plan().lanes();
+        let name = match &self.plan {
+            PlanRef::Calibrated(_) => "cpu".into(),
+            PlanRef::Pinned(plan) => format!("cpu:{}", plan.kernel_for_many()),
+        };
         Capabilities {
-            name: "cpu".into(),
+            name,
             device: self.plan().description().into(),
             lanes,
             full_speed_batch: lanes.max(self.grain.full_speed_nodes(self.threads())),

@@ -17,7 +17,8 @@ fn pool(threads: usize) -> Arc<ThreadPool> {
     Arc::new(ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
 }
 
-/// The kernels that this CPU runs. Those that it does not are named loudly.
+/// The kernels that this CPU runs. Those that it does not are named loudly. `.ci/kernels` reads
+/// what the tests print.
 fn runnable() -> impl Iterator<Item = &'static str> {
     CpuHasher::kernels().into_iter().filter_map(|info| {
         if let Some(why_not) = info.why_not {
@@ -46,8 +47,8 @@ static HASHERS: LazyLock<Vec<CpuHasher>> = LazyLock::new(|| {
 #[test]
 fn every_kernel_conforms() {
     for kernel in runnable() {
-        println!("kernel {kernel}");
         conformance::run(&on_one_thread(kernel));
+        println!("KERNEL TESTED: {kernel}");
     }
 }
 
@@ -93,6 +94,11 @@ fn says_what_it_is() {
     assert_eq!((one.name.as_str(), one.is_device), ("cpu", false));
     assert_eq!(one.full_speed_batch, one.lanes);
     assert!(seven.full_speed_batch >= 512);
+    let pinned = on_one_thread("portable").capabilities();
+    assert_eq!(
+        (pinned.name.as_str(), pinned.device.as_str()),
+        ("cpu:portable", "portable (pinned)")
+    );
 }
 
 fn digests(count: usize, seed: u64) -> Vec<Digest> {

@@ -53,12 +53,12 @@
 //! the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
 #![forbid(unsafe_code)]
 
-pub mod backends;
 mod bits;
 mod block;
 mod check;
 mod error;
 mod genesis;
+pub mod hasher;
 mod iter;
 mod layer;
 mod ops;
@@ -92,11 +92,6 @@ pub use stats::Stats;
 pub use store::Store;
 pub use ticket::{Receipt, Ticket};
 pub use writer::MAX_EXTRA_BYTES;
-
-/// Hashing backends plug in through these.
-pub mod hasher {
-    pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
-}
 
 /// Disks: the real one is the default.
 pub mod disk {

@@ -1,7 +1,7 @@
 //! How a store is opened. Options may differ at every open and never change a root.
 
 use crate::Error;
-use hedgerow_hasher_api::BatchHasher;
+use crate::hasher::{self, BatchHasher};
 use hedgerow_metadb::Engine;
 use hedgerow_types::MAX_VALUE_LEN;
 use hedgerow_vfs::{RealDisk, Vfs};
@@ -28,13 +28,20 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
+/// What hashes.
+#[derive(Clone, Debug)]
+pub(crate) enum HasherChoice {
+    Named(String),
+    Given(Arc<dyn BatchHasher>),
+}
+
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Options of a store: a builder with defaults. Sizes are in bytes.
 #[derive(Clone)]
 pub struct Options {
     pub(crate) disk: Arc<dyn Vfs>,
-    pub(crate) hasher: Option<Arc<dyn BatchHasher>>,
+    pub(crate) hasher: HasherChoice,
     pub(crate) threads: usize,
     pub(crate) durability: Durability,
     pub(crate) max_in_flight: usize,
@@ -53,7 +60,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             disk: Arc::new(RealDisk),
-            hasher: None,
+            hasher: HasherChoice::Named(hasher::DEFAULT.into()),
             threads: 0,
             durability: Durability::default(),
             max_in_flight: 2,
@@ -83,10 +90,45 @@ impl Options {
         self
     }
 
-    /// The hashing backend. Default: the CPU.
+    /// The hashing backend, one that exists already. Default: see
+    /// [`hasher_named`](Self::hasher_named); of the two, the later call counts.
     #[must_use]
     pub fn hasher(mut self, hasher: Arc<dyn BatchHasher>) -> Self {
-        self.hasher = Some(hasher);
+        self.hasher = HasherChoice::Given(hasher);
+        self
+    }
+
+    /// The hashing backend by its name, see [`hasher::available`]. Default: [`hasher::DEFAULT`], the
+    /// CPU with the kernels that are fastest here; `cpu:KERNEL` pins one. Creating or opening a store
+    /// fails with [`Error::Option`] if there is no such backend or this machine cannot run it.
+    ///
+    /// ```
+    /// use hedgerow::{Error, Options, Store, StoreParams, hasher};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("state");
+    /// // Whatever hashes, the roots are the same. This kernel runs everywhere.
+    /// let pinned = Options::new().hasher_named("cpu:portable");
+    /// let store = Store::create(&path, StoreParams::default(), pinned)?;
+    /// assert_eq!(store.stats().hasher.name, "cpu:portable");
+    /// store.close()?;
+    ///
+    /// // Of two kernels for different CPUs, one at least cannot run.
+    /// let missing = ["cpu:avx512x32", "cpu:armv8x4"]
+    ///     .into_iter()
+    ///     .find(|name| !hasher::names().iter().any(|usable| usable == name))
+    ///     .expect("one of them");
+    /// for name in [missing, "cpu:abacus", "abacus"] {
+    ///     let refused = Store::open(&path, Options::new().hasher_named(name));
+    ///     assert!(matches!(refused, Err(Error::Option { option: "hasher", .. })));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn hasher_named(mut self, name: impl Into<String>) -> Self {
+        self.hasher = HasherChoice::Named(name.into());
         self
     }
 
@@ -181,7 +223,16 @@ impl Options {
         self
     }
 
-    pub(crate) fn validate(&self) -> Result<(), Error> {
+    /// Refuses options that cannot work, and finds the backend that they ask for.
+    pub(crate) fn check(&self) -> Result<Arc<dyn BatchHasher>, Error> {
+        self.check_numbers()?;
+        match &self.hasher {
+            HasherChoice::Named(name) => hasher::by_name(name),
+            HasherChoice::Given(hasher) => Ok(Arc::clone(hasher)),
+        }
+    }
+
+    fn check_numbers(&self) -> Result<(), Error> {
         let refuse = |option, reason: &str| Err(Error::Option { option, reason: reason.into() });
         if self.max_in_flight == 0 {
             return refuse("max_in_flight", "at least one block must be in flight");

@@ -12,8 +12,10 @@
 //! last. Whatever is found without that end is an unfinished creation, which only `open_or_create`
 //! replaces: it holds nothing that anybody ever wrote.
 
+use crate::Error;
 use crate::block::Block;
 use crate::genesis::genesis;
+use crate::hasher::BatchHasher;
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
 use crate::pipeline::Pipeline;
@@ -23,7 +25,6 @@ use crate::shared::{Counters, Flow, Published, Shared, per_shard};
 use crate::ticket::Ticket;
 use crate::twigs::{TwigStore, run_position};
 use crate::writer::Writer;
-use crate::{Error, backends};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions};
 use hedgerow_metadb::{
@@ -67,14 +68,14 @@ impl Store {
         params: StoreParams,
         options: Options,
     ) -> Result<Self, Error> {
-        options.validate()?;
+        let hasher = options.check()?;
         let place = Place::new(path.as_ref(), &options);
         place.make_dir()?;
         let lock = place.lock()?;
         if !place.is_empty()? {
             return Err(Error::NotEmpty(place.dir));
         }
-        place.create(params, options, lock)
+        place.create(params, options, hasher, lock)
     }
 
     /// Opens an existing store.
@@ -83,7 +84,7 @@ impl Store {
     /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::InUse`], [`Error::Option`]; or what is
     /// wrong with the files: nothing is repaired except by cutting what was never durable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
-        options.validate()?;
+        let hasher = options.check()?;
         let place = Place::new(path.as_ref(), &options);
         // Without a trace of a store, not even a lock file is left behind.
         if !place.has(CREATING)? && !place.has(META)? {
@@ -93,7 +94,7 @@ impl Store {
         if place.has(CREATING)? {
             return Err(Error::Unfinished(place.dir));
         }
-        place.open(None, options, lock)
+        place.open(None, options, hasher, lock)
     }
 
     /// Opens the store in `path` if there is one, with these parameters; else creates it, in an
@@ -107,7 +108,7 @@ impl Store {
         params: StoreParams,
         options: Options,
     ) -> Result<Self, Error> {
-        options.validate()?;
+        let hasher = options.check()?;
         let place = Place::new(path.as_ref(), &options);
         place.make_dir()?;
         let lock = place.lock()?;
@@ -115,12 +116,12 @@ impl Store {
             place.remove_unfinished()?;
         }
         if place.is_empty()? {
-            return place.create(params, options, lock);
+            return place.create(params, options, hasher, lock);
         }
         if !place.has(META)? {
             return Err(Error::NotEmpty(place.dir));
         }
-        place.open(Some(params), options, lock)
+        place.open(Some(params), options, hasher, lock)
     }
 
     /// What the store was created with.
@@ -318,7 +319,13 @@ impl Place {
         TwigFileOptions { segment_size: default.segment_size.min(options.segment_bytes), ..default }
     }
 
-    fn create(self, params: StoreParams, options: Options, lock: DirLock) -> Result<Store, Error> {
+    fn create(
+        self,
+        params: StoreParams,
+        options: Options,
+        hasher: Arc<dyn BatchHasher>,
+        lock: DirLock,
+    ) -> Result<Store, Error> {
         let genesis = genesis()?;
         let id = StoreId(rand_id()?);
         hedgerow_vfs::write_atomic(&*self.vfs, &self.path(CREATING), &id.0)?;
@@ -386,13 +393,14 @@ impl Place {
         self.vfs.sync_dir(&self.dir)?;
         let rebuilt = Rebuilt { forest, index, writers, open, twigs: vec![] };
         let pool = pool(&options, "hedgerow")?;
-        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, lock })
+        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })
     }
 
     fn open(
         self,
         expected: Option<StoreParams>,
         options: Options,
+        hasher: Arc<dyn BatchHasher>,
         lock: DirLock,
     ) -> Result<Store, Error> {
         let meta = match self.meta(&options, false) {
@@ -421,7 +429,6 @@ impl Place {
         let (file, _) = TwigFile::open(vfs, &dir, id, twig_options, manifest.log_end)?;
         let twigs = TwigStore::new(file);
         let pool = pool(&options, "hedgerow")?;
-        let hasher = backends::choose(&options);
         let rebuilt = pool.install(|| {
             rebuild(&Source {
                 log: &log,
@@ -432,7 +439,7 @@ impl Place {
             })
         })?;
         twigs.write(&rebuilt.twigs)?;
-        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, lock })
+        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })
     }
 }
 
@@ -445,11 +452,12 @@ struct Parts {
     rebuilt: Rebuilt,
     pool: rayon::ThreadPool,
     options: Options,
+    hasher: Arc<dyn BatchHasher>,
     lock: DirLock,
 }
 
 fn start(parts: Parts) -> Result<Store, Error> {
-    let Parts { log, twigs, meta, manifest, rebuilt, pool, options, lock } = parts;
+    let Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock } = parts;
     let height = manifest.height;
     let shared = Arc::new(Shared {
         log,
@@ -469,7 +477,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
         }),
         moved: Condvar::new(),
         recent: Mutex::new(BTreeMap::new()),
-        hasher: backends::choose(&options),
+        hasher,
         pool,
         hash_pool: self::pool(&options, "hedgerow-hash")?,
         options,

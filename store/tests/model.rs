@@ -22,7 +22,7 @@ fn options(rng: &mut SplitMix64) -> Options {
     let options = Options::default()
         .threads(pick(&[1, 2, 5]) as usize)
         .durability(durability)
-        .hasher(hedgerow::backends::by_name(hasher).unwrap())
+        .hasher(hedgerow::hasher::by_name(hasher).unwrap())
         .max_in_flight(pick(&[1, 2, 6]) as usize)
         .tail_bytes(pick(&[0, 10_000, 16 << 20]))
         .entry_cache_bytes(pick(&[0, 5_000, 32 << 20]))

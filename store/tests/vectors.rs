@@ -5,7 +5,7 @@
 mod common;
 
 use common::{dir, disk, on, tasks};
-use hedgerow::{Digest, Height, Options, SerialPath, Store, StoreParams};
+use hedgerow::{Digest, Error, Height, Options, SerialPath, Store, StoreParams};
 use hedgerow_testkit::ops::{OpKind, RecordedBlock};
 use hedgerow_testkit::vectors::{BlockRow, ProofKind, RecordedSet, set};
 
@@ -118,7 +118,7 @@ fn options_change_nothing() {
                 .entry_cache_bytes(0)
                 .segment_bytes(40_000)
                 .max_in_flight(1)
-                .hasher(hedgerow::backends::by_name("scalar").unwrap())
+                .hasher(hedgerow::hasher::by_name("scalar").unwrap())
         });
     }
 }
@@ -126,16 +126,33 @@ fn options_change_nothing() {
 /// Every backend that this machine has, pinned in turn, comes to the recorded roots.
 #[test]
 fn every_backend() {
-    let names = hedgerow::backends::names();
+    let names = hedgerow::hasher::names();
     assert!(names.len() >= 4, "{names:?}");
     println!("backends here: {}", names.join(", "));
     for name in names {
         let disk = disk();
-        let hasher = hedgerow::backends::by_name(&name).unwrap();
-        replay(&set("mixed", "t1_1_1"), 12, Some(5), || on(&disk).hasher(hasher.clone()));
+        replay(&set("mixed", "t1_1_1"), 12, Some(5), || on(&disk).hasher_named(&name));
     }
-    assert!(hedgerow::backends::by_name("cpu:abacus").is_err());
-    assert!(hedgerow::backends::by_name("abacus").is_err());
+}
+
+/// A backend that does not exist or cannot run here is refused, and nothing is created.
+#[test]
+fn no_backend_no_store() {
+    let unusable = hedgerow::hasher::available().into_iter().filter(|backend| !backend.is_usable());
+    let unusable: Vec<_> = unusable.map(|backend| backend.name).collect();
+    assert!(!unusable.is_empty(), "no CPU runs the kernels of both architectures");
+    for name in unusable.iter().map(String::as_str).chain(["cpu:abacus", "abacus", ""]) {
+        assert!(hedgerow::hasher::by_name(name).is_err(), "{name}");
+        let disk = disk();
+        let options = on(&disk).hasher_named(name);
+        let refused = Store::open_or_create(dir(), StoreParams::default(), options);
+        assert!(matches!(refused, Err(Error::Option { option: "hasher", .. })), "{name}");
+        // A later choice counts.
+        let scalar = hedgerow::hasher::by_name("scalar").unwrap();
+        let options = on(&disk).hasher_named(name).hasher(scalar);
+        let store = Store::create(dir(), StoreParams::default(), options).unwrap();
+        assert_eq!(store.stats().hasher.name, "scalar");
+    }
 }
 
 /// With pruning on, the roots are the recorded ones, and pruning goes on after restarts (F-B7).

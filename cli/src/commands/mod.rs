@@ -6,12 +6,14 @@
 //!   apply    export            many blocks as lines of JSON (blocks: their format)
 //!   proofs   root prove verify what the state commits to
 //!   inspect  stat check        figures, and the full check
+//!   devices                    the hashing backends of this machine
 //!   replay                     recorded workloads, compared block by block
 //! ```
 
 mod apply;
 mod blocks;
 mod create;
+mod devices;
 mod export;
 mod inspect;
 mod keys;
@@ -38,6 +40,7 @@ pub(crate) enum Command {
     Verify(proofs::VerifyArgs),
     Stat(inspect::StatArgs),
     Check(inspect::CheckArgs),
+    Devices(devices::DevicesArgs),
     Replay(replay::ReplayArgs),
 }
 
@@ -58,6 +61,7 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Verify(args) => proofs::verify(&args, out),
         Command::Stat(args) => inspect::stat(&args, out),
         Command::Check(args) => inspect::check(&args, out),
+        Command::Devices(args) => devices::run(&args, out),
         Command::Replay(args) => replay::run(&args, out),
     }
 }

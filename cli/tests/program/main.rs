@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   commands  every command, its output and its errors
+//!   devices   the list of hashing backends, and that it tells the truth
 //!   replay    recorded workloads, whole and damaged
 //!   kill      kill -9 at random moments
 //! ```
@@ -10,5 +11,6 @@
 
 mod commands;
 mod common;
+mod devices;
 mod kill;
 mod replay;

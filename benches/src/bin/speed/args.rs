@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::Parser;
-use hedgerow::{CompactionRule, Durability, Engine, backends};
+use hedgerow::{CompactionRule, Durability, Engine, hasher};
 use hedgerow_benches::workload::{self, MIN_KEY_LEN};
 use std::fmt;
 use std::path::PathBuf;
@@ -173,7 +173,7 @@ fn key_len(text: &str) -> Result<usize, String> {
 
 /// A name that the library knows on this machine.
 fn known_hasher(name: &str) -> Result<String, hedgerow::Error> {
-    backends::by_name(name).map(|_| name.to_owned())
+    hasher::by_name(name).map(|_| name.to_owned())
 }
 
 #[cfg(test)]

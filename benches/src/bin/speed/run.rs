@@ -4,7 +4,7 @@ use crate::Failure;
 use crate::args::{Args, DurabilityArg};
 use crate::check;
 use crate::report::{Cpu, CpuPhases, Milliseconds, Report};
-use hedgerow::{Digest, Height, Options, Proven, Reader, Store, StoreParams, Ticket, backends};
+use hedgerow::{Digest, Height, Options, Proven, Reader, Store, StoreParams, Ticket, hasher};
 use hedgerow_benches::spread::Spread;
 use hedgerow_benches::usage::{Cost, Meter, disk_bytes, memory, peak_memory};
 use hedgerow_benches::workload::{Generator, KeySet, MAX_KEYS, Op, Random};
@@ -126,7 +126,7 @@ fn options(args: &Args) -> Options {
     if args.value_len > 64 << 10 {
         options = options.max_value_bytes(args.value_len);
     }
-    if let Ok(hasher) = backends::by_name(&args.hasher) {
+    if let Ok(hasher) = hasher::by_name(&args.hasher) {
         options = options.hasher(hasher);
     }
     if let Some(engine) = args.engine {

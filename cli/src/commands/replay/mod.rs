@@ -26,8 +26,8 @@ use crate::recipe::Recipe;
 use clap::{ArgGroup, Args};
 use compare::{Row, state};
 use hedgerow::disk::MemDisk;
-use hedgerow::hasher::BatchHasher;
-use hedgerow::{CompactionRule, Height, Options, Store, StoreParams, backends};
+use hedgerow::hasher::{self, BatchHasher};
+use hedgerow::{CompactionRule, Height, Options, Store, StoreParams};
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use recording::{Expected, RecordedBlock, Workload};
 use serde::Serialize;
@@ -82,8 +82,8 @@ pub(crate) struct ReplayArgs {
     /// Threads to use; 0 stands for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Hashing backend: cpu, scalar, or cpu:KERNEL for one kernel of the CPU
-    #[arg(long, value_name = "NAME", value_parser = backends::by_name)]
+    /// Hashing backend, one of those that `hedgerow devices` lists
+    #[arg(long, value_name = "NAME", value_parser = hasher::by_name)]
     hasher: Option<Arc<dyn BatchHasher>>,
 }
 

@@ -1,0 +1,108 @@
+//! `devices`: the hashing backends of this program, and what this machine makes of them.
+
+use crate::error::CliError;
+use crate::output::Output;
+use clap::Args;
+use hedgerow::hasher::{self, Backend, PlannedRange};
+use serde::Serialize;
+use std::fmt;
+
+/// List the hashing backends: what each runs on, whether it can be used here, how fast it is
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {}
+
+/// `{"name", "device", "usable", "why_not", "default", "nanoseconds_per_node", "plan": [{"from",
+/// "to", "backend"}]}`, one line for each backend.
+#[derive(Serialize)]
+struct DeviceReport<'a> {
+    name: &'a str,
+    /// Instructions, or what the device calls itself.
+    device: &'a str,
+    usable: bool,
+    /// Null if it is usable.
+    why_not: Option<&'a str>,
+    /// Whether it is taken if none is named.
+    default: bool,
+    /// Null if it was not measured.
+    nanoseconds_per_node: Option<f64>,
+    /// Whom it hands batches of which size to; empty if it hashes all of them itself.
+    plan: Vec<RangeReport<'a>>,
+}
+
+/// Nodes in a batch, and the backend that hashes them or the first of them.
+#[derive(Serialize)]
+struct RangeReport<'a> {
+    from: usize,
+    /// Null: any number.
+    to: Option<usize>,
+    backend: &'a str,
+}
+
+impl<'a> DeviceReport<'a> {
+    fn new(backend: &'a Backend) -> Self {
+        let plan = backend.plan.iter().map(|PlannedRange { from, to, backend }| RangeReport {
+            from: *from,
+            to: *to,
+            backend,
+        });
+        Self {
+            name: &backend.name,
+            device: &backend.device,
+            usable: backend.is_usable(),
+            why_not: backend.why_not.as_deref(),
+            default: backend.name == hasher::DEFAULT,
+            nanoseconds_per_node: backend.nanoseconds_per_node,
+            plan: plan.collect(),
+        }
+    }
+}
+
+/// A row of the table.
+impl fmt::Display for DeviceReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, device, .. } = self;
+        let speed = match self.nanoseconds_per_node {
+            Some(speed) => format!("{speed:.1}"),
+            None => "-".to_owned(),
+        };
+        let usable = match (self.why_not, self.default) {
+            (Some(why_not), _) => format!("no: {why_not}"),
+            (None, true) => "yes, the default".to_owned(),
+            (None, false) => "yes".to_owned(),
+        };
+        write!(f, "{name:<NAME$}  {device:<DEVICE$}  {speed:>SPEED$}  {usable}")
+    }
+}
+
+/// Widths of the columns.
+const NAME: usize = 14;
+const DEVICE: usize = 33;
+const SPEED: usize = 7;
+
+impl fmt::Display for RangeReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes = match self.to {
+            None => format!("{} and more", self.from),
+            Some(to) if to == self.from => to.to_string(),
+            Some(to) => format!("{} to {to}", self.from),
+        };
+        write!(f, "{sizes:<NAME$}  {}", self.backend)
+    }
+}
+
+pub(super) fn run(_: &DevicesArgs, out: Output) -> Result<(), CliError> {
+    let backends = hasher::available();
+    let (name, device, speed) = ("backend", "runs on", "ns/node");
+    out.note(format_args!("{name:<NAME$}  {device:<DEVICE$}  {speed:>SPEED$}  usable"))?;
+    let reports: Vec<_> = backends.iter().map(DeviceReport::new).collect();
+    reports.iter().try_for_each(|report| out.report(report))?;
+    for report in reports.iter().filter(|report| !report.plan.is_empty()) {
+        let (nodes, first) = ("batch of nodes", "begins with");
+        out.note(format_args!(
+            "\n{}, as measured on this machine:\n{nodes}  {first}",
+            report.name
+        ))?;
+        report.plan.iter().try_for_each(|range| out.note(range))?;
+    }
+    Ok(())
+}

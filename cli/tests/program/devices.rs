@@ -1,0 +1,86 @@
+//! `hedgerow devices`: what it lists is what `--hasher` takes.
+
+use crate::common::{Ran, run, vector};
+use serde_json::Value;
+use std::collections::HashSet;
+
+fn listed() -> Vec<Value> {
+    let text = run(["devices", "--json"]).ok();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn name(backend: &Value) -> &str {
+    backend["name"].as_str().expect("a name")
+}
+
+fn replay_with(hasher: &str) -> Ran {
+    let (ops, expect) = (vector("ops_bigval.jsonl.gz"), vector("blocks_bigval_default.jsonl.gz"));
+    let [ops, expect] = [&ops, &expect].map(|path| path.to_str().expect("UTF-8"));
+    let rule = ["--thres", "20000000", "--ratio", "7", "--div", "10"];
+    let run_it = ["replay", "--ops", ops, "--expect", expect, "--blocks", "2", "--hasher", hasher];
+    run(run_it.into_iter().chain(rule))
+}
+
+#[test]
+fn every_backend_is_usable_or_says_why_not() {
+    let backends = listed();
+    let names: HashSet<&str> = backends.iter().map(name).collect();
+    assert_eq!(names.len(), backends.len(), "{names:?}");
+    for kernel in ["cpu", "scalar", "cpu:sha2", "cpu:portable", "cpu:avx512x32", "cpu:armv8x4"] {
+        assert!(names.contains(kernel), "{kernel} is not in {names:?}");
+    }
+    for backend in &backends {
+        assert!(!backend["device"].as_str().expect("what it runs on").is_empty());
+        let ran = replay_with(name(backend));
+        match backend["why_not"].as_str() {
+            None => {
+                assert_eq!(backend["usable"], true, "{backend}");
+                assert!(ran.ok().ends_with("all equal\n"), "{backend}");
+            }
+            Some(why_not) => {
+                assert_eq!(backend["usable"], false, "{backend}");
+                let error = ran.fails(2);
+                assert!(error.contains(why_not), "{error}");
+            }
+        }
+    }
+    // No CPU has the instructions of both.
+    let unusable =
+        |kernel: &str| backends.iter().any(|b| name(b) == kernel && b["usable"] == false);
+    assert!(unusable("cpu:avx512x32") || unusable("cpu:armv8x4"));
+    for unknown in ["cpu:abacus", "abacus", "scalar:1", "cpu:"] {
+        assert!(replay_with(unknown).fails(2).contains("option hasher: "), "{unknown}");
+    }
+}
+
+#[test]
+fn the_default_has_a_plan_for_every_batch_size() {
+    let backends = listed();
+    let defaults: Vec<_> = backends.iter().filter(|backend| backend["default"] == true).collect();
+    let [default] = defaults[..] else { panic!("{defaults:?}") };
+    let plan = default["plan"].as_array().expect("a plan");
+    let mut next = Some(1);
+    for range in plan {
+        assert_eq!(range["from"].as_u64(), next, "{plan:?}");
+        next = range["to"].as_u64().map(|to| to + 1);
+        let chosen = backends.iter().find(|backend| backend["name"] == range["backend"]);
+        let chosen = chosen.expect("one of the list");
+        assert_eq!(chosen["usable"], true, "{chosen}");
+        assert!(chosen["nanoseconds_per_node"].as_f64().expect("measured") > 0.0, "{chosen}");
+    }
+    assert_eq!(next, None, "{plan:?}");
+}
+
+#[test]
+fn the_table_has_a_row_for_each() {
+    let text = run(["devices"]).ok();
+    for backend in listed() {
+        let row = text.lines().find(|row| row.split(' ').next() == Some(name(&backend)));
+        let row = row.unwrap_or_else(|| panic!("{backend} is not in {text}"));
+        assert!(row.contains(backend["device"].as_str().expect("what it runs on")), "{row}");
+        assert!(row.contains(backend["why_not"].as_str().unwrap_or("  yes")), "{row}");
+        assert_eq!(row.contains("the default"), backend["default"] == true, "{row}");
+    }
+    assert!(text.contains("\ncpu, as measured on this machine:\nbatch of nodes  begins with\n1"));
+    assert!(text.lines().last().is_some_and(|row| row.contains(" and more")), "{text}");
+}

@@ -1,0 +1,118 @@
+//! The hashing backends that this build has, and the choice among them.
+//!
+//! ```text
+//!  name          family   which                      available()   by_name(name)
+//!  cpu           cpu                                 name, what
+//!  cpu:avx2      cpu      one of its kernels         it runs on,   Arc<dyn BatchHasher>
+//!  scalar        scalar                              why not       or why not
+//! ```
+//!
+//! A family is what one crate brings; `FAMILIES` is the only place where a cargo feature decides
+//! about hardware. Everywhere else the engine sees an `Arc<dyn BatchHasher>`.
+//!
+//! **Invariant:** the backend decides how long hashing takes, never a digest.
+
+mod cpu;
+mod scalar;
+
+pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
+
+use crate::Error;
+use std::sync::Arc;
+
+/// Name of the backend that hashes if the [options](crate::Options::hasher_named) name none.
+pub const DEFAULT: &str = "cpu";
+
+/// A hashing backend that this version knows, usable here or not.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Backend {
+    /// What selects it: in [`by_name`], in [`Options::hasher_named`](crate::Options::hasher_named),
+    /// on the command line.
+    pub name: String,
+    /// What it runs on, for a person: instructions, or a device.
+    pub device: String,
+    /// Why it cannot be used here, for a person. `None`: it can.
+    pub why_not: Option<String>,
+    /// How fast it was measured to be on this machine, if it was: time per node of a full batch on
+    /// one thread.
+    pub nanoseconds_per_node: Option<f64>,
+    /// What it hands batches of which size to, as measured on this machine; empty if it hashes all
+    /// of them itself.
+    pub plan: Vec<PlannedRange>,
+}
+
+/// Batches of some sizes, and what hashes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedRange {
+    /// Nodes, or messages of equal length, in the smallest of these batches.
+    pub from: usize,
+    /// In the largest; `None` if there is none.
+    pub to: Option<usize>,
+    /// Name of the backend that hashes them, or the first of them.
+    pub backend: String,
+}
+
+impl Backend {
+    fn new(name: impl Into<String>, device: impl Into<String>) -> Self {
+        let (name, device) = (name.into(), device.into());
+        Self { name, device, why_not: None, nanoseconds_per_node: None, plan: vec![] }
+    }
+
+    /// Whether [`by_name`] gives it on this machine.
+    pub fn is_usable(&self) -> bool {
+        self.why_not.is_none()
+    }
+}
+
+/// A backend, or why there is none, for a person.
+type Opened = Result<Arc<dyn BatchHasher>, String>;
+
+/// The backends of one crate. Their names are that of the family, or begin with it and a colon.
+struct Family {
+    name: &'static str,
+    /// All of them, usable or not.
+    backends: fn() -> Vec<Backend>,
+    /// The one whose name has this after the colon; `None`: without a colon.
+    open: fn(Option<&str>) -> Opened,
+}
+
+const FAMILIES: &[Family] = &[cpu::FAMILY, scalar::FAMILY];
+
+/// All backends of this build, each kernel of the CPU among them, with the reason why one cannot be
+/// used on this machine. The first call of a process measures for about a third of a millisecond.
+///
+/// ```
+/// for backend in hedgerow::hasher::available() {
+///     match &backend.why_not {
+///         None => println!("{}: {}", backend.name, backend.device),
+///         Some(why_not) => println!("{}: cannot be used: {why_not}", backend.name),
+///     }
+/// }
+/// ```
+pub fn available() -> Vec<Backend> {
+    FAMILIES.iter().flat_map(|family| (family.backends)()).collect()
+}
+
+/// Names that [`by_name`] takes on this machine.
+pub fn names() -> Vec<String> {
+    available().into_iter().filter(Backend::is_usable).map(|backend| backend.name).collect()
+}
+
+/// The backend with this name: `cpu` (the [`DEFAULT`], with the kernels that were measured fastest
+/// here), `cpu:KERNEL` (one kernel of the CPU for everything), or `scalar` (one hash at a time, the
+/// reference).
+///
+/// # Errors
+/// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.
+pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
+    let (family, which) = match name.split_once(':') {
+        Some((family, which)) => (family, Some(which)),
+        None => (name, None),
+    };
+    let opened = match FAMILIES.iter().find(|known| known.name == family) {
+        Some(family) => (family.open)(which),
+        None => Err(format!("{name:?} is none of {}", names().join(", "))),
+    };
+    opened.map_err(|reason| Error::Option { option: "hasher", reason })
+}

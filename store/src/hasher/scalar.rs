@@ -1,0 +1,18 @@
+//! The reference: one hash at a time.
+
+use super::{Backend, BatchHasher, Family, Opened};
+use hedgerow_hasher_api::ScalarHasher;
+use std::sync::Arc;
+
+pub(super) const FAMILY: Family = Family { name: "scalar", backends, open };
+
+fn backends() -> Vec<Backend> {
+    vec![Backend::new(FAMILY.name, ScalarHasher.capabilities().device)]
+}
+
+fn open(which: Option<&str>) -> Opened {
+    match which {
+        None => Ok(Arc::new(ScalarHasher)),
+        Some(which) => Err(format!("the reference has no kinds; {which:?} is none")),
+    }
+}
