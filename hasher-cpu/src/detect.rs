@@ -31,6 +31,11 @@ token! {
 }
 
 token! {
+    /// Proof of AVX-512 F and VL, and of AVX2 beside it.
+    Avx512Vl, "x86_64", is_x86_feature_detected: "avx512f", "avx512vl", "avx2"
+}
+
+token! {
     /// Proof of AVX2.
     Avx2, "x86_64", is_x86_feature_detected: "avx2"
 }

@@ -7,14 +7,17 @@
 //! ```
 //!
 //! How kernels compare differs by CPU generation, so the plan is measured: every kernel that the
-//! CPU can run hashes the same few nodes a few times, in turns, and the lower quartiles are what
-//! a lot costs. The plan is then the cheapest way to hash any number of messages as a sequence of lots
+//! CPU can run hashes a few lots of nodes a few times, in turns, and the least times are what a lot
+//! costs. The plan is then the cheapest way to hash any number of messages as a sequence of lots
 //! (a lot of a kernel that pads costs the same however few messages are in it). This happens once
-//! per process and takes about a quarter of a millisecond.
+//! per process and takes about a third of a millisecond.
 //!
 //! **Invariant:** the choice changes how long hashing takes, never a digest.
 
-use crate::kernel::{Kernel, MessageJob, NodeJob, Portable, Sha2Kernel};
+use crate::{
+    kernel::{Kernel, MessageJob, NodeJob, Portable, Sha2Kernel},
+    stream,
+};
 use hedgerow_types::Digest;
 use std::{
     fmt,
@@ -124,18 +127,20 @@ fn catalog() -> Vec<Entry> {
 }
 
 const AVX512: &str = "AVX-512 F and BW";
+const AVX512_VL: &str = "AVX-512 F and VL";
 const SHA_NI: &str = "SHA-NI";
 const AVX2: &str = "AVX2";
 const SHA2_EXTENSION: &str = "SHA2 extension of aarch64";
 
 #[cfg(target_arch = "x86_64")]
 fn x86_64() -> Vec<Entry> {
-    use crate::detect::{Avx2, Avx512, ShaNi};
-    use crate::kernel::{Avx2Kernel, Avx512Kernel, ShaNiKernel};
+    use crate::detect::{Avx2, Avx512, Avx512Vl, ShaNi};
+    use crate::kernel::{Avx2Kernel, Avx512Kernel, Avx512VlKernel, ShaNiKernel};
     let (avx512, sha_ni) = (Avx512::detect(), ShaNi::detect());
     vec![
         entry("avx512x32", AVX512, avx512, Avx512Kernel::<2>),
         entry("avx512x16", AVX512, avx512, Avx512Kernel::<1>),
+        entry("avx512x8", AVX512_VL, Avx512Vl::detect(), Avx512VlKernel),
         entry("shani4", SHA_NI, sha_ni, ShaNiKernel::<4>),
         entry("shani2", SHA_NI, sha_ni, ShaNiKernel::<2>),
         entry("shani1", SHA_NI, sha_ni, ShaNiKernel::<1>),
@@ -147,7 +152,8 @@ fn x86_64() -> Vec<Entry> {
 fn x86_64() -> Vec<Entry> {
     let avx512 = ["avx512x32", "avx512x16"].map(|name| (name, AVX512));
     let sha_ni = ["shani4", "shani2", "shani1"].map(|name| (name, SHA_NI));
-    let kernels = avx512.into_iter().chain(sha_ni).chain([("avx2", AVX2)]);
+    let kernels = avx512.into_iter().chain([("avx512x8", AVX512_VL)]);
+    let kernels = kernels.chain(sha_ni).chain([("avx2", AVX2)]);
     kernels.map(|kernel| missing(kernel, "this program is not built for x86_64")).collect()
 }
 
@@ -249,14 +255,18 @@ impl Plan {
     /// [`UnknownOrMissingKernel`].
     pub(crate) fn pinned(name: &str) -> Result<Self, UnknownOrMissingKernel> {
         let choice = Choice { kernel: kernel(name)?, nanoseconds: 1.0 };
-        Ok(Self {
+        Ok(Self::only(choice, format!("{name} (pinned)")))
+    }
+
+    fn only(choice: Choice, description: String) -> Self {
+        Self {
             first: [choice; MANY + 1],
             many: choice,
             single: choice,
             ranges: ranges([choice]),
             measured: vec![],
-            description: format!("{name} (pinned)"),
-        })
+            description,
+        }
     }
 
     /// The cheapest sequence of lots for every number of messages.
@@ -375,8 +385,12 @@ fn ranges(choices: impl IntoIterator<Item = Choice>) -> Vec<PlannedRange> {
     ranges
 }
 
-/// Times a kernel is measured. The lower quartile counts: a disturbance only ever adds time.
-const SAMPLES: usize = 13;
+/// Times that every kernel has its turn, so that a disturbance meets all of them, and calls in a
+/// row per turn: the first ones bring the code into the caches and wake wide vector units. The
+/// fastest call counts, as a disturbance only ever adds time.
+const TURNS: usize = 2;
+/// See [`TURNS`].
+const CALLS: usize = 10;
 
 /// Measures all kernels that this CPU runs. The portable one, which is hopeless and slow to
 /// measure, only if there is no other; as `sha2` runs everywhere, it never is.
@@ -386,34 +400,39 @@ fn calibrate() -> Vec<Choice> {
         .filter_map(|entry| entry.kernel.as_deref().ok())
         .filter(|kernel| kernel.name() != Portable.name())
         .collect();
-    let children = [[Digest([0x5a; 32]); 2]; MANY];
-    let mut samples = vec![[Duration::ZERO; SAMPLES]; kernels.len()];
-    // In turns, so that a disturbance meets all of them. The first turn wakes wide vector units
-    // and is overwritten.
-    for turn in (0..SAMPLES).chain([0]) {
-        for (kernel, samples) in kernels.iter().zip(&mut samples) {
-            samples[turn] = time(*kernel, &children);
+    let mut least = vec![Duration::MAX; kernels.len()];
+    for _ in 0..TURNS {
+        for (kernel, least) in kernels.iter().zip(&mut least) {
+            *least = time(*kernel).min(*least);
         }
     }
-    let quartile = |samples: &mut [Duration; SAMPLES]| {
-        samples.sort_unstable();
-        samples[SAMPLES / 4]
-    };
-    let choices = kernels.iter().zip(&mut samples).map(|(kernel, samples)| {
-        let lots = (MANY / kernel.lanes()).max(1);
-        Choice { kernel: *kernel, nanoseconds: quartile(samples).as_nanos() as f64 / lots as f64 }
+    let choices = kernels.iter().zip(least).map(|(kernel, least)| Choice {
+        kernel: *kernel,
+        nanoseconds: least.as_nanos() as f64 / sample_lots(*kernel) as f64,
     });
     choices.collect()
 }
 
-/// How long `kernel` takes to hash `children`.
-fn time(kernel: &dyn Kernel, children: &[[Digest; 2]; MANY]) -> Duration {
-    let mut out = [Digest::ZERO; MANY];
-    let mut jobs: Vec<_> =
-        children.iter().zip(&mut out).map(|(children, out)| NodeJob { children, out }).collect();
-    let start = Instant::now();
-    kernel.nodes(1, std::hint::black_box(&mut jobs), &[]);
-    start.elapsed()
+/// Lots that a sample hashes: some, because the end of one overlaps with the beginning of the next,
+/// and so many nodes that the clock's resolution does not matter.
+fn sample_lots(kernel: &dyn Kernel) -> usize {
+    16_usize.div_ceil(kernel.lanes()).max(3)
+}
+
+/// How long `kernel` takes to hash [`sample_lots`] as a caller would have it.
+fn time(kernel: &'static dyn Kernel) -> Duration {
+    let nodes = kernel.lanes() * sample_lots(kernel);
+    let plan = Plan::only(Choice { kernel, nanoseconds: 1.0 }, String::new());
+    let children = vec![[Digest([0x5a; 32]); 2]; nodes];
+    let mut out = vec![Digest::ZERO; nodes];
+    let mut run = || {
+        let jobs = children.iter().zip(&mut out);
+        let jobs = jobs.map(|(children, out)| NodeJob { children, out });
+        let start = Instant::now();
+        stream::nodes(&plan, 1, std::hint::black_box(jobs));
+        start.elapsed()
+    };
+    (0..CALLS).map(|_| run()).min().unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@
 //! * `detect`: which instructions this CPU has; the proof of it that a kernel needs.
 //! * `kernel`: hashes lots of nodes or messages on the calling thread. One file per instruction
 //!   set, and the only files with unsafe code.
-//! * `dispatch`: which kernel hashes how many messages, measured at first use or pinned.
+//! * `dispatch`: which kernel hashes how many messages, measured at first use (as streams of jobs)
+//!   or pinned.
 //! * `stream`: turns streams of jobs into lots; messages of equal length go together.
 //! * `divide`: how a group of each shape is cut in two without copying or overlapping.
 //! * `parallel`: cuts the groups of a call into shares of equal cost and runs them on a thread
@@ -75,13 +76,13 @@ impl CpuHasher {
     /// A hasher that spreads large batches over the rayon pool it is called from; over the global
     /// one if it is called from outside any.
     ///
-    /// The first hasher of a process measures for about a quarter of a millisecond which
+    /// The first hasher of a process measures for about a third of a millisecond which
     /// instructions this CPU hashes fastest with.
     pub fn new() -> Self {
         Self { plan: PlanRef::Calibrated(Plan::calibrated()), pool: None, grain: Grain::default() }
     }
 
-    /// A hasher that uses one kernel for everything: `avx512x32`, `avx512x16`, `avx2`, `shani4`,
+    /// A hasher that uses one kernel for everything: `avx512x32`, `avx512x16`, `avx512x8`, `avx2`, `shani4`,
     /// `shani2`, `shani1`, `sha2`, `portable`, or another of [`kernels`](Self::kernels). The
     /// digests are the same; this is for measurements and for mistrust.
     ///

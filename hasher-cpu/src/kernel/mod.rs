@@ -14,6 +14,7 @@
 //! | kernel | messages side by side | instructions |
 //! |---|---|---|
 //! | `avx512x32`, `avx512x16` | 2 x 16, 16 | AVX-512 F and BW |
+//! | `avx512x8` | 8 | AVX-512 F and VL in 256-bit registers |
 //! | `avx2` | 8 | AVX2 |
 //! | `shani4`, `shani2`, `shani1` | 4, 2, 1 | SHA-NI |
 //! | `armv8x4`, `armv8x2`, `armv8x1` | 4, 2, 1 | aarch64 SHA2 extension |
@@ -28,7 +29,7 @@
 
 #[cfg(target_arch = "x86_64")]
 #[macro_use]
-mod rounds;
+mod lanes;
 
 #[cfg(target_arch = "aarch64")]
 mod armv8;
@@ -36,6 +37,8 @@ mod armv8;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512vl;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod rows;
@@ -52,6 +55,8 @@ pub(crate) use armv8::Armv8Kernel;
 pub(crate) use avx2::Avx2Kernel;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512Kernel;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512vl::Avx512VlKernel;
 pub(crate) use portable::Portable;
 pub(crate) use sha2::Sha2Kernel;
 #[cfg(target_arch = "x86_64")]

@@ -88,7 +88,7 @@ const FAMILIES: &[Family] = &[
 ];
 
 /// All backends of this build, each kernel of the CPU among them, with the reason why one cannot be
-/// used on this machine. The first call of a process measures for about a quarter of a millisecond.
+/// used on this machine. The first call of a process measures for about a third of a millisecond.
 ///
 /// ```
 /// for backend in hedgerow::hasher::available() {
