@@ -28,6 +28,7 @@ use crate::{MerkleError, ShardChange};
 use hedgerow_hasher_api::{BatchHasher, HashError, Residency, ResidentRows, Target, hash_node};
 use hedgerow_types::{ACTIVE_BITS_LEVEL, Digest, SHARDS, TWIG_ROOT_LEVEL, TwigId};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Places per shard of the highest row on the device: above it, a level has too few nodes to be
 /// worth a launch.
@@ -211,7 +212,8 @@ impl Nodes {
 #[derive(Debug)]
 struct Mirror {
     device: u64,
-    rows: Box<dyn ResidentRows>,
+    /// Never locked: it makes a forest `Sync`, whose rows are used through `&mut` alone.
+    rows: Mutex<Box<dyn ResidentRows>>,
     ring: Ring,
     /// Index after the last node that the device has, by row and shard.
     ends: Vec<[u64; SHARDS]>,
@@ -219,6 +221,10 @@ struct Mirror {
     behind: Dirty,
     /// Nodes computed so far: which of them are checked.
     computed: u64,
+}
+
+fn rows(rows: &mut Mutex<Box<dyn ResidentRows>>) -> &mut dyn ResidentRows {
+    &mut **rows.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Mirror {
@@ -242,7 +248,7 @@ impl Mirror {
         }
         let mut mirror = Self {
             device: device.id(),
-            rows,
+            rows: Mutex::new(rows),
             ring,
             ends: vec![[0; SHARDS]; ring.rows()],
             behind: Dirty::default(),
@@ -312,7 +318,7 @@ impl Mirror {
                     }
                 }
             }
-            new.write(&mut *self.rows, row)?;
+            new.write(rows(&mut self.rows), row)?;
         }
         Ok(())
     }
@@ -334,7 +340,7 @@ impl Mirror {
                 }
             }
         }
-        roots.write(&mut *self.rows, JOINS_ROW)
+        roots.write(rows(&mut self.rows), JOINS_ROW)
     }
 
     /// Pages that have bits of new entries.
@@ -351,7 +357,7 @@ impl Mirror {
                 }
             }
         }
-        pages.write(&mut *self.rows, PAGES_ROW)
+        pages.write(rows(&mut self.rows), PAGES_ROW)
     }
 
     /// Pages with bits of new entries that the device had before.
@@ -392,7 +398,7 @@ impl Mirror {
             }
             same
         });
-        if flips.is_empty() { Ok(()) } else { self.rows.flip(PAGES_ROW, &flips) }
+        if flips.is_empty() { Ok(()) } else { rows(&mut self.rows).flip(PAGES_ROW, &flips) }
     }
 
     /// Everything that `dirty` names, as it is now.
@@ -409,7 +415,7 @@ impl Mirror {
                     }
                 }
             }
-            nodes.write(&mut *self.rows, row)?;
+            nodes.write(rows(&mut self.rows), row)?;
         }
         Ok(())
     }
@@ -483,7 +489,7 @@ impl OnDevice<'_, '_> {
             let places = (hashed.parents.iter()).map(|&(shard, parent)| {
                 self.mirror.ring.place(row, shard.into(), index_of(hashed.to, parent))
             });
-            self.mirror.rows.read(row, &places.collect::<Vec<_>>())?;
+            rows(&mut self.mirror.rows).read(row, &places.collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -492,7 +498,7 @@ impl OnDevice<'_, '_> {
     fn take(&mut self, shards: &mut [ShardTree; SHARDS]) -> Result<(), HashError> {
         let Some(hashed) = self.hashed.iter().rev().nth(self.read) else { return Ok(()) };
         let mut digests = vec![Digest::ZERO; hashed.parents.len()];
-        self.mirror.rows.take(&mut digests)?;
+        rows(&mut self.mirror.rows).take(&mut digests)?;
         for (&(shard, parent), digest) in hashed.parents.iter().zip(digests) {
             if let Some(row) = row_of_mut(&mut shards[usize::from(shard)], hashed.to.row) {
                 row.set(index_of(hashed.to, parent), digest);
@@ -549,7 +555,7 @@ impl Hashing for OnDevice<'_, '_> {
             }
         }
         if !places.is_empty() {
-            self.mirror.rows.hash(level, children, &places, to)?;
+            rows(&mut self.mirror.rows).hash(level, children, &places, to)?;
             self.hashed.push(Hashed { level, children, to, parents });
         }
         Ok(())

@@ -13,11 +13,14 @@
 //!
 //! **Invariant:** the backend decides how long hashing takes, never a digest.
 
+mod auto;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod guard;
 mod scalar;
 
+pub use guard::{CHECK_ONE_OF, GuardCounts, Guarded, Thresholds};
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
 
 use crate::Error;
@@ -81,6 +84,7 @@ struct Family {
 }
 
 const FAMILIES: &[Family] = &[
+    auto::FAMILY,
     cpu::FAMILY,
     scalar::FAMILY,
     #[cfg(feature = "cuda")]
@@ -107,6 +111,21 @@ pub fn names() -> Vec<String> {
     available().into_iter().filter(Backend::is_usable).map(|backend| backend.name).collect()
 }
 
+/// Every usable device with its name, for [`auto`] to measure.
+fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
+    let families = FAMILIES.iter().filter(|family| family.name != auto::FAMILY.name);
+    families.flat_map(|family| {
+        let named = (family.backends)().into_iter().filter(Backend::is_usable);
+        let named = named.filter_map(|backend| {
+            let which = backend.name.split_once(':').map(|(_, which)| which);
+            // A name without a colon stands for one of the others.
+            let hasher = (family.open)(Some(which?)).ok()?;
+            hasher.capabilities().is_device.then(|| (backend.name.clone(), hasher))
+        });
+        named.collect::<Vec<_>>()
+    })
+}
+
 /// The backend with this name: `cpu` (the [`DEFAULT`], with the kernels that were measured fastest
 /// here), `cpu:KERNEL` (one kernel of the CPU for everything), `scalar` (one hash at a time, the
 /// reference); with the feature `cuda` also `cuda` (the first NVIDIA device that can be used) and
@@ -123,5 +142,10 @@ pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
         Some(family) => (family.open)(which),
         None => Err(format!("{name:?} is none of {}", names().join(", "))),
     };
-    opened.map_err(|reason| Error::Option { option: "hasher", reason })
+    let hasher = opened.map_err(|reason| Error::Option { option: "hasher", reason })?;
+    if !hasher.capabilities().is_device || family == auto::FAMILY.name {
+        return Ok(hasher);
+    }
+    let cpu = Arc::new(hedgerow_hasher_cpu::CpuHasher::new());
+    Ok(Arc::new(Guarded::new(hasher, cpu, Thresholds::ALL, CHECK_ONE_OF)))
 }
