@@ -20,6 +20,10 @@ lint:
 test-engines:
     cargo test -p hedgerow -p hedgerow-metadb --features hedgerow/rocksdb,hedgerow/sled,hedgerow-metadb/rocksdb,hedgerow-metadb/sled
 
+# The GPU backend on a software adapter (installs lavapipe).
+wgpu:
+    .ci/wgpu
+
 # Every recorded workload, block by block.
 replay:
     cargo build --release -p hedgerow-cli && .ci/replay target/release/hedgerow

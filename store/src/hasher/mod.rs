@@ -5,6 +5,7 @@
 //!  cpu           cpu                                 name, what
 //!  cpu:avx2      cpu      one of its kernels         it runs on,   Arc<dyn BatchHasher>
 //!  scalar        scalar                              why not       or why not
+//!  wgpu:0        wgpu     a GPU (feature `wgpu`)
 //! ```
 //!
 //! A family is what one crate brings; `FAMILIES` is the only place where a cargo feature decides
@@ -14,6 +15,8 @@
 
 mod cpu;
 mod scalar;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
 
@@ -77,7 +80,14 @@ struct Family {
     open: fn(Option<&str>) -> Opened,
 }
 
-const FAMILIES: &[Family] = &[cpu::FAMILY, scalar::FAMILY];
+const FAMILIES: &[Family] = &[
+    cpu::FAMILY,
+    scalar::FAMILY,
+    #[cfg(feature = "wgpu")]
+    wgpu::FAMILY,
+    #[cfg(feature = "wgpu")]
+    wgpu::SOFTWARE,
+];
 
 /// All backends of this build, each kernel of the CPU among them, with the reason why one cannot be
 /// used on this machine. The first call of a process measures for about a quarter of a millisecond.
@@ -100,8 +110,9 @@ pub fn names() -> Vec<String> {
 }
 
 /// The backend with this name: `cpu` (the [`DEFAULT`], with the kernels that were measured fastest
-/// here), `cpu:KERNEL` (one kernel of the CPU for everything), or `scalar` (one hash at a time, the
-/// reference).
+/// here), `cpu:KERNEL` (one kernel of the CPU for everything), `scalar` (one hash at a time, the
+/// reference); with the feature `wgpu` also `wgpu` (the first GPU that can be used), `wgpu:WHICH` (by
+/// index or part of its name) and the same with `wgpu-software` for software adapters.
 ///
 /// # Errors
 /// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.
