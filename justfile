@@ -24,6 +24,10 @@ test-engines:
 cuda:
     .ci/cuda
 
+# The GPU backend on a software adapter (installs lavapipe).
+wgpu:
+    .ci/wgpu
+
 # Every recorded workload, block by block.
 replay:
     cargo build --release -p hedgerow-cli && .ci/replay target/release/hedgerow

@@ -53,6 +53,7 @@ impl Choice {
     fn fits(&self, adapter: &Adapter) -> bool {
         let named = self.adapter.as_deref().is_none_or(|wanted| match wanted.parse::<usize>() {
             Ok(index) => adapter.index == index,
+            Err(_) if wanted.is_empty() => false,
             Err(_) => adapter.name.to_lowercase().contains(&wanted.to_lowercase()),
         });
         named && adapter.software == self.software
@@ -170,6 +171,14 @@ fn unusable(limits: &wgpu::Limits, features: wgpu::Features) -> Option<String> {
         .map(|(what, has, needs)| format!("it takes {has} {what}, {needs} are needed"))
 }
 
+/// The adapter that [`crate::open`] would take, without opening it.
+///
+/// # Errors
+/// All of [`OpenError`] but `Setup`.
+pub fn find(choice: &Choice) -> Result<Adapter, OpenError> {
+    choose(choice).map(|(adapter, _)| adapter)
+}
+
 /// The wanted adapter.
 ///
 /// # Errors
@@ -237,6 +246,7 @@ mod tests {
         assert!(fitting(Some("1"), false).is_empty());
         assert!(fitting(Some("llvmpipe"), false).is_empty());
         assert!(fitting(Some("T40"), false).is_empty());
+        assert!(fitting(Some(""), false).is_empty());
         assert!(why_not(&all[1], &Choice::default()).contains("must be asked for"));
     }
 

@@ -33,7 +33,7 @@ mod kernel_tests;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{Adapter, Choice, OpenError, adapters};
+pub use adapter::{Adapter, Choice, OpenError, adapters, find};
 pub use device::WgpuDevice;
 pub use queue::{WgpuBuffer, WgpuDownload, WgpuQueue};
 

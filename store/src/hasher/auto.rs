@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) const FAMILY: Family = Family { name: "auto", backends, open };
+pub(super) const FAMILY: Family = Family { name: "auto", backends, open, automatic: false };
 
 /// The choice of this process.
 static CHOICE: LazyLock<Choice> = LazyLock::new(Choice::measured);

@@ -4,7 +4,7 @@ use super::{Backend, Family, Opened, PlannedRange};
 use hedgerow_hasher_cpu::{CpuHasher, KernelInfo};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "cpu", backends, open };
+pub(super) const FAMILY: Family = Family { name: "cpu", backends, open, automatic: false };
 
 fn pinned(kernel: &str) -> String {
     format!("{}:{kernel}", FAMILY.name)

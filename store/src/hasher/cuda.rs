@@ -4,7 +4,7 @@ use super::{Backend, Family, HashError, Opened};
 use hedgerow_hasher_cuda::{CudaInfo, devices, hasher};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "cuda", backends, open };
+pub(super) const FAMILY: Family = Family { name: "cuda", backends, open, automatic: true };
 
 fn backends() -> Vec<Backend> {
     let first = Backend {

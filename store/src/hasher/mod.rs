@@ -6,6 +6,7 @@
 //!  cpu:avx2      cpu      one of its kernels         it runs on,   Arc<dyn BatchHasher>
 //!  scalar        scalar                              why not       or why not
 //!  cuda:0        cuda     a device (feature `cuda`)
+//!  wgpu:0        wgpu     a GPU (feature `wgpu`)
 //! ```
 //!
 //! A family is what one crate brings; `FAMILIES` is the only place where a cargo feature decides
@@ -19,6 +20,8 @@ mod cpu;
 mod cuda;
 mod guard;
 mod scalar;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use guard::{CHECK_ONE_OF, GuardCounts, Guarded, Thresholds};
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
@@ -81,6 +84,8 @@ struct Family {
     backends: fn() -> Vec<Backend>,
     /// The one whose name has this after the colon; `None`: without a colon.
     open: fn(Option<&str>) -> Opened,
+    /// Whether its backends are devices that `auto` may choose.
+    automatic: bool,
 }
 
 const FAMILIES: &[Family] = &[
@@ -89,6 +94,10 @@ const FAMILIES: &[Family] = &[
     scalar::FAMILY,
     #[cfg(feature = "cuda")]
     cuda::FAMILY,
+    #[cfg(feature = "wgpu")]
+    wgpu::FAMILY,
+    #[cfg(feature = "wgpu")]
+    wgpu::SOFTWARE,
 ];
 
 /// All backends of this build, each kernel of the CPU among them, with the reason why one cannot be
@@ -111,16 +120,14 @@ pub fn names() -> Vec<String> {
     available().into_iter().filter(Backend::is_usable).map(|backend| backend.name).collect()
 }
 
-/// Every usable device with its name, for [`auto`] to measure.
+/// Every usable device with its name, for `auto` to measure.
 fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
-    let families = FAMILIES.iter().filter(|family| family.name != auto::FAMILY.name);
-    families.flat_map(|family| {
+    FAMILIES.iter().filter(|family| family.automatic).flat_map(|family| {
         let named = (family.backends)().into_iter().filter(Backend::is_usable);
         let named = named.filter_map(|backend| {
             let which = backend.name.split_once(':').map(|(_, which)| which);
             // A name without a colon stands for one of the others.
-            let hasher = (family.open)(Some(which?)).ok()?;
-            hasher.capabilities().is_device.then(|| (backend.name.clone(), hasher))
+            Some((backend.name.clone(), (family.open)(Some(which?)).ok()?))
         });
         named.collect::<Vec<_>>()
     })
@@ -130,6 +137,8 @@ fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
 /// here), `cpu:KERNEL` (one kernel of the CPU for everything), `scalar` (one hash at a time, the
 /// reference); with the feature `cuda` also `cuda` (the first NVIDIA device that can be used) and
 /// `cuda:ORDINAL`.
+/// reference); with the feature `wgpu` also `wgpu` (the first GPU that can be used), `wgpu:WHICH` (by
+/// index or part of its name) and the same with `wgpu-software` for software adapters.
 ///
 /// # Errors
 /// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.

@@ -4,7 +4,7 @@ use super::{Backend, BatchHasher, Family, Opened};
 use hedgerow_hasher_api::ScalarHasher;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "scalar", backends, open };
+pub(super) const FAMILY: Family = Family { name: "scalar", backends, open, automatic: false };
 
 fn backends() -> Vec<Backend> {
     vec![Backend::new(FAMILY.name, ScalarHasher.capabilities().device)]
