@@ -55,6 +55,9 @@ pub(crate) enum CliError {
     /// The replay met another state than the recorded one.
     #[error("{0}")]
     Difference(Box<Difference>),
+    /// All blocks are right, but not the device that should have hashed them.
+    #[error("the states are equal, but the CPU took the device's place: {0}")]
+    Quarantined(String),
     /// Standard output cannot be written to.
     #[error("writing to standard output")]
     Output(#[source] io::Error),

@@ -16,6 +16,14 @@ pub enum HashError {
         /// What it said.
         reason: String,
     },
+    /// What should stay on a device is larger than it takes. Nothing is wrong with the device.
+    #[error("hash backend {backend} cannot hold it: {reason}")]
+    DoesNotFit {
+        /// Name of the backend.
+        backend: String,
+        /// What exceeds what.
+        reason: String,
+    },
     /// A device is gone for good: removed, reset or its driver crashed. Every later call to the
     /// same backend answers this too; one made anew may work.
     #[error("hash backend {backend} lost its device: {reason}")]

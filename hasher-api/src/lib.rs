@@ -78,11 +78,31 @@ pub struct Capabilities {
     pub is_device: bool,
 }
 
+/// How a backend with a device behind it fares. All zero for one without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Batches that the device hashed.
+    pub device_batches: u64,
+    /// Batches that the CPU hashed in its place: too small, or the device had failed.
+    pub cpu_batches: u64,
+    /// Digests of the device that were hashed again on the CPU.
+    pub checked: u64,
+    /// Errors of the device and wrong digests; more than one if several callers met them at once.
+    pub failures: u64,
+    /// Why the device is asked no more, if so.
+    pub quarantined: Option<String>,
+}
+
 /// SHA-256 over many independent messages at once. See the [module documentation](self) for the
 /// shapes.
 pub trait BatchHasher: Send + Sync + fmt::Debug {
     /// What this backend is.
     fn capabilities(&self) -> Capabilities;
+
+    /// How its device fares; as here, all zero, if there is none.
+    fn health(&self) -> Health {
+        Health::default()
+    }
 
     /// The rows that this backend can keep between calls; `None`, as here, if it keeps nothing.
     fn residency(&self) -> Option<&dyn Residency> {

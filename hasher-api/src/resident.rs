@@ -34,7 +34,8 @@ pub trait Residency: Send + Sync {
     /// Rows with `lens` places each. Their contents are unspecified.
     ///
     /// # Errors
-    /// [`HashError::Device`] if they do not fit or the device failed, [`HashError::DeviceLost`].
+    /// [`HashError::DoesNotFit`] if they are too long for the device, [`HashError::Device`],
+    /// [`HashError::DeviceLost`].
     fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError>;
 
     /// The rows gave an error or a wrong digest; the tree goes on without them.

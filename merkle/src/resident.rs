@@ -85,17 +85,18 @@ impl Resident {
         }
         let kept = self.mirror.take().filter(|mirror| mirror.ring.holds(shards));
         let fresh = kept.is_none();
-        let Ok(mut mirror) = kept.map_or_else(|| Mirror::open(device, shards), Ok) else {
-            self.refused = Some(id);
-            return false;
-        };
-        match mirror.run(hasher, device, shards, works, (!fresh).then_some(block)) {
-            Ok(()) => {
+        let done = kept.map_or_else(|| Ok(Mirror::open(device, shards)?), Ok).and_then(|mirror| {
+            mirror.run(hasher, device, shards, works, (!fresh).then_some(block))
+        });
+        match done {
+            Ok(mirror) => {
                 self.mirror = Some(mirror);
                 true
             }
             Err(error) => {
-                if let MerkleError::Hash(error) = &error {
+                if let MerkleError::Hash(error) = &error
+                    && !matches!(error, HashError::DoesNotFit { .. })
+                {
                     device.condemn(error);
                 }
                 self.refused = Some(id);
@@ -231,7 +232,10 @@ impl Mirror {
     /// Loads all rows as they are.
     fn open(device: &dyn Residency, shards: &[ShardTree; SHARDS]) -> Result<Self, HashError> {
         let ring = Ring::for_shards(shards);
-        let too_long = || HashError::Shape("a row has more places than 32 bits name");
+        let too_long = || HashError::DoesNotFit {
+            backend: "resident".into(),
+            reason: "a row has more places than 32 bits name".into(),
+        };
         let lens = (0..ring.rows())
             .map(|row| u32::try_from(SHARDS as u64 * ring.len(row)).map_err(|_| too_long()))
             .collect::<Result<Vec<_>, _>>()?;
@@ -269,22 +273,23 @@ impl Mirror {
     /// Brings the device up to date, hashes, and brings the nodes back. `block`: what the device
     /// has not seen; `None` if the rows were just loaded.
     fn run(
-        &mut self,
+        mut self,
         hasher: &dyn BatchHasher,
         device: &dyn Residency,
         shards: &mut [ShardTree; SHARDS],
         works: &mut [ShardWork; SHARDS],
         block: Option<Block<'_>>,
-    ) -> Result<(), MerkleError> {
+    ) -> Result<Self, MerkleError> {
         if let Some(block) = block {
             self.follow(shards, works, block)?;
         }
         self.note_ends(shards);
-        let mut hashing = OnDevice { mirror: self, cpu: Batches(hasher), hashed: vec![], read: 0 };
+        let mut hashing =
+            OnDevice { mirror: &mut self, cpu: Batches(hasher), hashed: vec![], read: 0 };
         crate::flush::above_pages(&mut hashing, shards, works)?;
         let hashed = hashing.finish(shards)?;
         self.check(device.check_one_of(), shards, &hashed)?;
-        Ok(())
+        Ok(self)
     }
 
     /// Sends what is new since the last block that the device saw.

@@ -42,6 +42,7 @@ pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 pub struct Options {
     pub(crate) disk: Arc<dyn Vfs>,
     pub(crate) hasher: HasherChoice,
+    pub(crate) check_one_of: u32,
     pub(crate) threads: usize,
     pub(crate) durability: Durability,
     pub(crate) max_in_flight: usize,
@@ -61,6 +62,7 @@ impl Default for Options {
         Self {
             disk: Arc::new(RealDisk),
             hasher: HasherChoice::Named(hasher::DEFAULT.into()),
+            check_one_of: hasher::CHECK_ONE_OF,
             threads: 0,
             durability: Durability::default(),
             max_in_flight: 2,
@@ -129,6 +131,15 @@ impl Options {
     #[must_use]
     pub fn hasher_named(mut self, name: impl Into<String>) -> Self {
         self.hasher = HasherChoice::Named(name.into());
+        self
+    }
+
+    /// If the backend is named and a device: one of so many of its digests is hashed again on the
+    /// CPU, and a wrong one takes the device out of use, see [`hasher::Guarded`]. 0: none. Default
+    /// [`hasher::CHECK_ONE_OF`].
+    #[must_use]
+    pub fn check_device_hashes(mut self, one_of: u32) -> Self {
+        self.check_one_of = one_of;
         self
     }
 
@@ -227,7 +238,7 @@ impl Options {
     pub(crate) fn check(&self) -> Result<Arc<dyn BatchHasher>, Error> {
         self.check_numbers()?;
         match &self.hasher {
-            HasherChoice::Named(name) => hasher::by_name(name),
+            HasherChoice::Named(name) => hasher::by_name_checking(name, self.check_one_of),
             HasherChoice::Given(hasher) => Ok(Arc::clone(hasher)),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::shared::{Shared, per_shard};
 use hedgerow_entryfile::LogStats;
-use hedgerow_hasher_api::Capabilities;
+use hedgerow_hasher_api::{Capabilities, Health};
 use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber};
 use std::sync::atomic::Ordering;
 
@@ -45,6 +45,8 @@ pub struct Stats {
     pub engine: &'static str,
     /// The hashing backend.
     pub hasher: Capabilities,
+    /// How its device fares, if it has one.
+    pub hasher_health: Health,
     /// Why the store stopped, if it did.
     pub poison: Option<String>,
 }
@@ -78,6 +80,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
         engine: shared.meta.read().as_ref().map_or("closed", |meta| meta.engine()),
         hasher: shared.hasher.capabilities(),
+        hasher_health: shared.hasher.health(),
         poison,
     }
 }

@@ -6,23 +6,37 @@
 
 mod common;
 
-use common::{apply_net, dir, disk, on, tasks};
+use common::{apply_net, dir, disk, guarded, host_device, on, tasks};
+use hedgerow::hasher::{BatchHasher, by_name};
 use hedgerow::{CompactionRule, Digest, Durability, Height, Options, Receipt, Store, StoreParams};
+use hedgerow_hasher_api::device::Failure;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::model::{Counts, Model};
 use hedgerow_testkit::recipe::SplitMix64;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Options that may change nothing but speed.
 fn options(rng: &mut SplitMix64) -> Options {
     let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
     let durability = if pick(&[0, 1]) == 0 { Durability::Pipelined } else { Durability::EachBlock };
-    let hasher = if pick(&[0, 1]) == 0 { "cpu" } else { "scalar" };
+    let hasher: Arc<dyn BatchHasher> = match pick(&[0, 1, 2, 3, 4]) {
+        0 => by_name("cpu").unwrap(),
+        1 => by_name("scalar").unwrap(),
+        2 => by_name("auto").unwrap(),
+        3 => Arc::new(guarded(host_device(), 3)),
+        _ => {
+            let device = host_device();
+            let failure = if pick(&[0, 1]) == 0 { Failure::Once } else { Failure::Lost };
+            device.fail_at(pick(&[0, 10, 100, 500]), failure);
+            Arc::new(guarded(device, 0))
+        }
+    };
     let options = Options::default()
         .threads(pick(&[1, 2, 5]) as usize)
         .durability(durability)
-        .hasher(hedgerow::hasher::by_name(hasher).unwrap())
+        .hasher(hasher)
         .max_in_flight(pick(&[1, 2, 6]) as usize)
         .tail_bytes(pick(&[0, 10_000, 16 << 20]))
         .entry_cache_bytes(pick(&[0, 5_000, 32 << 20]))

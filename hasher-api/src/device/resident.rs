@@ -42,7 +42,7 @@ impl<D: Device> Residency for DeviceHasher<D> {
             let bytes = 32 * u64::from(len.max(1));
             if bytes > limits.buffer_bytes {
                 let reason = format!("a row of {bytes} bytes exceeds {limits:?}");
-                return Err(HashError::Device {
+                return Err(HashError::DoesNotFit {
                     backend: self.device().capabilities().name,
                     reason,
                 });

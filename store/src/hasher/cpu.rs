@@ -33,7 +33,7 @@ fn backends() -> Vec<Backend> {
     [fastest].into_iter().chain(CpuHasher::kernels().into_iter().map(kernel)).collect()
 }
 
-fn open(kernel: Option<&str>) -> Opened {
+fn open(kernel: Option<&str>, _: u32) -> Opened {
     match kernel.map(CpuHasher::pinned) {
         None => Ok(Arc::new(CpuHasher::new())),
         Some(Ok(hasher)) => Ok(Arc::new(hasher)),

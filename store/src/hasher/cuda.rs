@@ -19,7 +19,7 @@ fn backends() -> Vec<Backend> {
     [first].into_iter().chain(all.into_iter().map(device)).collect()
 }
 
-fn open(ordinal: Option<&str>) -> Opened {
+fn open(ordinal: Option<&str>, _: u32) -> Opened {
     let ordinal = match ordinal {
         None => first_usable()?,
         Some(text) => text.parse().map_err(|_| format!("{text:?} is no device's ordinal"))?,
@@ -52,15 +52,15 @@ mod tests {
     fn a_backend_opens_or_says_why_not() {
         for backend in backends() {
             let which = backend.name.split_once(':').map(|(_, ordinal)| ordinal);
-            match (&backend.why_not, open(which)) {
+            match (&backend.why_not, open(which, 1)) {
                 (None, Ok(hasher)) => assert!(hasher.capabilities().is_device),
                 (Some(why_not), Err(error)) => assert!(error.contains(why_not), "{error}"),
                 (why_not, opened) => panic!("{}: {why_not:?}, {opened:?}", backend.name),
             }
             println!("{}: {:?}", backend.name, backend.why_not);
         }
-        assert!(open(Some("x")).unwrap_err().contains("ordinal"));
-        assert!(open(Some("-1")).unwrap_err().contains("ordinal"));
-        open(Some("4294967295")).unwrap_err();
+        assert!(open(Some("x"), 1).unwrap_err().contains("ordinal"));
+        assert!(open(Some("-1"), 1).unwrap_err().contains("ordinal"));
+        open(Some("4294967295"), 1).unwrap_err();
     }
 }

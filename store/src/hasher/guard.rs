@@ -20,8 +20,8 @@
 //! ones, so does this backend; an error of the device is never an error of the caller.
 
 use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, Residency,
-    ResidentRows, ScalarHasher, Span, hash_message, hash_node,
+    BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, MessageGroup, PairGroup,
+    Residency, ResidentRows, ScalarHasher, Span, hash_message, hash_node,
 };
 use hedgerow_types::{Digest, TWIG_LEAVES};
 use std::sync::{
@@ -47,21 +47,6 @@ pub struct Thresholds {
 impl Thresholds {
     /// Everything goes to the device.
     pub const ALL: Self = Self { nodes: 0, messages: 0, resident: None };
-}
-
-/// What a [`Guarded`] backend did so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GuardCounts {
-    /// Batches that the device hashed.
-    pub device_batches: u64,
-    /// Batches too small for it, or that came after it failed, or that it failed at.
-    pub cpu_batches: u64,
-    /// Digests of the device that were hashed again.
-    pub checked: u64,
-    /// Errors of the device and wrong digests: more than one if callers met them at once.
-    pub failures: u64,
-    /// Why the device is asked no more.
-    pub quarantined: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -98,18 +83,6 @@ impl Guarded {
         Self { device, cpu, from, check_one_of, counters, quarantined }
     }
 
-    /// What it did so far.
-    pub fn counts(&self) -> GuardCounts {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        GuardCounts {
-            device_batches: count(&self.counters.device_batches),
-            cpu_batches: count(&self.counters.cpu_batches),
-            checked: count(&self.counters.checked),
-            failures: count(&self.counters.failures),
-            quarantined: self.quarantined.get().cloned(),
-        }
-    }
-
     fn quarantine(&self, error: &HashError) {
         self.counters.failures.fetch_add(1, Ordering::Relaxed);
         if self.quarantined.set(error.to_string()).is_ok() {
@@ -131,7 +104,10 @@ impl Guarded {
         hash: impl Fn(&dyn BatchHasher, &mut B) -> Result<(), HashError>,
         check: impl FnOnce(&mut Check<'_>, &B),
     ) -> Result<(), HashError> {
-        if count > 0 && count >= from && self.quarantined.get().is_none() {
+        if count == 0 {
+            return hash(&*self.cpu, batch);
+        }
+        if count >= from && self.quarantined.get().is_none() {
             match hash(&*self.device, batch) {
                 Ok(()) => {
                     let mut checking = Check { guard: self, wrong: false };
@@ -204,6 +180,17 @@ impl BatchHasher for Guarded {
             capabilities.device = format!("{} (in quarantine: {reason})", capabilities.device);
         }
         capabilities
+    }
+
+    fn health(&self) -> Health {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Health {
+            device_batches: count(&self.counters.device_batches),
+            cpu_batches: count(&self.counters.cpu_batches),
+            checked: count(&self.counters.checked),
+            failures: count(&self.counters.failures),
+            quarantined: self.quarantined.get().cloned(),
+        }
     }
 
     fn residency(&self) -> Option<&dyn Residency> {

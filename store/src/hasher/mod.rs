@@ -23,8 +23,8 @@ mod scalar;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-pub use guard::{CHECK_ONE_OF, GuardCounts, Guarded, Thresholds};
-pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError};
+pub use guard::{CHECK_ONE_OF, Guarded, Thresholds};
+pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError, Health};
 
 use crate::Error;
 use std::sync::Arc;
@@ -83,7 +83,9 @@ struct Family {
     /// All of them, usable or not.
     backends: fn() -> Vec<Backend>,
     /// The one whose name has this after the colon; `None`: without a colon.
-    open: fn(Option<&str>) -> Opened,
+    /// A device comes as it is; one that decides between it and the CPU checks one of so many of its
+    /// digests.
+    open: fn(Option<&str>, u32) -> Opened,
     /// Whether its backends are devices that `auto` may choose.
     automatic: bool,
 }
@@ -127,28 +129,41 @@ fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
         let named = named.filter_map(|backend| {
             let which = backend.name.split_once(':').map(|(_, which)| which);
             // A name without a colon stands for one of the others.
-            Some((backend.name.clone(), (family.open)(Some(which?)).ok()?))
+            Some((backend.name.clone(), (family.open)(Some(which?), CHECK_ONE_OF).ok()?))
         });
         named.collect::<Vec<_>>()
     })
 }
 
-/// The backend with this name: `cpu` (the [`DEFAULT`], with the kernels that were measured fastest
-/// here), `cpu:KERNEL` (one kernel of the CPU for everything), `scalar` (one hash at a time, the
-/// reference); with the feature `cuda` also `cuda` (the first NVIDIA device that can be used) and
-/// `cuda:ORDINAL`.
-/// reference); with the feature `wgpu` also `wgpu` (the first GPU that can be used), `wgpu:WHICH` (by
-/// index or part of its name) and the same with `wgpu-software` for software adapters.
+/// The backend with this name:
+///
+/// * `cpu`, the [`DEFAULT`]: the kernels that were measured fastest here; `cpu:KERNEL`: one kernel
+///   for everything;
+/// * `scalar`: one hash at a time, the reference;
+/// * `auto`: the CPU, or the device that was measured to be faster, by batch size;
+/// * with the feature `cuda`, `cuda` (the first NVIDIA device that can be used) and `cuda:ORDINAL`;
+/// * with the feature `wgpu`, `wgpu` (the first GPU that can be used), `wgpu:WHICH` (by index or part
+///   of its name), and the same with `wgpu-software` for software adapters.
+///
+/// Devices come [`Guarded`] by the CPU; one of [`CHECK_ONE_OF`] of their digests is checked.
 ///
 /// # Errors
 /// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.
 pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
+    by_name_checking(name, CHECK_ONE_OF)
+}
+
+/// The same; one of `check_one_of` digests that come from a device is checked, 0: none.
+///
+/// # Errors
+/// As [`by_name`].
+pub fn by_name_checking(name: &str, check_one_of: u32) -> Result<Arc<dyn BatchHasher>, Error> {
     let (family, which) = match name.split_once(':') {
         Some((family, which)) => (family, Some(which)),
         None => (name, None),
     };
     let opened = match FAMILIES.iter().find(|known| known.name == family) {
-        Some(family) => (family.open)(which),
+        Some(family) => (family.open)(which, check_one_of),
         None => Err(format!("{name:?} is none of {}", names().join(", "))),
     };
     let hasher = opened.map_err(|reason| Error::Option { option: "hasher", reason })?;
@@ -156,5 +171,5 @@ pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
         return Ok(hasher);
     }
     let cpu = Arc::new(hedgerow_hasher_cpu::CpuHasher::new());
-    Ok(Arc::new(Guarded::new(hasher, cpu, Thresholds::ALL, CHECK_ONE_OF)))
+    Ok(Arc::new(Guarded::new(hasher, cpu, Thresholds::ALL, check_one_of)))
 }

@@ -10,7 +10,7 @@ fn backends() -> Vec<Backend> {
     vec![Backend::new(FAMILY.name, ScalarHasher.capabilities().device)]
 }
 
-fn open(which: Option<&str>) -> Opened {
+fn open(which: Option<&str>, _: u32) -> Opened {
     match which {
         None => Ok(Arc::new(ScalarHasher)),
         Some(which) => Err(format!("the reference has no kinds; {which:?} is none")),

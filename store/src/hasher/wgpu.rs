@@ -9,14 +9,14 @@ use std::sync::Arc;
 pub(super) const FAMILY: Family = Family {
     name: "wgpu",
     backends: || backends(&FAMILY, "the first GPU that works", false),
-    open: |which| open(which, false),
+    open: |which, _| open(which, false),
     automatic: true,
 };
 
 pub(super) const SOFTWARE: Family = Family {
     name: "wgpu-software",
     backends: || backends(&SOFTWARE, "the first software adapter, for tests", true),
-    open: |which| open(which, true),
+    open: |which, _| open(which, true),
     automatic: false,
 };
 
@@ -51,7 +51,7 @@ mod tests {
         for family in [FAMILY, SOFTWARE] {
             for backend in (family.backends)() {
                 let which = backend.name.split_once(':').map(|(_, which)| which);
-                match (&backend.why_not, (family.open)(which)) {
+                match (&backend.why_not, (family.open)(which, 1)) {
                     (None, Ok(hasher)) => assert!(hasher.capabilities().is_device),
                     (Some(why_not), Err(error)) => assert!(error.contains(why_not), "{error}"),
                     (why_not, opened) => panic!("{}: {why_not:?}, {opened:?}", backend.name),
@@ -59,7 +59,7 @@ mod tests {
                 println!("{}: {:?}", backend.name, backend.why_not);
             }
             for unknown in ["", "no such adapter", "4294967295", "-1"] {
-                assert!((family.open)(Some(unknown)).is_err(), "{unknown:?}");
+                assert!((family.open)(Some(unknown), 1).is_err(), "{unknown:?}");
             }
         }
     }

@@ -1,10 +1,16 @@
 //! What the store's tests share.
-#![allow(dead_code, reason = "every test uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "every test uses its own part, and fails by panicking"
+)]
 
 use hedgerow::disk::{MemDisk, Vfs};
+use hedgerow::hasher::{Guarded, Thresholds, by_name};
 use hedgerow::{
     CompactionRule, Error, Height, Op, OpKind, Options, Receipt, Store, StoreParams, Task,
 };
+use hedgerow_hasher_api::device::{DeviceHasher, HostDevice, Limits};
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
 use hedgerow_vfs::OpenMode;
@@ -13,6 +19,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// A device that is the CPU in disguise, guarded; it keeps rows for blocks of any size.
+pub(crate) fn guarded(device: HostDevice, check_one_of: u32) -> Guarded {
+    let device = DeviceHasher::new(device).unwrap().resident_from(0);
+    let cpu = by_name("cpu").unwrap();
+    Guarded::new(Arc::new(device), cpu, Thresholds::ALL, check_one_of)
+}
+
+/// A device without limits to speak of.
+pub(crate) fn host_device() -> HostDevice {
+    HostDevice::new(Limits { buffer_bytes: 1 << 30, max_count: u32::MAX })
+}
 
 /// Where the tests put their store on an in-memory disk.
 pub(crate) fn dir() -> PathBuf {

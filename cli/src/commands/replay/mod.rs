@@ -138,6 +138,18 @@ pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
         HumanCount((operations as f64 / seconds.as_secs_f64().max(1e-9)) as u64),
         seconds.as_secs_f64()
     ))?;
+    let health = stats.hasher_health;
+    if stats.hasher.is_device {
+        out.note(format_args!(
+            "{} batches hashed on the device, {} on the CPU; {} digests checked",
+            HumanCount(health.device_batches),
+            HumanCount(health.cpu_batches),
+            HumanCount(health.checked)
+        ))?;
+    }
+    if let Some(reason) = health.quarantined {
+        return Err(CliError::Quarantined(reason));
+    }
     out.report(&Replayed {
         blocks,
         operations,

@@ -1,0 +1,178 @@
+//! A store whose hashes come from a device: the roots of the CPU, whatever the device does.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{dir, disk, guarded, host_device, on};
+use hedgerow::hasher::{BatchHasher, Capabilities, HashError, by_name};
+use hedgerow::{Digest, Height, Options, Store, StoreParams};
+use hedgerow_hasher_api::device::{Failure, HostDevice};
+use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const BLOCKS: u64 = 4;
+
+/// Applies a few blocks on a fresh store, reopens it and returns all roots.
+fn roots(options: impl Fn() -> Options) -> Vec<Digest> {
+    let params = StoreParams::default();
+    let mut roots = vec![];
+    let mut store = Store::create(dir(), params, options()).unwrap();
+    for height in 1..=BLOCKS {
+        let mut block = store.begin_block(Height(height)).unwrap();
+        for n in 0..150_u64 {
+            let key = (n * height % 211).to_le_bytes();
+            if (n + height) % 7 == 0 {
+                block.delete(&key).unwrap();
+            } else {
+                block.put(&key, &[height as u8; 40]).unwrap();
+            }
+        }
+        block.commit().unwrap();
+        roots.push(store.flush().map(|()| store.reader().root().1).unwrap());
+    }
+    store.close().unwrap();
+    let mut store = Store::open(dir(), options()).unwrap();
+    roots.push(store.reader().root().1);
+    store.check().unwrap();
+    roots
+}
+
+fn cpu_roots() -> Vec<Digest> {
+    let disk = disk();
+    roots(|| on(&disk).hasher(by_name("cpu").unwrap()))
+}
+
+/// The roots with a guarded device, and the backend that made them.
+fn device_roots(device: &HostDevice, check_one_of: u32) -> (Vec<Digest>, Arc<dyn BatchHasher>) {
+    let disk = disk();
+    let hasher: Arc<dyn BatchHasher> = Arc::new(guarded(device.clone(), check_one_of));
+    (roots(|| on(&disk).hasher(Arc::clone(&hasher))), hasher)
+}
+
+#[test]
+fn a_device_computes_the_roots_of_the_cpu() {
+    let (roots, hasher) = device_roots(&host_device(), 10);
+    assert_eq!(roots, cpu_roots());
+    let health = hasher.health();
+    assert!(health.device_batches > 50, "{health:?}");
+    assert!(health.checked > 100, "{health:?}");
+    assert_eq!((health.cpu_batches, health.failures, health.quarantined), (0, 0, None));
+}
+
+#[test]
+fn a_device_that_fails_at_any_call_goes_into_quarantine_and_costs_no_root() {
+    let expected = cpu_roots();
+    let device = host_device();
+    device_roots(&device, 0);
+    let calls = device.calls();
+    assert!(calls > 300, "{calls}");
+    // Every call of the first blocks, then some.
+    let at = (0..calls).filter(|call| *call < 120 || call % 61 == 0);
+    for call in at {
+        let failure = if call % 2 == 0 { Failure::Once } else { Failure::Lost };
+        let device = host_device();
+        device.fail_at(call, failure);
+        let (roots, hasher) = device_roots(&device, 0);
+        assert_eq!(roots, expected, "call {call}, {failure:?}");
+        let health = hasher.health();
+        assert!(health.failures >= 1, "call {call}, {failure:?}, {health:?}");
+        let reason = health.quarantined.unwrap();
+        assert!(hasher.capabilities().device.contains(&reason), "{reason}");
+        // After the failure the device was left alone.
+        let done = device.calls();
+        hasher.pairs(0, &mut [pair(&mut [Digest::ZERO])]).unwrap();
+        assert_eq!(device.calls(), done);
+    }
+}
+
+fn pair(out: &mut [Digest]) -> PairGroup<'_> {
+    PairGroup { children: &[Digest::ZERO; 2], out }
+}
+
+/// Hashes right but for one digest in the batch with this number.
+#[derive(Debug)]
+struct Liar {
+    batch: AtomicU64,
+}
+
+impl Liar {
+    /// Whether this batch is the one.
+    fn lies(&self) -> bool {
+        self.batch.fetch_sub(1, Ordering::Relaxed) == 0
+    }
+}
+
+impl BatchHasher for Liar {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { name: "liar".into(), is_device: true, ..ScalarHasher.capabilities() }
+    }
+
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.messages(groups)?;
+        if self.lies() {
+            groups.last_mut().unwrap().out[0].0[31] ^= 1;
+        }
+        Ok(())
+    }
+
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.pairs(level, groups)?;
+        if self.lies() {
+            groups[0].out[0].0[0] ^= 0x80;
+        }
+        Ok(())
+    }
+
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        ScalarHasher.indexed_pairs(level, groups)?;
+        if self.lies() {
+            let group = groups.last_mut().unwrap();
+            group.out[*group.parents.last().unwrap() as usize].0[16] ^= 4;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_wrong_digest_in_any_batch_is_found_and_costs_no_root() {
+    let expected = cpu_roots();
+    let mut caught = 0;
+    for batch in 0..100 {
+        let liar = Arc::new(Liar { batch: AtomicU64::new(batch) });
+        let disk = disk();
+        let cpu = by_name("cpu").unwrap();
+        let all = hedgerow::hasher::Thresholds::ALL;
+        let hasher: Arc<dyn BatchHasher> =
+            Arc::new(hedgerow::hasher::Guarded::new(liar, cpu, all, 1));
+        assert_eq!(roots(|| on(&disk).hasher(Arc::clone(&hasher))), expected, "batch {batch}");
+        caught += hasher.health().failures;
+    }
+    assert_eq!(caught, 100, "every lie is in a batch that the store asks for");
+}
+
+#[test]
+fn small_batches_stay_on_the_cpu() {
+    let device = host_device();
+    let inner = Arc::new(hedgerow_hasher_api::device::DeviceHasher::new(device.clone()).unwrap());
+    let from = hedgerow::hasher::Thresholds { nodes: 3, messages: 2, resident: Some(usize::MAX) };
+    let hasher = hedgerow::hasher::Guarded::new(inner, by_name("cpu").unwrap(), from, 1);
+    let children = [Digest([7; 32]); 6];
+    for (count, on_device) in [(0, false), (1, false), (2, false), (3, true)] {
+        let before = device.calls();
+        let mut out = vec![Digest::ZERO; count];
+        let group = PairGroup { children: &children[..2 * count], out: &mut out };
+        hasher.pairs(5, &mut [group]).unwrap();
+        assert_eq!(device.calls() > before, on_device, "{count} nodes");
+    }
+    assert_eq!(hasher.health().checked, 3);
+    // A malformed batch is the caller's fault.
+    let mut out = vec![Digest::ZERO; 3];
+    let group = PairGroup { children: &children[..5], out: &mut out };
+    assert!(matches!(hasher.pairs(5, &mut [group]), Err(HashError::Shape(_))));
+    assert_eq!(hasher.health().quarantined, None);
+}
