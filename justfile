@@ -36,6 +36,11 @@ replay:
 bench *args:
     cargo bench -p hedgerow-benches {{args}}
 
+# The goals of CPU hashing and whether they are met, beside other people's crates: some minutes to build, one to run.
+bench-hash *args:
+    RUSTFLAGS="-C target-cpu=native" cargo build --locked --manifest-path benches/compare/Cargo.toml -p sha2-native --profile one-unit --target-dir benches/compare/target/native
+    cargo run --release --locked --manifest-path benches/compare/Cargo.toml --bin hash-goals -- --native benches/compare/target/native/one-unit/sha2-native {{args}}
+
 # The end-to-end run.
 speed *args:
     cargo run --release -p hedgerow-benches --bin speed -- {{args}}

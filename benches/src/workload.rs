@@ -165,6 +165,11 @@ impl Random {
         let product = u128::from(next(&mut self.0)) * u128::from(end);
         (end > 0).then_some((product >> 64) as u64)
     }
+
+    /// Appends `len` random bytes.
+    pub fn append_to(&mut self, out: &mut Vec<u8>, len: usize) {
+        append(&mut self.0, len, out);
+    }
 }
 
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -45,6 +45,7 @@ use hedgerow_hasher_api::{
 };
 
 use dispatch::Plan;
+use kernel::NodeJob;
 use parallel::Grain;
 use rayon::ThreadPool;
 use std::sync::Arc;
@@ -180,10 +181,17 @@ impl BatchHasher for CpuHasher {
 
     fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
         check_all(groups, PairGroup::check)?;
+        let plan = self.plan();
+        if let [PairGroup { children, out: [out] }] = groups
+            && let ([children], _) = children.as_chunks()
+        {
+            // One node takes no longer than the way through everything below.
+            plan.nodes(level, &mut [NodeJob { children, out }], &[]);
+            return Ok(());
+        }
         let cost = groups.iter().map(|group| divide::cost_of_nodes(group.out.len())).sum();
         let pieces =
             groups.iter_mut().map(|PairGroup { children, out }| PairGroup { children, out });
-        let plan = self.plan();
         self.spread(cost, pieces, |pieces| {
             stream::nodes(plan, level, pieces.flat_map(divide::pair_jobs));
         });
