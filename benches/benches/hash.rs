@@ -1,4 +1,4 @@
-//! Batch hashing: every CPU kernel on the shapes that the trees ask for.
+//! Batch hashing: every CPU kernel and device on the shapes that the trees ask for.
 //!
 //! Names are `hash/<shape>/<operation>/kernel=<kernel>/n=<batch size>`; the reported elements are
 //! messages or nodes. Kernels:
@@ -9,6 +9,8 @@
 //! * `cpu`: the CPU backend on all cores;
 //! * `cpu-1`: the CPU backend on one thread;
 //! * `cpu:NAME`: the same, pinned to one kernel; every one that this CPU runs.
+//! * `cuda:..`, `wgpu:..`, `wgpu-software:..`: every device of the features this is built with,
+//!   transfers included; software adapters only prove that it runs.
 //!
 //! Small batches are hashed over and over, in the caches; a million nodes stream from memory.
 //!
@@ -21,27 +23,36 @@ use criterion::{
     criterion_main, measurement::WallTime,
 };
 use hedgerow_benches::hashing::{
-    LEVEL, MESSAGE_BATCHES, Messages, NODE_BATCHES, Nodes, TREE_LEAVES, Tree, on_one_thread,
-    pinned_kernels,
+    LEVEL, MESSAGE_BATCHES, Messages, NODE_BATCHES, Nodes, TREE_LEAVES, Tree, devices,
+    on_one_thread, pinned_kernels,
 };
 use hedgerow_hasher_api::{BatchHasher, HashError, IndexedPairGroup, MessageGroup, ScalarHasher};
 use hedgerow_hasher_cpu::CpuHasher;
 use hedgerow_types::Digest;
 use sha2::{Digest as _, Sha256};
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-type Hashers = Vec<(String, Box<dyn BatchHasher>)>;
+type Hashers = Vec<(String, Arc<dyn BatchHasher>)>;
 
-fn hashers() -> Hashers {
-    let mut hashers: Hashers = vec![
-        ("scalar".into(), Box::new(ScalarHasher)),
-        ("cpu".into(), Box::new(CpuHasher::new())),
-        ("cpu-1".into(), Box::new(on_one_thread(CpuHasher::new()).unwrap())),
-    ];
-    for (name, hasher) in pinned_kernels().unwrap().0 {
-        hashers.push((name, Box::new(hasher)));
-    }
-    hashers
+/// Made once: a device takes half a second to open.
+fn hashers() -> &'static Hashers {
+    static HASHERS: LazyLock<Hashers> = LazyLock::new(|| {
+        let mut hashers: Hashers = vec![
+            ("scalar".into(), Arc::new(ScalarHasher)),
+            ("cpu".into(), Arc::new(CpuHasher::new())),
+            ("cpu-1".into(), Arc::new(on_one_thread(CpuHasher::new()).unwrap())),
+        ];
+        for (name, hasher) in pinned_kernels().unwrap().0 {
+            hashers.push((name, Arc::new(hasher)));
+        }
+        hashers.extend(devices());
+        hashers
+    });
+    &HASHERS
 }
 
 fn sha2(message: &[u8]) -> Digest {
@@ -101,7 +112,7 @@ fn pairs(c: &mut Criterion) {
             });
         });
         for (name, hasher) in hashers() {
-            bench(&mut group, id(&name, n), || {
+            bench(&mut group, id(name, n), || {
                 black_box(&nodes).hash(hasher.as_ref(), black_box(&mut out))
             });
         }
@@ -123,7 +134,7 @@ fn indexed_pairs(c: &mut Criterion) {
             per_shard.iter().map(|&count| vec![Digest::ZERO; 4 * count]).collect();
         batches_of(&mut group, n);
         for (name, hasher) in hashers() {
-            bench(&mut group, id(&name, n), || {
+            bench(&mut group, id(name, n), || {
                 let mut batch: Vec<_> = (black_box(&children).iter().zip(&parents))
                     .zip(black_box(&mut outputs))
                     .map(|((children, parents), out)| IndexedPairGroup { children, parents, out })
@@ -146,7 +157,7 @@ fn tree(c: &mut Criterion) {
         });
     });
     for (name, hasher) in hashers() {
-        bench(&mut group, id(&name, tree.nodes()), || {
+        bench(&mut group, id(name, tree.nodes()), || {
             black_box(&tree).hash(hasher.as_ref(), black_box(&mut levels))
         });
     }
@@ -169,7 +180,7 @@ fn messages(c: &mut Criterion, name: &str, messages: fn(usize) -> Messages) {
         });
         let arena = &messages.arena;
         for (name, hasher) in hashers() {
-            bench(&mut group, id(&name, n), || {
+            bench(&mut group, id(name, n), || {
                 let shards = messages.spans.chunks(n / 16).zip(out.chunks_mut(n / 16));
                 let mut batch: Vec<_> = shards
                     .map(|(spans, out)| MessageGroup { arena: black_box(arena), spans, out })

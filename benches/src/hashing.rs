@@ -10,7 +10,10 @@
 //! All bytes are random and the same in every run.
 
 use crate::workload::Random;
-use hedgerow_hasher_api::{BatchHasher, HashError, MESSAGE_SLACK, MessageGroup, PairGroup, Span};
+use hedgerow_hasher_api::{
+    BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, MESSAGE_SLACK, MessageGroup,
+    PairGroup, Residency, ResidentRows, Span,
+};
 use hedgerow_hasher_cpu::{CpuHasher, UnknownOrMissingKernel};
 use hedgerow_types::{Digest, node};
 use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
@@ -53,6 +56,96 @@ pub fn pinned_kernels() -> Result<(Hashers, Vec<UnknownOrMissingKernel>), Thread
         }
     }
     Ok((hashers, missing))
+}
+
+/// Every usable device of this build, hardware or software, with its name; guarded, unchecked. A
+/// name without a colon stands for one of the others and is left out.
+pub fn devices() -> Vec<(String, Arc<dyn BatchHasher>)> {
+    let names = hedgerow::hasher::names().into_iter().filter(|name| name.contains(':'));
+    let named = names.filter(|name| !name.starts_with("cpu:"));
+    named
+        .filter_map(|name| {
+            let hasher = hedgerow::hasher::by_name_checking(&name, 0).ok()?;
+            hasher.capabilities().is_device.then_some((name, hasher))
+        })
+        .collect()
+}
+
+/// A device whose trees' rows stay on it for blocks of any size, or never.
+#[derive(Debug)]
+pub struct Resident {
+    device: Arc<dyn BatchHasher>,
+    rows: bool,
+}
+
+impl Resident {
+    /// Rows stay.
+    pub fn always(device: Arc<dyn BatchHasher>) -> Self {
+        Self { device, rows: true }
+    }
+
+    /// Every level goes there and back.
+    pub fn never(device: Arc<dyn BatchHasher>) -> Self {
+        Self { device, rows: false }
+    }
+}
+
+impl BatchHasher for Resident {
+    fn capabilities(&self) -> Capabilities {
+        self.device.capabilities()
+    }
+
+    fn health(&self) -> Health {
+        self.device.health()
+    }
+
+    fn residency(&self) -> Option<&dyn Residency> {
+        self.device.residency().filter(|_| self.rows)?;
+        Some(self)
+    }
+
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        self.device.messages(groups)
+    }
+
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        self.device.pairs(level, groups)
+    }
+
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        self.device.indexed_pairs(level, groups)
+    }
+}
+
+impl Residency for Resident {
+    fn id(&self) -> u64 {
+        self.device.residency().map_or(u64::MAX, Residency::id)
+    }
+
+    fn worth_from(&self) -> usize {
+        0
+    }
+
+    fn check_one_of(&self) -> u32 {
+        0
+    }
+
+    fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError> {
+        match self.device.residency() {
+            Some(device) => device.open(lens),
+            None => Err(HashError::Shape("the device keeps no rows")),
+        }
+    }
+
+    fn condemn(&self, error: &HashError) {
+        if let Some(device) = self.device.residency() {
+            device.condemn(error);
+        }
+    }
 }
 
 /// A batch of nodes, children adjacent.
