@@ -10,6 +10,7 @@
 //! All bytes are random and the same in every run.
 
 use crate::workload::Random;
+use hedgerow::hasher::Tuning;
 use hedgerow_hasher_api::{
     BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, MESSAGE_SLACK, MessageGroup,
     PairGroup, Residency, ResidentRows, Span,
@@ -65,7 +66,8 @@ pub fn devices() -> Vec<(String, Arc<dyn BatchHasher>)> {
     let named = names.filter(|name| !name.starts_with("cpu:"));
     named
         .filter_map(|name| {
-            let hasher = hedgerow::hasher::by_name_checking(&name, 0).ok()?;
+            let unchecked = Tuning { check_one_of: 0, ..Tuning::default() };
+            let hasher = hedgerow::hasher::by_name_tuned(&name, unchecked).ok()?;
             hasher.capabilities().is_device.then_some((name, hasher))
         })
         .collect()

@@ -42,7 +42,7 @@ pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 pub struct Options {
     pub(crate) disk: Arc<dyn Vfs>,
     pub(crate) hasher: HasherChoice,
-    pub(crate) check_one_of: u32,
+    pub(crate) tuning: hasher::Tuning,
     pub(crate) threads: usize,
     pub(crate) durability: Durability,
     pub(crate) max_in_flight: usize,
@@ -62,7 +62,7 @@ impl Default for Options {
         Self {
             disk: Arc::new(RealDisk),
             hasher: HasherChoice::Named(hasher::DEFAULT.into()),
-            check_one_of: hasher::CHECK_ONE_OF,
+            tuning: hasher::Tuning::default(),
             threads: 0,
             durability: Durability::default(),
             max_in_flight: 2,
@@ -134,12 +134,11 @@ impl Options {
         self
     }
 
-    /// If the backend is named and a device: one of so many of its digests is hashed again on the
-    /// CPU, and a wrong one takes the device out of use, see [`hasher::Guarded`]. 0: none. Default
-    /// [`hasher::CHECK_ONE_OF`].
+    /// How a device is used that [`hasher_named`](Self::hasher_named) names: how many of its digests
+    /// are checked, for example.
     #[must_use]
-    pub fn check_device_hashes(mut self, one_of: u32) -> Self {
-        self.check_one_of = one_of;
+    pub fn device_tuning(mut self, tuning: hasher::Tuning) -> Self {
+        self.tuning = tuning;
         self
     }
 
@@ -238,7 +237,7 @@ impl Options {
     pub(crate) fn check(&self) -> Result<Arc<dyn BatchHasher>, Error> {
         self.check_numbers()?;
         match &self.hasher {
-            HasherChoice::Named(name) => hasher::by_name_checking(name, self.check_one_of),
+            HasherChoice::Named(name) => hasher::by_name_tuned(name, self.tuning),
             HasherChoice::Given(hasher) => Ok(Arc::clone(hasher)),
         }
     }

@@ -23,9 +23,9 @@ fn roots(options: impl Fn() -> Options) -> Vec<Digest> {
         for n in 0..150_u64 {
             let key = (n * height % 211).to_le_bytes();
             if (n + height) % 7 == 0 {
-                block.delete(&key).unwrap();
+                block.delete(key).unwrap();
             } else {
-                block.put(&key, &[height as u8; 40]).unwrap();
+                block.put(key, [height as u8; 40]).unwrap();
             }
         }
         block.commit().unwrap();

@@ -13,7 +13,7 @@
 
 use super::{
     Backend, Family, Opened, PlannedRange,
-    guard::{Guarded, Thresholds},
+    guard::{Guarded, Thresholds, Tuning},
 };
 use hedgerow_hasher_api::{
     BatchHasher, HashError, MESSAGE_SLACK, MessageGroup, PairGroup, Residency, Span, Target,
@@ -61,7 +61,7 @@ fn backends() -> Vec<Backend> {
     vec![auto]
 }
 
-fn open(which: Option<&str>, check_one_of: u32) -> Opened {
+fn open(which: Option<&str>, tuning: Tuning) -> Opened {
     if let Some(which) = which {
         return Err(format!("{which:?} is no kind of choosing"));
     }
@@ -69,7 +69,8 @@ fn open(which: Option<&str>, check_one_of: u32) -> Opened {
     Ok(match &CHOICE.device {
         None => cpu,
         Some((_, device, from)) => {
-            Arc::new(Guarded::new(Arc::clone(device), cpu, *from, check_one_of))
+            let from = Thresholds { resident: tuning.resident_from.or(from.resident), ..*from };
+            Arc::new(Guarded::new(Arc::clone(device), cpu, from, tuning.check_one_of))
         }
     })
 }
@@ -202,12 +203,12 @@ mod tests {
 
     #[test]
     fn a_choice_is_made_whatever_there_is() {
-        let hasher = open(None, 1).unwrap();
+        let hasher = open(None, Tuning::default()).unwrap();
         let mut out = [Digest::ZERO];
         let children = [Digest([1; 32]), Digest([2; 32])];
         hasher.pairs(0, &mut [PairGroup { children: &children, out: &mut out }]).unwrap();
         assert_ne!(out[0], Digest::ZERO);
-        assert!(open(Some("x"), 1).is_err());
+        assert!(open(Some("x"), Tuning::default()).is_err());
         let [auto] = &backends()[..] else { panic!("one backend") };
         assert_eq!(auto.plan[0].from, 1);
         assert_eq!(auto.plan.last().unwrap().to, None);

@@ -1,6 +1,6 @@
 //! The CPU: `cpu` with the kernels that are fastest here, `cpu:KERNEL` with one for everything.
 
-use super::{Backend, Family, Opened, PlannedRange};
+use super::{Backend, Family, Opened, PlannedRange, Tuning};
 use hedgerow_hasher_cpu::{CpuHasher, KernelInfo};
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn backends() -> Vec<Backend> {
     [fastest].into_iter().chain(CpuHasher::kernels().into_iter().map(kernel)).collect()
 }
 
-fn open(kernel: Option<&str>, _: u32) -> Opened {
+fn open(kernel: Option<&str>, _: Tuning) -> Opened {
     match kernel.map(CpuHasher::pinned) {
         None => Ok(Arc::new(CpuHasher::new())),
         Some(Ok(hasher)) => Ok(Arc::new(hasher)),

@@ -1,6 +1,6 @@
 //! NVIDIA devices: `cuda` for the first that can be used, `cuda:ORDINAL` for a certain one.
 
-use super::{Backend, Family, HashError, Opened};
+use super::{Backend, Family, HashError, Opened, Tuning};
 use hedgerow_hasher_cuda::{CudaInfo, devices, hasher};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn backends() -> Vec<Backend> {
     [first].into_iter().chain(all.into_iter().map(device)).collect()
 }
 
-fn open(ordinal: Option<&str>, _: u32) -> Opened {
+fn open(ordinal: Option<&str>, _: Tuning) -> Opened {
     let ordinal = match ordinal {
         None => first_usable()?,
         Some(text) => text.parse().map_err(|_| format!("{text:?} is no device's ordinal"))?,
@@ -52,15 +52,15 @@ mod tests {
     fn a_backend_opens_or_says_why_not() {
         for backend in backends() {
             let which = backend.name.split_once(':').map(|(_, ordinal)| ordinal);
-            match (&backend.why_not, open(which, 1)) {
+            match (&backend.why_not, open(which, Tuning::default())) {
                 (None, Ok(hasher)) => assert!(hasher.capabilities().is_device),
                 (Some(why_not), Err(error)) => assert!(error.contains(why_not), "{error}"),
                 (why_not, opened) => panic!("{}: {why_not:?}, {opened:?}", backend.name),
             }
             println!("{}: {:?}", backend.name, backend.why_not);
         }
-        assert!(open(Some("x"), 1).unwrap_err().contains("ordinal"));
-        assert!(open(Some("-1"), 1).unwrap_err().contains("ordinal"));
-        open(Some("4294967295"), 1).unwrap_err();
+        assert!(open(Some("x"), Tuning::default()).unwrap_err().contains("ordinal"));
+        assert!(open(Some("-1"), Tuning::default()).unwrap_err().contains("ordinal"));
+        open(Some("4294967295"), Tuning::default()).unwrap_err();
     }
 }

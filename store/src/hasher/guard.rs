@@ -33,6 +33,23 @@ use std::sync::{
 /// CPU's work.
 pub const CHECK_ONE_OF: u32 = 1000;
 
+/// How a device is used, for those who know better than the defaults. None of it changes a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// One of so many digests that come from a device is hashed again on the CPU, and a wrong one
+    /// takes the device out of use; 0: none. Default [`CHECK_ONE_OF`].
+    pub check_one_of: u32,
+    /// Dirty pages of active bits from which a block's tree is hashed in rows that stay on the
+    /// device. Default `None`: what was measured, or what the device says.
+    pub resident_from: Option<usize>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { check_one_of: CHECK_ONE_OF, resident_from: None }
+    }
+}
+
 /// Numbers of items from which a device is faster than the CPU, its transfers included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {

@@ -23,7 +23,7 @@ mod scalar;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-pub use guard::{CHECK_ONE_OF, Guarded, Thresholds};
+pub use guard::{CHECK_ONE_OF, Guarded, Thresholds, Tuning};
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError, Health};
 
 use crate::Error;
@@ -83,9 +83,8 @@ struct Family {
     /// All of them, usable or not.
     backends: fn() -> Vec<Backend>,
     /// The one whose name has this after the colon; `None`: without a colon.
-    /// A device comes as it is; one that decides between it and the CPU checks one of so many of its
-    /// digests.
-    open: fn(Option<&str>, u32) -> Opened,
+    /// A device comes as it is; what decides between it and the CPU follows the tuning.
+    open: fn(Option<&str>, Tuning) -> Opened,
     /// Whether its backends are devices that `auto` may choose.
     automatic: bool,
 }
@@ -129,7 +128,7 @@ fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
         let named = named.filter_map(|backend| {
             let which = backend.name.split_once(':').map(|(_, which)| which);
             // A name without a colon stands for one of the others.
-            Some((backend.name.clone(), (family.open)(Some(which?), CHECK_ONE_OF).ok()?))
+            Some((backend.name.clone(), (family.open)(Some(which?), Tuning::default()).ok()?))
         });
         named.collect::<Vec<_>>()
     })
@@ -150,20 +149,20 @@ fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
 /// # Errors
 /// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.
 pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
-    by_name_checking(name, CHECK_ONE_OF)
+    by_name_tuned(name, Tuning::default())
 }
 
-/// The same; one of `check_one_of` digests that come from a device is checked, 0: none.
+/// The same, with a device used as `tuning` says.
 ///
 /// # Errors
 /// As [`by_name`].
-pub fn by_name_checking(name: &str, check_one_of: u32) -> Result<Arc<dyn BatchHasher>, Error> {
+pub fn by_name_tuned(name: &str, tuning: Tuning) -> Result<Arc<dyn BatchHasher>, Error> {
     let (family, which) = match name.split_once(':') {
         Some((family, which)) => (family, Some(which)),
         None => (name, None),
     };
     let opened = match FAMILIES.iter().find(|known| known.name == family) {
-        Some(family) => (family.open)(which, check_one_of),
+        Some(family) => (family.open)(which, tuning),
         None => Err(format!("{name:?} is none of {}", names().join(", "))),
     };
     let hasher = opened.map_err(|reason| Error::Option { option: "hasher", reason })?;
@@ -171,5 +170,6 @@ pub fn by_name_checking(name: &str, check_one_of: u32) -> Result<Arc<dyn BatchHa
         return Ok(hasher);
     }
     let cpu = Arc::new(hedgerow_hasher_cpu::CpuHasher::new());
-    Ok(Arc::new(Guarded::new(hasher, cpu, Thresholds::ALL, check_one_of)))
+    let from = Thresholds { resident: tuning.resident_from, ..Thresholds::ALL };
+    Ok(Arc::new(Guarded::new(hasher, cpu, from, tuning.check_one_of)))
 }

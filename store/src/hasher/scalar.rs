@@ -1,6 +1,6 @@
 //! The reference: one hash at a time.
 
-use super::{Backend, BatchHasher, Family, Opened};
+use super::{Backend, BatchHasher, Family, Opened, Tuning};
 use hedgerow_hasher_api::ScalarHasher;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ fn backends() -> Vec<Backend> {
     vec![Backend::new(FAMILY.name, ScalarHasher.capabilities().device)]
 }
 
-fn open(which: Option<&str>, _: u32) -> Opened {
+fn open(which: Option<&str>, _: Tuning) -> Opened {
     match which {
         None => Ok(Arc::new(ScalarHasher)),
         Some(which) => Err(format!("the reference has no kinds; {which:?} is none")),

@@ -45,13 +45,14 @@ fn open(which: Option<&str>, software: bool) -> Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hasher::Tuning;
 
     #[test]
     fn a_backend_opens_or_says_why_not() {
         for family in [FAMILY, SOFTWARE] {
             for backend in (family.backends)() {
                 let which = backend.name.split_once(':').map(|(_, which)| which);
-                match (&backend.why_not, (family.open)(which, 1)) {
+                match (&backend.why_not, (family.open)(which, Tuning::default())) {
                     (None, Ok(hasher)) => assert!(hasher.capabilities().is_device),
                     (Some(why_not), Err(error)) => assert!(error.contains(why_not), "{error}"),
                     (why_not, opened) => panic!("{}: {why_not:?}, {opened:?}", backend.name),
@@ -59,7 +60,7 @@ mod tests {
                 println!("{}: {:?}", backend.name, backend.why_not);
             }
             for unknown in ["", "no such adapter", "4294967295", "-1"] {
-                assert!((family.open)(Some(unknown), 1).is_err(), "{unknown:?}");
+                assert!((family.open)(Some(unknown), Tuning::default()).is_err(), "{unknown:?}");
             }
         }
     }

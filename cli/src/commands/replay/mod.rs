@@ -26,7 +26,7 @@ use crate::recipe::Recipe;
 use clap::{ArgGroup, Args};
 use compare::{Row, state};
 use hedgerow::disk::MemDisk;
-use hedgerow::hasher::{self, BatchHasher};
+use hedgerow::hasher::{self, Tuning};
 use hedgerow::{CompactionRule, Height, Options, Store, StoreParams};
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use recording::{Expected, RecordedBlock, Workload};
@@ -83,8 +83,15 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
     /// Hashing backend, one of those that `hedgerow devices` lists
-    #[arg(long, value_name = "NAME", value_parser = hasher::by_name)]
-    hasher: Option<Arc<dyn BatchHasher>>,
+    #[arg(long, value_name = "NAME", default_value = hasher::DEFAULT)]
+    hasher: String,
+    /// If the backend is a device: keep the tree's rows there for blocks that change N pages of
+    /// active bits or more
+    #[arg(long, value_name = "N")]
+    resident_from: Option<usize>,
+    /// If the backend is a device: hash one of N of its digests again; 0 stands for none
+    #[arg(long, value_name = "N", default_value_t = hasher::CHECK_ONE_OF)]
+    check_one_of: u32,
 }
 
 /// `{"blocks", "operations", "equal", "height", "root", "seconds", "log_bytes", "pruned_bytes"}`
@@ -184,9 +191,9 @@ impl Replay {
         // The recorded engines accept every value that an entry can hold.
         let mut options =
             Options::new().threads(args.threads).max_value_bytes(hedgerow_types::MAX_VALUE_LEN);
-        if let Some(hasher) = &args.hasher {
-            options = options.hasher(Arc::clone(hasher));
-        }
+        let tuning = Tuning { check_one_of: args.check_one_of, resident_from: args.resident_from };
+        // One backend for all stores of the run, so that it counts what it did.
+        options = options.hasher(hasher::by_name_tuned(&args.hasher, tuning)?);
         if let Some(heights) = args.prune_keep {
             options = options.keep_heights(heights.get()).segment_bytes(PRUNING_SEGMENT_BYTES);
         }
