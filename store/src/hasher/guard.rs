@@ -76,7 +76,9 @@ struct Counters {
     seen: AtomicU64,
 }
 
-/// A backend on a device, and the CPU behind it. See the [module documentation](self).
+/// A backend on a device that is not trusted, and the CPU behind it. An error of the device or a wrong
+/// digest in a sampled check puts it into quarantine for the life of the backend; the batch that it
+/// failed at is hashed again on the CPU, as are all later ones.
 #[derive(Debug)]
 pub struct Guarded {
     device: Arc<dyn BatchHasher>,
