@@ -18,7 +18,7 @@ use crate::HashError;
 use hedgerow_types::Digest;
 use std::fmt;
 
-/// A backend that can keep rows. See the [module documentation](self).
+/// A backend that can keep rows.
 pub trait Residency: Send + Sync {
     /// Tells this device from any other of the process, also from itself made anew.
     fn id(&self) -> u64;
