@@ -7,7 +7,7 @@
 mod common;
 
 use common::{apply_net, dir, disk, guarded, host_device, on, tasks};
-use hedgerow::hasher::{BatchHasher, by_name};
+use hedgerow::hasher::{BatchHasher, Tuning, by_name, by_name_tuned, names};
 use hedgerow::{CompactionRule, Digest, Durability, Height, Options, Receipt, Store, StoreParams};
 use hedgerow_hasher_api::device::Failure;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
@@ -15,17 +15,29 @@ use hedgerow_testkit::model::{Counts, Model};
 use hedgerow_testkit::recipe::SplitMix64;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// The devices of this build and machine, keeping the rows of every block.
+static DEVICES: LazyLock<Vec<Arc<dyn BatchHasher>>> = LazyLock::new(|| {
+    let names = names().into_iter().filter(|name| name.contains(':') && !name.starts_with("cpu:"));
+    let tuning = Tuning { check_one_of: 100, resident_from: Some(0) };
+    let devices: Vec<_> = names.map(|name| (by_name_tuned(&name, tuning).unwrap(), name)).collect();
+    println!("devices: {:?}", devices.iter().map(|(_, name)| name).collect::<Vec<_>>());
+    devices.into_iter().map(|(device, _)| device).collect()
+});
 
 /// Options that may change nothing but speed.
 fn options(rng: &mut SplitMix64) -> Options {
     let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
     let durability = if pick(&[0, 1]) == 0 { Durability::Pipelined } else { Durability::EachBlock };
-    let hasher: Arc<dyn BatchHasher> = match pick(&[0, 1, 2, 3, 4]) {
+    let hasher: Arc<dyn BatchHasher> = match pick(&[0, 1, 2, 3, 4, 5]) {
         0 => by_name("cpu").unwrap(),
         1 => by_name("scalar").unwrap(),
         2 => by_name("auto").unwrap(),
         3 => Arc::new(guarded(host_device(), 3)),
+        4 if !DEVICES.is_empty() => {
+            Arc::clone(&DEVICES[pick(&[0, 1, 2, 3]) as usize % DEVICES.len()])
+        }
         _ => {
             let device = host_device();
             let failure = if pick(&[0, 1]) == 0 { Failure::Once } else { Failure::Lost };
@@ -162,6 +174,9 @@ proptest! {
     ) {
         let shape = GenShape { keys, keys_per_change_set: per_set, ..GenShape::default() };
         history(seed, rule, shape, blocks);
+        for device in DEVICES.iter() {
+            assert_eq!(device.health().quarantined, None);
+        }
     }
 }
 
