@@ -83,7 +83,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
     /// Hashing backend, one of those that `hedgerow devices` lists
-    #[arg(long, value_name = "NAME", default_value = hasher::DEFAULT)]
+    #[arg(long, value_name = "NAME", default_value = hasher::DEFAULT, value_parser = usable)]
     hasher: String,
     /// If the backend is a device: keep the tree's rows there for blocks that change N pages of
     /// active bits or more
@@ -92,6 +92,11 @@ pub(crate) struct ReplayArgs {
     /// If the backend is a device: hash one of N of its digests again; 0 stands for none
     #[arg(long, value_name = "N", default_value_t = hasher::CHECK_ONE_OF)]
     check_one_of: u32,
+}
+
+/// The name of a backend, if it can be used here.
+fn usable(name: &str) -> Result<String, hedgerow::Error> {
+    hasher::by_name(name).map(|_| name.to_owned())
 }
 
 /// `{"blocks", "operations", "equal", "height", "root", "seconds", "log_bytes", "pruned_bytes"}`
