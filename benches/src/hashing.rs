@@ -148,6 +148,12 @@ impl Residency for Resident {
             device.condemn(error);
         }
     }
+
+    fn hashed(&self, checked: u64) {
+        if let Some(device) = self.device.residency() {
+            device.hashed(checked);
+        }
+    }
 }
 
 /// A batch of nodes, children adjacent.

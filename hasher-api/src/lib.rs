@@ -85,6 +85,8 @@ pub struct Health {
     pub device_batches: u64,
     /// Batches that the CPU hashed in its place: too small, or the device had failed.
     pub cpu_batches: u64,
+    /// Blocks whose tree was hashed in rows that stay on the device.
+    pub resident_blocks: u64,
     /// Digests of the device that were hashed again on the CPU.
     pub checked: u64,
     /// Errors of the device and wrong digests; more than one if several callers met them at once.

@@ -23,8 +23,9 @@ pub trait Residency: Send + Sync {
     /// Tells this device from any other of the process, also from itself made anew.
     fn id(&self) -> u64;
 
-    /// Number of dirty nodes of a block from which the rows on the device are worth their transfers;
-    /// below it the tree hashes on its own and tells the device with the next large block.
+    /// Number of dirty pages of active bits of a block from which the rows on the device are worth
+    /// their transfers; below it the tree hashes on its own and tells the device with the next large
+    /// block.
     fn worth_from(&self) -> usize;
 
     /// The tree checks one of so many nodes that the device computed by hashing it again;
@@ -38,8 +39,14 @@ pub trait Residency: Send + Sync {
     /// [`HashError::DeviceLost`].
     fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError>;
 
-    /// The rows gave an error or a wrong digest; the tree goes on without them.
+    /// The rows gave an error or a wrong digest, or do not fit ([`HashError::DoesNotFit`], no fault of
+    /// the device); the tree goes on without them.
     fn condemn(&self, error: &HashError);
+
+    /// A block was hashed in the rows, and so many of its digests again by the tree.
+    fn hashed(&self, checked: u64) {
+        let _ = checked;
+    }
 }
 
 /// Rows on a device. Work is done in the order given and may wait on the device until a

@@ -286,6 +286,7 @@ impl Forest {
         for ((mine, from), dirty) in self.shards.iter_mut().zip(&from.shards).zip(&dirty.shards) {
             mine.copy(from, dirty);
         }
+        self.resident.fall_behind(dirty, &self.shards);
         self.state = from.state;
         self.roots.clone_from(&from.roots);
     }

@@ -78,9 +78,7 @@ impl Resident {
         }
         let pages = block.dirty.shards.iter().map(|shard| shard.pages.len()).sum::<usize>();
         if pages < device.worth_from() {
-            if let Some(mirror) = &mut self.mirror {
-                mirror.behind.merge(block.dirty);
-            }
+            self.fall_behind(block.dirty, shards);
             return false;
         }
         let kept = self.mirror.take().filter(|mirror| mirror.ring.holds(shards));
@@ -94,14 +92,26 @@ impl Resident {
                 true
             }
             Err(error) => {
-                if let MerkleError::Hash(error) = &error
-                    && !matches!(error, HashError::DoesNotFit { .. })
-                {
+                if let MerkleError::Hash(error) = &error {
                     device.condemn(error);
                 }
                 self.refused = Some(id);
                 false
             }
+        }
+    }
+}
+
+impl Resident {
+    /// Notes what changed without the device. What has fallen too far behind is dropped: loading it
+    /// anew costs no more.
+    pub(crate) fn fall_behind(&mut self, dirty: &Dirty, shards: &[ShardTree; SHARDS]) {
+        let Some(mirror) = &mut self.mirror else { return };
+        mirror.behind.merge(dirty);
+        let behind = mirror.behind.shards.iter().map(|shard| shard.pages.len()).sum::<usize>();
+        let held = shards.iter().map(|tree| tree.bits.pages.live().len()).sum::<usize>();
+        if behind > held / 4 {
+            self.mirror = None;
         }
     }
 }
@@ -236,6 +246,10 @@ impl Mirror {
             backend: "resident".into(),
             reason: "a row has more places than 32 bits name".into(),
         };
+        // Bits are flipped by 32-bit words, 8 per page, that 32 bits name.
+        if SHARDS as u64 * ring.len(PAGES_ROW) > u64::from(u32::MAX / 8) {
+            return Err(too_long());
+        }
         let lens = (0..ring.rows())
             .map(|row| u32::try_from(SHARDS as u64 * ring.len(row)).map_err(|_| too_long()))
             .collect::<Result<Vec<_>, _>>()?;
@@ -284,11 +298,17 @@ impl Mirror {
             self.follow(shards, works, block)?;
         }
         self.note_ends(shards);
-        let mut hashing =
-            OnDevice { mirror: &mut self, cpu: Batches(hasher), hashed: vec![], read: 0 };
+        let mut hashing = OnDevice {
+            mirror: &mut self,
+            cpu: Batches(hasher),
+            hashed: vec![],
+            asked: false,
+            read: 0,
+        };
         crate::flush::above_pages(&mut hashing, shards, works)?;
         let hashed = hashing.finish(shards)?;
-        self.check(device.check_one_of(), shards, &hashed)?;
+        let checked = self.check(device.check_one_of(), shards, &hashed)?;
+        device.hashed(checked);
         Ok(self)
     }
 
@@ -425,19 +445,21 @@ impl Mirror {
         Ok(())
     }
 
-    /// Hashes some of the nodes again that came from the device.
+    /// Hashes some of the nodes again that came from the device; returns how many.
     fn check(
         &mut self,
         one_of: u32,
         shards: &[ShardTree; SHARDS],
         hashed: &[Hashed],
-    ) -> Result<(), MerkleError> {
+    ) -> Result<u64, MerkleError> {
+        let mut checked = 0;
         for hashed in hashed {
             for &(shard, parent) in &hashed.parents {
                 self.computed += 1;
                 if one_of == 0 || !self.computed.is_multiple_of(u64::from(one_of)) {
                     continue;
                 }
+                checked += 1;
                 let tree = &shards[shard as usize];
                 let right = row_of(tree, hashed.children)
                     .zip(row_of(tree, hashed.to.row))
@@ -453,7 +475,7 @@ impl Mirror {
                 }
             }
         }
-        Ok(())
+        Ok(checked)
     }
 }
 
@@ -482,13 +504,16 @@ struct OnDevice<'a, 'b> {
     mirror: &'a mut Mirror,
     cpu: Batches<'b>,
     hashed: Vec<Hashed>,
-    /// How many of the last `hashed` have come back; all are on their way then.
+    /// Whether all of them are on their way.
+    asked: bool,
+    /// How many of the last `hashed` have come back.
     read: usize,
 }
 
 impl OnDevice<'_, '_> {
     /// Asks for all nodes, those of the highest row first.
     fn ask(&mut self) -> Result<(), HashError> {
+        self.asked = true;
         for hashed in self.hashed.iter().rev() {
             let row = hashed.to.row;
             let places = (hashed.parents.iter()).map(|&(shard, parent)| {
@@ -515,7 +540,7 @@ impl OnDevice<'_, '_> {
 
     /// Takes all nodes not yet taken.
     fn finish(mut self, shards: &mut [ShardTree; SHARDS]) -> Result<Vec<Hashed>, HashError> {
-        if self.read == 0 {
+        if !self.asked {
             self.ask()?;
         }
         while self.read < self.hashed.len() {
@@ -539,7 +564,7 @@ impl Hashing for OnDevice<'_, '_> {
     ) -> Result<(), MerkleError> {
         let (children, level, to) = ends_of(step);
         if to.row >= self.mirror.ring.rows() {
-            if self.read == 0 {
+            if !self.asked {
                 self.ask()?;
                 self.take(shards)?;
             }

@@ -57,6 +57,7 @@ fn a_device_computes_the_roots_of_the_cpu() {
     let health = hasher.health();
     assert!(health.device_batches > 50, "{health:?}");
     assert!(health.checked > 100, "{health:?}");
+    assert_eq!(health.resident_blocks, BLOCKS, "{health:?}");
     assert_eq!((health.cpu_batches, health.failures, health.quarantined), (0, 0, None));
 }
 
@@ -69,6 +70,7 @@ fn a_device_that_fails_at_any_call_goes_into_quarantine_and_costs_no_root() {
     assert!(calls > 300, "{calls}");
     // Every call of the first blocks, then some.
     let at = (0..calls).filter(|call| *call < 120 || call % 61 == 0);
+    let mut without_rows = 0;
     for call in at {
         let failure = if call % 2 == 0 { Failure::Once } else { Failure::Lost };
         let device = host_device();
@@ -76,7 +78,12 @@ fn a_device_that_fails_at_any_call_goes_into_quarantine_and_costs_no_root() {
         let (roots, hasher) = device_roots(&device, 0);
         assert_eq!(roots, expected, "call {call}, {failure:?}");
         let health = hasher.health();
-        assert!(health.failures >= 1, "call {call}, {failure:?}, {health:?}");
+        if health.failures == 0 {
+            // Memory that could not be had for rows is no reason to distrust the device.
+            without_rows += 1;
+            assert_eq!(health.resident_blocks, 0, "call {call}, {failure:?}, {health:?}");
+            continue;
+        }
         let reason = health.quarantined.unwrap();
         assert!(hasher.capabilities().device.contains(&reason), "{reason}");
         // After the failure the device was left alone.
@@ -84,6 +91,7 @@ fn a_device_that_fails_at_any_call_goes_into_quarantine_and_costs_no_root() {
         hasher.pairs(0, &mut [pair(&mut [Digest::ZERO])]).unwrap();
         assert_eq!(device.calls(), done);
     }
+    assert!((1..=6).contains(&without_rows), "{without_rows}");
 }
 
 fn pair(out: &mut [Digest]) -> PairGroup<'_> {

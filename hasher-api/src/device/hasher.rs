@@ -43,7 +43,7 @@ pub struct DeviceHasher<D: Device> {
 /// Numbers the hashers of a process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// Dirty nodes from which rows on the device are worth their transfers: an estimate, for devices
+/// Dirty pages from which rows on the device are worth their transfers: an estimate, for devices
 /// that nobody measured.
 const RESIDENT_FROM: usize = 50_000;
 
@@ -72,10 +72,10 @@ impl<D: Device> DeviceHasher<D> {
         Ok(Self { device, chunk, slots: Mutex::default(), id, resident_from: RESIDENT_FROM })
     }
 
-    /// The same hasher, keeping rows for blocks of so many dirty nodes or more.
+    /// The same hasher, keeping rows for blocks of so many dirty pages or more.
     #[must_use]
-    pub fn resident_from(self, dirty_nodes: usize) -> Self {
-        Self { resident_from: dirty_nodes, ..self }
+    pub fn resident_from(self, dirty_pages: usize) -> Self {
+        Self { resident_from: dirty_pages, ..self }
     }
 
     /// The device.

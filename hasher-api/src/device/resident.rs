@@ -47,7 +47,9 @@ impl<D: Device> Residency for DeviceHasher<D> {
                     reason,
                 });
             }
-            rows.push(Row { buffer: queue.allocate(bytes)?, len });
+            // As a rule there is not enough memory left.
+            let buffer = queue.allocate(bytes).map_err(does_not_fit)?;
+            rows.push(Row { buffer, len });
         }
         Ok(Box::new(DeviceRows::<D::Queue> {
             queue,
@@ -60,6 +62,13 @@ impl<D: Device> Residency for DeviceHasher<D> {
     }
 
     fn condemn(&self, _: &HashError) {}
+}
+
+fn does_not_fit(error: HashError) -> HashError {
+    match error {
+        HashError::Device { backend, reason } => HashError::DoesNotFit { backend, reason },
+        other => other,
+    }
 }
 
 #[derive(Debug)]

@@ -28,10 +28,10 @@ pub(crate) const HASHERS: usize = 5;
 pub(crate) fn hasher(which: usize) -> Box<dyn BatchHasher> {
     match which {
         0 => Box::new(ScalarHasher),
-        1 => Box::new(device(ROOMY, 0)),
-        2 => Box::new(device(ROOMY, 20)),
-        3 => Box::new(device(CUT, 1)),
-        _ => Box::new(device(SMALL, 0)),
+        1 => Box::new(Healthy(Watched::on(device(ROOMY, 0), 0))),
+        2 => Box::new(Healthy(Watched::on(device(ROOMY, 0), 20))),
+        3 => Box::new(Healthy(Watched::on(device(CUT, 0), 1))),
+        _ => Box::new(Healthy(Watched::on(device(SMALL, 0), 0))),
     }
 }
 
@@ -50,6 +50,10 @@ struct Watched {
 }
 
 impl Watched {
+    fn on(inner: DeviceHasher<HostDevice>, worth_from: usize) -> Self {
+        Self { inner, worth_from: AtomicUsize::new(worth_from), ..Self::new(0, None) }
+    }
+
     fn new(check_one_of: u32, lie_in_read: Option<usize>) -> Self {
         Self {
             inner: device(ROOMY, 0),
@@ -117,8 +121,48 @@ impl Residency for Watched {
         Ok(Box::new(LyingRows { rows, reads_to_lie: self.lie_in_read }))
     }
 
-    fn condemn(&self, _: &HashError) {
-        self.condemned.fetch_add(1, Ordering::Relaxed);
+    fn condemn(&self, error: &HashError) {
+        if !matches!(error, HashError::DoesNotFit { .. }) {
+            self.condemned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A device that must not have given an error when it is no longer needed.
+#[derive(Debug)]
+struct Healthy(Watched);
+
+impl Drop for Healthy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.0.condemned(), 0, "the CPU hid an error of the rows");
+        }
+    }
+}
+
+impl BatchHasher for Healthy {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn residency(&self) -> Option<&dyn Residency> {
+        self.0.residency()
+    }
+
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        self.0.inner.messages(groups)
+    }
+
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        self.0.inner.pairs(level, groups)
+    }
+
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        self.0.inner.indexed_pairs(level, groups)
     }
 }
 
@@ -324,4 +368,40 @@ fn a_wrong_digest_is_found_and_costs_no_root() {
     let mut ours = start.clone();
     let applied = apply_with(&device, &mut ours, &changes).unwrap();
     assert_ne!(&applied.roots, plain.roots());
+}
+
+/// A forest that takes another's blocks by copying goes on with its own device.
+#[test]
+fn rows_follow_a_forest_that_copies_from_another() {
+    let device = Watched::new(0, None);
+    let mut ours = forest(5, 70);
+    let mut plain = ours.clone();
+    for round in 0..6 {
+        let changes = block(&ours, 300, 2);
+        let applied = apply(&mut plain, &changes).unwrap();
+        if round % 2 == 0 {
+            apply_with(&device, &mut ours, &changes).unwrap();
+        } else {
+            ours.copy_changes(&plain, &applied.dirty);
+        }
+        assert!(ours == plain, "round {round}");
+    }
+    assert_eq!((device.opened(), device.condemned()), (1, 0));
+}
+
+/// What has changed beyond a quarter of the pages is loaded anew.
+#[test]
+fn rows_that_fall_far_behind_are_dropped() {
+    let device = Watched::new(1, None);
+    let mut ours = forest(5, 70);
+    let mut plain = ours.clone();
+    for round in 0..6 {
+        let large = round % 5 == 0;
+        device.worth_from.store(if large { 0 } else { usize::MAX }, Ordering::Relaxed);
+        let changes = block(&ours, 700, 1);
+        apply_with(&device, &mut ours, &changes).unwrap();
+        apply(&mut plain, &changes).unwrap();
+        assert!(ours == plain, "round {round}");
+    }
+    assert_eq!((device.opened(), device.condemned()), (2, 0));
 }

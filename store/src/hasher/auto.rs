@@ -20,8 +20,10 @@ use hedgerow_hasher_api::{
 };
 use hedgerow_hasher_cpu::CpuHasher;
 use hedgerow_types::Digest;
+use rayon::ThreadPoolBuilder;
 use std::{
     sync::{Arc, LazyLock},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -37,12 +39,43 @@ struct Choice {
 
 impl Choice {
     fn measured() -> Self {
-        let cpu = CpuHasher::new();
-        let devices = super::devices().filter_map(|(name, device)| {
-            let from = thresholds(&*device, &cpu).ok()?;
-            (from != NEVER).then_some((name, device, from))
-        });
-        Self { device: devices.min_by_key(|(_, _, from)| (from.nodes, from.resident)) }
+        // A thread and a pool of their own: a worker of the caller's pool that waits here might
+        // be given another task that asks for the choice.
+        let measure = || {
+            let pool = ThreadPoolBuilder::new().build().ok()?;
+            let cpu = CpuHasher::with_pool(Arc::new(pool));
+            super::devices()
+                .filter_map(|named| Candidate::measured(named, &cpu))
+                .min_by_key(|candidate| candidate.many_nodes)
+        };
+        let best = thread::scope(|scope| scope.spawn(measure).join().ok().flatten());
+        Self { device: best.map(|best| (best.name, best.device, best.from)) }
+    }
+}
+
+/// A device that is faster than the CPU at something.
+struct Candidate {
+    name: String,
+    device: Arc<dyn BatchHasher>,
+    from: Thresholds,
+    /// What it takes for [`MANY`] nodes.
+    many_nodes: Duration,
+}
+
+impl Candidate {
+    fn measured(
+        (name, device): (String, Arc<dyn BatchHasher>),
+        cpu: &dyn BatchHasher,
+    ) -> Option<Self> {
+        match thresholds(&*device, cpu) {
+            Ok((from, many_nodes)) => {
+                (from != NEVER).then_some(Self { name, device, from, many_nodes })
+            }
+            Err(error) => {
+                tracing::warn!(name, %error, "a device failed while it was measured");
+                None
+            }
+        }
     }
 }
 
@@ -50,11 +83,9 @@ fn backends() -> Vec<Backend> {
     let mut auto = Backend::new(FAMILY.name, "the CPU, or a device where it is faster");
     let range = |from: usize, to, backend: &str| PlannedRange { from, to, backend: backend.into() };
     auto.plan = match &CHOICE.device {
+        Some((name, _, from)) if from.nodes <= 1 => vec![range(1, None, name)],
         Some((name, _, from)) if from.nodes < usize::MAX => {
-            vec![
-                range(1, Some(from.nodes.saturating_sub(1)), super::DEFAULT),
-                range(from.nodes, None, name),
-            ]
+            vec![range(1, Some(from.nodes - 1), super::DEFAULT), range(from.nodes, None, name)]
         }
         _ => vec![range(1, None, super::DEFAULT)],
     };
@@ -86,7 +117,10 @@ const MANY: usize = 1 << 16;
 const MESSAGE_BYTES: u32 = 150;
 
 /// From where on `device` is faster than `cpu`, measured.
-fn thresholds(device: &dyn BatchHasher, cpu: &dyn BatchHasher) -> Result<Thresholds, HashError> {
+fn thresholds(
+    device: &dyn BatchHasher,
+    cpu: &dyn BatchHasher,
+) -> Result<(Thresholds, Duration), HashError> {
     let children = vec![Digest([0x5a; 32]); 2 * MANY];
     let mut out = vec![Digest::ZERO; MANY];
     let mut nodes = |hasher: &dyn BatchHasher, n: usize| {
@@ -107,28 +141,45 @@ fn thresholds(device: &dyn BatchHasher, cpu: &dyn BatchHasher) -> Result<Thresho
     let cpu_messages = Line::measured(|n| messages(cpu, n))?;
     let device_messages = Line::measured(|n| messages(device, n))?;
 
+    // Above a dirty page there are two dirty nodes, all levels together.
+    let cpu_pages = Line { item_picoseconds: 2 * cpu_nodes.item_picoseconds, ..cpu_nodes };
     let resident = match device.residency() {
-        Some(device) => resident(device)?.faster_from(cpu_nodes),
+        Some(device) => match resident(device) {
+            Ok(line) => line.faster_from(cpu_pages),
+            // Too little memory for rows is no reason against batches.
+            Err(HashError::DoesNotFit { .. }) => usize::MAX,
+            Err(error) => return Err(error),
+        },
         None => usize::MAX,
     };
-    Ok(Thresholds {
+    let from = Thresholds {
         nodes: device_nodes.faster_from(cpu_nodes),
         messages: device_messages.faster_from(cpu_messages),
         resident: Some(resident),
-    })
+    };
+    Ok((from, device_nodes.of(MANY)))
 }
 
-/// What it costs to hash dirty nodes of a row on the device and to read them back.
+/// Levels of a block's tree that are hashed in rows, for measuring.
+const LEVELS: usize = 12;
+
+/// What a block costs in rows: dirty pages go up, every level above them is hashed and read back.
 fn resident(device: &dyn Residency) -> Result<Line, HashError> {
-    let mut rows = device.open(&[2 * MANY as u32, MANY as u32])?;
-    let children = vec![Digest([0x5a; 32]); 2 * MANY];
-    rows.write_run(0, 0, &children)?;
-    let parents: Vec<_> = (0..MANY as u32).collect();
+    let lens: Vec<_> = (0..=LEVELS).map(|row| ((2 * MANY) >> row) as u32).collect();
+    let mut rows = device.open(&lens)?;
+    let pages = vec![Digest([0x5a; 32]); 2 * MANY];
+    rows.write_run(0, 0, &pages)?;
+    let places: Vec<_> = (0..MANY as u32).collect();
     let mut out = vec![Digest::ZERO; MANY];
     Line::measured(|n| {
-        rows.hash(0, 0, &parents[..n], Target::row(1))?;
-        rows.read(1, &parents[..n])?;
-        rows.take(&mut out[..n])
+        rows.write(0, &places[..n], &pages[..n])?;
+        for row in 0..LEVELS {
+            rows.hash(0, row, &places[..n >> row], Target::row(row + 1))?;
+        }
+        for row in 0..LEVELS {
+            rows.read(row + 1, &places[..n >> row])?;
+        }
+        (0..LEVELS).try_for_each(|row| rows.take(&mut out[..n >> row]))
     })
 }
 
@@ -159,6 +210,10 @@ impl Line {
         let item_picoseconds = many.saturating_sub(few).as_nanos() * 1000 / (MANY - FEW) as u128;
         let items = Duration::from_nanos((item_picoseconds * FEW as u128 / 1000) as u64);
         Self { call: few.saturating_sub(items), item_picoseconds }
+    }
+
+    fn of(self, items: usize) -> Duration {
+        self.call + Duration::from_nanos((self.item_picoseconds * items as u128 / 1000) as u64)
     }
 
     /// The number of items from which this is faster than `other`; `usize::MAX`: none.

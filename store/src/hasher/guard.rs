@@ -57,7 +57,7 @@ pub struct Thresholds {
     pub nodes: usize,
     /// Messages of a batch.
     pub messages: usize,
-    /// Dirty nodes of a block whose rows are on the device; `None`: what the device says.
+    /// Dirty pages of a block whose rows are on the device; `None`: what the device says.
     pub resident: Option<usize>,
 }
 
@@ -70,6 +70,7 @@ impl Thresholds {
 struct Counters {
     device_batches: AtomicU64,
     cpu_batches: AtomicU64,
+    resident_blocks: AtomicU64,
     checked: AtomicU64,
     failures: AtomicU64,
     /// Digests that came from the device: which of them are checked.
@@ -140,8 +141,13 @@ impl Guarded {
                         reason: "a digest differs from the CPU's".into(),
                     });
                 }
-                // The caller's mistake, not the device's.
-                Err(error @ HashError::Shape(_)) => return Err(error),
+                // The caller's mistake, unless the CPU sees none.
+                Err(error @ HashError::Shape(_)) => {
+                    self.counters.cpu_batches.fetch_add(1, Ordering::Relaxed);
+                    hash(&*self.cpu, batch)?;
+                    self.quarantine(&error);
+                    return Ok(());
+                }
                 Err(error) => self.quarantine(&error),
             }
         }
@@ -206,6 +212,7 @@ impl BatchHasher for Guarded {
         Health {
             device_batches: count(&self.counters.device_batches),
             cpu_batches: count(&self.counters.cpu_batches),
+            resident_blocks: count(&self.counters.resident_blocks),
             checked: count(&self.counters.checked),
             failures: count(&self.counters.failures),
             quarantined: self.quarantined.get().cloned(),
@@ -325,6 +332,15 @@ impl Residency for Guarded {
     }
 
     fn condemn(&self, error: &HashError) {
-        self.quarantine(error);
+        if let HashError::DoesNotFit { .. } = error {
+            tracing::warn!(%error, "the tree's rows do not stay on the device");
+        } else {
+            self.quarantine(error);
+        }
+    }
+
+    fn hashed(&self, checked: u64) {
+        self.counters.resident_blocks.fetch_add(1, Ordering::Relaxed);
+        self.counters.checked.fetch_add(checked, Ordering::Relaxed);
     }
 }

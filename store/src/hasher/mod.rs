@@ -102,7 +102,8 @@ const FAMILIES: &[Family] = &[
 ];
 
 /// All backends of this build, each kernel of the CPU among them, with the reason why one cannot be
-/// used on this machine. The first call of a process measures for about a third of a millisecond.
+/// used on this machine. The first call of a process measures: the CPU for about a third of a
+/// millisecond, devices for a fraction of a second each.
 ///
 /// ```
 /// for backend in hedgerow::hasher::available() {

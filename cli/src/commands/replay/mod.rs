@@ -153,8 +153,9 @@ pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
     let health = stats.hasher_health;
     if stats.hasher.is_device {
         out.note(format_args!(
-            "{} batches hashed on the device, {} on the CPU; {} digests checked",
+            "{} batches and the rows of {} blocks hashed on the device, {} batches on the CPU; {} digests checked",
             HumanCount(health.device_batches),
+            HumanCount(health.resident_blocks),
             HumanCount(health.cpu_batches),
             HumanCount(health.checked)
         ))?;
