@@ -82,6 +82,10 @@ pub trait ResidentRows: Send + fmt::Debug {
     /// [`take`](Self::take).
     fn read(&mut self, row: usize, places: &[u32]) -> Result<(), HashError>;
 
+    /// Lets the device begin with the work given so far. A [`take`](Self::take) of what was read
+    /// before does not wait for what was read after.
+    fn flush(&mut self) -> Result<(), HashError>;
+
     /// Waits for the oldest [`read`](Self::read) not yet taken; `out` has one element per place
     /// of it.
     fn take(&mut self, out: &mut [Digest]) -> Result<(), HashError>;

@@ -67,6 +67,23 @@ impl Forest {
         hasher: &dyn BatchHasher,
         changes: &[ShardChange<'_>; SHARDS],
     ) -> Result<Applied, MerkleError> {
+        self.apply_announcing(hasher, changes, &mut |_| {})
+    }
+
+    /// [`apply`](Self::apply), which calls `announce` with the new roots, once, as soon as they are
+    /// known. With a backend that keeps rows on a device ([`BatchHasher::residency`]) that is before
+    /// the changed nodes are back; the sampled nodes are checked by then.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), before the roots are announced or after;
+    /// [`WrongRoot`](MerkleError::WrongRoot) if the device failed after, and the CPU, which hashed
+    /// the block in its place, came to other roots: no check had caught what was wrong.
+    pub fn apply_announcing(
+        &mut self,
+        hasher: &dyn BatchHasher,
+        changes: &[ShardChange<'_>; SHARDS],
+        announce: &mut dyn FnMut(&Roots),
+    ) -> Result<Applied, MerkleError> {
         let mut dirty = Dirty::default();
         let shards = self.shards.iter_mut().zip(self.works.iter_mut());
         for (((shard, (tree, work)), change), dirty) in
@@ -78,7 +95,9 @@ impl Forest {
             *dirty = work.to_copy(&tree.bits);
         }
 
-        if !dirty.is_empty() {
+        if dirty.is_empty() {
+            announce(&self.roots);
+        } else {
             let leaves = self.shards.iter_mut().zip(&self.works).zip(changes);
             let mut leaves = leaves
                 .filter(|(_, change)| !change.entries.is_empty())
@@ -93,7 +112,8 @@ impl Forest {
             }
             let block = Block { changes, dirty: &dirty };
             let Self { shards, works, state, resident, .. } = self;
-            flush_block(hasher, resident, shards, works, state, block)?;
+            let announce = &mut |state: &_| announce(&Roots::of(state));
+            flush_block(hasher, resident, (shards, works), state, block, announce)?;
         }
 
         let mut finished = Vec::new();

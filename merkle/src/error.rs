@@ -1,7 +1,7 @@
 //! Why a forest refused a change, a question or a state to restore.
 
 use hedgerow_hasher_api::HashError;
-use hedgerow_types::{SerialNumber, ShardId, TwigId};
+use hedgerow_types::{Digest, SerialNumber, ShardId, TwigId};
 
 /// Why a forest refused a change, a question or a state to restore.
 ///
@@ -13,6 +13,14 @@ pub enum MerkleError {
     /// The hash backend failed.
     #[error("hashing the tree: {0}")]
     Hash(#[from] HashError),
+    /// A device's root was announced, then the device failed, and the CPU came to another root.
+    #[error("a device gave the root {announced}, which is wrong: it is {right}")]
+    WrongRoot {
+        /// What [`Forest::apply_announcing`](crate::Forest::apply_announcing) announced.
+        announced: Digest,
+        /// The state root after the block.
+        right: Digest,
+    },
     /// The serial number lies beyond the shard's youngest twig, or, to be deactivated, is not in
     /// use yet.
     #[error("serial number {sn} of shard {shard} does not exist yet")]

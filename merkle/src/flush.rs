@@ -55,23 +55,39 @@ pub(crate) fn flush(
 }
 
 /// The same, with the rows above the pages on the hasher's device if it has one that keeps them
-/// and the block is worth it.
+/// and the block is worth it. `announce` gets the state tree once, when it is known; the rows may be
+/// filled after that.
 pub(crate) fn flush_block(
     hasher: &dyn BatchHasher,
     resident: &mut Resident,
-    shards: &mut [ShardTree; SHARDS],
-    works: &mut [ShardWork; SHARDS],
+    (shards, works): (&mut [ShardTree; SHARDS], &mut [ShardWork; SHARDS]),
     state: &mut StateHeap,
     block: Block<'_>,
+    announce: &mut dyn FnMut(&StateHeap),
 ) -> Result<(), MerkleError> {
     left_trees(hasher, shards, works)?;
-    if !resident.flush(hasher, shards, works, block) {
-        for ((work, tree), dirty) in works.iter_mut().zip(&*shards).zip(&block.dirty.shards) {
-            work.restart(&tree.bits, dirty);
-        }
-        above_pages(&mut Batches(hasher), shards, works)?;
+    let mut announced = false;
+    let done = resident.flush(hasher, shards, works, block, &mut |shards| {
+        state_tree(hasher, shards, state)?;
+        announced = true;
+        announce(state);
+        Ok(())
+    });
+    if done {
+        return Ok(());
     }
-    state_tree(hasher, shards, state)
+    for ((work, tree), dirty) in works.iter_mut().zip(&*shards).zip(&block.dirty.shards) {
+        work.restart(&tree.bits, dirty);
+    }
+    above_pages(&mut Batches(hasher), shards, works)?;
+    let before = *state;
+    state_tree(hasher, shards, state)?;
+    if !announced {
+        announce(state);
+    } else if *state != before {
+        return Err(MerkleError::WrongRoot { announced: before[1], right: state[1] });
+    }
+    Ok(())
 }
 
 /// One level of all shards, named by the row that the children lie in.

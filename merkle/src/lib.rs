@@ -82,6 +82,12 @@ pub struct Roots {
     pub state: Digest,
 }
 
+impl Roots {
+    fn of(state: &StateHeap) -> Self {
+        Self { shards: std::array::from_fn(|shard| state[SHARDS + shard]), state: state[1] }
+    }
+}
+
 /// The trees of all 16 shards. See the [crate documentation](crate).
 ///
 /// Two forests are equal if they hold the same nodes.
@@ -130,20 +136,17 @@ impl Forest {
                 state[node] = hash_node(level, &state[2 * node], &state[2 * node + 1]);
             }
         }
-        let mut forest = Self {
+        Self {
             shards: std::array::from_fn(|_| ShardTree::new()),
             state,
-            roots: Roots { shards: [Digest::ZERO; SHARDS], state: Digest::ZERO },
+            roots: Roots::of(&state),
             works: Default::default(),
             resident: Resident::default(),
-        };
-        forest.refresh_roots();
-        forest
+        }
     }
 
     fn refresh_roots(&mut self) {
-        self.roots.shards.copy_from_slice(&self.state[SHARDS..]);
-        self.roots.state = self.state[1];
+        self.roots = Roots::of(&self.state);
     }
 
     fn shard(&self, shard: ShardId) -> &ShardTree {

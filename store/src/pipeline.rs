@@ -228,7 +228,15 @@ impl HashStage {
         };
         let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
         let forest = &mut self.forest;
-        let applied = shared.hash_pool.install(|| forest.apply(&*shared.hasher, &changes))?;
+        // Whoever wants nothing but the root need not wait for the nodes, which a device may still
+        // be sending, nor for readers to see the block.
+        let announce = |roots: &Roots| {
+            block.root.get_or_init(|| roots.state);
+            drop(shared.flow.lock()); // nobody is between looking and waiting
+            shared.moved.notify_all();
+        };
+        let apply = || forest.apply_announcing(&*shared.hasher, &changes, &mut { announce });
+        let applied = shared.hash_pool.install(apply)?;
 
         let mut places = HashMap::new();
         for (shard, open) in ShardId::all().zip(&mut self.open) {
@@ -256,8 +264,6 @@ impl HashStage {
             published.forest.copy_changes(&self.forest, &applied.dirty);
             published.height = block.height;
         }
-        // A root may be asked for as soon as `published` says so.
-        block.root.get_or_init(|| applied.roots.state);
         shared.flow.lock().published = block.height;
         shared.moved.notify_all();
         Ok(Hashed { block, roots: applied.roots, twigs, row })

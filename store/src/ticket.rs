@@ -1,4 +1,4 @@
-//! What a submitted block answers: its root when it is published, and when it is durable.
+//! What a submitted block answers: its root, when it is published, and when it is durable.
 
 use crate::Error;
 use crate::pipeline::BlockDelta;
@@ -45,12 +45,23 @@ impl Ticket {
         self.height
     }
 
+    /// Waits until the state root after the block is computed and returns it: as early as it can be
+    /// known, while the tree's nodes may still be on their way from a device and readers see an
+    /// earlier block.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn early_root(&self) -> Result<Digest, Error> {
+        self.shared.wait_for(|_| self.root.get().copied())
+    }
+
     /// Waits until the block is published and returns the state root after it.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn root(&self) -> Result<Digest, Error> {
-        self.shared.wait_for(|_| self.root.get().copied())
+        let published = |published: Height| published >= self.height;
+        self.shared.wait_for(|flow| self.root.get().copied().filter(|_| published(flow.published)))
     }
 
     /// Waits until the block is published and returns what it came to.

@@ -3,11 +3,13 @@
 
 mod common;
 
-use common::{dir, disk, guarded, host_device, on};
+use common::{Gate, dir, disk, guarded, host_device, keep_busy, on};
 use hedgerow::hasher::{BatchHasher, Capabilities, HashError, by_name};
-use hedgerow::{Digest, Height, Options, Store, StoreParams};
-use hedgerow_hasher_api::device::{Failure, HostDevice};
-use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow::{Digest, Height, Options, Store, StoreParams, Ticket};
+use hedgerow_hasher_api::device::{DeviceHasher, Failure, HostDevice};
+use hedgerow_hasher_api::{
+    IndexedPairGroup, MessageGroup, PairGroup, Residency, ResidentRows, ScalarHasher, Target,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -166,7 +168,7 @@ fn a_wrong_digest_in_any_batch_is_found_and_costs_no_root() {
 #[test]
 fn small_batches_stay_on_the_cpu() {
     let device = host_device();
-    let inner = Arc::new(hedgerow_hasher_api::device::DeviceHasher::new(device.clone()).unwrap());
+    let inner = Arc::new(DeviceHasher::new(device.clone()).unwrap());
     let from = hedgerow::hasher::Thresholds { nodes: 3, messages: 2, resident: Some(usize::MAX) };
     let hasher = hedgerow::hasher::Guarded::new(inner, by_name("cpu").unwrap(), from, 1);
     let children = [Digest([7; 32]); 6];
@@ -183,4 +185,146 @@ fn small_batches_stay_on_the_cpu() {
     let group = PairGroup { children: &children[..5], out: &mut out };
     assert!(matches!(hasher.pairs(5, &mut [group]), Err(HashError::Shape(_))));
     assert_eq!(hasher.health().quarantined, None);
+}
+
+/// Rows on a device whose nodes wait at a gate, all but those that the root needs.
+#[derive(Debug)]
+struct SlowReturn {
+    device: DeviceHasher<HostDevice>,
+    gate: Arc<Gate>,
+}
+
+impl BatchHasher for SlowReturn {
+    fn capabilities(&self) -> Capabilities {
+        self.device.capabilities()
+    }
+
+    fn residency(&self) -> Option<&dyn Residency> {
+        Some(self)
+    }
+
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.messages(groups)
+    }
+
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.pairs(level, groups)
+    }
+
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        ScalarHasher.indexed_pairs(level, groups)
+    }
+}
+
+impl Residency for SlowReturn {
+    fn id(&self) -> u64 {
+        self.device.id()
+    }
+
+    fn worth_from(&self) -> usize {
+        0
+    }
+
+    fn check_one_of(&self) -> u32 {
+        0
+    }
+
+    fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError> {
+        let (rows, gate) = (self.device.open(lens)?, Arc::clone(&self.gate));
+        Ok(Box::new(SlowRows { rows, gate, taken: 0 }))
+    }
+
+    fn condemn(&self, error: &HashError) {
+        panic!("{error}");
+    }
+}
+
+#[derive(Debug)]
+struct SlowRows {
+    rows: Box<dyn ResidentRows>,
+    gate: Arc<Gate>,
+    /// Since something was hashed.
+    taken: usize,
+}
+
+impl ResidentRows for SlowRows {
+    fn write_run(&mut self, row: usize, first: u32, digests: &[Digest]) -> Result<(), HashError> {
+        self.rows.write_run(row, first, digests)
+    }
+
+    fn write(&mut self, row: usize, places: &[u32], digests: &[Digest]) -> Result<(), HashError> {
+        self.rows.write(row, places, digests)
+    }
+
+    fn flip(&mut self, row: usize, flips: &[(u32, u32)]) -> Result<(), HashError> {
+        self.rows.flip(row, flips)
+    }
+
+    fn hash(
+        &mut self,
+        level: u8,
+        children: usize,
+        parents: &[u32],
+        to: Target,
+    ) -> Result<(), HashError> {
+        self.taken = 0;
+        self.rows.hash(level, children, parents, to)
+    }
+
+    fn read(&mut self, row: usize, places: &[u32]) -> Result<(), HashError> {
+        self.rows.read(row, places)
+    }
+
+    fn flush(&mut self) -> Result<(), HashError> {
+        self.rows.flush()
+    }
+
+    fn take(&mut self, out: &mut [Digest]) -> Result<(), HashError> {
+        // Every shard has one twig: its root is all that the state root needs of the device.
+        if self.taken > 0 {
+            self.gate.pass();
+        }
+        self.taken += 1;
+        self.rows.take(out)
+    }
+}
+
+#[test]
+fn a_root_is_known_before_the_nodes_are_back() {
+    let expected = {
+        let mut store = Store::create(dir(), StoreParams::default(), on(&disk())).unwrap();
+        [1, 2].map(|height| two_keys(&mut store, height).root().unwrap())
+    };
+    let gate = Arc::new(Gate::default());
+    let device = DeviceHasher::new(host_device()).unwrap().resident_from(0);
+    let hasher = SlowReturn { device, gate: Arc::clone(&gate) };
+    let options = on(&disk()).hasher(Arc::new(hasher));
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    assert_eq!(two_keys(&mut store, 1).root().unwrap(), expected[0]);
+    gate.close();
+    let second = two_keys(&mut store, 2);
+    assert_eq!(second.early_root().unwrap(), expected[1]);
+    gate.reached();
+    let reader = store.reader();
+    assert_eq!(reader.root(), (Height(1), expected[0]));
+    std::thread::scope(|scope| {
+        let published = scope.spawn(|| second.root().unwrap());
+        keep_busy();
+        assert!(!published.is_finished(), "the root of a block that readers do not see");
+        gate.open();
+        assert_eq!(published.join().unwrap(), expected[1]);
+    });
+    assert_eq!(reader.root(), (Height(2), expected[1]));
+    store.check().unwrap();
+}
+
+fn two_keys(store: &mut Store, height: u64) -> Ticket {
+    let mut block = store.begin_block(Height(height)).unwrap();
+    block.put("always", height.to_le_bytes()).unwrap();
+    block.put(height.to_le_bytes(), "once").unwrap();
+    block.submit().unwrap()
 }

@@ -236,6 +236,10 @@ impl<Q: Queue> ResidentRows for DeviceRows<Q> {
             downloads.push((self.queue.download(gathered, 0, bytes)?, run.len()));
         }
         self.reads.push_back(downloads);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), HashError> {
         self.queue.flush()
     }
 

@@ -1,12 +1,12 @@
 //! Rows on a device: the same nodes as on the CPU, whatever the device does.
 
-use crate::world::{Change, apply, apply_with, shard};
+use crate::world::{Change, apply, apply_announcing, apply_with, shard};
 use hedgerow_hasher_api::{
     BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, Residency,
     ResidentRows, ScalarHasher, Target,
     device::{DeviceHasher, Failure, HostDevice, Limits},
 };
-use hedgerow_merkle::{Forest, ShardRestore};
+use hedgerow_merkle::{Forest, MerkleError, ShardRestore};
 use hedgerow_types::{Digest, SHARDS, SerialNumber, TwigId};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -35,6 +35,15 @@ pub(crate) fn hasher(which: usize) -> Box<dyn BatchHasher> {
     }
 }
 
+/// When the first digest is wrong, counted from the first block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    /// In this read and all later ones.
+    Reads(usize),
+    /// In this write.
+    Write(usize),
+}
+
 /// What a device that may lie, fail or be of little worth says and hears.
 #[derive(Debug)]
 struct Watched {
@@ -42,8 +51,7 @@ struct Watched {
     check_one_of: u32,
     /// Dirty nodes from which it is worth its while; may change between blocks.
     worth_from: AtomicUsize,
-    /// The read, counted from the first, in which the first digest is wrong.
-    lie_in_read: Option<usize>,
+    lie: Option<Lie>,
     opened: AtomicUsize,
     condemned: AtomicUsize,
     id: AtomicU64,
@@ -54,12 +62,12 @@ impl Watched {
         Self { inner, worth_from: AtomicUsize::new(worth_from), ..Self::new(0, None) }
     }
 
-    fn new(check_one_of: u32, lie_in_read: Option<usize>) -> Self {
+    fn new(check_one_of: u32, lie: Option<Lie>) -> Self {
         Self {
             inner: device(ROOMY, 0),
             check_one_of,
             worth_from: AtomicUsize::new(0),
-            lie_in_read,
+            lie,
             opened: AtomicUsize::new(0),
             condemned: AtomicUsize::new(0),
             id: AtomicU64::new(1 << 40),
@@ -118,7 +126,7 @@ impl Residency for Watched {
     fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError> {
         self.opened.fetch_add(1, Ordering::Relaxed);
         let rows = self.inner.residency().unwrap().open(lens)?;
-        Ok(Box::new(LyingRows { rows, reads_to_lie: self.lie_in_read }))
+        Ok(Box::new(LyingRows { rows, lie: self.lie }))
     }
 
     fn condemn(&self, error: &HashError) {
@@ -169,7 +177,7 @@ impl BatchHasher for Healthy {
 #[derive(Debug)]
 struct LyingRows {
     rows: Box<dyn ResidentRows>,
-    reads_to_lie: Option<usize>,
+    lie: Option<Lie>,
 }
 
 impl ResidentRows for LyingRows {
@@ -178,7 +186,16 @@ impl ResidentRows for LyingRows {
     }
 
     fn write(&mut self, row: usize, places: &[u32], digests: &[Digest]) -> Result<(), HashError> {
-        self.rows.write(row, places, digests)
+        let mut digests = digests.to_vec();
+        match &mut self.lie {
+            Some(Lie::Write(0)) => {
+                digests[0].0[7] ^= 0x10;
+                self.lie = None;
+            }
+            Some(Lie::Write(writes)) => *writes -= 1,
+            _ => {}
+        }
+        self.rows.write(row, places, &digests)
     }
 
     fn flip(&mut self, row: usize, flips: &[(u32, u32)]) -> Result<(), HashError> {
@@ -199,12 +216,16 @@ impl ResidentRows for LyingRows {
         self.rows.read(row, places)
     }
 
+    fn flush(&mut self) -> Result<(), HashError> {
+        self.rows.flush()
+    }
+
     fn take(&mut self, out: &mut [Digest]) -> Result<(), HashError> {
         self.rows.take(out)?;
-        match &mut self.reads_to_lie {
-            Some(0) => out[0].0[7] ^= 0x10,
-            Some(reads) => *reads -= 1,
-            None => {}
+        match &mut self.lie {
+            Some(Lie::Reads(0)) => out[0].0[7] ^= 0x10,
+            Some(Lie::Reads(reads)) => *reads -= 1,
+            _ => {}
         }
         Ok(())
     }
@@ -326,12 +347,20 @@ fn a_device_that_fails_at_any_call_costs_no_root() {
         })
         .collect();
     for failure in [Failure::Once, Failure::Lost] {
+        let mut failed_after_root = 0;
         for call in 0.. {
-            let device = Watched::new(0, None);
+            let device = Watched::new(7, None);
             device.inner.device().fail_at(call, failure);
             let mut ours = start.clone();
             for changes in &blocks {
-                apply_with(&device, &mut ours, changes).unwrap();
+                let mut announced = vec![];
+                let applied = apply_announcing(&device, &mut ours, changes, &mut |roots| {
+                    announced.push((roots.clone(), device.condemned()));
+                });
+                let roots = applied.unwrap().roots;
+                let [(early, condemned)] = &announced[..] else { panic!("{announced:?}") };
+                assert_eq!(early, &roots, "call {call}");
+                failed_after_root += device.condemned() - condemned;
             }
             assert!(ours == plain, "call {call}");
             if device.inner.device().failure_pending() {
@@ -342,6 +371,8 @@ fn a_device_that_fails_at_any_call_costs_no_root() {
             // Made once, asked no more.
             assert_eq!(device.opened(), 1);
         }
+        // The rows of two blocks, of which those that a root needs came before.
+        assert!(failed_after_root >= 10, "{failed_after_root}");
     }
 }
 
@@ -351,23 +382,72 @@ fn a_wrong_digest_is_found_and_costs_no_root() {
     let changes = block(&start, 600, 1);
     let mut plain = start.clone();
     apply(&mut plain, &changes).unwrap();
-    for read in 0..5 {
-        let device = Watched::new(1, Some(read));
+    // Two reads for the samples of every step, then the nodes of every step.
+    let reads = (0..).map(Lie::Reads).take_while(|&lie| {
+        let device = Watched::new(1, Some(lie));
         let mut ours = start.clone();
-        apply_with(&device, &mut ours, &changes).unwrap();
-        assert!(ours == plain, "read {read}");
-        assert_eq!(device.condemned(), 1, "read {read}");
+        let mut early = None;
+        let announce = &mut |roots: &_| early = Some(Clone::clone(roots));
+        apply_announcing(&device, &mut ours, &changes, announce).unwrap();
+        assert_eq!(early.as_ref(), Some(plain.roots()), "{lie:?}");
+        assert!(ours == plain, "{lie:?}");
         // Another device is given a chance.
         device.id.fetch_add(1, Ordering::Relaxed);
         let changes = block(&ours, 10, 1);
         apply_with(&device, &mut ours, &changes).unwrap();
         assert_eq!(device.opened(), 2);
-    }
+        device.condemned() > 0
+    });
+    assert!(reads.count() >= 15);
     // Nobody looks: the wrong root shows that the device was believed.
-    let device = Watched::new(0, Some(0));
+    let device = Watched::new(0, Some(Lie::Reads(0)));
     let mut ours = start.clone();
     let applied = apply_with(&device, &mut ours, &changes).unwrap();
     assert_ne!(&applied.roots, plain.roots());
+}
+
+/// What the device was sent arrived wrong: its nodes are hashed right, from wrong children.
+#[test]
+fn nodes_that_went_wrong_on_their_way_up_are_found() {
+    let start = forest(5, 70);
+    let writes = (0..).map(Lie::Write).take_while(|&lie| {
+        let device = Watched::new(1, Some(lie));
+        let mut ours = start.clone();
+        let mut plain = start.clone();
+        for round in 0..3 {
+            let changes = block(&plain, 600, 1 + round);
+            apply_with(&device, &mut ours, &changes).unwrap();
+            apply(&mut plain, &changes).unwrap();
+            assert!(ours == plain, "{lie:?} round {round}");
+        }
+        device.condemned() > 0
+    });
+    // New pages and left roots of the second and the third block.
+    assert!(writes.count() >= 4);
+}
+
+/// The one way to a wrong root: nothing is checked, and the device fails when its root is known.
+#[test]
+fn a_wrong_root_that_was_announced_stops_the_forest() {
+    let start = forest(5, 70);
+    let changes = block(&start, 600, 1);
+    let calls = {
+        let device = Watched::new(0, Some(Lie::Reads(0)));
+        apply_with(&device, &mut start.clone(), &changes).unwrap();
+        device.inner.device().calls()
+    };
+    let device = Watched::new(0, Some(Lie::Reads(0)));
+    device.inner.device().fail_at(calls - 1, Failure::Once);
+    let mut ours = start.clone();
+    let mut announced = vec![];
+    let result =
+        apply_announcing(&device, &mut ours, &changes, &mut |roots| announced.push(roots.state));
+    let mut plain = start.clone();
+    let right = apply(&mut plain, &changes).unwrap().roots.state;
+    assert_eq!(announced.len(), 1);
+    let wrong = MerkleError::WrongRoot { announced: announced[0], right };
+    assert_eq!(result.unwrap_err(), wrong);
+    assert_ne!(announced[0], right);
 }
 
 /// A forest that takes another's blocks by copying goes on with its own device.

@@ -8,7 +8,7 @@
 //! ```
 use hedgerow_hasher_api::{BatchHasher, ScalarHasher, Span};
 use hedgerow_merkle::{
-    Applied, Dirty, FinishedTwig, Forest, LeftPart, MerkleError, ShardChange, ShardRestore,
+    Applied, Dirty, FinishedTwig, Forest, LeftPart, MerkleError, Roots, ShardChange, ShardRestore,
     left_path_in,
 };
 use hedgerow_testkit::naive;
@@ -61,6 +61,16 @@ pub(crate) fn apply_with(
     changes: &[Change; SHARDS],
 ) -> Result<Applied, MerkleError> {
     forest.apply(hasher, &std::array::from_fn(|i| changes[i].get()))
+}
+
+/// The same, telling the roots early.
+pub(crate) fn apply_announcing(
+    hasher: &dyn BatchHasher,
+    forest: &mut Forest,
+    changes: &[Change; SHARDS],
+    announce: &mut dyn FnMut(&Roots),
+) -> Result<Applied, MerkleError> {
+    forest.apply_announcing(hasher, &std::array::from_fn(|i| changes[i].get()), announce)
 }
 
 /// What to do to one shard in one block, before it is known what is active.
