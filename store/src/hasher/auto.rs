@@ -12,7 +12,7 @@
 //! what it found. Without a usable device nothing is measured.
 
 use super::{
-    Backend, Family, Opened, PlannedRange,
+    Backend, Cost, Family, Measured, Opened, PlannedRange, Work,
     guard::{Guarded, Thresholds, Tuning},
 };
 use hedgerow_hasher_api::{
@@ -35,6 +35,8 @@ static CHOICE: LazyLock<Choice> = LazyLock::new(Choice::measured);
 struct Choice {
     /// The device that is faster than the CPU from the lowest number of nodes on, and its name.
     device: Option<(String, Arc<dyn BatchHasher>, Thresholds)>,
+    /// What was measured of all devices.
+    measured: Vec<Measured>,
 }
 
 impl Choice {
@@ -44,22 +46,51 @@ impl Choice {
         let measure = || {
             let pool = ThreadPoolBuilder::new().build().ok()?;
             let cpu = CpuHasher::with_pool(Arc::new(pool));
-            super::devices()
-                .filter_map(|named| Candidate::measured(named, &cpu))
-                .min_by_key(|candidate| candidate.many_nodes)
+            let measured = |named| Candidate::measured(named, &cpu);
+            Some(super::devices().filter_map(measured).collect())
         };
-        let best = thread::scope(|scope| scope.spawn(measure).join().ok().flatten());
-        Self { device: best.map(|best| (best.name, best.device, best.from)) }
+        let candidates = thread::scope(|scope| scope.spawn(measure).join().ok().flatten());
+        Self::among(candidates.unwrap_or_default())
+    }
+
+    /// The fastest of those that are faster than the CPU at something.
+    fn among(candidates: Vec<Candidate>) -> Self {
+        let measured = candidates.iter().flat_map(Candidate::report).collect();
+        let faster = candidates.into_iter().filter(|it| it.calibration.thresholds() != NEVER);
+        let best = faster.min_by_key(|it| it.calibration.nodes.device.of(MANY));
+        let device = best.map(|it| (it.name, it.device, it.calibration.thresholds()));
+        Self { device, measured }
+    }
+
+    fn plan(&self) -> Vec<PlannedRange> {
+        let range =
+            |from: usize, to, backend: &str| PlannedRange { from, to, backend: backend.into() };
+        match &self.device {
+            Some((name, _, from)) if from.nodes <= 1 => vec![range(1, None, name)],
+            Some((name, _, from)) if from.nodes < usize::MAX => {
+                vec![range(1, Some(from.nodes - 1), super::DEFAULT), range(from.nodes, None, name)]
+            }
+            _ => vec![range(1, None, super::DEFAULT)],
+        }
+    }
+
+    fn open(&self, tuning: Tuning) -> Arc<dyn BatchHasher> {
+        let cpu = Arc::new(CpuHasher::new());
+        match &self.device {
+            None => cpu,
+            Some((_, device, from)) => {
+                let from = Thresholds { resident: tuning.resident_from.or(from.resident), ..*from };
+                Arc::new(Guarded::new(Arc::clone(device), cpu, from, tuning.check_one_of))
+            }
+        }
     }
 }
 
-/// A device that is faster than the CPU at something.
+/// A device that was measured.
 struct Candidate {
     name: String,
     device: Arc<dyn BatchHasher>,
-    from: Thresholds,
-    /// What it takes for [`MANY`] nodes.
-    many_nodes: Duration,
+    calibration: Calibration,
 }
 
 impl Candidate {
@@ -67,43 +98,50 @@ impl Candidate {
         (name, device): (String, Arc<dyn BatchHasher>),
         cpu: &dyn BatchHasher,
     ) -> Option<Self> {
-        match thresholds(&*device, cpu) {
-            Ok((from, many_nodes)) => {
-                (from != NEVER).then_some(Self { name, device, from, many_nodes })
-            }
+        match Calibration::measured(&*device, cpu) {
+            Ok(calibration) => Some(Self { name, device, calibration }),
             Err(error) => {
                 tracing::warn!(name, %error, "a device failed while it was measured");
                 None
             }
         }
     }
+
+    fn report(&self) -> impl Iterator<Item = Measured> {
+        let Calibration { nodes, messages, pages } = self.calibration;
+        let all =
+            [(Work::Nodes, Some(nodes)), (Work::Messages, Some(messages)), (Work::Pages, pages)];
+        all.into_iter().filter_map(|(work, lines)| {
+            let lines = lines?;
+            Some(Measured {
+                backend: self.name.clone(),
+                work,
+                device: lines.device.cost(),
+                cpu: lines.cpu.cost(),
+                faster_from: Some(lines.faster_from()).filter(|&from| from != usize::MAX),
+            })
+        })
+    }
 }
 
 fn backends() -> Vec<Backend> {
-    let mut auto = Backend::new(FAMILY.name, "the CPU, or a device where it is faster");
-    let range = |from: usize, to, backend: &str| PlannedRange { from, to, backend: backend.into() };
-    auto.plan = match &CHOICE.device {
-        Some((name, _, from)) if from.nodes <= 1 => vec![range(1, None, name)],
-        Some((name, _, from)) if from.nodes < usize::MAX => {
-            vec![range(1, Some(from.nodes - 1), super::DEFAULT), range(from.nodes, None, name)]
-        }
-        _ => vec![range(1, None, super::DEFAULT)],
-    };
-    vec![auto]
+    vec![Backend {
+        plan: CHOICE.plan(),
+        measured: CHOICE.measured.clone(),
+        ..Backend::new(FAMILY.name, "the CPU, or a device where it is faster")
+    }]
+}
+
+/// The choice of this process, for a device used as `tuning` says.
+pub(super) fn chosen(tuning: Tuning) -> Arc<dyn BatchHasher> {
+    CHOICE.open(tuning)
 }
 
 fn open(which: Option<&str>, tuning: Tuning) -> Opened {
-    if let Some(which) = which {
-        return Err(format!("{which:?} is no kind of choosing"));
+    match which {
+        None => Ok(chosen(tuning)),
+        Some(which) => Err(format!("{which:?} is no kind of choosing")),
     }
-    let cpu = Arc::new(CpuHasher::new());
-    Ok(match &CHOICE.device {
-        None => cpu,
-        Some((_, device, from)) => {
-            let from = Thresholds { resident: tuning.resident_from.or(from.resident), ..*from };
-            Arc::new(Guarded::new(Arc::clone(device), cpu, from, tuning.check_one_of))
-        }
-    })
 }
 
 /// A device that is never faster.
@@ -116,48 +154,74 @@ const MANY: usize = 1 << 16;
 /// Bytes of a message: an entry with a short key and value.
 const MESSAGE_BYTES: u32 = 150;
 
-/// From where on `device` is faster than `cpu`, measured.
-fn thresholds(
-    device: &dyn BatchHasher,
-    cpu: &dyn BatchHasher,
-) -> Result<(Thresholds, Duration), HashError> {
-    let children = vec![Digest([0x5a; 32]); 2 * MANY];
-    let mut out = vec![Digest::ZERO; MANY];
-    let mut nodes = |hasher: &dyn BatchHasher, n: usize| {
-        let (children, out) = (&children[..2 * n], &mut out[..n]);
-        hasher.pairs(0, &mut [PairGroup { children, out }])
-    };
-    let cpu_nodes = Line::measured(|n| nodes(cpu, n))?;
-    let device_nodes = Line::measured(|n| nodes(device, n))?;
+/// What was measured of a device and of the CPU, per item: nodes, messages, dirty pages.
+#[derive(Clone, Copy)]
+struct Calibration {
+    nodes: Lines,
+    messages: Lines,
+    /// `None`: no rows stay on the device, or it has too little memory for them.
+    pages: Option<Lines>,
+}
 
-    let arena = vec![0xa5; MANY * MESSAGE_BYTES as usize + MESSAGE_SLACK];
-    let spans: Vec<_> =
-        (0..MANY as u32).map(|i| Span { offset: MESSAGE_BYTES * i, len: MESSAGE_BYTES }).collect();
-    let mut out = vec![Digest::ZERO; MANY];
-    let mut messages = |hasher: &dyn BatchHasher, n: usize| {
-        let (spans, out) = (&spans[..n], &mut out[..n]);
-        hasher.messages(&mut [MessageGroup { arena: &arena, spans, out }])
-    };
-    let cpu_messages = Line::measured(|n| messages(cpu, n))?;
-    let device_messages = Line::measured(|n| messages(device, n))?;
+#[derive(Clone, Copy)]
+struct Lines {
+    device: Line,
+    cpu: Line,
+}
 
-    // Above a dirty page there are two dirty nodes, all levels together.
-    let cpu_pages = Line { item_picoseconds: 2 * cpu_nodes.item_picoseconds, ..cpu_nodes };
-    let resident = match device.residency() {
-        Some(device) => match resident(device) {
-            Ok(line) => line.faster_from(cpu_pages),
+impl Lines {
+    fn measured(
+        device: &dyn BatchHasher,
+        cpu: &dyn BatchHasher,
+        mut run: impl FnMut(&dyn BatchHasher, usize) -> Result<(), HashError>,
+    ) -> Result<Self, HashError> {
+        let cpu = Line::measured(|n| run(cpu, n))?;
+        let device = Line::measured(|n| run(device, n))?;
+        Ok(Self { device, cpu })
+    }
+
+    fn faster_from(self) -> usize {
+        self.device.faster_from(self.cpu)
+    }
+}
+
+impl Calibration {
+    fn measured(device: &dyn BatchHasher, cpu: &dyn BatchHasher) -> Result<Self, HashError> {
+        let children = vec![Digest([0x5a; 32]); 2 * MANY];
+        let mut out = vec![Digest::ZERO; MANY];
+        let nodes = Lines::measured(device, cpu, |hasher, n| {
+            let (children, out) = (&children[..2 * n], &mut out[..n]);
+            hasher.pairs(0, &mut [PairGroup { children, out }])
+        })?;
+
+        let arena = vec![0xa5; MANY * MESSAGE_BYTES as usize + MESSAGE_SLACK];
+        let spans = (0..MANY as u32)
+            .map(|i| Span { offset: MESSAGE_BYTES * i, len: MESSAGE_BYTES })
+            .collect::<Vec<_>>();
+        let messages = Lines::measured(device, cpu, |hasher, n| {
+            let (spans, out) = (&spans[..n], &mut out[..n]);
+            hasher.messages(&mut [MessageGroup { arena: &arena, spans, out }])
+        })?;
+
+        // Above a dirty page there are two dirty nodes, all levels together.
+        let cpu = Line { item_picoseconds: 2 * nodes.cpu.item_picoseconds, ..nodes.cpu };
+        let pages = match device.residency().map(resident) {
+            Some(Ok(device)) => Some(Lines { device, cpu }),
             // Too little memory for rows is no reason against batches.
-            Err(HashError::DoesNotFit { .. }) => usize::MAX,
-            Err(error) => return Err(error),
-        },
-        None => usize::MAX,
-    };
-    let from = Thresholds {
-        nodes: device_nodes.faster_from(cpu_nodes),
-        messages: device_messages.faster_from(cpu_messages),
-        resident: Some(resident),
-    };
-    Ok((from, device_nodes.of(MANY)))
+            Some(Err(HashError::DoesNotFit { .. })) | None => None,
+            Some(Err(error)) => return Err(error),
+        };
+        Ok(Self { nodes, messages, pages })
+    }
+
+    /// From where on the device is faster than the CPU.
+    fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            nodes: self.nodes.faster_from(),
+            messages: self.messages.faster_from(),
+            resident: Some(self.pages.map_or(usize::MAX, Lines::faster_from)),
+        }
+    }
 }
 
 /// Levels of a block's tree that are hashed in rows, for measuring.
@@ -212,6 +276,10 @@ impl Line {
         Self { call: few.saturating_sub(items), item_picoseconds }
     }
 
+    fn cost(self) -> Cost {
+        Cost { call: self.call, item_nanoseconds: self.item_picoseconds as f64 / 1000.0 }
+    }
+
     fn of(self, items: usize) -> Duration {
         self.call + Duration::from_nanos((self.item_picoseconds * items as u128 / 1000) as u64)
     }
@@ -232,6 +300,8 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hasher;
+    use hedgerow_hasher_api::ScalarHasher;
 
     fn line(call_us: u64, item_picoseconds: u128) -> Line {
         Line { call: Duration::from_micros(call_us), item_picoseconds }
@@ -256,9 +326,58 @@ mod tests {
         assert_eq!(line.item_picoseconds, 0);
     }
 
+    fn candidate(name: &str, nodes: Line, messages: Line) -> Candidate {
+        let cpu = line(10, 20_000);
+        let calibration = Calibration {
+            nodes: Lines { device: nodes, cpu },
+            messages: Lines { device: messages, cpu },
+            pages: None,
+        };
+        Candidate { name: name.into(), device: Arc::new(ScalarHasher), calibration }
+    }
+
+    #[test]
+    fn the_fastest_device_that_is_ever_faster_is_chosen_and_all_are_told() {
+        let (never, early, late) = (line(0, 30_000), line(110, 10_000), line(410, 1000));
+        let choice = Choice::among(vec![
+            candidate("a", never, never),
+            candidate("b", early, never),
+            candidate("c", late, early),
+        ]);
+        let (name, _, from) = choice.device.as_ref().unwrap();
+        assert_eq!((name.as_str(), from.nodes, from.messages), ("c", 21_053, 10_001));
+        assert_eq!(from.resident, Some(usize::MAX));
+        let range = |from, to, backend: &str| PlannedRange { from, to, backend: backend.into() };
+        assert_eq!(choice.plan(), [range(1, Some(21_052), "cpu"), range(21_053, None, "c")]);
+        let told = |it: &Measured| (it.backend.clone(), it.work, it.faster_from);
+        let told: Vec<_> = choice.measured.iter().map(told).collect();
+        let expected = [
+            ("a", Work::Nodes, None),
+            ("a", Work::Messages, None),
+            ("b", Work::Nodes, Some(10_001)),
+            ("b", Work::Messages, None),
+            ("c", Work::Nodes, Some(21_053)),
+            ("c", Work::Messages, Some(10_001)),
+        ];
+        assert_eq!(told, expected.map(|(name, work, from)| (name.to_owned(), work, from)));
+        let Measured { device, cpu, .. } = &choice.measured[2];
+        let cost = |micros, item_nanoseconds| Cost {
+            call: Duration::from_micros(micros),
+            item_nanoseconds,
+        };
+        assert_eq!((*device, *cpu), (cost(110, 10.0), cost(10, 20.0)));
+        assert_eq!(choice.open(Tuning::default()).capabilities().name, "scalar");
+
+        let choice = Choice::among(vec![candidate("a", never, never)]);
+        assert_eq!((choice.plan(), choice.measured.len()), (vec![range(1, None, "cpu")], 2));
+        assert_eq!(choice.open(Tuning::default()).capabilities().name, "cpu");
+    }
+
     #[test]
     fn a_choice_is_made_whatever_there_is() {
-        let hasher = open(None, Tuning::default()).unwrap();
+        let hasher = hasher::auto();
+        let named = hasher::by_name("auto").unwrap();
+        assert_eq!(hasher.capabilities(), named.capabilities());
         let mut out = [Digest::ZERO];
         let children = [Digest([1; 32]), Digest([2; 32])];
         hasher.pairs(0, &mut [PairGroup { children: &children, out: &mut out }]).unwrap();

@@ -27,7 +27,7 @@ pub use guard::{CHECK_ONE_OF, Guarded, Thresholds, Tuning};
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError, Health};
 
 use crate::Error;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Name of the backend that hashes if the [options](crate::Options::hasher_named) name none.
 pub const DEFAULT: &str = "cpu";
@@ -49,6 +49,8 @@ pub struct Backend {
     /// What it hands batches of which size to, as measured on this machine; empty if it hashes all
     /// of them itself.
     pub plan: Vec<PlannedRange>,
+    /// What the plan follows from, of [`auto()`]: all that was measured of every usable device.
+    pub measured: Vec<Measured>,
 }
 
 /// Batches of some sizes, and what hashes them.
@@ -62,10 +64,59 @@ pub struct PlannedRange {
     pub backend: String,
 }
 
+/// What [`auto()`] measured of a device at one kind of work, beside the CPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Name of the device's backend.
+    pub backend: String,
+    /// The kind of work.
+    pub work: Work,
+    /// What it costs on the device, its transfers included.
+    pub device: Cost,
+    /// What it costs on the CPU, on all cores.
+    pub cpu: Cost,
+    /// Number of items from which the device is faster; `None`: it never is.
+    pub faster_from: Option<usize>,
+}
+
+/// A kind of work, and what its items are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Work {
+    /// A batch of nodes.
+    Nodes,
+    /// A batch of messages of 150 bytes, an entry with a short key and value.
+    Messages,
+    /// A block's tree in rows that stay on the device ([`Tuning::resident_from`]): dirty pages of active
+    /// bits. The CPU's cost is that of the two nodes above each.
+    Pages,
+}
+
+impl Work {
+    /// What its items are called: `nodes`, `messages`, `pages`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Messages => "messages",
+            Self::Pages => "pages",
+        }
+    }
+}
+
+/// The time of a batch as a function of its size: `call`, and so much more per item.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Time of a batch of any size.
+    pub call: Duration,
+    /// Nanoseconds per item.
+    pub item_nanoseconds: f64,
+}
+
 impl Backend {
     fn new(name: impl Into<String>, device: impl Into<String>) -> Self {
         let (name, device) = (name.into(), device.into());
-        Self { name, device, why_not: None, nanoseconds_per_node: None, plan: vec![] }
+        let (plan, measured) = (vec![], vec![]);
+        Self { name, device, why_not: None, nanoseconds_per_node: None, plan, measured }
     }
 
     /// Whether [`by_name`] gives it on this machine.
@@ -135,12 +186,34 @@ fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
     })
 }
 
+/// The CPU, or a device for the batches that it hashes faster.
+///
+/// The first use in a process calibrates: every usable device and the CPU hash batches of 1024 and of
+/// 65,536 nodes and messages, and a block's tree in rows that stay on the device, a fraction of a second
+/// for each device. The two sizes tell what a call costs and what an item costs, and where the lines
+/// cross is the size from which batches go to the device. The result is kept for the life of the
+/// process, and [`available`] tells it ([`Backend::plan`], [`Backend::measured`]). Of several devices, the
+/// one that hashes the large batch of nodes first is taken. Without a usable device nothing is measured,
+/// and this is the [`DEFAULT`].
+///
+/// The device comes [`Guarded`] by the CPU, which also hashes the small batches.
+///
+/// ```
+/// use hedgerow::{Options, hasher};
+///
+/// let options = Options::new().hasher(hasher::auto());
+/// # drop(options);
+/// ```
+pub fn auto() -> Arc<dyn BatchHasher> {
+    auto::chosen(Tuning::default())
+}
+
 /// The backend with this name:
 ///
 /// * `cpu`, the [`DEFAULT`]: the kernels that were measured fastest here; `cpu:KERNEL`: one kernel
 ///   for everything;
 /// * `scalar`: one hash at a time, the reference;
-/// * `auto`: the CPU, or the device that was measured to be faster, by batch size;
+/// * `auto`: what [`auto()`] gives;
 /// * with the feature `cuda`, `cuda` (the first NVIDIA device that can be used) and `cuda:ORDINAL`;
 /// * with the feature `wgpu`, `wgpu` (the first GPU that can be used), `wgpu:WHICH` (by index or part
 ///   of its name), and the same with `wgpu-software` for software adapters.
