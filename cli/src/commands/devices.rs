@@ -3,7 +3,7 @@
 use crate::error::CliError;
 use crate::output::Output;
 use clap::Args;
-use hedgerow::hasher::{self, Backend, PlannedRange};
+use hedgerow::hasher::{self, Backend, Cost, Measured, PlannedRange};
 use serde::Serialize;
 use std::fmt;
 
@@ -12,7 +12,8 @@ use std::fmt;
 pub(crate) struct DevicesArgs {}
 
 /// `{"name", "device", "usable", "why_not", "default", "nanoseconds_per_node", "plan": [{"from",
-/// "to", "backend"}]}`, one line for each backend.
+/// "to", "backend"}], "measured": [{"backend", "work", "call_nanoseconds", "item_nanoseconds",
+/// "cpu_call_nanoseconds", "cpu_item_nanoseconds", "faster_from"}]}`, one line for each backend.
 #[derive(Serialize)]
 struct DeviceReport<'a> {
     name: &'a str,
@@ -27,6 +28,8 @@ struct DeviceReport<'a> {
     nanoseconds_per_node: Option<f64>,
     /// Whom it hands batches of which size to; empty if it hashes all of them itself.
     plan: Vec<RangeReport<'a>>,
+    /// What the plan of `auto` follows from; empty if nothing was measured.
+    measured: Vec<MeasuredReport<'a>>,
 }
 
 /// Nodes in a batch, and the backend that hashes them or the first of them.
@@ -36,6 +39,55 @@ struct RangeReport<'a> {
     /// Null: any number.
     to: Option<usize>,
     backend: &'a str,
+}
+
+/// A device at one kind of work, beside the CPU.
+#[derive(Serialize)]
+struct MeasuredReport<'a> {
+    backend: &'a str,
+    /// nodes, messages or pages: what the items are.
+    work: &'static str,
+    call_nanoseconds: u64,
+    item_nanoseconds: f64,
+    cpu_call_nanoseconds: u64,
+    cpu_item_nanoseconds: f64,
+    /// Null: never.
+    faster_from: Option<usize>,
+}
+
+impl<'a> MeasuredReport<'a> {
+    fn new(measured: &'a Measured) -> Self {
+        let Measured { backend, work, device, cpu, faster_from } = measured;
+        let nanoseconds = |cost: &Cost| u64::try_from(cost.call.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            backend,
+            work: work.name(),
+            call_nanoseconds: nanoseconds(device),
+            item_nanoseconds: device.item_nanoseconds,
+            cpu_call_nanoseconds: nanoseconds(cpu),
+            cpu_item_nanoseconds: cpu.item_nanoseconds,
+            faster_from: *faster_from,
+        }
+    }
+
+    /// A call and an item.
+    fn costs(&self) -> [String; 2] {
+        let text = |call: u64, item: f64| format!("{:.1} µs + {item:.1} ns", call as f64 / 1e3);
+        [
+            text(self.call_nanoseconds, self.item_nanoseconds),
+            text(self.cpu_call_nanoseconds, self.cpu_item_nanoseconds),
+        ]
+    }
+}
+
+/// A row of the table.
+impl fmt::Display for MeasuredReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backend, work, .. } = self;
+        let [device, cpu] = self.costs();
+        let from = self.faster_from.map_or("never".to_owned(), |from| from.to_string());
+        write!(f, "{backend:<NAME$}  {work:<WORK$}  {device:<COST$}  {cpu:<COST$}  {from}")
+    }
 }
 
 impl<'a> DeviceReport<'a> {
@@ -53,6 +105,7 @@ impl<'a> DeviceReport<'a> {
             default: backend.name == hasher::DEFAULT,
             nanoseconds_per_node: backend.nanoseconds_per_node,
             plan: plan.collect(),
+            measured: backend.measured.iter().map(MeasuredReport::new).collect(),
         }
     }
 }
@@ -78,6 +131,8 @@ impl fmt::Display for DeviceReport<'_> {
 const NAME: usize = 14;
 const DEVICE: usize = 33;
 const SPEED: usize = 7;
+const WORK: usize = 8;
+const COST: usize = 22;
 
 impl fmt::Display for RangeReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,6 +158,13 @@ pub(super) fn run(_: &DevicesArgs, out: Output) -> Result<(), CliError> {
             report.name
         ))?;
         report.plan.iter().try_for_each(|range| out.note(range))?;
+        if !report.measured.is_empty() {
+            let (work, device, cpu) = ("work", "call + item", "on the CPU");
+            out.note(format_args!(
+                "{name:<NAME$}  {work:<WORK$}  {device:<COST$}  {cpu:<COST$}  faster from"
+            ))?;
+        }
+        report.measured.iter().try_for_each(|measured| out.note(measured))?;
     }
     Ok(())
 }

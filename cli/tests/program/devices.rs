@@ -14,11 +14,33 @@ fn name(backend: &Value) -> &str {
 }
 
 fn replay_with(hasher: &str) -> Ran {
+    replay_tuned(hasher, &[])
+}
+
+fn replay_tuned(hasher: &str, more: &[&str]) -> Ran {
     let (ops, expect) = (vector("ops_bigval.jsonl.gz"), vector("blocks_bigval_default.jsonl.gz"));
     let [ops, expect] = [&ops, &expect].map(|path| path.to_str().expect("UTF-8"));
     let rule = ["--thres", "20000000", "--ratio", "7", "--div", "10"];
     let run_it = ["replay", "--ops", ops, "--expect", expect, "--blocks", "2", "--hasher", hasher];
-    run(run_it.into_iter().chain(rule))
+    run(run_it.into_iter().chain(rule).chain(more.iter().copied()))
+}
+
+/// A replay that must find a difference.
+fn replay_other(hasher: &str, more: &[&str]) -> Ran {
+    let (ops, expect) = (vector("ops_mixed.jsonl.gz"), vector("blocks_mixed_t1_1_1.jsonl.gz"));
+    let [ops, expect] = [&ops, &expect].map(|path| path.to_str().expect("UTF-8"));
+    let rule = ["--thres", "1", "--ratio", "7", "--div", "10", "--hasher", hasher];
+    run(["replay", "--ops", ops, "--expect", expect]
+        .into_iter()
+        .chain(rule)
+        .chain(more.iter().copied()))
+}
+
+/// Names of the devices of the list that can be used.
+fn usable_devices(backends: &[Value]) -> Vec<&str> {
+    let usable = backends.iter().filter(|backend| backend["usable"] == true).map(name);
+    let family = |name: &&str| name.split(':').next().unwrap_or_default().to_owned();
+    usable.filter(|name| !["auto", "cpu", "scalar"].contains(&&*family(name))).collect()
 }
 
 #[test]
@@ -50,6 +72,56 @@ fn every_backend_is_usable_or_says_why_not() {
     assert!(unusable("cpu:avx512x32") || unusable("cpu:armv8x4"));
     for unknown in ["cpu:abacus", "abacus", "scalar:1", "cpu:"] {
         assert!(replay_with(unknown).fails(2).contains("option hasher: "), "{unknown}");
+    }
+}
+
+#[test]
+fn a_device_is_used_as_asked_and_its_part_in_a_difference_is_told() {
+    let backends = listed();
+    let devices = usable_devices(&backends);
+    if devices.is_empty() {
+        println!("!!! NOT RUN: the words about a device: there is none");
+    }
+    for device in devices {
+        let tuned = ["--resident-from", "0", "--check-one-of", "1"];
+        let said = replay_tuned(device, &tuned).ok();
+        assert!(said.contains("the rows of 2 blocks hashed on the device"), "{said}");
+        assert!(!said.contains(" 0 digests checked"), "{said}");
+        // The recording's rule, but for the threshold.
+        let error = replay_other(device, &tuned).fails(1);
+        let (difference, health) = error.trim_end().rsplit_once('\n').expect("two lines");
+        assert!(difference.contains(" differs\n"), "{error}");
+        assert!(health.contains(" blocks hashed on the device, "), "{error}");
+        assert!(health.ends_with(" digests checked"), "{error}");
+    }
+}
+
+/// What was measured of which device follows from the list, and the plan from what was measured.
+#[test]
+fn auto_shows_its_calibration() {
+    let backends = listed();
+    let auto = backends.iter().find(|backend| name(backend) == "auto").expect("auto");
+    let measured = auto["measured"].as_array().expect("a list");
+    let of_auto = |name: &&str| name.contains(':') && !name.starts_with("wgpu-software");
+    let devices: HashSet<&str> = usable_devices(&backends).into_iter().filter(of_auto).collect();
+    let seen: HashSet<&str> =
+        measured.iter().map(|it| it["backend"].as_str().expect("a name")).collect();
+    assert_eq!(seen, devices, "{auto}");
+    let plan = auto["plan"].as_array().expect("a plan");
+    let chosen = plan.last().expect("a range");
+    assert_eq!((&plan[0]["from"], &chosen["to"]), (&1.into(), &Value::Null), "{auto}");
+    let of_nodes = |it: &&Value| it["work"] == "nodes" && it["backend"] == chosen["backend"];
+    match measured.iter().find(of_nodes) {
+        Some(nodes) => assert_eq!(nodes["faster_from"], chosen["from"], "{auto}"),
+        None => assert_eq!(chosen["backend"], "cpu", "{auto}"),
+    }
+    let table = run(["devices"]).ok();
+    assert!(table.contains("\nauto, as measured on this machine:\n"), "{table}");
+    for (work, kind) in measured.iter().zip(measured.iter().map(|it| it["work"].as_str())) {
+        assert!(work["cpu_item_nanoseconds"].as_f64().is_some_and(|cost| cost >= 0.0), "{work}");
+        let (device, kind) = (work["backend"].as_str().expect("a name"), kind.expect("a kind"));
+        let row = |row: &str| row.split_whitespace().take(2).eq([device, kind]);
+        assert!(table.lines().any(row), "{device} {kind} is not in {table}");
     }
 }
 
