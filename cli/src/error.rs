@@ -6,6 +6,7 @@ use hedgerow_types::Digest;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Why a command failed. Its causes are printed below it.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,12 @@ pub(crate) enum CliError {
     /// All blocks are right, but not the device that should have hashed them.
     #[error("the states are equal, but the CPU took the device's place: {0}")]
     Quarantined(String),
+    /// It went wrong while a device hashed, whose part in it is told too.
+    #[error("{source}")]
+    OnDevice { source: Box<CliError>, device: String },
+    /// Arguments that do not go together.
+    #[error("{0}")]
+    Arguments(String),
     /// Standard output cannot be written to.
     #[error("writing to standard output")]
     Output(#[source] io::Error),
@@ -78,6 +85,14 @@ impl CliError {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// The exit code of the program.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Arguments(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
     /// The error and its causes, one a line. A cause that its effect has already quoted is left out.
     pub(crate) fn report(&self) -> String {
         let mut text = format!("error: {self}");
@@ -89,6 +104,10 @@ impl CliError {
                 text.push_str(&reason);
             }
             cause = error.source();
+        }
+        if let Self::OnDevice { device, .. } = self {
+            text.push_str("\n  ");
+            text.push_str(device);
         }
         text
     }

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
                 // If standard error is gone too, nobody is left to tell.
                 let _ = writeln!(std::io::stderr(), "{}", error.report());
             }
-            ExitCode::FAILURE
+            error.exit_code()
         }
     }
 }

@@ -127,6 +127,24 @@ fn the_first_difference_ends_the_replay_with_its_place() {
 }
 
 #[test]
+fn what_the_backend_would_ignore_is_refused() {
+    let ops = vector("ops_bigval.jsonl.gz");
+    let expect = vector("blocks_bigval_default.jsonl.gz");
+    for (backend, flag) in [
+        ("cpu", "--resident-from"),
+        ("scalar", "--check-one-of"),
+        ("cpu:portable", "--check-one-of"),
+    ] {
+        let more = ["--hasher", backend, flag, "1000"];
+        let error = replay(&ops, &expect, ["20000000", "7", "10"], &more).fails(2);
+        let said = format!("error: {flag} is for devices: the backend {backend} hashes on the CPU");
+        assert!(error.starts_with(&said), "{error}");
+    }
+    let error = replay(&ops, &expect, ["20000000", "7", "10"], &["--check-one-of", "0"]).fails(2);
+    assert!(error.contains("the backend cpu "), "{error}");
+}
+
+#[test]
 fn roots_of_the_recorded_bug_are_not_looked_at() {
     let text = unpacked("blocks_mixed_default.jsonl.gz");
     let mut row: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");

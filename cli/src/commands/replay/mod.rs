@@ -26,7 +26,7 @@ use crate::recipe::Recipe;
 use clap::{ArgGroup, Args};
 use compare::{Row, state};
 use hedgerow::disk::MemDisk;
-use hedgerow::hasher::{self, Tuning};
+use hedgerow::hasher::{self, BatchHasher, Health, Tuning};
 use hedgerow::{CompactionRule, Height, Options, Store, StoreParams};
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use recording::{Expected, RecordedBlock, Workload};
@@ -85,13 +85,38 @@ pub(crate) struct ReplayArgs {
     /// Hashing backend, one of those that `hedgerow devices` lists
     #[arg(long, value_name = "NAME", default_value = hasher::DEFAULT, value_parser = usable)]
     hasher: String,
-    /// If the backend is a device: keep the tree's rows there for blocks that change N pages of
-    /// active bits or more
+    /// For devices: keep the tree's rows there for blocks that change N pages of active bits or more
     #[arg(long, value_name = "N")]
     resident_from: Option<usize>,
-    /// If the backend is a device: hash one of N of its digests again; 0 stands for none
-    #[arg(long, value_name = "N", default_value_t = hasher::CHECK_ONE_OF)]
-    check_one_of: u32,
+    #[arg(long, value_name = "N", help = format!(
+        "For devices: hash one of N of their digests again; 0 stands for none [default: {}]",
+        hasher::CHECK_ONE_OF
+    ))]
+    check_one_of: Option<u32>,
+}
+
+impl ReplayArgs {
+    /// The backend as it is asked for. What it would ignore is refused.
+    fn backend(&self) -> Result<Arc<dyn BatchHasher>, CliError> {
+        let tuning = Tuning {
+            check_one_of: self.check_one_of.unwrap_or(hasher::CHECK_ONE_OF),
+            resident_from: self.resident_from,
+        };
+        let backend = hasher::by_name_tuned(&self.hasher, tuning)?;
+        let tuned = [
+            ("--resident-from", self.resident_from.is_some()),
+            ("--check-one-of", self.check_one_of.is_some()),
+        ];
+        match tuned.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) if !backend.capabilities().is_device => {
+                let name = &self.hasher;
+                Err(CliError::Arguments(format!(
+                    "{flag} is for devices: the backend {name} hashes on the CPU here and ignores it"
+                )))
+            }
+            _ => Ok(backend),
+        }
+    }
 }
 
 /// The name of a backend, if it can be used here.
@@ -128,7 +153,27 @@ impl fmt::Display for Replayed {
     }
 }
 
+/// What a device has done, and whether it still does.
+struct OnDevice<'a>(&'a Health);
+
+impl fmt::Display for OnDevice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Health { device_batches, cpu_batches, resident_blocks, checked, quarantined, .. } =
+            self.0;
+        let [device, cpu, blocks, checked] =
+            [device_batches, cpu_batches, resident_blocks, checked].map(|count| HumanCount(*count));
+        write!(f, "{device} batches and the rows of {blocks} blocks hashed on the device, ")?;
+        write!(f, "{cpu} batches on the CPU; {checked} digests checked")?;
+        match quarantined {
+            Some(reason) => write!(f, "; the CPU took the device's place: {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
 pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
+    let backend = args.backend()?;
+    let is_device = backend.capabilities().is_device;
     let workload = Workload::open(args.ops.as_deref(), args.recipe, args.seed.unwrap_or_default())?;
     let total = match (workload.blocks(), args.blocks) {
         (Some(all), Some(some)) => Some(all.min(some)),
@@ -136,10 +181,14 @@ pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
     };
     let bar = out.block_bar(total).with_message("replaying");
     let started = Instant::now();
-    let mut replay = Replay::new(args, bar.clone())?;
+    let mut replay = Replay::new(args, Arc::clone(&backend), bar.clone())?;
     let compared = replay.run(args, workload);
     bar.finish_and_clear();
-    let store = compared?;
+    let health = backend.health();
+    let store = compared.map_err(|error| match is_device {
+        true => CliError::OnDevice { source: error.into(), device: OnDevice(&health).to_string() },
+        false => error,
+    })?;
     let seconds = started.elapsed();
     let Replay { blocks, operations, .. } = replay;
     let (height, root) = store.reader().root();
@@ -150,15 +199,8 @@ pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
         HumanCount((operations as f64 / seconds.as_secs_f64().max(1e-9)) as u64),
         seconds.as_secs_f64()
     ))?;
-    let health = stats.hasher_health;
-    if stats.hasher.is_device {
-        out.note(format_args!(
-            "{} batches and the rows of {} blocks hashed on the device, {} batches on the CPU; {} digests checked",
-            HumanCount(health.device_batches),
-            HumanCount(health.resident_blocks),
-            HumanCount(health.cpu_batches),
-            HumanCount(health.checked)
-        ))?;
+    if is_device {
+        out.note(OnDevice(&health))?;
     }
     if let Some(reason) = health.quarantined {
         return Err(CliError::Quarantined(reason));
@@ -187,7 +229,11 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(args: &ReplayArgs, bar: ProgressBar) -> Result<Self, CliError> {
+    fn new(
+        args: &ReplayArgs,
+        backend: Arc<dyn BatchHasher>,
+        bar: ProgressBar,
+    ) -> Result<Self, CliError> {
         let rule = CompactionRule::new(args.thres, args.ratio.get(), args.div.get());
         let rule = rule.map_err(|error| hedgerow::Error::Option {
             option: "compaction",
@@ -197,9 +243,8 @@ impl Replay {
         // The recorded engines accept every value that an entry can hold.
         let mut options =
             Options::new().threads(args.threads).max_value_bytes(hedgerow_types::MAX_VALUE_LEN);
-        let tuning = Tuning { check_one_of: args.check_one_of, resident_from: args.resident_from };
         // One backend for all stores of the run, so that it counts what it did.
-        options = options.hasher(hasher::by_name_tuned(&args.hasher, tuning)?);
+        options = options.hasher(backend);
         if let Some(heights) = args.prune_keep {
             options = options.keep_heights(heights.get()).segment_bytes(PRUNING_SEGMENT_BYTES);
         }
