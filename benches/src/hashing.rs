@@ -18,7 +18,13 @@ use hedgerow_hasher_api::{
 use hedgerow_hasher_cpu::{CpuHasher, UnknownOrMissingKernel};
 use hedgerow_types::{Digest, node};
 use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// Batch sizes of nodes: below, at and above lane counts, a block's worth, and out of the caches.
 pub const NODE_BATCHES: [usize; 7] = [1, 8, 16, 64, 1024, 65_536, 1_000_000];
@@ -78,17 +84,33 @@ pub fn devices() -> Vec<(String, Arc<dyn BatchHasher>)> {
 pub struct Resident {
     device: Arc<dyn BatchHasher>,
     rows: bool,
+    /// Blocks that were hashed in rows.
+    blocks: AtomicU64,
+    /// Why the first block that was not hashed in rows was not.
+    refused: OnceLock<String>,
 }
 
 impl Resident {
     /// Rows stay.
     pub fn always(device: Arc<dyn BatchHasher>) -> Self {
-        Self { device, rows: true }
+        Self::new(device, true)
     }
 
     /// Every level goes there and back.
     pub fn never(device: Arc<dyn BatchHasher>) -> Self {
-        Self { device, rows: false }
+        Self::new(device, false)
+    }
+
+    fn new(device: Arc<dyn BatchHasher>, rows: bool) -> Self {
+        Self { device, rows, blocks: AtomicU64::new(0), refused: OnceLock::new() }
+    }
+
+    /// Why blocks were not hashed in rows: the device has no room for them, or it failed. `None`: all
+    /// were.
+    pub fn refused(&self) -> Option<String> {
+        let none = || "no block was hashed in rows".to_owned();
+        let refused = self.refused.get().cloned().or(self.health().quarantined);
+        refused.or_else(|| (self.blocks.load(Ordering::Relaxed) == 0).then(none))
     }
 }
 
@@ -144,12 +166,15 @@ impl Residency for Resident {
     }
 
     fn condemn(&self, error: &HashError) {
+        // Only the first is of interest.
+        let _ = self.refused.set(error.to_string());
         if let Some(device) = self.device.residency() {
             device.condemn(error);
         }
     }
 
     fn hashed(&self, checked: u64) {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
         if let Some(device) = self.device.residency() {
             device.hashed(checked);
         }
