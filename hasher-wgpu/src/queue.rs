@@ -1,4 +1,4 @@
-//! A queue: commands recorded in order, submitted when asked.
+//! A queue: commands recorded in order, submitted when asked or when they hold much staging.
 //!
 //! Every queue records commands of its own; all submit to the one queue that wgpu has. wgpu puts the
 //! barriers between commands that use the same buffer.
@@ -92,6 +92,18 @@ impl WgpuQueue {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
+    /// Bytes of staging for uploads.
+    #[cfg(test)]
+    pub(crate) fn staged(&self) -> u64 {
+        self.uploads.held()
+    }
+
+    /// Bytes of free staging for downloads.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> u64 {
+        self.downloads.kept()
+    }
+
     fn mine(&self, queue: QueueId) -> Result<(), HashError> {
         if queue == self.id {
             Ok(())
@@ -140,6 +152,9 @@ impl Queue for WgpuQueue {
         self.check()?;
         self.mine(to.queue)?;
         check_range(offset, len, to.bytes())?;
+        if self.uploads.is_half_full(len) {
+            self.flush()?;
+        }
         let staging = self.uploads.filled(&self.shared, len, fill)?;
         self.record(|encoder| {
             encoder.copy_buffer_to_buffer(&staging, 0, &to.buffer, offset, len);
@@ -205,9 +220,10 @@ impl Queue for WgpuQueue {
         let (submission, uploads, downloads) =
             (std::mem::take(&mut self.submission), &mut self.uploads, &mut self.downloads);
         let submitted = scoped(device, || {
+            let index = queue.submit([encoder.finish()]);
+            uploads.submitted(&index);
             // Nobody else sets it.
-            let _ = submission.set(queue.submit([encoder.finish()]));
-            uploads.submitted();
+            let _ = submission.set(index);
             downloads.submitted();
         });
         self.broken = submitted.err();

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::guard::{failed, poll, scoped};
+use crate::staging::{MOST_STAGED, Uploads};
 use hedgerow_hasher_api::{
     BatchHasher, HashError, LeftTree, PairGroup, ScalarHasher, conformance,
     device::{self, Device, Launch, Limits, Queue},
@@ -182,6 +183,95 @@ fn a_loss_that_nobody_noticed_is_an_error_too() {
     hasher.device().shared.device.destroy();
     assert!(pairs(&hasher, 1, &children).is_err());
     let error = pairs(&hasher, 1, &children).unwrap_err();
+    assert!(matches!(error, HashError::DeviceLost { .. } | HashError::Device { .. }), "{error}");
+}
+
+/// What a number of uploads without a flush leave in the first bytes of each of `len` bytes.
+fn uploaded(queue: &mut WgpuQueue, lens: &[u64]) -> Vec<[u8; 4]> {
+    let largest = lens.iter().copied().max().unwrap();
+    let (to, firsts) = (queue.allocate(largest).unwrap(), lens.len() as u64);
+    let seen = queue.allocate(4 * firsts).unwrap();
+    for (i, &len) in (0_u32..).zip(lens) {
+        queue
+            .upload(&to, 0, len, &mut |staging| {
+                staging[..4].copy_from_slice(&i.to_le_bytes());
+                staging[len as usize - 4..].copy_from_slice(&i.to_le_bytes());
+            })
+            .unwrap();
+        // The last bytes, so that the order and the whole of every upload matter.
+        queue.copy(&to, len - 4, &seen, 4 * u64::from(i), 4).unwrap();
+        let bound = MOST_STAGED.max(len.next_power_of_two());
+        assert!(queue.staged() <= bound, "{} bytes after upload {i} of {len}", queue.staged());
+    }
+    let download = queue.download(&seen, 0, 4 * firsts).unwrap();
+    let mut firsts = vec![];
+    queue.wait(download, &mut |bytes| firsts = bytes.as_chunks().0.to_vec()).unwrap();
+    firsts
+}
+
+fn in_order(count: usize) -> Vec<[u8; 4]> {
+    (0..count as u32).map(u32::to_le_bytes).collect()
+}
+
+/// Four times the bound in one go: what the rows of a large tree do.
+#[test]
+fn uploads_without_a_flush_hold_bounded_staging() {
+    let Some(device) = adapter() else { return };
+    let mut queue = device.queue().unwrap();
+    let lens = vec![8 << 20; 4 * (MOST_STAGED >> 23) as usize];
+    assert_eq!(uploaded(&mut queue, &lens), in_order(lens.len()));
+    // What was staged has come back, and is used again.
+    queue.allocate(8 << 20).and_then(|to| queue.upload(&to, 0, 8 << 20, &mut |_| ())).unwrap();
+    assert!(queue.staged() >= MOST_STAGED / 2, "{}", queue.staged());
+    // Small ones between large ones, and one that is larger than the bound: what is free does not
+    // fit, and must go.
+    let lens: Vec<u64> = (0..60).map(|i| [4, 5 << 10, 40 << 20, 3 << 20, 1 << 10][i % 5]).collect();
+    assert_eq!(uploaded(&mut queue, &lens), in_order(lens.len()));
+    let lens = [1 << 20, MOST_STAGED + 4, 1 << 20, MOST_STAGED, 4, MOST_STAGED / 2 + 4];
+    assert_eq!(uploaded(&mut queue, &lens), in_order(lens.len()));
+}
+
+/// Bytes that were asked for stay until they are read; afterwards not all of their staging is kept.
+#[test]
+fn downloads_that_are_read_keep_bounded_staging() {
+    let Some(device) = adapter() else { return };
+    let mut queue = device.queue().unwrap();
+    let from = queue.allocate(16 << 20).unwrap();
+    let count = MOST_STAGED >> 23;
+    let downloads: Vec<_> =
+        (0..count).map(|_| queue.download(&from, 0, 16 << 20).unwrap()).collect();
+    for download in downloads {
+        queue.wait(download, &mut |bytes| assert_eq!(bytes.len(), 16 << 20)).unwrap();
+        assert!(queue.kept() <= MOST_STAGED, "{}", queue.kept());
+    }
+    assert!(queue.kept() > 0);
+}
+
+/// What wgpu does not map again is neither waited for nor counted.
+#[test]
+fn staging_that_does_not_come_back_is_given_up() {
+    let Some(device) = adapter() else { return };
+    let shared = &device.shared;
+    let mut uploads = Uploads::new();
+    uploads.filled(shared, 8 << 20, &mut |_| ()).unwrap().destroy();
+    let submission = shared.queue.submit([]);
+    scoped(&shared.device, || uploads.submitted(&submission)).unwrap_err();
+    uploads.filled(shared, MOST_STAGED, &mut |_| ()).unwrap();
+    assert_eq!(uploads.held(), MOST_STAGED);
+}
+
+/// Nobody waits in vain for staging of a device that is gone.
+#[test]
+fn a_device_that_is_lost_under_uploads_says_so() {
+    let Some(device) = adapter() else { return };
+    let mut queue = device.queue().unwrap();
+    let to = queue.allocate(8 << 20).unwrap();
+    let mut upload = || queue.upload(&to, 0, 8 << 20, &mut |staging| staging.fill(1));
+    for _ in 0..MOST_STAGED >> 23 {
+        upload().unwrap();
+    }
+    device.shared.device.destroy();
+    let error = upload().and_then(|()| upload()).unwrap_err();
     assert!(matches!(error, HashError::DeviceLost { .. } | HashError::Device { .. }), "{error}");
 }
 

@@ -8,7 +8,8 @@
 //!      ▼
 //!  Device, Queue       one Queue:  upload ─► launch ─► download ─► ... in the order given
 //!      ▲                                                   │
-//!      │ implement                                         └─ wait: the only call that blocks
+//!      │ implement                                         └─ wait: blocks, as does an upload
+//!      │                                                           while all staging is in use
 //!  a GPU backend, or HostDevice (feature `conformance`): the CPU that pretends to be a bad device
 //! ```
 //!
@@ -91,8 +92,9 @@ pub trait Buffer: Send + fmt::Debug {
     fn bytes(&self) -> u64;
 }
 
-/// Work of a device in the order given. Everything but [`wait`](Self::wait) returns without waiting
-/// for the device, and errors of the device may show at any later call.
+/// Work of a device in the order given. Everything but [`wait`](Self::wait) and, when very much is
+/// under way, [`upload`](Self::upload) returns without waiting for the device, and errors of the device
+/// may show at any later call.
 ///
 /// Buffers and downloads belong to the queue that made them. Offsets and lengths are in bytes and
 /// multiples of 4, lengths not 0. After an `Err` the contents of all buffers of the queue are unspecified; drop
@@ -113,6 +115,10 @@ pub trait Queue: Send + fmt::Debug {
     /// Copies `len` bytes to the buffer at `offset`. `fill` is called once, before this returns,
     /// and writes them into staging memory of `len` bytes: each byte at most once, in order, and
     /// never read, for the memory may be write-combined. What it does not write is unspecified.
+    ///
+    /// A queue bounds its staging memory: where the copies that are under way fill it, this lets the
+    /// device begin with the work given so far, as [`flush`](Self::flush) does, and waits for the
+    /// oldest of them.
     fn upload(
         &mut self,
         to: &Self::Buffer,
