@@ -146,7 +146,7 @@ impl Block {
     ) -> Result<Self, HashError> {
         let event = shared.context.new_event(None);
         let event = event.map_err(|error| shared.failed("cuEventCreate", error))?;
-        let bytes = len.max(LEAST_BLOCK).next_power_of_two();
+        let bytes = Self::bytes_for(len);
         // SAFETY: used as bytes only; made defined below.
         let memory = unsafe { result::malloc_host(bytes, way.flags()) };
         let memory = memory.map_err(|error| shared.failed("pinning host memory", error))?;
@@ -157,6 +157,11 @@ impl Block {
         unsafe { memory.write_bytes(0, bytes) };
         let (shared, stream) = (shared.clone(), stream.clone());
         Ok(Self { memory, bytes, pending: Pending::Nothing, event, stream, shared })
+    }
+
+    /// Bytes of a block for `len` bytes.
+    pub(crate) fn bytes_for(len: usize) -> usize {
+        len.max(LEAST_BLOCK).next_power_of_two()
     }
 
     pub(crate) fn bytes(&self) -> usize {

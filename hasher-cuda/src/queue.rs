@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  upload     block ◄─ idle blocks ◄──────────────┐        written, copied, event recorded
-//!               └────► its copy is over ──────────┘
+//!               └────► its copy is over ──────────┘        together at most MOST_STAGED bytes
 //!  download   block ◄─ read blocks ◄──────────────┐        copied, event recorded
 //!               └────► waited for and read ───────┘
 //! ```
@@ -30,8 +30,10 @@ pub struct CudaQueue {
     spare: Vec<Block>,
 }
 
-/// Pinned memory for uploads that a queue takes before it waits for some of it.
-const MOST_STAGED: usize = 256 << 20;
+/// Pinned memory that a queue has for uploads, more only for one that is larger by itself. Two chunks
+/// in flight need less, and it is some milliseconds of a bus: who has filled it has kept the device busy.
+/// It is memory that the system cannot use for anything else.
+const MOST_STAGED: usize = 64 << 20;
 
 /// Blocks for downloads that are kept for the next ones.
 const SPARE_BLOCKS: usize = 4;
@@ -65,17 +67,25 @@ impl CudaQueue {
         }
     }
 
-    /// An idle block for an upload of `len` bytes. Waits only if very much is under way.
+    /// A block for an upload of `len` bytes: an idle one, or a new one if there is room, or the oldest
+    /// that is large enough, whose copy the upload then waits for.
     fn staging_block(&mut self, len: usize) -> Result<Block, HashError> {
+        // One that is larger than the bound is kept for its like only.
+        self.staging.retain(|block| block.bytes() <= MOST_STAGED.max(Block::bytes_for(len)));
         for i in 0..self.staging.len() {
             if self.staging[i].bytes() >= len && self.staging[i].is_idle()? {
                 return Ok(self.staging.remove(i));
             }
         }
-        let staged: usize = self.staging.iter().map(Block::bytes).sum();
-        if staged + len > MOST_STAGED {
-            // Each waits for its copy.
-            self.staging.clear();
+        let mut staged: usize = self.staging.iter().map(Block::bytes).sum();
+        while !self.staging.is_empty() && staged + Block::bytes_for(len) > MOST_STAGED {
+            let enough = self.staging.iter().position(|block| block.bytes() >= len);
+            let oldest = self.staging.remove(enough.unwrap_or(0));
+            if enough.is_some() {
+                return Ok(oldest);
+            }
+            // Dropped, it waits for its copy.
+            staged -= oldest.bytes();
         }
         Block::new(&self.shared, &self.stream, Way::Up, len)
     }

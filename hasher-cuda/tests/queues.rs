@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::driver;
+use common::{contents, driver};
 use hedgerow_hasher_api::{
     HashError,
     device::{Buffer, Device, Launch, Queue, conformance},
@@ -77,18 +77,29 @@ fn queues_move_between_threads() {
     assert_eq!(std::thread::spawn(elsewhere).join().unwrap(), [3; 4]);
 }
 
-/// More uploads than a queue stages without waiting, from blocks that go round.
+/// More uploads than a queue stages without waiting, from blocks that go round: of equal sizes, of a
+/// size that grows, and one that is larger than all staging together.
 #[test]
 fn uploads_without_end() {
-    let _driver = driver();
+    const MOST_STAGED: u64 = 64 << 20;
+    let driver = driver();
+    let fake = driver.fake("the bound of pinned memory");
     let mut queue = CudaDevice::new(0).unwrap().queue().unwrap();
-    let bytes = 8 << 20;
-    let buffer = queue.allocate(bytes).unwrap();
-    for turn in 0..40_u8 {
-        queue.upload(&buffer, 0, bytes, &mut |staging| staging.fill(turn)).unwrap();
+    let to = queue.allocate(MOST_STAGED + 4).unwrap();
+    let seen = queue.allocate(64 * 4).unwrap();
+    let equal = std::iter::repeat_n(8 << 20, 20);
+    let growing = (1..=20).map(|i| i << 20);
+    let lens: Vec<u64> = equal.chain(growing).chain([MOST_STAGED + 4, 4, 33 << 20, 4]).collect();
+    for (turn, &len) in (0_u32..).zip(&lens) {
+        let fill = &mut |staging: &mut [u8]| staging.fill(turn as u8);
+        queue.upload(&to, 0, len, fill).unwrap();
+        queue.copy(&to, len - 4, &seen, 4 * u64::from(turn), 4).unwrap();
+        if let Some(fake) = fake {
+            let staged = fake.live().unwrap()["pinned_bytes"];
+            assert!(staged <= MOST_STAGED.max(len.next_power_of_two()), "{staged}, turn {turn}");
+        }
     }
-    let download = queue.download(&buffer, bytes - 8, 8).unwrap();
-    let mut seen = vec![];
-    queue.wait(download, &mut |bytes| seen = bytes.to_vec()).unwrap();
-    assert_eq!(seen, [39; 8]);
+    let seen = contents(&mut queue, &seen).unwrap();
+    let expected: Vec<u8> = (0..lens.len()).flat_map(|turn| [turn as u8; 4]).collect();
+    assert!(seen.starts_with(&expected), "{seen:?}");
 }

@@ -86,7 +86,7 @@ impl FakeCuda {
         self.report(1).map(|report| report.lines().map(str::to_owned).collect())
     }
 
-    /// How much of each kind lives.
+    /// How many of each kind live, and the bytes of all pinned memory.
     ///
     /// # Errors
     /// A text, if the library is another one.

@@ -212,11 +212,13 @@ impl State {
     pub(crate) fn live(&self) -> String {
         let memory: usize = self.devices.iter().map(|device| device.memory.live()).sum();
         let contexts = self.devices.iter().filter(|device| device.context.is_some()).count();
-        let pinned = self.pinned.values().filter(|pinned| pinned.is_live()).count();
+        let pinned = || self.pinned.values().filter(|pinned| pinned.is_live());
         format!(
-            "contexts {contexts}\nevents {}\nmemory {memory}\nmodules {}\npinned {pinned}\nstreams {}\n",
+            "contexts {contexts}\nevents {}\nmemory {memory}\nmodules {}\npinned {}\npinned_bytes {}\nstreams {}\n",
             self.events.len(),
             self.modules.len(),
+            pinned().count(),
+            pinned().map(Pinned::bytes).sum::<usize>(),
             self.streams.len(),
         )
     }

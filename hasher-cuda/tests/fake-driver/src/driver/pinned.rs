@@ -45,6 +45,10 @@ impl Pinned {
         self.address
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.live
     }
