@@ -26,9 +26,11 @@ use hedgerow_benches::hashing::{
     LEVEL, MESSAGE_BATCHES, Messages, NODE_BATCHES, Nodes, TREE_LEAVES, Tree, devices,
     on_one_thread, pinned_kernels,
 };
-use hedgerow_hasher_api::{BatchHasher, HashError, IndexedPairGroup, MessageGroup, ScalarHasher};
+use hedgerow_hasher_api::{
+    BatchHasher, HashError, IndexedPairGroup, LeftTree, MessageGroup, ScalarHasher,
+};
 use hedgerow_hasher_cpu::CpuHasher;
-use hedgerow_types::Digest;
+use hedgerow_types::{Digest, SHARDS, TWIG_LEAVES};
 use sha2::{Digest as _, Sha256};
 use std::{
     hint::black_box,
@@ -163,6 +165,25 @@ fn tree(c: &mut Criterion) {
     }
 }
 
+/// Left trees of 16 shards, each with so many new leaves across the border of two twigs.
+fn left_trees(c: &mut Criterion) {
+    let mut group = group(c, "hash/tree/left_trees");
+    let leaves = vec![Digest([0x5A; 32]); 2 * TWIG_LEAVES];
+    for new in [4, 64, 1024, 2 * TWIG_LEAVES] {
+        let changed = TWIG_LEAVES - new / 2..TWIG_LEAVES + new / 2;
+        let mut trees = vec![LeftTree::new(2); SHARDS];
+        let nodes = SHARDS * trees[0].group(&leaves, changed.clone()).nodes();
+        batches_of(&mut group, nodes);
+        for (name, hasher) in hashers() {
+            bench(&mut group, id(name, nodes), || {
+                let trees = trees.iter_mut();
+                let groups = trees.map(|tree| tree.group(black_box(&leaves), changed.clone()));
+                hasher.left_trees(&mut groups.collect::<Vec<_>>())
+            });
+        }
+    }
+}
+
 /// Messages back to back, in one group per shard.
 fn messages(c: &mut Criterion, name: &str, messages: fn(usize) -> Messages) {
     let mut group = group(c, name);
@@ -201,5 +222,5 @@ fn keys(c: &mut Criterion) {
     messages(c, "hash/message/keys", Messages::keys);
 }
 
-criterion_group!(benches, pairs, indexed_pairs, tree, entries, keys);
+criterion_group!(benches, pairs, indexed_pairs, tree, left_trees, entries, keys);
 criterion_main!(benches);

@@ -1,8 +1,10 @@
 //! A decorator that counts what passes through it, for tests that state how much work an operation
 //! may cost ("one call per level, never one per shard").
 
-use crate::{BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup};
-use hedgerow_types::{Digest, TWIG_LEAVES};
+use crate::{
+    BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
+};
+use hedgerow_types::Digest;
 use std::sync::{Mutex, PoisonError};
 
 /// What one operation of [`BatchHasher`] was asked for.
@@ -10,10 +12,9 @@ use std::sync::{Mutex, PoisonError};
 pub struct ShapeCount {
     /// Calls.
     pub calls: u64,
-    /// Groups of all calls, empty ones included; 1 per call for `levels` and `twigs`.
+    /// Groups of all calls, empty ones included; 1 per call for `levels`.
     pub groups: u64,
-    /// Digests that the calls asked for: messages or parents. For `twigs` all 2047 inner nodes of
-    /// each twig count.
+    /// Digests that the calls asked for: messages or parents.
     pub items: u64,
     /// Items of the call with the most.
     pub largest_call: u64,
@@ -39,19 +40,19 @@ pub struct Counts {
     pub indexed_pairs: ShapeCount,
     /// [`BatchHasher::levels`].
     pub levels: ShapeCount,
-    /// [`BatchHasher::twigs`].
-    pub twigs: ShapeCount,
+    /// [`BatchHasher::left_trees`].
+    pub left_trees: ShapeCount,
 }
 
 impl Counts {
     /// Tree nodes hashed by whichever operation.
     pub fn nodes(&self) -> u64 {
-        self.pairs.items + self.indexed_pairs.items + self.levels.items + self.twigs.items
+        self.pairs.items + self.indexed_pairs.items + self.levels.items + self.left_trees.items
     }
 
     /// Calls of all operations.
     pub fn calls(&self) -> u64 {
-        [self.messages, self.pairs, self.indexed_pairs, self.levels, self.twigs]
+        [self.messages, self.pairs, self.indexed_pairs, self.levels, self.left_trees]
             .iter()
             .map(|count| count.calls)
             .sum()
@@ -59,7 +60,7 @@ impl Counts {
 }
 
 /// Passes everything on to `H` and counts it. A call counts where it enters, whether it succeeds or
-/// not: what `H` does inside `levels` or `twigs` is not counted again.
+/// not: what `H` does inside `levels` or `left_trees` is not counted again.
 #[derive(Debug, Default)]
 pub struct CountingHasher<H> {
     inner: H,
@@ -125,17 +126,18 @@ impl<H: BatchHasher> BatchHasher for CountingHasher<H> {
         self.inner.levels(level, nodes, levels)
     }
 
-    fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
-        let items = roots.len() * (TWIG_LEAVES - 1);
-        self.update(|counts| counts.twigs.add(1, items));
-        self.inner.twigs(leaves, roots)
+    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
+        let items = groups.iter().map(LeftTreeGroup::nodes).fold(0, usize::saturating_add);
+        self.update(|counts| counts.left_trees.add(groups.len(), items));
+        self.inner.left_trees(groups)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ScalarHasher, Span, conformance};
+    use crate::{LeftTree, ScalarHasher, Span, conformance};
+    use hedgerow_types::TWIG_LEAVES;
 
     #[test]
     fn counts_calls_groups_and_items() {
@@ -164,7 +166,7 @@ mod tests {
         let mut above = [Digest::ZERO; 2];
         hasher.levels(0, &children, &mut [&mut a, &mut above]).unwrap();
         let leaves = vec![Digest::ZERO; TWIG_LEAVES];
-        hasher.twigs(&leaves, &mut b).unwrap();
+        hasher.left_trees(&mut [LeftTree::new(1).group(&leaves, 3..7)]).unwrap();
 
         let counts = hasher.take();
         let count =
@@ -173,8 +175,9 @@ mod tests {
         assert_eq!(counts.messages, count(1, 1, 3, 3));
         assert_eq!(counts.indexed_pairs, count(1, 1, 2, 2));
         assert_eq!(counts.levels, count(1, 1, 6, 6));
-        assert_eq!(counts.twigs, count(1, 1, 2047, 2047));
-        assert_eq!(counts.nodes(), 5 + 2 + 6 + 2047);
+        // 1..4, 0..2, and one node on each of nine levels.
+        assert_eq!(counts.left_trees, count(1, 1, 3 + 2 + 9, 14));
+        assert_eq!(counts.nodes(), 5 + 2 + 6 + 14);
         assert_eq!(counts.calls(), 6);
         assert_eq!(hasher.counts(), Counts::default());
     }

@@ -18,8 +18,9 @@
 //! ```
 //!
 //! Every shape takes a list of groups, one per shard as a rule; a backend is free to fill its lanes
-//! across groups. A backend implements the three shapes and inherits the larger operations; one
-//! that can do a whole level range or a whole twig better (a GPU) overrides them.
+//! across groups. A backend implements the three shapes and inherits the larger operations
+//! ([`levels`](BatchHasher::levels), [`left_trees`](BatchHasher::left_trees)); one that can do
+//! several levels better than one after the other (a GPU) overrides them.
 //!
 //! Invariants:
 //! * A call that returns `Ok` has written every output it was asked for and nothing else; after an
@@ -34,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod left_tree;
 mod null;
 mod resident;
 mod scalar;
@@ -49,14 +51,13 @@ pub mod device;
 #[cfg(any(test, feature = "conformance"))]
 pub use counting::{CountingHasher, Counts, ShapeCount};
 pub use error::HashError;
+pub use left_tree::{LEFT_TREE_LEVELS, LeftTree, LeftTreeGroup};
 pub use null::{NullTable, null_table};
 pub use resident::{Residency, ResidentRows, Target};
 pub use scalar::{ScalarHasher, hash_message, hash_node};
-pub use shapes::{
-    IndexedPairGroup, MessageGroup, PairGroup, Span, check_all, check_levels, check_twigs,
-};
+pub use shapes::{IndexedPairGroup, MessageGroup, PairGroup, Span, check_all, check_levels};
 
-use hedgerow_types::{Digest, TWIG_LEAVES, TWIG_SHIFT};
+use hedgerow_types::Digest;
 use std::fmt;
 
 /// Bytes after the last message of an arena that make a backend's loads simple. An arena with less
@@ -160,35 +161,22 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Hashes the left trees of many whole twigs: `roots[t]` receives the level-11 root over
-    /// `leaves[2048 t .. 2048 (t + 1)]` (spec 8.1).
+    /// Hashes everything above the changed leaves of left trees, up to the left roots (spec 8.1).
+    /// The other nodes of a twig with changed leaves must be right, and keep their values: a backend
+    /// may read them or compute them again.
     ///
     /// # Errors
-    /// [`HashError::Shape`] unless `leaves.len() == 2048 * roots.len()`; else as
-    /// [`BatchHasher::pairs`].
-    fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
-        check_twigs(leaves, roots)?;
-        // Every inner node needs a place, so many twigs are done a few at a time.
-        let widest = roots.len().min(TWIGS_AT_ONCE);
-        let mut scratch = vec![Digest::ZERO; widest * (TWIG_LEAVES - 2)];
-        let waves = leaves.chunks(TWIGS_AT_ONCE * TWIG_LEAVES);
-        for (leaves, roots) in waves.zip(roots.chunks_mut(TWIGS_AT_ONCE)) {
-            let mut levels = Vec::with_capacity(TWIG_SHIFT as usize);
-            let mut rest = &mut scratch[..];
-            let mut nodes = leaves.len() / 2;
-            while nodes > roots.len() {
-                let (level, above) = rest.split_at_mut(nodes);
-                levels.push(level);
-                rest = above;
-                nodes /= 2;
+    /// [`HashError::Shape`] if a group's levels do not belong to its leaves or a changed leaf is not
+    /// one of them; else as [`BatchHasher::pairs`].
+    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
+        check_all(groups, LeftTreeGroup::check)?;
+        for level in 0..LEFT_TREE_LEVELS {
+            let pairs = groups.iter_mut().filter_map(|group| group.pairs(level));
+            let mut pairs = pairs.collect::<Vec<_>>();
+            if !pairs.is_empty() {
+                self.pairs(level as u8, &mut pairs)?;
             }
-            levels.push(roots);
-            self.levels(0, leaves, &mut levels)?;
         }
         Ok(())
     }
 }
-
-/// Twigs that the inherited [`BatchHasher::twigs`] hashes in one go: 131,072 leaves are enough for
-/// any number of lanes and cores, and need 4 MiB of scratch.
-const TWIGS_AT_ONCE: usize = 64;

@@ -1,7 +1,7 @@
 //! The input and output of the batch operations, and the checks that make them safe to trust.
 
 use crate::HashError;
-use hedgerow_types::{Digest, TWIG_LEAVES};
+use hedgerow_types::Digest;
 
 /// Where one message lies in its arena. Offsets are 32 bits: an arena holds at most 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -136,16 +136,4 @@ pub fn check_levels(
         children = parents.len();
     }
     Ok(())
-}
-
-/// Checks the shape that [`BatchHasher::twigs`](crate::BatchHasher::twigs) asks for.
-///
-/// # Errors
-/// [`HashError::Shape`].
-pub fn check_twigs(leaves: &[Digest], roots: &[Digest]) -> Result<(), HashError> {
-    if roots.len().checked_mul(TWIG_LEAVES) == Some(leaves.len()) {
-        Ok(())
-    } else {
-        Err(HashError::Shape("a twig has 2048 leaves"))
-    }
 }

@@ -3,7 +3,7 @@
 //! `cargo run --release -p hedgerow-hasher-wgpu --example measure [software] [WHICH]`: without
 //! arguments on the first GPU.
 
-use hedgerow_hasher_api::{BatchHasher, HashError, MessageGroup, PairGroup, Span};
+use hedgerow_hasher_api::{BatchHasher, HashError, LeftTree, MessageGroup, PairGroup, Span};
 use hedgerow_hasher_wgpu::{Choice, adapters, open};
 use hedgerow_types::{Digest, TWIG_LEAVES};
 use std::{
@@ -51,8 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for count in [1, 16, 256, 2048] {
         let leaves = vec![Digest::ZERO; count * TWIG_LEAVES];
-        let mut roots = vec![Digest::ZERO; count];
-        let time = best(|| hasher.twigs(&leaves, &mut roots))?;
+        let mut tree = LeftTree::new(count);
+        let time = best(|| hasher.left_trees(&mut [tree.group(&leaves, 0..leaves.len())]))?;
         report(&format!("{count} twigs"), count * (TWIG_LEAVES - 1), time);
     }
     for count in [256, 16_384, 262_144] {

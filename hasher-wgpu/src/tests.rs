@@ -7,7 +7,7 @@ use super::*;
 use crate::guard::{failed, poll, scoped};
 use crate::staging::{MOST_STAGED, Uploads};
 use hedgerow_hasher_api::{
-    BatchHasher, HashError, PairGroup, ScalarHasher, conformance,
+    BatchHasher, HashError, LeftTree, PairGroup, ScalarHasher, conformance,
     device::{self, Device, Launch, Limits, Queue},
 };
 use hedgerow_types::{Digest, TWIG_LEAVES};
@@ -111,9 +111,9 @@ fn many_nodes() {
 fn many_twigs() {
     let Some(hasher) = hasher() else { return };
     let leaves = digests(513 * TWIG_LEAVES);
-    let (mut found, mut expected) = (vec![Digest::ZERO; 513], vec![Digest::ZERO; 513]);
-    hasher.twigs(&leaves, &mut found).unwrap();
-    ScalarHasher.twigs(&leaves, &mut expected).unwrap();
+    let (mut found, mut expected) = (LeftTree::new(513), LeftTree::new(513));
+    hasher.left_trees(&mut [found.group(&leaves, 0..leaves.len())]).unwrap();
+    ScalarHasher.left_trees(&mut [expected.group(&leaves, 0..leaves.len())]).unwrap();
     assert!(found == expected);
 }
 

@@ -52,7 +52,7 @@ impl Forest {
     /// Applies one block to all shards and computes the new roots (spec 8). A change without
     /// entries and deactivations leaves its shard's root as it is.
     ///
-    /// Hashes level by level, all shards in one call each: 20 calls and one per level of the
+    /// Hashes level by level, all shards in one call each: 10 calls and one per level of the
     /// deepest shard above the twig roots, at most, whatever the size of the block.
     ///
     /// # Errors

@@ -13,14 +13,14 @@
 //! those the null node of their level (spec 8.1), so an open tree is always complete.
 
 use crate::FinishedTwig;
-use hedgerow_hasher_api::{NullTable, PairGroup};
-use hedgerow_types::{Digest, ShardId, TWIG_LEAVES, TWIG_SHIFT, TwigId};
+use hedgerow_hasher_api::{LEFT_TREE_LEVELS, LeftTreeGroup, NullTable};
+use hedgerow_types::{Digest, ShardId, TWIG_LEAVES, TwigId};
 use std::ops::Range;
 
-/// Levels of a left tree: 0, the leaves, to 11, the left root (spec 8.1).
-pub(crate) const LEFT_LEVELS: usize = TWIG_SHIFT as usize + 1;
-/// Level of the left root.
-pub(crate) const LEFT_ROOT_LEVEL: usize = TWIG_SHIFT as usize;
+/// Level of the left root (spec 8.1).
+const LEFT_ROOT_LEVEL: usize = LEFT_TREE_LEVELS;
+/// Levels of a left tree, the leaves counted.
+const LEFT_LEVELS: usize = LEFT_TREE_LEVELS + 1;
 /// Memory for this many open twigs is kept between blocks; more is given back.
 const KEPT_TWIGS: usize = 4;
 
@@ -75,19 +75,13 @@ impl OpenTwigs {
         self.levels[0].get_mut(places).unwrap_or_default()
     }
 
-    /// The hash group that computes the nodes of `level + 1` above the leaves with these serial
-    /// numbers; `None` if there are none.
-    pub(crate) fn hash_up(&mut self, level: usize, leaves: &Range<u64>) -> Option<PairGroup<'_>> {
-        if leaves.is_empty() {
-            return None;
-        }
-        let places = self.places(leaves);
-        let parents = places.start >> (level + 1)..((places.end - 1) >> (level + 1)) + 1;
-        let (below, above) = self.levels.split_at_mut_checked(level + 1)?;
-        Some(PairGroup {
-            children: below.last()?.get(2 * parents.start..2 * parents.end)?,
-            out: above.first_mut()?.get_mut(parents)?,
-        })
+    /// The hash group that computes what is above the leaves with these serial numbers; `None` if
+    /// there are none.
+    pub(crate) fn above(&mut self, leaves: &Range<u64>) -> Option<LeftTreeGroup<'_>> {
+        let changed = (!leaves.is_empty()).then(|| self.places(leaves))?;
+        let [leaves, levels @ ..] = &mut self.levels;
+        let levels = levels.each_mut().map(|nodes| &mut nodes[..]);
+        Some(LeftTreeGroup { leaves, changed, levels })
     }
 
     /// The left root of an open twig.

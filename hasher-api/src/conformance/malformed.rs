@@ -4,8 +4,11 @@ use super::{
     Suite,
     input::{Outputs, Random},
 };
-use crate::{HashError, IndexedPairGroup, MessageGroup, PairGroup, Span};
-use hedgerow_types::{Digest, TWIG_LEAVES};
+use crate::{
+    HashError, IndexedPairGroup, LEFT_TREE_LEVELS, LeftTreeGroup, MessageGroup, PairGroup, Span,
+};
+use hedgerow_types::TWIG_LEAVES;
+use std::ops::Range;
 
 pub(super) fn check(suite: &Suite<'_>) {
     let mut random = suite.random(4);
@@ -13,7 +16,7 @@ pub(super) fn check(suite: &Suite<'_>) {
     pairs(suite, &mut random);
     indexed_pairs(suite, &mut random);
     levels(suite, &mut random);
-    twigs(suite, &mut random);
+    left_trees(suite, &mut random);
 }
 
 /// Where the bad group stands among good ones.
@@ -131,21 +134,57 @@ fn levels(suite: &Suite<'_>, random: &mut Random) {
     }
 }
 
-fn twigs(suite: &Suite<'_>, random: &mut Random) {
-    let leaves: Vec<Digest> = random.digests(2 * TWIG_LEAVES);
-    for (what, count, roots) in [
-        ("twigs: leaves without a root", TWIG_LEAVES, 0),
-        ("twigs: roots without leaves", 0, 1),
-        ("twigs: a missing leaf", TWIG_LEAVES - 1, 1),
-        ("twigs: a leaf too many", TWIG_LEAVES + 1, 1),
-        ("twigs: a root too many", 2 * TWIG_LEAVES, 3),
-        ("twigs: half the leaves", TWIG_LEAVES, 2),
-    ] {
-        let mut outputs = Outputs::new(random, &[roots]);
-        let result = match outputs.slices().as_mut_slice() {
-            [roots] => suite.hasher.twigs(&leaves[..count], roots),
-            _ => Ok(()),
-        };
-        must_refuse(suite, what, result, &outputs);
+fn left_trees(suite: &Suite<'_>, random: &mut Random) {
+    const TWIG: usize = TWIG_LEAVES;
+    let right =
+        |twigs: usize| (1..=LEFT_TREE_LEVELS).map(|level| (twigs * TWIG) >> level).collect();
+    let other = |level: usize, len: usize| {
+        let mut lens: Vec<_> = right(2);
+        lens[level - 1] = len;
+        lens
+    };
+    let cases: [(_, _, _, Vec<usize>); 13] = [
+        ("a missing leaf", 2 * TWIG - 1, 0..1, right(2)),
+        ("a leaf too many", 2 * TWIG + 1, 0..1, right(2)),
+        ("half a twig", TWIG / 2, 0..1, other(11, 0)),
+        ("fewer twigs than roots", TWIG, 0..1, right(2)),
+        ("more twigs than roots", 3 * TWIG, 0..1, right(2)),
+        ("levels of no leaves", 0, 0..0, right(1)),
+        ("a missing root", 2 * TWIG, 0..1, other(11, 1)),
+        ("a root too many", 2 * TWIG, 0..1, other(11, 3)),
+        ("a missing parent", 2 * TWIG, 0..1, other(1, 2047)),
+        ("a level left out", 2 * TWIG, 0..1, other(5, 0)),
+        ("a changed leaf after the last", 2 * TWIG, 2 * TWIG - 1..2 * TWIG + 1, right(2)),
+        ("no changed leaf, after the last", 2 * TWIG, 2 * TWIG + 1..2 * TWIG + 1, right(2)),
+        (
+            "changed leaves that end before they begin",
+            2 * TWIG,
+            Range { start: 7, end: 6 },
+            right(2),
+        ),
+    ];
+    for (what, leaves, changed, lens) in cases {
+        let leaves = random.digests(leaves);
+        let good = random.digests(TWIG);
+        for place in PLACES {
+            let mut all: Vec<usize> = vec![];
+            for group in PLACES {
+                all.extend(if group == place { lens.clone() } else { right(1) });
+            }
+            let mut outputs = Outputs::new(random, &all);
+            let mut slices = outputs.slices().into_iter();
+            let groups = PLACES.iter().filter_map(|&group| {
+                let levels = slices.by_ref().take(LEFT_TREE_LEVELS).collect::<Vec<_>>();
+                let levels = levels.try_into().ok()?;
+                Some(if group == place {
+                    LeftTreeGroup { leaves: &leaves, changed: changed.clone(), levels }
+                } else {
+                    LeftTreeGroup { leaves: &good, changed: 0..TWIG, levels }
+                })
+            });
+            let mut groups = groups.collect::<Vec<_>>();
+            let result = suite.hasher.left_trees(&mut groups);
+            must_refuse(suite, &format!("left trees: {what}"), result, &outputs);
+        }
     }
 }

@@ -1,12 +1,13 @@
-//! The operations on nodes: `pairs`, `indexed_pairs`, `levels`, `twigs`.
+//! The operations on nodes: `pairs`, `indexed_pairs`, `levels`, `left_trees`.
 
 use super::{
     Suite,
     input::{LARGE, Outputs, Random, groupings, sizes},
     oracle_node,
 };
-use crate::{IndexedPairGroup, PairGroup};
+use crate::{IndexedPairGroup, LEFT_TREE_LEVELS, LeftTreeGroup, PairGroup};
 use hedgerow_types::{Digest, TWIG_LEAVES};
+use std::ops::Range;
 
 pub(super) fn check(suite: &Suite<'_>) {
     let mut random = suite.random(3);
@@ -23,7 +24,7 @@ pub(super) fn check(suite: &Suite<'_>) {
     pairs(suite, &mut random, 0, &[]);
     indexed_pairs(suite, &mut random, 0, &[], Choice::All);
     levels(suite, &mut random);
-    twigs(suite, &mut random);
+    left_trees(suite, &mut random);
 }
 
 /// `count` parents of random nodes, contiguous and chosen, in all groupings.
@@ -165,23 +166,84 @@ fn levels(suite: &Suite<'_>, random: &mut Random) {
     }
 }
 
-/// Whole twigs, from none to more than the inherited implementation takes at once.
-fn twigs(suite: &Suite<'_>, random: &mut Random) {
-    for count in [0, 1, 2, 3, 5, 66] {
-        let leaves = random.digests(count * TWIG_LEAVES);
-        let mut outputs = Outputs::new(random, &[count]);
-        let what = format!("{count} twigs");
-        let result = match outputs.slices().as_mut_slice() {
-            [roots] => suite.hasher.twigs(&leaves, roots),
-            _ => Ok(()),
-        };
-        suite.must_succeed(&what, result);
-        let mut roots = leaves;
-        for level in 0..11 {
-            roots = parents_of(level, &roots);
-        }
-        suite.must_hold(&what, &outputs, |_, index| Some(roots[index]));
+/// Runs of changed leaves, by the number of twigs in a group.
+fn left_trees(suite: &Suite<'_>, random: &mut Random) {
+    const TWIG: usize = TWIG_LEAVES;
+    let cases: [&[(usize, Range<usize>)]; 13] = [
+        &[],
+        &[(0, 0..0)],
+        &[(1, 0..0)],
+        &[(1, 0..1)],
+        &[(1, TWIG - 1..TWIG)],
+        &[(1, 0..TWIG)],
+        &[(1, 700..1531)],
+        &[(2, TWIG - 1..TWIG + 1)],
+        &[(3, TWIG..2 * TWIG)],
+        &[(4, 2 * TWIG + 5..4 * TWIG - 300)],
+        &[(1, 17..18), (2, 0..0), (0, 0..0), (2, 2000..2 * TWIG), (1, 0..2)],
+        &[(66, 0..66 * TWIG)],
+        &[(3, 1000..3 * TWIG - 1), (40, 5..40 * TWIG - 5), (1, 0..1)],
+    ];
+    for case in cases {
+        left_trees_of(suite, random, case);
     }
+    for _ in 0..20 {
+        let groups = (0..random.below(4)).map(|_| {
+            let twigs = 1 + random.below(3);
+            let mut ends = [0; 2].map(|_| random.below(twigs * TWIG + 1));
+            ends.sort_unstable();
+            (twigs, ends[0]..ends[1])
+        });
+        let groups = groups.collect::<Vec<_>>();
+        left_trees_of(suite, random, &groups);
+    }
+}
+
+fn left_trees_of(suite: &Suite<'_>, random: &mut Random, case: &[(usize, Range<usize>)]) {
+    // By group, level by level.
+    let trees = case.iter().map(|(twigs, _)| {
+        let mut levels = vec![random.digests(twigs * TWIG_LEAVES)];
+        for level in 0..LEFT_TREE_LEVELS {
+            levels.push(parents_of(level as u8, &levels[level]));
+        }
+        levels
+    });
+    let trees = trees.collect::<Vec<_>>();
+    let lens = trees.iter().flat_map(|tree| tree[1..].iter().map(Vec::len)).collect::<Vec<_>>();
+    // The places of all nodes that changed, in the order of the outputs.
+    let changed = case.iter().flat_map(|(_, leaves)| {
+        (1..=LEFT_TREE_LEVELS).map(|level| match leaves {
+            Range { start, end } if start < end => start >> level..((end - 1) >> level) + 1,
+            _ => 0..0,
+        })
+    });
+    let changed = changed.collect::<Vec<_>>();
+    let right = |output: usize, index: usize| {
+        trees[output / LEFT_TREE_LEVELS][output % LEFT_TREE_LEVELS + 1][index]
+    };
+    // Beside changed leaves nodes are right, elsewhere they are not, and nobody may look.
+    let mut outputs = Outputs::new(random, &lens);
+    outputs.prepare(|output, index| {
+        let width = TWIG_LEAVES >> (output % LEFT_TREE_LEVELS + 1);
+        let top = &changed[output / LEFT_TREE_LEVELS * LEFT_TREE_LEVELS + LEFT_TREE_LEVELS - 1];
+        let beside = top.contains(&(index / width)) && !changed[output].contains(&index);
+        beside.then(|| right(output, index))
+    });
+    let mut slices = outputs.slices().into_iter();
+    let groups = trees.iter().zip(case).filter_map(|(tree, (_, changed))| {
+        let levels = slices.by_ref().take(LEFT_TREE_LEVELS).collect::<Vec<_>>();
+        Some(LeftTreeGroup {
+            leaves: &tree[0],
+            changed: changed.clone(),
+            levels: levels.try_into().ok()?,
+        })
+    });
+    let what = format!("left trees (twigs, changed leaves) {case:?}");
+    let mut groups = groups.collect::<Vec<_>>();
+    suite.must_succeed(&what, suite.hasher.left_trees(&mut groups));
+    suite.must_hold(&what, &outputs, |output, index| {
+        changed[output].contains(&index).then(|| right(output, index))
+    });
 }
 
 fn parents_of(level: u8, children: &[Digest]) -> Vec<Digest> {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    Capabilities, IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher, Span, hash_message,
-    hash_node,
+    Capabilities, IndexedPairGroup, LEFT_TREE_LEVELS, LeftTreeGroup, MessageGroup, PairGroup,
+    ScalarHasher, Span, hash_message, hash_node,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -32,8 +32,11 @@ enum Bug {
     IndexedWholeLevel,
     LevelsIgnoreTop,
     LevelsRepeatLevel,
-    TwigsOnlyFirst,
-    TwigsOfWrongLevel,
+    LeftTreesOnlyFirst,
+    LeftTreesOfWrongLevel,
+    LeftTreesWhole,
+    LeftTreesFirstTwig,
+    LeftTreesWithoutLastParent,
     NothingChecked,
     OnlyFirstGroupChecked,
     WritesBeforeChecking,
@@ -43,7 +46,7 @@ enum Bug {
     Unnamed,
 }
 
-const ALL: [Bug; 31] = [
+const ALL: [Bug; 34] = [
     Bug::LastMessageOfBatchIgnored,
     Bug::LastMessageOfEveryGroupIgnored,
     Bug::EmptyMessageIgnored,
@@ -66,8 +69,11 @@ const ALL: [Bug; 31] = [
     Bug::IndexedWholeLevel,
     Bug::LevelsIgnoreTop,
     Bug::LevelsRepeatLevel,
-    Bug::TwigsOnlyFirst,
-    Bug::TwigsOfWrongLevel,
+    Bug::LeftTreesOnlyFirst,
+    Bug::LeftTreesOfWrongLevel,
+    Bug::LeftTreesWhole,
+    Bug::LeftTreesFirstTwig,
+    Bug::LeftTreesWithoutLastParent,
     Bug::NothingChecked,
     Bug::OnlyFirstGroupChecked,
     Bug::WritesBeforeChecking,
@@ -268,21 +274,42 @@ impl BatchHasher for Planted {
         Ok(())
     }
 
-    fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
-        ScalarHasher.twigs(leaves, roots)?;
-        match self.0 {
-            Bug::TwigsOnlyFirst => roots.iter_mut().skip(1).for_each(|root| *root = Digest::ZERO),
-            Bug::TwigsOfWrongLevel => {
-                for (root, twig) in roots.iter_mut().zip(leaves.chunks(2048)) {
-                    let mut nodes = twig.to_vec();
-                    for level in 1..12 {
-                        let pairs = nodes.as_chunks().0;
-                        nodes = pairs.iter().map(|[l, r]| hash_node(level, l, r)).collect();
+    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
+        if !self.check(groups, LeftTreeGroup::check)? {
+            return Ok(());
+        }
+        if self.is(Bug::LeftTreesOnlyFirst) {
+            let first = groups.get_mut(..1).unwrap_or_default();
+            return ScalarHasher.left_trees(first);
+        }
+        ScalarHasher.left_trees(groups)?;
+        for group in groups {
+            let (top, root) = (LEFT_TREE_LEVELS - 1, LEFT_TREE_LEVELS);
+            match self.0 {
+                Bug::LeftTreesOfWrongLevel => {
+                    for twig in group.changed_at(root) {
+                        let (below, above) = group.levels.split_at_mut(top);
+                        let children = &below[top - 1];
+                        above[0][twig] = self.node(11, children, twig);
                     }
-                    *root = nodes[0];
                 }
+                Bug::LeftTreesWhole => {
+                    let LeftTreeGroup { leaves, levels, .. } = group;
+                    let changed = 0..leaves.len();
+                    let levels = levels.each_mut().map(|level| &mut **level);
+                    ScalarHasher.left_trees(&mut [LeftTreeGroup { leaves, changed, levels }])?;
+                }
+                Bug::LeftTreesFirstTwig => {
+                    for twig in group.changed_at(root).skip(1) {
+                        group.levels[top][twig] = Digest::ZERO;
+                    }
+                }
+                Bug::LeftTreesWithoutLastParent if !group.changed.is_empty() => {
+                    let last = group.changed_at(1).end - 1;
+                    group.levels[0][last] = Digest::ZERO;
+                }
+                _ => {}
             }
-            _ => {}
         }
         Ok(())
     }

@@ -3,15 +3,15 @@
 use super::{
     Device, Limits,
     cut::{ChunkLimits, Cursor},
+    left_trees::{LeftTrees, TWIG_BYTES},
     levels::{self, Levels},
     messages::Messages,
     nodes::{NODE_BYTES, NodeGroup, Nodes},
     pipeline::{Slot, Work},
-    twigs::{TWIG_BYTES, Twigs},
 };
 use crate::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, Residency,
-    check_all, check_levels, check_twigs,
+    BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
+    Residency, check_all, check_levels,
 };
 use hedgerow_types::Digest;
 use std::sync::{
@@ -161,12 +161,12 @@ impl<D: Device> BatchHasher for DeviceHasher<D> {
         Ok(())
     }
 
-    fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
-        check_twigs(leaves, roots)?;
-        if roots.is_empty() {
+    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
+        check_all(groups, LeftTreeGroup::check)?;
+        if groups.iter().all(|group| group.changed.is_empty()) {
             return Ok(());
         }
         let most = self.chunk.items_of(TWIG_BYTES);
-        self.run(&mut Twigs { leaves, roots, most, done: 0 })
+        self.run(&mut LeftTrees { groups, most, cursor: Cursor::default() })
     }
 }

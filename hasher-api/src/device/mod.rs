@@ -28,12 +28,12 @@
 mod cut;
 mod hasher;
 mod launch;
+mod left_trees;
 mod levels;
 mod messages;
 mod nodes;
 mod pipeline;
 mod resident;
-mod twigs;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

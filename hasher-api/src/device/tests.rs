@@ -3,8 +3,8 @@
 
 use super::{conformance as kernels, *};
 use crate::{
-    BatchHasher, IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher, Span, conformance,
-    hash_message, hash_node,
+    BatchHasher, IndexedPairGroup, LeftTree, MessageGroup, PairGroup, ScalarHasher, Span,
+    conformance, hash_message, hash_node,
 };
 use hedgerow_types::{Digest, TWIG_LEAVES};
 use proptest::prelude::*;
@@ -57,7 +57,9 @@ fn nothing_to_do_asks_the_device_for_nothing() {
     hasher.pairs(0, &mut [PairGroup { children: &[], out: &mut [] }]).unwrap();
     hasher.indexed_pairs(0, &mut []).unwrap();
     hasher.levels(3, &[Digest::ZERO; 4], &mut []).unwrap();
-    hasher.twigs(&[], &mut []).unwrap();
+    hasher.left_trees(&mut []).unwrap();
+    let mut trees = LeftTree::new(1);
+    hasher.left_trees(&mut [trees.group(&digests(TWIG_LEAVES), 7..7)]).unwrap();
     assert_eq!(hasher.device().calls(), 0);
 }
 
@@ -77,6 +79,23 @@ fn queues_and_buffers_are_used_again() {
     assert_eq!(calls, [11, 8, 8]);
 }
 
+/// One round trip, however many groups and levels.
+#[test]
+fn left_trees_of_many_groups_are_one_chunk() {
+    let hasher = hasher(ROOMY);
+    let leaves = digests(3 * TWIG_LEAVES);
+    let mut calls = vec![];
+    for groups in [1, 2, 16, 16] {
+        let before = hasher.device().calls();
+        let mut trees = (0..groups).map(|_| LeftTree::new(3)).collect::<Vec<_>>();
+        let groups = trees.iter_mut().map(|tree| tree.group(&leaves, 2000..2 * TWIG_LEAVES + 1));
+        hasher.left_trees(&mut groups.collect::<Vec<_>>()).unwrap();
+        calls.push(hasher.device().calls() - before);
+    }
+    // As for any other chunk, and three buffers when they must grow.
+    assert_eq!(calls, [12, 10, 11, 8]);
+}
+
 fn digests(count: usize) -> Vec<Digest> {
     (0..count as u32).map(|i| hash_message(&i.to_le_bytes())).collect()
 }
@@ -90,8 +109,7 @@ fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashError> {
     let (b, rest) = rest.split_at_mut(20);
     let (c, rest) = rest.split_at_mut(12);
     let (d, rest) = rest.split_at_mut(8);
-    let (e, rest) = rest.split_at_mut(4);
-    let (f, _) = rest.split_at_mut(2);
+    let (e, _) = rest.split_at_mut(4);
     hasher.pairs(3, &mut [PairGroup { children: &nodes[..26], out: a }])?;
     hasher.indexed_pairs(
         4,
@@ -101,7 +119,9 @@ fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashError> {
     let spans = lens.map(|len| Span { offset: len, len });
     hasher.messages(&mut [MessageGroup { arena: &arena, spans: &spans, out: c }])?;
     hasher.levels(5, &nodes[..16], &mut [d, e])?;
-    hasher.twigs(&nodes, f)?;
+    let mut tree = LeftTree::new(2);
+    hasher.left_trees(&mut [tree.group(&nodes, 0..2 * TWIG_LEAVES)])?;
+    out.extend(tree.levels().iter().flatten());
     Ok(out)
 }
 

@@ -8,7 +8,7 @@
 
 use hedgerow_fake_cuda::control::FakeCuda;
 use hedgerow_hasher_api::{
-    BatchHasher, HashError, IndexedPairGroup, MessageGroup, PairGroup, Span,
+    BatchHasher, HashError, IndexedPairGroup, LeftTree, MessageGroup, PairGroup, Span,
     device::{Buffer, Queue},
     hash_message,
 };
@@ -106,8 +106,7 @@ pub(crate) fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashEr
     let (messages, rest) = rest.split_at_mut(12);
     let (level_1, rest) = rest.split_at_mut(8);
     let (level_2, rest) = rest.split_at_mut(4);
-    let (many, rest) = rest.split_at_mut(1030);
-    let (roots, _) = rest.split_at_mut(2);
+    let (many, _) = rest.split_at_mut(1030);
     hasher.pairs(3, &mut [PairGroup { children: &nodes[..26], out: pairs }])?;
     let parents = &[0, 2, 3, 5, 8, 13, 19];
     hasher.indexed_pairs(4, &mut [IndexedPairGroup { children: &nodes, parents, out: indexed }])?;
@@ -117,6 +116,8 @@ pub(crate) fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashEr
     hasher.levels(5, &nodes[..16], &mut [level_1, level_2])?;
     // Two chunks of the smallest size.
     hasher.pairs(7, &mut [PairGroup { children: &nodes[..2060], out: many }])?;
-    hasher.twigs(&nodes, roots)?;
+    let mut trees = LeftTree::new(2);
+    hasher.left_trees(&mut [trees.group(&nodes, 0..nodes.len())])?;
+    out.extend(trees.levels().iter().flatten());
     Ok(out)
 }

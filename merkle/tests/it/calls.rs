@@ -45,7 +45,7 @@ fn calls_depend_on_the_deepest_shard_alone() {
         let youngest = (0..SHARDS).map(|i| forest.next_sn(shard(i)).twig().0).max().unwrap();
         let levels_above_twigs = u64::from(u64::BITS - youngest.leading_zeros());
         // leaves; left trees; l1, l2; l3; twig roots; upper levels; state levels
-        assert_eq!(calls.calls(), 1 + 11 + 2 + 1 + 1 + levels_above_twigs + 4);
+        assert_eq!(calls.calls(), 1 + 1 + 2 + 1 + 1 + levels_above_twigs + 4);
     }
 }
 

@@ -118,7 +118,8 @@ fn a_failing_hasher_fails_the_block_whichever_call_it_is() {
         std::array::from_fn(|i| ShardChange::none(SerialNumber(world.oldest[i])));
     changes[4].arena = b"entry";
     changes[4].entries = &[Span { offset: 0, len: 5 }];
-    // 1 + 11 + 2 + 1 + 1 + 2 + 4 calls: the shard has 4 twigs.
+    // 1 + 11 + 2 + 1 + 1 + 2 + 4 calls: the left trees in the 11 that a backend inherits, and the
+    // shard has 4 twigs.
     for calls in 0..22 {
         let failed = world.working.clone().apply(&Failing(calls.into()), &changes);
         assert!(matches!(failed, Err(MerkleError::Hash(HashError::Device { .. }))), "{calls}");

@@ -2,8 +2,8 @@
 
 use crate::world::{Change, apply, apply_announcing, apply_with, shard};
 use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, Residency,
-    ResidentRows, ScalarHasher, Target,
+    BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
+    Residency, ResidentRows, ScalarHasher, Target,
     device::{DeviceHasher, Failure, HostDevice, Limits},
 };
 use hedgerow_merkle::{Forest, MerkleError, ShardRestore};
@@ -171,6 +171,10 @@ impl BatchHasher for Healthy {
         groups: &mut [IndexedPairGroup<'_>],
     ) -> Result<(), HashError> {
         self.0.inner.indexed_pairs(level, groups)
+    }
+
+    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
+        self.0.inner.left_trees(groups)
     }
 }
 

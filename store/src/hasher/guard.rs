@@ -20,10 +20,10 @@
 //! ones, so does this backend; an error of the device is never an error of the caller.
 
 use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, MessageGroup, PairGroup,
-    Residency, ResidentRows, ScalarHasher, Span, hash_message, hash_node,
+    BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, LEFT_TREE_LEVELS,
+    LeftTreeGroup, MessageGroup, PairGroup, Residency, ResidentRows, Span, hash_message, hash_node,
 };
-use hedgerow_types::{Digest, TWIG_LEAVES};
+use hedgerow_types::Digest;
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
@@ -293,18 +293,21 @@ impl BatchHasher for Guarded {
         )
     }
 
-    fn twigs(&self, leaves: &[Digest], roots: &mut [Digest]) -> Result<(), HashError> {
+    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
+        // Of a malformed group any number will do: it is refused before anything is hashed.
+        let count = groups.iter().map(LeftTreeGroup::nodes).fold(0, usize::saturating_add);
         self.run(
-            (leaves.len(), self.from.nodes),
-            roots,
-            |hasher, roots| hasher.twigs(leaves, roots),
-            |check, roots| {
-                check.digests(roots.len(), |i| {
-                    let mut right = [Digest::ZERO];
-                    let leaves = leaves.get(i * TWIG_LEAVES..(i + 1) * TWIG_LEAVES)?;
-                    ScalarHasher.twigs(leaves, &mut right).ok()?;
-                    Some((*roots.get(i)?, right[0]))
-                });
+            (count, self.from.nodes),
+            groups,
+            |hasher, groups| hasher.left_trees(groups),
+            |check, groups| {
+                for group in groups {
+                    for level in 0..LEFT_TREE_LEVELS {
+                        let parents = group.changed_at(level + 1);
+                        let out = group.levels[level].get(parents).unwrap_or_default();
+                        check.nodes(level as u8, group.children_at(level), out);
+                    }
+                }
             },
         )
     }
