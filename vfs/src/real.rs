@@ -81,7 +81,7 @@ impl Vfs for RealDisk {
             .open(path.join(LOCK_FILE))
             .map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(DirLock::new(path, file)),
+            Ok(()) => Ok(DirLock::new(path, Locked(file))),
             Err(TryLockError::WouldBlock) => Err(VfsError::in_use(path)),
             Err(TryLockError::Error(reason)) => Err(failed(reason)),
         }
@@ -89,6 +89,17 @@ impl Vfs for RealDisk {
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
         Some(path.to_owned())
+    }
+}
+
+/// A locked file. Closing it is not enough to release the lock: a process that another thread is just
+/// starting has a copy of every open file until it becomes another program.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing the file is what is left if this fails.
+        let _ = self.0.unlock();
     }
 }
 

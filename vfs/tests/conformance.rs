@@ -38,3 +38,22 @@ fn real_paths_exist_only_on_a_real_disk() {
     assert_eq!(hooked(RealDisk).real_path(path).as_deref(), Some(path));
     assert_eq!(MemDisk::new().real_path(path), None);
 }
+
+/// A process that is being started has a copy of every open file, the lock's too.
+#[cfg(unix)]
+#[test]
+fn a_lock_is_free_when_dropped_while_processes_are_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..300 {
+                std::process::Command::new("true").status().unwrap();
+                started.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        while started.load(std::sync::atomic::Ordering::Relaxed) < 300 {
+            drop(RealDisk.lock_dir(dir.path()).unwrap());
+        }
+    });
+}

@@ -130,8 +130,11 @@ fn live_and_die(dir: &Path, durability: &str, from: u64, moment: &Moment) -> Lif
                 }
                 0
             });
-            for _ in 0..*count {
-                assert!(read_one(&mut stdout), "the child ended by itself");
+            let alive = (0..*count).all(|_| read_one(&mut stdout));
+            if !alive {
+                let output = child.wait_with_output().expect("it ended");
+                let complaints = String::from_utf8_lossy(&output.stderr);
+                panic!("the child ended by itself, {}: {complaints}", output.status);
             }
             child.kill().expect("killed");
             sent = feeder.join().expect("the feeder ends");
