@@ -12,8 +12,8 @@
 use crate::workload::Random;
 use hedgerow::hasher::Tuning;
 use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, MESSAGE_SLACK, MessageGroup,
-    PairGroup, Residency, ResidentRows, Span,
+    BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, LeftTreeGroup, MESSAGE_SLACK,
+    MessageGroup, PairGroup, Residency, ResidentRows, Span,
 };
 use hedgerow_hasher_cpu::{CpuHasher, UnknownOrMissingKernel};
 use hedgerow_types::{Digest, node};
@@ -142,6 +142,19 @@ impl BatchHasher for Resident {
         groups: &mut [IndexedPairGroup<'_>],
     ) -> Result<(), HashError> {
         self.device.indexed_pairs(level, groups)
+    }
+
+    fn levels(
+        &self,
+        level: u8,
+        nodes: &[Digest],
+        levels: &mut [&mut [Digest]],
+    ) -> Result<(), HashError> {
+        self.device.levels(level, nodes, levels)
+    }
+
+    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
+        self.device.left_trees(groups)
     }
 }
 

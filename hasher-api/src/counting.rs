@@ -24,7 +24,7 @@ impl ShapeCount {
     fn add(&mut self, groups: usize, items: usize) {
         self.calls += 1;
         self.groups += groups as u64;
-        self.items += items as u64;
+        self.items = self.items.saturating_add(items as u64);
         self.largest_call = self.largest_call.max(items as u64);
     }
 }

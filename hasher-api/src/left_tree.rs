@@ -25,6 +25,11 @@ pub struct LeftTreeGroup<'a> {
     pub levels: [&'a mut [Digest]; LEFT_TREE_LEVELS],
 }
 
+/// The children of some parents; `None` if they lie outside.
+fn of_parents(children: &[Digest], parents: Range<usize>) -> Option<&[Digest]> {
+    Some(children.as_chunks::<2>().0.get(parents)?.as_flattened())
+}
+
 impl LeftTreeGroup<'_> {
     /// Checks the shape that [`BatchHasher::left_trees`](crate::BatchHasher::left_trees) asks for.
     ///
@@ -70,7 +75,7 @@ impl LeftTreeGroup<'_> {
             None => Some(self.leaves),
             Some(below) => self.levels.get(below).map(|nodes| &**nodes),
         };
-        children.and_then(|c| c.get(2 * parents.start..2 * parents.end)).unwrap_or_default()
+        children.and_then(|children| of_parents(children, parents)).unwrap_or_default()
     }
 
     /// What [`BatchHasher::pairs`](crate::BatchHasher::pairs) hashes to get from `level` to the one
@@ -79,7 +84,7 @@ impl LeftTreeGroup<'_> {
         let parents = self.changed_at(level + 1);
         let (below, above) = self.levels.split_at_mut_checked(level)?;
         let children = below.last().map_or(self.leaves, |nodes| &**nodes);
-        let children = children.get(2 * parents.start..2 * parents.end)?;
+        let children = of_parents(children, parents.clone())?;
         let out = above.first_mut()?.get_mut(parents)?;
         (!out.is_empty()).then_some(PairGroup { children, out })
     }

@@ -11,8 +11,8 @@
 //! A row is an array of digests at places `0..len`. The parent at place `p` of one row has its
 //! children at `2p` and `2p + 1` of another. What the rows mean is the tree's affair.
 //!
-//! **Invariant:** the host keeps every node too. A device that fails, or answers wrong, costs time:
-//! the tree computes the block without it.
+//! **Invariant:** the host keeps every node too. A device that fails, or is caught with a wrong digest,
+//! costs time: the tree computes the block without it.
 
 use crate::HashError;
 use hedgerow_types::Digest;

@@ -35,8 +35,9 @@ pub struct CudaQueue {
 /// It is memory that the system cannot use for anything else.
 const MOST_STAGED: usize = 64 << 20;
 
-/// Blocks for downloads that are kept for the next ones.
-const SPARE_BLOCKS: usize = 4;
+/// Blocks for downloads that are kept for the next ones: a tree asks for two dozen lists of nodes at
+/// once. Their bytes are bounded like those of uploads.
+const SPARE_BLOCKS: usize = 32;
 
 /// Bytes on their way from a [`CudaDevice`](crate::CudaDevice).
 #[derive(Debug)]
@@ -164,9 +165,10 @@ impl Queue for CudaQueue {
         self.shared.bind()?;
         self.mine(from)?;
         let block_len = block_len(len)?;
-        let spare = self.spare.iter().position(|block| block.bytes() >= block_len);
-        let mut block = match spare {
-            Some(spare) => self.spare.swap_remove(spare),
+        let fitting = self.spare.iter().enumerate().filter(|(_, block)| block.bytes() >= block_len);
+        let smallest = fitting.min_by_key(|(_, block)| block.bytes()).map(|(spare, _)| spare);
+        let mut block = match smallest {
+            Some(spare) => self.spare.remove(spare),
             None => Block::new(&self.shared, &self.stream, Way::Down, block_len)?,
         };
         block.download(from, offset, len)?;
@@ -184,8 +186,13 @@ impl Queue for CudaQueue {
             return Err(HashError::Shape("a download of another queue"));
         }
         read(block.wait(len)?);
-        if self.spare.len() < SPARE_BLOCKS {
+        if block.bytes() <= MOST_STAGED {
             self.spare.push(block);
+        }
+        while self.spare.len() > SPARE_BLOCKS
+            || self.spare.iter().map(Block::bytes).sum::<usize>() > MOST_STAGED
+        {
+            self.spare.remove(0);
         }
         Ok(())
     }

@@ -43,7 +43,8 @@
 //!    ├────────────────────────────┐
 //!    ▼                            ▼
 //!  hash       one tree pass     persist   log append, sync      one thread each
-//!    ▼   publish: Ticket::root    ▼
+//!    ▼ Ticket::early_root         ▼
+//!  publish: Ticket::root          ▼
 //!    └───────────────────────►  manifest  one atomic commit ──► Ticket::durable
 //! ```
 //!

@@ -4,6 +4,7 @@
 //!  submit (caller's thread)             resolve, update, announce the record in memory
 //!     │ Arc<BlockDelta> to both
 //!     ├──────────────► hash stage       tree pass ► twig records ► publish ──► Ticket::root
+//!     │                    │  └► Ticket::early_root
 //!     │                    │ Hashed { roots, twig records }
 //!     │                    ▼
 //!     └──────────────► persist stage    append, sync log ► wait for Hashed ► write twig records
@@ -59,7 +60,7 @@ pub(crate) struct BlockDelta {
     pub(crate) layers: Arc<Vec<Layer>>,
     pub(crate) extra: Vec<u8>,
     pub(crate) counts: Counts,
-    /// Set when the block is published.
+    /// Set when it is known, before the block is published.
     pub(crate) root: Arc<OnceLock<Digest>>,
 }
 

@@ -46,13 +46,19 @@ impl Ticket {
     }
 
     /// Waits until the state root after the block is computed and returns it: as early as it can be
-    /// known, while the tree's nodes may still be on their way from a device and readers see an
-    /// earlier block.
+    /// known, while the tree's nodes may still be on their way from a device. Readers see the block
+    /// later, and it is not durable. If the device turns out to have computed a wrong root that no
+    /// check had caught ([`MerkleError::WrongRoot`](hedgerow_merkle::MerkleError::WrongRoot)), the
+    /// store stops and the block never happened; [`root`](Self::root) is not given before that is
+    /// known.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if the store failed before.
+    /// [`Error::Poisoned`] if the store failed before the block was published.
     pub fn early_root(&self) -> Result<Digest, Error> {
-        self.shared.wait_for(|_| self.root.get().copied())
+        self.shared.wait_for(|flow| {
+            let stands = flow.poison.is_none() || flow.published >= self.height;
+            self.root.get().copied().filter(|_| stands)
+        })
     }
 
     /// Waits until the block is published and returns the state root after it.

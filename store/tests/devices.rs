@@ -5,13 +5,13 @@ mod common;
 
 use common::{Gate, dir, disk, guarded, host_device, keep_busy, on};
 use hedgerow::hasher::{BatchHasher, Capabilities, HashError, by_name};
-use hedgerow::{Digest, Height, Options, Store, StoreParams, Ticket};
+use hedgerow::{Digest, Error, Height, Options, Store, StoreParams, Ticket};
 use hedgerow_hasher_api::device::{DeviceHasher, Failure, HostDevice};
 use hedgerow_hasher_api::{
     IndexedPairGroup, MessageGroup, PairGroup, Residency, ResidentRows, ScalarHasher, Target,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const BLOCKS: u64 = 4;
 
@@ -187,11 +187,26 @@ fn small_batches_stay_on_the_cpu() {
     assert_eq!(hasher.health().quarantined, None);
 }
 
-/// Rows on a device whose nodes wait at a gate, all but those that the root needs.
+/// What happens to nodes on their way back that the root does not need; nothing is checked.
+#[derive(Clone, Debug)]
+enum Fate {
+    /// They wait at the gate.
+    Wait(Arc<Gate>),
+    /// While this is set they are lost, and what the root needs arrives wrong.
+    Wrong(Arc<AtomicBool>),
+}
+
+/// Rows on a device whose nodes come back late or not at all.
 #[derive(Debug)]
 struct SlowReturn {
     device: DeviceHasher<HostDevice>,
-    gate: Arc<Gate>,
+    fate: Fate,
+}
+
+impl SlowReturn {
+    fn backend(fate: Fate) -> Arc<dyn BatchHasher> {
+        Arc::new(Self { device: DeviceHasher::new(host_device()).unwrap(), fate })
+    }
 }
 
 impl BatchHasher for SlowReturn {
@@ -234,19 +249,19 @@ impl Residency for SlowReturn {
     }
 
     fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError> {
-        let (rows, gate) = (self.device.open(lens)?, Arc::clone(&self.gate));
-        Ok(Box::new(SlowRows { rows, gate, taken: 0 }))
+        let (rows, fate) = (self.device.open(lens)?, self.fate.clone());
+        Ok(Box::new(SlowRows { rows, fate, taken: 0 }))
     }
 
     fn condemn(&self, error: &HashError) {
-        panic!("{error}");
+        assert!(matches!(self.fate, Fate::Wrong(_)), "{error}");
     }
 }
 
 #[derive(Debug)]
 struct SlowRows {
     rows: Box<dyn ResidentRows>,
-    gate: Arc<Gate>,
+    fate: Fate,
     /// Since something was hashed.
     taken: usize,
 }
@@ -285,24 +300,30 @@ impl ResidentRows for SlowRows {
 
     fn take(&mut self, out: &mut [Digest]) -> Result<(), HashError> {
         // Every shard has one twig: its root is all that the state root needs of the device.
-        if self.taken > 0 {
-            self.gate.pass();
-        }
+        let for_root = self.taken == 0;
         self.taken += 1;
+        match &self.fate {
+            Fate::Wait(gate) if !for_root => gate.pass(),
+            Fate::Wrong(now) if now.load(Ordering::Relaxed) => {
+                if !for_root {
+                    let (backend, reason) = ("wrong".into(), "told to fail".into());
+                    return Err(HashError::Device { backend, reason });
+                }
+                self.rows.take(out)?;
+                out[0].0[3] ^= 1;
+                return Ok(());
+            }
+            _ => {}
+        }
         self.rows.take(out)
     }
 }
 
 #[test]
 fn a_root_is_known_before_the_nodes_are_back() {
-    let expected = {
-        let mut store = Store::create(dir(), StoreParams::default(), on(&disk())).unwrap();
-        [1, 2].map(|height| two_keys(&mut store, height).root().unwrap())
-    };
+    let expected = roots_of_two_keys();
     let gate = Arc::new(Gate::default());
-    let device = DeviceHasher::new(host_device()).unwrap().resident_from(0);
-    let hasher = SlowReturn { device, gate: Arc::clone(&gate) };
-    let options = on(&disk()).hasher(Arc::new(hasher));
+    let options = on(&disk()).hasher(SlowReturn::backend(Fate::Wait(Arc::clone(&gate))));
     let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
     assert_eq!(two_keys(&mut store, 1).root().unwrap(), expected[0]);
     gate.close();
@@ -320,6 +341,41 @@ fn a_root_is_known_before_the_nodes_are_back() {
     });
     assert_eq!(reader.root(), (Height(2), expected[1]));
     store.check().unwrap();
+}
+
+/// A root that no check vouched for turns out wrong: nobody is given it any more, nothing of the block
+/// is kept.
+#[test]
+fn a_wrong_early_root_stops_the_store() {
+    let expected = roots_of_two_keys();
+    let disk = disk();
+    let wrong = Arc::new(AtomicBool::new(false));
+    let options = on(&disk).hasher(SlowReturn::backend(Fate::Wrong(Arc::clone(&wrong))));
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    let first = two_keys(&mut store, 1);
+    assert_eq!(first.root().unwrap(), expected[0]);
+    first.durable().unwrap();
+    wrong.store(true, Ordering::Relaxed);
+    let second = two_keys(&mut store, 2);
+    let error = second.root().unwrap_err();
+    assert!(error.to_string().contains("a device gave the root"), "{error}");
+    assert!(matches!(second.early_root(), Err(Error::Poisoned { .. })));
+    assert!(matches!(second.durable(), Err(Error::Poisoned { .. })));
+    // That of the first block stands.
+    assert_eq!(first.early_root().unwrap(), expected[0]);
+    let reader = store.reader();
+    assert_eq!(reader.root(), (Height(1), expected[0]));
+    drop(reader);
+    store.close().unwrap_err();
+    let mut store = Store::open(dir(), on(&disk)).unwrap();
+    assert_eq!(store.reader().root(), (Height(1), expected[0]));
+    assert_eq!(two_keys(&mut store, 2).root().unwrap(), expected[1]);
+}
+
+/// The roots after two blocks of [`two_keys`], from the CPU.
+fn roots_of_two_keys() -> [Digest; 2] {
+    let mut store = Store::create(dir(), StoreParams::default(), on(&disk())).unwrap();
+    [1, 2].map(|height| two_keys(&mut store, height).root().unwrap())
 }
 
 fn two_keys(store: &mut Store, height: u64) -> Ticket {

@@ -143,7 +143,7 @@ fn left_trees(suite: &Suite<'_>, random: &mut Random) {
         lens[level - 1] = len;
         lens
     };
-    let cases: [(_, _, _, Vec<usize>); 13] = [
+    let cases: [(_, _, _, Vec<usize>); 14] = [
         ("a missing leaf", 2 * TWIG - 1, 0..1, right(2)),
         ("a leaf too many", 2 * TWIG + 1, 0..1, right(2)),
         ("half a twig", TWIG / 2, 0..1, other(11, 0)),
@@ -155,6 +155,7 @@ fn left_trees(suite: &Suite<'_>, random: &mut Random) {
         ("a missing parent", 2 * TWIG, 0..1, other(1, 2047)),
         ("a level left out", 2 * TWIG, 0..1, other(5, 0)),
         ("a changed leaf after the last", 2 * TWIG, 2 * TWIG - 1..2 * TWIG + 1, right(2)),
+        ("more changed leaves than there are numbers", 2 * TWIG, 0..usize::MAX, right(2)),
         ("no changed leaf, after the last", 2 * TWIG, 2 * TWIG + 1..2 * TWIG + 1, right(2)),
         (
             "changed leaves that end before they begin",

@@ -10,7 +10,8 @@
 //! Twigs with a changed leaf are hashed whole, whatever else is right already: a twig is 64 KiB
 //! each way and 2047 hashes side by side, a level on its own a round trip with a list of places. So
 //! a block costs one round trip instead of 11, and 16 shards with a few new leaves each copy a
-//! megabyte each way.
+//! megabyte each way. (The roots, which the kernel gives apart as well, lie among the inner nodes and
+//! are not fetched.)
 
 use super::{
     Launch, Queue, TWIG_INNER,

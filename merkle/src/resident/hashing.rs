@@ -8,7 +8,12 @@
 //! ```
 //!
 //! The root needs few nodes: where a shard's tree leaves the device, its dirty nodes of that row.
-//! The samples come before it, so that nobody hears of a root that a check would have refused.
+//! The samples come before it, so that nobody hears of a root that a check would have refused; and
+//! those nodes are samples themselves, whatever the rate.
+//!
+//! A sample is a parent and its children as they lie on the device. It is hashed again; children that
+//! were not hashed in the block must be the CPU's (so what went wrong on its way up shows); and what
+//! has come into the CPU's rows in its place must be equal (so what went wrong on its way down does).
 
 use super::mirror::{Mirror, rows};
 use super::ring::{Ring, ends_of, index_of, row_of, row_of_mut};
@@ -138,10 +143,11 @@ impl<'a> OnDevice<'a> {
             let hashed = &self.hashed[step];
             let before = self.mirror.computed;
             self.mirror.computed += hashed.parents.len() as u64;
-            // Those whose number, counted over all blocks, is a multiple.
-            let first = before.next_multiple_of(one_of) - before;
-            let chosen = hashed.parents.iter().skip(first as usize).step_by(one_of as usize);
-            let chosen = chosen.copied().collect::<Vec<_>>();
+            // Those whose number, counted over all blocks, is a multiple; and what the root needs.
+            let chosen = (before..).zip(&hashed.parents).filter(|&(number, &(shard, _))| {
+                number.is_multiple_of(one_of) || hashed.to.row == self.last_rows[usize::from(shard)]
+            });
+            let chosen = chosen.map(|(_, &parent)| parent).collect::<Vec<_>>();
             if chosen.is_empty() {
                 continue;
             }
@@ -220,6 +226,20 @@ impl<'a> OnDevice<'a> {
         Ok(())
     }
 
+    /// Compares the children of the samples with what lies in the rows, once all nodes are there.
+    fn compare_children(&self, shards: &[ShardTree; SHARDS]) -> Result<(), HashError> {
+        for sample in &self.samples {
+            let Hashed { level, children, .. } = self.hashed[sample.step];
+            let row = row_of(&shards[usize::from(sample.shard)], children);
+            for (child, digest) in (2 * sample.parent..).zip(&sample.children) {
+                if row.and_then(|row| row.get(child)) != Some(digest) {
+                    return Err(wrong(level));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Fetches the last rows, once, so that the CPU can hash on above them, and asks for all others.
     pub(super) fn top(&mut self, shards: &mut [ShardTree; SHARDS]) -> Result<(), HashError> {
         if std::mem::replace(&mut self.topped, true) {
@@ -240,6 +260,7 @@ impl<'a> OnDevice<'a> {
         self.top(shards)?;
         self.take(false, shards)?;
         self.compare(shards, false)?;
+        self.compare_children(shards)?;
         Ok(self.samples.len() as u64)
     }
 }

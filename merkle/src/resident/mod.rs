@@ -13,7 +13,9 @@
 //! **Invariants:**
 //! * The CPU's rows get every node that the device computes: proofs, pruning and publishing know
 //!   nothing of the device.
-//! * Whatever goes wrong here costs a block that is hashed on the CPU, never a root.
+//! * An error of the device or a wrong digest among the samples costs a block that is hashed on the
+//!   CPU, never a root; only if the root was announced before, and the CPU comes to another, the
+//!   block fails.
 
 mod hashing;
 mod mirror;

@@ -1,7 +1,7 @@
 //! Trees of hundreds of twigs, restored from random left roots: deep upper trees, edges at every
 //! level, without hashing every leaf.
 
-use crate::resident::HASHERS;
+use crate::device::HASHERS;
 use crate::world::{Change, apply_with, shard};
 use hedgerow_hasher_api::{BatchHasher, ScalarHasher};
 use hedgerow_merkle::{Dirty, Forest, MerkleError, ShardRestore};
@@ -119,7 +119,7 @@ fn restored_forests_have_the_roots_of_the_whole_tree() {
 #[test]
 fn a_deep_pruned_tree_goes_on_as_the_whole_tree_would() {
     for hasher in 0..HASHERS {
-        goes_on(&*crate::resident::hasher(hasher));
+        goes_on(&*crate::device::hasher(hasher));
     }
 }
 

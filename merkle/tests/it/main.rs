@@ -3,6 +3,8 @@
 
 mod calls;
 mod deep;
+mod device;
+mod mixed;
 mod naive_model;
 mod recorded;
 mod refusals;

@@ -1,7 +1,7 @@
 //! Random histories against brute force: after every step the roots, bits and counters, now and
 //! then the published twin, and the paths of every serial number.
 
-use crate::resident::HASHERS;
+use crate::device::HASHERS;
 use crate::world::{Plan, World};
 use hedgerow_types::SHARDS;
 use proptest::collection::vec;
@@ -66,7 +66,7 @@ proptest! {
 
     #[test]
     fn a_forest_equals_brute_force(hasher in 0..HASHERS, steps in vec(step(), 1..14)) {
-        let mut world = World::on(crate::resident::hasher(hasher));
+        let mut world = World::on(crate::device::hasher(hasher));
         for step in steps {
             match step {
                 Step::Block(plans) => world.block(&plans),

@@ -1,239 +1,11 @@
 //! Rows on a device: the same nodes as on the CPU, whatever the device does.
 
+use crate::device::{Lie, Watched};
 use crate::world::{Change, apply, apply_announcing, apply_with, shard};
-use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
-    Residency, ResidentRows, ScalarHasher, Target,
-    device::{DeviceHasher, Failure, HostDevice, Limits},
-};
+use hedgerow_hasher_api::{ScalarHasher, device::Failure};
 use hedgerow_merkle::{Forest, MerkleError, ShardRestore};
 use hedgerow_types::{Digest, SHARDS, SerialNumber, TwigId};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-const ROOMY: Limits = Limits { buffer_bytes: 1 << 30, max_count: u32::MAX };
-/// Rows fit, but every list of places is cut.
-const CUT: Limits = Limits { buffer_bytes: 1 << 30, max_count: 37 };
-/// No rows fit.
-const SMALL: Limits = Limits { buffer_bytes: Limits::LEAST_BUFFER, max_count: 1000 };
-
-fn device(limits: Limits, from: usize) -> DeviceHasher<HostDevice> {
-    DeviceHasher::new(HostDevice::new(limits)).unwrap().resident_from(from)
-}
-
-/// Number of backends that [`hasher`] knows.
-pub(crate) const HASHERS: usize = 5;
-
-/// The CPU, a device for all blocks, one for large blocks only, one whose calls are cut, one that
-/// cannot keep rows.
-pub(crate) fn hasher(which: usize) -> Box<dyn BatchHasher> {
-    match which {
-        0 => Box::new(ScalarHasher),
-        1 => Box::new(Healthy(Watched::on(device(ROOMY, 0), 0))),
-        2 => Box::new(Healthy(Watched::on(device(ROOMY, 0), 20))),
-        3 => Box::new(Healthy(Watched::on(device(CUT, 0), 1))),
-        _ => Box::new(Healthy(Watched::on(device(SMALL, 0), 0))),
-    }
-}
-
-/// When the first digest is wrong, counted from the first block.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Lie {
-    /// In this read and all later ones.
-    Reads(usize),
-    /// In this write.
-    Write(usize),
-}
-
-/// What a device that may lie, fail or be of little worth says and hears.
-#[derive(Debug)]
-struct Watched {
-    inner: DeviceHasher<HostDevice>,
-    check_one_of: u32,
-    /// Dirty nodes from which it is worth its while; may change between blocks.
-    worth_from: AtomicUsize,
-    lie: Option<Lie>,
-    opened: AtomicUsize,
-    condemned: AtomicUsize,
-    id: AtomicU64,
-}
-
-impl Watched {
-    fn on(inner: DeviceHasher<HostDevice>, worth_from: usize) -> Self {
-        Self { inner, worth_from: AtomicUsize::new(worth_from), ..Self::new(0, None) }
-    }
-
-    fn new(check_one_of: u32, lie: Option<Lie>) -> Self {
-        Self {
-            inner: device(ROOMY, 0),
-            check_one_of,
-            worth_from: AtomicUsize::new(0),
-            lie,
-            opened: AtomicUsize::new(0),
-            condemned: AtomicUsize::new(0),
-            id: AtomicU64::new(1 << 40),
-        }
-    }
-
-    fn opened(&self) -> usize {
-        self.opened.load(Ordering::Relaxed)
-    }
-
-    fn condemned(&self) -> usize {
-        self.condemned.load(Ordering::Relaxed)
-    }
-}
-
-impl BatchHasher for Watched {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn residency(&self) -> Option<&dyn Residency> {
-        Some(self)
-    }
-
-    // Only the rows are the device's, so that its calls are theirs.
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        ScalarHasher.messages(groups)
-    }
-
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        ScalarHasher.pairs(level, groups)
-    }
-
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        ScalarHasher.indexed_pairs(level, groups)
-    }
-}
-
-impl Residency for Watched {
-    fn id(&self) -> u64 {
-        self.id.load(Ordering::Relaxed)
-    }
-
-    fn worth_from(&self) -> usize {
-        self.worth_from.load(Ordering::Relaxed)
-    }
-
-    fn check_one_of(&self) -> u32 {
-        self.check_one_of
-    }
-
-    fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError> {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        let rows = self.inner.residency().unwrap().open(lens)?;
-        Ok(Box::new(LyingRows { rows, lie: self.lie }))
-    }
-
-    fn condemn(&self, error: &HashError) {
-        if !matches!(error, HashError::DoesNotFit { .. }) {
-            self.condemned.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A device that must not have given an error when it is no longer needed.
-#[derive(Debug)]
-struct Healthy(Watched);
-
-impl Drop for Healthy {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            assert_eq!(self.0.condemned(), 0, "the CPU hid an error of the rows");
-        }
-    }
-}
-
-impl BatchHasher for Healthy {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-
-    fn residency(&self) -> Option<&dyn Residency> {
-        self.0.residency()
-    }
-
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        self.0.inner.messages(groups)
-    }
-
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        self.0.inner.pairs(level, groups)
-    }
-
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        self.0.inner.indexed_pairs(level, groups)
-    }
-
-    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
-        self.0.inner.left_trees(groups)
-    }
-}
-
-#[derive(Debug)]
-struct LyingRows {
-    rows: Box<dyn ResidentRows>,
-    lie: Option<Lie>,
-}
-
-impl ResidentRows for LyingRows {
-    fn write_run(&mut self, row: usize, first: u32, digests: &[Digest]) -> Result<(), HashError> {
-        self.rows.write_run(row, first, digests)
-    }
-
-    fn write(&mut self, row: usize, places: &[u32], digests: &[Digest]) -> Result<(), HashError> {
-        let mut digests = digests.to_vec();
-        match &mut self.lie {
-            Some(Lie::Write(0)) => {
-                digests[0].0[7] ^= 0x10;
-                self.lie = None;
-            }
-            Some(Lie::Write(writes)) => *writes -= 1,
-            _ => {}
-        }
-        self.rows.write(row, places, &digests)
-    }
-
-    fn flip(&mut self, row: usize, flips: &[(u32, u32)]) -> Result<(), HashError> {
-        self.rows.flip(row, flips)
-    }
-
-    fn hash(
-        &mut self,
-        level: u8,
-        children: usize,
-        parents: &[u32],
-        to: Target,
-    ) -> Result<(), HashError> {
-        self.rows.hash(level, children, parents, to)
-    }
-
-    fn read(&mut self, row: usize, places: &[u32]) -> Result<(), HashError> {
-        self.rows.read(row, places)
-    }
-
-    fn flush(&mut self) -> Result<(), HashError> {
-        self.rows.flush()
-    }
-
-    fn take(&mut self, out: &mut [Digest]) -> Result<(), HashError> {
-        self.rows.take(out)?;
-        match &mut self.lie {
-            Some(Lie::Reads(0)) => out[0].0[7] ^= 0x10,
-            Some(Lie::Reads(reads)) => *reads -= 1,
-            _ => {}
-        }
-        Ok(())
-    }
-}
+use std::sync::atomic::Ordering;
 
 /// A forest whose shards 2 and 9 have many twigs, all of them active.
 fn forest(first_kept: u64, twigs: u64) -> Forest {
@@ -430,7 +202,67 @@ fn nodes_that_went_wrong_on_their_way_up_are_found() {
     assert!(writes.count() >= 4);
 }
 
-/// The one way to a wrong root: nothing is checked, and the device fails when its root is known.
+/// A digest that goes wrong on its way down is found if it, its parent or its child is a sample; what
+/// the root needs always is.
+#[test]
+fn a_sample_vouches_for_its_children_too() {
+    let start = forest(5, 40);
+    let changes = block(&start, 300, 1);
+    let mut plain = start.clone();
+    apply(&mut plain, &changes).unwrap();
+    let (mut hidden, mut found) = (0, 0);
+    loop {
+        let device = Watched::new(4, Some(Lie::Digest(hidden + found)));
+        let mut ours = start.clone();
+        let roots = apply_with(&device, &mut ours, &changes).unwrap().roots;
+        assert_eq!(&roots, plain.roots(), "{hidden} hidden, {found} found");
+        if device.condemned() > 0 {
+            assert!(ours == plain);
+            found += 1;
+        } else if ours != plain {
+            hidden += 1;
+        } else {
+            break;
+        }
+    }
+    // A quarter of the nodes are samples, each of them read apart with two children.
+    assert!(2 * found > 5 * hidden, "{hidden} hidden, {found} found");
+}
+
+/// All over the blocks: not the same places in every one.
+#[test]
+fn one_of_so_many_nodes_is_a_sample() {
+    let device = Watched::new(100, None);
+    let mut ours = forest(5, 70);
+    const BLOCKS: u64 = 100;
+    for n in 0..BLOCKS {
+        let mut changes = block(&ours, 0, u64::MAX);
+        let sn = ours.oldest_active(shard(9)).0 + 256 * n;
+        let sn = (sn..).map(SerialNumber).find(|&sn| ours.is_active(shard(9), sn)).unwrap();
+        changes[9].deactivated = vec![sn];
+        apply_with(&device, &mut ours, &changes).unwrap();
+    }
+    // l1, l2, l3, twig root, level 13, which is the last row.
+    let (nodes, last) = (5 * BLOCKS, BLOCKS);
+    let checked = device.checked.load(Ordering::Relaxed);
+    assert!((last + 1..=last + nodes / 100).contains(&checked), "{checked}");
+}
+
+/// What the root needs does not wait behind all other nodes.
+#[test]
+fn what_the_root_needs_is_sent_for_first() {
+    let device = Watched::new(0, None);
+    let mut ours = forest(5, 70);
+    let changes = block(&ours, 300, 1);
+    let mut before_root = String::new();
+    let announce = &mut |_: &_| before_root = std::mem::take(&mut *device.log.lock().unwrap());
+    apply_announcing(&device, &mut ours, &changes, announce).unwrap();
+    let steps = before_root.trim_start_matches('h');
+    assert_eq!((before_root.len() - steps.len(), steps), (5, "rfrrrrft"));
+    assert_eq!(*device.log.lock().unwrap(), "tttt");
+}
+
+/// A way to a wrong root: nothing is checked, and the device fails when its root is known.
 #[test]
 fn a_wrong_root_that_was_announced_stops_the_forest() {
     let start = forest(5, 70);
