@@ -103,3 +103,30 @@ fn uploads_without_end() {
     let expected: Vec<u8> = (0..lens.len()).flat_map(|turn| [turn as u8; 4]).collect();
     assert!(seen.starts_with(&expected), "{seen:?}");
 }
+
+/// A tree asks for two dozen lists of nodes at once, block after block: their memory is kept, to a bound.
+#[test]
+fn downloads_use_their_memory_again() {
+    const MOST_KEPT: u64 = 64 << 20;
+    let driver = driver();
+    let fake = driver.fake("the bound of pinned memory");
+    let mut queue = CudaDevice::new(0).unwrap().queue().unwrap();
+    let from = queue.allocate(16 << 20).unwrap();
+    let pinned = || fake.map(|fake| fake.live().unwrap()["pinned_bytes"]);
+    let mut round = |lens: &[u64]| {
+        let downloads = lens.iter().map(|&len| queue.download(&from, 0, len).unwrap());
+        let downloads = downloads.collect::<Vec<_>>();
+        let asked = pinned();
+        for (download, &len) in downloads.into_iter().zip(lens) {
+            queue.wait(download, &mut |bytes| assert_eq!(bytes.len() as u64, len)).unwrap();
+        }
+        (asked, pinned())
+    };
+    let small = (1..=24).map(|i| 1024 * i).collect::<Vec<_>>();
+    let (asked, kept) = round(&small);
+    assert_eq!(asked, kept);
+    // Nothing new, and nothing freed.
+    assert_eq!(round(&small), (asked, kept));
+    let (_, kept) = round(&[16 << 20; 10]);
+    assert!(kept <= fake.map(|_| MOST_KEPT), "{kept:?}");
+}
