@@ -65,6 +65,7 @@ mod layer;
 mod ops;
 mod options;
 mod pipeline;
+mod points;
 mod prove;
 mod prune;
 mod reader;
@@ -96,5 +97,7 @@ pub use writer::MAX_EXTRA_BYTES;
 
 /// Disks: the real one is the default.
 pub mod disk {
+    /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
+    pub use crate::points::ALL as POINTS;
     pub use hedgerow_vfs::{MemDisk, RealDisk, Vfs};
 }

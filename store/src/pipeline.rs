@@ -23,6 +23,7 @@
 
 use crate::Error;
 use crate::layer::Layer;
+use crate::points;
 use crate::prune::Pruning;
 use crate::shared::{Shared, per_shard};
 use crate::twigs::{OpenTwig, run_position};
@@ -203,8 +204,17 @@ impl HashStage {
     ) -> Result<(), Error> {
         for block in blocks {
             self.shared.flow.lock().check()?;
+            let height = block.height;
             let hashed = self.hash(block)?;
-            if out.send(hashed).is_err() {
+            // First the hand-over: whoever knows that a block is published knows that the persist
+            // stage has it.
+            let sent = out.send(hashed);
+            {
+                let mut flow = self.shared.flow.lock();
+                flow.published = flow.published.max(height);
+            }
+            self.shared.moved.notify_all();
+            if sent.is_err() {
                 return Ok(()); // The persist stage failed and has said so.
             }
         }
@@ -265,8 +275,6 @@ impl HashStage {
             published.forest.copy_changes(&self.forest, &applied.dirty);
             published.height = block.height;
         }
-        shared.flow.lock().published = block.height;
-        shared.moved.notify_all();
         Ok(Hashed { block, roots: applied.roots, twigs, row })
     }
 }
@@ -327,8 +335,12 @@ impl PersistStage {
             }
             if !batch.is_empty() {
                 let records: Vec<_> = batch.iter().map(|block| Arc::clone(&block.record)).collect();
+                let disk = &self.shared.options.disk;
+                disk.at_point(points::COMMIT_BEGIN)?;
                 self.shared.log.append_many(&records)?;
+                disk.at_point(points::COMMIT_LOG_WRITTEN)?;
                 self.shared.log.sync()?;
+                disk.at_point(points::COMMIT_LOG_SYNCED)?;
                 self.synced.extend(batch);
             }
             let Ok(first) = hashed.recv() else {
@@ -350,6 +362,7 @@ impl PersistStage {
         for hashed in ready {
             shared.twigs.write(&hashed.twigs)?;
         }
+        shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?;
         let height = last.block.height;
         let mut manifest = self.manifest.clone();
         manifest.height = height;
@@ -364,10 +377,14 @@ impl PersistStage {
             shard.root = *root;
         }
         let intent = self.pruning.plan(&mut manifest)?;
+        if intent.is_some() {
+            shared.options.disk.at_point(points::PRUNE_PLANNED)?;
+        }
         let rows: Vec<_> = ready.iter().map(|h| (h.block.height, (*h.row).clone())).collect();
         let history_from = self.pruning.history_from(height);
         let commit = Commit { manifest: &manifest, rows: &rows, history_from };
         shared.with_meta(|meta| meta.commit(&commit))?;
+        shared.options.disk.at_point(points::COMMIT_MANIFEST_WRITTEN)?;
         shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.manifest = manifest;
 
@@ -377,10 +394,13 @@ impl PersistStage {
         }
         {
             let mut flow = shared.flow.lock();
+            // The hash stage hands a block over before it says that it is published.
+            flow.published = flow.published.max(height);
             flow.durable = height;
             flow.bytes = flow.bytes.split_off(&height.next());
         }
         shared.moved.notify_all();
+        shared.options.disk.at_point(points::COMMIT_DONE)?;
         // Only now: the manifest no longer needs it.
         self.pruning.carry_out(intent);
         Ok(())

@@ -19,6 +19,7 @@ use crate::hasher::BatchHasher;
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
 use crate::pipeline::Pipeline;
+use crate::points;
 use crate::reader::Reader;
 use crate::rebuild::{Rebuilt, Source, rebuild};
 use crate::shared::{Counters, Flow, Published, Shared, per_shard};
@@ -329,6 +330,7 @@ impl Place {
         let genesis = genesis()?;
         let id = StoreId(rand_id()?);
         hedgerow_vfs::write_atomic(&*self.vfs, &self.path(CREATING), &id.0)?;
+        self.vfs.at_point(points::CREATE_MARKED)?;
 
         let log_options = Self::log_options(&options);
         let log = EntryLog::create(Arc::clone(&self.vfs), &self.path(LOG), id, log_options)?;
@@ -338,6 +340,7 @@ impl Place {
         log.announce(Arc::clone(&record))?;
         log.append_many(&[Arc::clone(&record)])?;
         log.sync()?;
+        self.vfs.at_point(points::CREATE_LOG_SYNCED)?;
 
         let twig_options = Self::twig_options(&options);
         let file = TwigFile::create(Arc::clone(&self.vfs), &self.path(TWIGS), id, twig_options)?;
@@ -359,6 +362,7 @@ impl Place {
         let records = twigs.finish(genesis.finished.clone(), &mut places)?;
         twigs.write(&records)?;
         twigs.file.sync()?;
+        self.vfs.at_point(points::CREATE_TWIGS_SYNCED)?;
 
         let forest = genesis.forest.clone();
         let roots = forest.roots();
@@ -388,9 +392,11 @@ impl Place {
         let meta = self.meta(&options, true)?;
         let rows = [(Height(0), row)];
         meta.commit(&Commit { manifest: &manifest, rows: &rows, history_from: Height(0) })?;
+        self.vfs.at_point(points::CREATE_MANIFEST_WRITTEN)?;
         self.vfs.sync_dir(&self.dir)?;
         self.vfs.remove_file(&self.path(CREATING))?;
         self.vfs.sync_dir(&self.dir)?;
+        self.vfs.at_point(points::CREATE_DONE)?;
         let rebuilt = Rebuilt { forest, index, writers, open, twigs: vec![] };
         let pool = pool(&options, "hedgerow")?;
         start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })
@@ -403,6 +409,7 @@ impl Place {
         hasher: Arc<dyn BatchHasher>,
         lock: DirLock,
     ) -> Result<Store, Error> {
+        self.vfs.at_point(points::OPEN_LOCKED)?;
         let meta = match self.meta(&options, false) {
             Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
                 return Err(Error::NoStore(self.dir));
@@ -414,6 +421,7 @@ impl Place {
             let found = &manifest.params;
             return Err(Error::Params(format!("asked for {expected:?}, it has {found:?}")));
         }
+        self.vfs.at_point(points::OPEN_MANIFEST_READ)?;
         let id = StoreId(manifest.store_id);
         let log_options = Self::log_options(&options);
         let log = EntryLog::open(
@@ -424,10 +432,12 @@ impl Place {
             manifest.log_start,
             manifest.log_end,
         )?;
+        self.vfs.at_point(points::OPEN_LOG_CUT)?;
         let twig_options = Self::twig_options(&options);
         let (vfs, dir) = (Arc::clone(&self.vfs), self.path(TWIGS));
         let (file, _) = TwigFile::open(vfs, &dir, id, twig_options, manifest.log_end)?;
         let twigs = TwigStore::new(file);
+        self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(&options, "hedgerow")?;
         let rebuilt = pool.install(|| {
             rebuild(&Source {
@@ -438,8 +448,13 @@ impl Place {
                 progress: options.progress.as_ref(),
             })
         })?;
+        self.vfs.at_point(points::OPEN_REBUILT)?;
         twigs.write(&rebuilt.twigs)?;
-        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })
+        self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
+        let store =
+            start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })?;
+        self.vfs.at_point(points::OPEN_DONE)?;
+        Ok(store)
     }
 }
 
