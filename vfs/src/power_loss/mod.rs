@@ -8,6 +8,7 @@
 //!                          └── sync, sync_dir ──► durable
 //!
 //!   plan(Fault)      the n-th call of some kind fails: EIO, ENOSPC, EACCES, or the power goes
+//!   process_death()  the machine stays on: the next process finds the cache as it was
 //!   power_cycle()    another disk with what survived: all that was durable, and of each unsynced
 //!                    sector, length and name one of the states it had, each for itself
 //! ```
@@ -163,6 +164,17 @@ impl PowerLossDisk {
         Self::with(survivor, rng.next())
     }
 
+    /// The process goes, the machine stays: a new disk with everything as it was, in the cache as on
+    /// the medium, nothing locked and nothing planned. What was not synced can still be lost later.
+    /// Handles of this one are of no use any more.
+    #[must_use]
+    pub fn process_death(&self) -> Self {
+        self.power_off();
+        let mut state = self.0.state.lock();
+        let tree = std::mem::replace(&mut state.tree, Tree::new());
+        Self::with(tree, state.rng.next())
+    }
+
     /// Changes a byte of a file at rest by `mask`; beyond its end nothing happens.
     ///
     /// # Errors
@@ -261,13 +273,20 @@ struct Call<'a> {
 }
 
 impl Held {
-    /// Waits until a call was held back, and returns whether one was: false after a minute.
+    /// Waits until a call was held back, and returns whether one was: false after a minute, or if
+    /// the power is off.
     #[must_use]
     pub fn reached(&self) -> bool {
+        self.reached_within(LONGEST_HOLD)
+    }
+
+    /// As [`reached`](Self::reached), with another limit.
+    #[must_use]
+    pub fn reached_within(&self, limit: Duration) -> bool {
         let shared = &self.0.0;
         let mut state = shared.state.lock();
         while state.hold.as_ref().is_some_and(|hold| hold.waiting == 0) && !state.off {
-            if shared.changed.wait_for(&mut state, LONGEST_HOLD).timed_out() {
+            if shared.changed.wait_for(&mut state, limit).timed_out() {
                 return false;
             }
         }
