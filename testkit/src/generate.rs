@@ -143,6 +143,15 @@ impl BlockGen {
         Self { rng: SplitMix64::new(seed), shape, keys, present, height: 0 }
     }
 
+    /// Goes on from another seed, with blocks of another shape over the same keys.
+    ///
+    /// # Panics
+    /// If the number of keys differs.
+    pub fn go_on(&mut self, seed: u64, shape: GenShape) {
+        assert_eq!(shape.keys, self.shape.keys, "the keys stay the same");
+        (self.rng, self.shape) = (SplitMix64::new(seed), shape);
+    }
+
     /// All keys that blocks may touch.
     pub fn keys(&self) -> &[Vec<u8>] {
         &self.keys

@@ -17,7 +17,15 @@ pub(super) fn pick<T: Clone>(rng: &mut SplitMix64, choices: &[T]) -> T {
 pub(super) fn rule(rng: &mut SplitMix64) -> CompactionRule {
     let (threshold, ratio, div) = pick(
         rng,
-        &[(1, 1, 1), (1, 1, 1), (1, 4, 5), (1, 1, 2), (4097, 7, 10), (20_000_000, 7, 10)],
+        &[
+            (1, 1, 1),
+            (1, 1, 1),
+            (1, 1, 1),
+            (1, 4, 5),
+            (1, 1, 2),
+            (4097, 7, 10),
+            (20_000_000, 7, 10),
+        ],
     );
     // Ratio and div are not 0.
     CompactionRule::new(threshold, ratio, div).unwrap_or_default()
@@ -58,7 +66,7 @@ impl Settings {
             durability: pick(rng, &[Durability::Pipelined, Durability::EachBlock]),
             max_in_flight: pick(rng, &[1, 2, 3, 6]),
             keep_history: pick(rng, &[None, Some(1), Some(3), Some(50)]),
-            keep_heights: pick(rng, &[None, Some(1), Some(2), Some(10)]),
+            keep_heights: pick(rng, &[None, Some(1), Some(1), Some(2), Some(10)]),
             segment_bytes: pick(rng, &[1, 20_000, 150_000, 1 << 20]),
             tail_bytes: pick(rng, &[0, 10_000, 16 << 20]),
             entry_cache_bytes: pick(rng, &[0, 5_000, 1 << 20]),

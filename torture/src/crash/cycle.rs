@@ -221,7 +221,7 @@ fn send(
     ticket.map(|ticket| (number, ticket))
 }
 
-fn submit_net(
+pub(super) fn submit_net(
     store: &mut Store,
     height: u64,
     change_sets: &[NetChangeSet],

@@ -19,6 +19,7 @@
 mod choose;
 mod compare;
 mod cycle;
+mod image;
 mod reach;
 mod session;
 

@@ -106,7 +106,10 @@ impl Reach {
             .into_iter()
             .find(|part| path.ends_with(part) || path.contains(&format!("/{part}/")));
         if *op == VfsOp::Point {
+            // What a point tells about where this happened, its own name says.
             self.count(crash_at(&path));
+            self.note_crash(*op, None, &path, trace);
+            return;
         }
         let part_name = match part {
             Some("meta") => "manifest",

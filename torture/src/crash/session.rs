@@ -3,10 +3,11 @@
 use super::choose;
 use super::compare::Past;
 use super::cycle::cycle;
+use super::image::{Image, KEYS};
 use super::reach::{CYCLES, Reach};
 use hedgerow::{CompactionRule, Store, StoreParams};
 use hedgerow_testkit::Model;
-use hedgerow_testkit::generate::BlockGen;
+use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,15 +76,32 @@ impl Session {
 
     fn go(&mut self) -> Result<(), String> {
         self.notes.push(format!("{:?}", self.rule));
-        self.create()?;
-        let root = self.model.state_root();
-        self.past.rows.insert(0, (root, Vec::new()));
+        if self.rule.threshold() == 1 && self.rng.below(4) > 0 {
+            self.take_image()?;
+        } else {
+            self.create()?;
+            let root = self.model.state_root();
+            self.past.rows.insert(0, (root, Vec::new()));
+        }
         for number in 0..CYCLES_PER_SESSION {
             self.notes.clear();
             self.notes.push(format!("{:?}, cycle {number}", self.rule));
             cycle(self)?;
             self.reach.count(CYCLES);
         }
+        Ok(())
+    }
+
+    /// Begins with a store that has lived for a while.
+    fn take_image(&mut self) -> Result<(), String> {
+        let image = Image::of(self.rule).map_err(|error| format!("making an image: {error}"))?;
+        let Image { disk, model, mut blocks, root } = image;
+        let shape = choose::shape(&mut self.rng);
+        blocks.go_on(self.rng.next_u64(), GenShape { keys: KEYS, ..shape });
+        self.disk = disk.settled_copy(self.rng.next_u64());
+        self.past.kept_from = model.height();
+        self.past.rows.insert(model.height(), (root, Vec::new()));
+        (self.model, self.blocks) = (model, blocks);
         Ok(())
     }
 
