@@ -7,6 +7,7 @@ use common::{Gate, dir, disk, on, params};
 use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
 use hedgerow::{Error, Height, Options, SerialNumber, ShardId, Store, StoreParams, Ticket};
 use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow_testkit::Limit;
 use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -27,6 +28,7 @@ fn submit_range(store: &mut Store, height: u64, keys: std::ops::Range<u64>) -> T
 /// A key that comes and goes while it is proved: every proof holds, whichever way.
 #[test]
 fn proving_a_key_that_comes_and_goes() {
+    let _limit = Limit::new();
     let disk = disk();
     let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
     let stop = AtomicBool::new(false);
@@ -66,6 +68,7 @@ fn proving_a_key_that_comes_and_goes() {
 /// A store that is written from a worker of somebody else's pool, whose other jobs read it.
 #[test]
 fn a_store_used_from_inside_a_rayon_pool() {
+    let _limit = Limit::new();
     const LAST: u64 = 60;
     let disk = disk();
     let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
@@ -125,6 +128,7 @@ impl BatchHasher for GatedTree {
 /// that need nothing from the disk get their answers.
 #[test]
 fn nobody_waits_for_the_reads_of_the_next_block() {
+    let _limit = Limit::new();
     for threads in [1, 2] {
         let (at_tree, at_read) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
         let gate = Arc::clone(&at_read);
@@ -167,6 +171,7 @@ fn nobody_waits_for_the_reads_of_the_next_block() {
 /// Compaction that jumped ahead of its place in the log, which was pruned afterwards, goes on.
 #[test]
 fn compaction_goes_on_after_its_old_place_was_pruned() {
+    let _limit = Limit::new();
     let disk = disk();
     let options = || on(&disk).segment_bytes(1).keep_heights(1).max_in_flight(1);
     let mut store = Store::create(dir(), params(1, 1, 1), options()).unwrap();
@@ -187,6 +192,7 @@ fn compaction_goes_on_after_its_old_place_was_pruned() {
 
 #[test]
 fn a_pruned_serial_number_is_called_unavailable() {
+    let _limit = Limit::new();
     let disk = disk();
     let options = on(&disk).segment_bytes(100_000).keep_heights(1);
     let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
@@ -210,6 +216,7 @@ fn a_pruned_serial_number_is_called_unavailable() {
 /// The directory entries that lead to a new store are made durable, from the first that was missing.
 #[test]
 fn the_name_of_a_new_store_is_synced() {
+    let _limit = Limit::new();
     let (tell, told) = mpsc::channel();
     let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
         if call.op == VfsOp::SyncDir {
@@ -229,6 +236,7 @@ fn the_name_of_a_new_store_is_synced() {
 /// Whoever is told that the store stopped is told the first cause.
 #[test]
 fn the_cause_is_the_first_failure() {
+    let _limit = Limit::new();
     for round in 0..50 {
         let fail = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&fail);
