@@ -58,6 +58,7 @@ mod bits;
 mod block;
 mod check;
 mod error;
+mod flow;
 mod genesis;
 pub mod hasher;
 mod iter;

@@ -22,6 +22,7 @@
 //!   well, after it has finished what came before the failure. Ending by a panic is a failure too.
 
 use crate::Error;
+use crate::flow::Flow;
 use crate::layer::Layer;
 use crate::prune::Pruning;
 use crate::shared::{Shared, per_shard};
@@ -99,8 +100,8 @@ impl Pipeline {
         let hash = HashStage { shared: Arc::clone(shared), forest, open };
         // A stage keeps its channels until its failure is latched: whoever finds them closed finds
         // the cause as well.
-        pipeline.spawn("hedgerow-hash", shared, move |shared| {
-            latch(shared, hash.run(&blocks_to_hash, &hashed_tx));
+        pipeline.spawn("hedgerow-hash", &shared.flow, move |flow| {
+            latch(flow, hash.run(&blocks_to_hash, &hashed_tx));
         })?;
         let persist = PersistStage {
             pruning: Pruning::new(Arc::clone(shared)),
@@ -108,8 +109,8 @@ impl Pipeline {
             manifest,
             synced: VecDeque::new(),
         };
-        pipeline.spawn("hedgerow-persist", shared, move |shared| {
-            latch(shared, persist.run(&blocks_to_persist, &hashed_rx));
+        pipeline.spawn("hedgerow-persist", &shared.flow, move |flow| {
+            latch(flow, persist.run(&blocks_to_persist, &hashed_rx));
         })?;
         Ok(pipeline)
     }
@@ -117,13 +118,13 @@ impl Pipeline {
     fn spawn(
         &mut self,
         name: &'static str,
-        shared: &Arc<Shared>,
-        stage: impl FnOnce(&Shared) + Send + 'static,
+        flow: &Arc<Flow>,
+        stage: impl FnOnce(&Flow) + Send + 'static,
     ) -> Result<(), Error> {
-        let shared = Arc::clone(shared);
+        let flow = Arc::clone(flow);
         let body = move || {
-            let _guard = PanicGuard { name, shared: &shared };
-            stage(&shared);
+            let _guard = PanicGuard { name, flow: &flow };
+            stage(&flow);
         };
         let thread = std::thread::Builder::new()
             .name(name.into())
@@ -167,23 +168,23 @@ impl Drop for Pipeline {
     }
 }
 
-fn latch(shared: &Shared, result: Result<(), Error>) {
+fn latch(flow: &Flow, result: Result<(), Error>) {
     if let Err(error) = result {
-        shared.poison(error);
+        flow.poison(error);
     }
 }
 
 /// Turns a panic, which would be a bug, into a latched failure that waiters see.
 pub(crate) struct PanicGuard<'a> {
     pub(crate) name: &'static str,
-    pub(crate) shared: &'a Shared,
+    pub(crate) flow: &'a Flow,
 }
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let reason = "ended in a panic".into();
-            self.shared.poison(Error::Thread { name: self.name, reason });
+            self.flow.poison(Error::Thread { name: self.name, reason });
         }
     }
 }
@@ -202,7 +203,7 @@ impl HashStage {
         out: &Sender<Hashed>,
     ) -> Result<(), Error> {
         for block in blocks {
-            self.shared.flow.lock().check()?;
+            self.shared.flow.check()?;
             let hashed = self.hash(block)?;
             if out.send(hashed).is_err() {
                 return Ok(()); // The persist stage failed and has said so.
@@ -233,8 +234,7 @@ impl HashStage {
         // be sending, nor for readers to see the block.
         let announce = |roots: &Roots| {
             block.root.get_or_init(|| roots.state);
-            drop(shared.flow.lock()); // nobody is between looking and waiting
-            shared.moved.notify_all();
+            shared.flow.tell();
         };
         let apply = || forest.apply_announcing(&*shared.hasher, &changes, &mut { announce });
         let applied = shared.hash_pool.install(apply)?;
@@ -265,8 +265,7 @@ impl HashStage {
             published.forest.copy_changes(&self.forest, &applied.dirty);
             published.height = block.height;
         }
-        shared.flow.lock().published = block.height;
-        shared.moved.notify_all();
+        shared.flow.publish(block.height);
         Ok(Hashed { block, roots: applied.roots, twigs, row })
     }
 }
@@ -375,12 +374,7 @@ impl PersistStage {
             let mut recent = shared.recent.lock();
             *recent = recent.split_off(&height.next());
         }
-        {
-            let mut flow = shared.flow.lock();
-            flow.durable = height;
-            flow.bytes = flow.bytes.split_off(&height.next());
-        }
-        shared.moved.notify_all();
+        shared.flow.persist(height);
         // Only now: the manifest no longer needs it.
         self.pruning.carry_out(intent);
         Ok(())
