@@ -72,6 +72,7 @@ mod reader;
 mod rebuild;
 mod resolve;
 mod shared;
+mod stages;
 mod stats;
 mod store;
 mod ticket;

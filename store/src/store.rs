@@ -19,7 +19,6 @@ use crate::genesis::genesis;
 use crate::hasher::BatchHasher;
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
-use crate::pipeline::Pipeline;
 use crate::reader::Reader;
 use crate::rebuild::{Rebuilt, Source, rebuild};
 use crate::shared::{Counters, Published, Shared, per_shard};
@@ -479,7 +478,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
         counters: Counters::default(),
     });
     let params = manifest.params;
-    let pipeline = Pipeline::start(&shared, rebuilt.forest, rebuilt.open, manifest)?;
+    let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, manifest)?;
     let rule = params.compaction();
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, rebuilt.writers);
     Ok(Store { writer, shared, params, _lock: lock })

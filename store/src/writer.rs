@@ -6,9 +6,10 @@
 use crate::Error;
 use crate::layer::{Layer, Now, newest};
 use crate::ops::BlockOps;
-use crate::pipeline::{BlockDelta, PanicGuard, Pipeline, ShardPart};
+use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
 use crate::resolve::{self, ShardPlan, ShardView};
 use crate::shared::Shared;
+use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
 use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
