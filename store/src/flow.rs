@@ -75,16 +75,21 @@ impl Flow {
         progress.bytes.insert(height, bytes);
     }
 
-    /// Readers see the state after `height`.
+    /// Readers see the state after `height`. Whoever hands a block on before saying so may be overtaken
+    /// by [`persist`](Self::persist).
     pub(crate) fn publish(&self, height: Height) {
-        self.progress.lock().published = height;
+        {
+            let mut progress = self.progress.lock();
+            progress.published = progress.published.max(height);
+        }
         self.moved.notify_all();
     }
 
-    /// Everything up to `height` survives power loss.
+    /// Everything up to `height` is published and survives power loss.
     pub(crate) fn persist(&self, height: Height) {
         {
             let mut progress = self.progress.lock();
+            progress.published = progress.published.max(height);
             progress.durable = height;
             progress.bytes = progress.bytes.split_off(&height.next());
         }

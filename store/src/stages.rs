@@ -1,7 +1,7 @@
 //! The two stages behind `submit` as threads and channels; what they do with a block is given to them.
 //!
 //! ```text
-//!   submit ──Arc<block>──► hash stage     check ► HashWork::hash ► say that it is published
+//!   submit ──Arc<block>──► hash stage     check ► HashWork::hash ► hand over ► say that it is published
 //!      │                       │
 //!      │                       │ hashed
 //!      │                       ▼
@@ -170,8 +170,11 @@ fn run_hash<B: Block, W: HashWork<B>>(
         flow.check()?;
         let height = block.height();
         let hashed = work.hash(block)?;
+        // First the hand-over: whoever knows that a block is published knows that the persist stage
+        // has it.
+        let sent = out.send(hashed);
         flow.publish(height);
-        if out.send(hashed).is_err() {
+        if sent.is_err() {
             return Ok(()); // The persist stage failed and has said so.
         }
     }
