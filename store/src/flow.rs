@@ -12,8 +12,8 @@
 //! * The first failure is latched; every waiter sees it.
 
 use crate::Error;
+use crate::sync::{Condvar, Mutex};
 use hedgerow_types::Height;
-use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -75,6 +75,7 @@ mod shared;
 mod stages;
 mod stats;
 mod store;
+mod sync;
 mod ticket;
 mod twigs;
 mod update;

@@ -17,11 +17,14 @@
 
 use crate::Error;
 use crate::flow::Flow;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Receiver, Sender, unbounded};
 use hedgerow_types::Height;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+
+#[cfg(test)]
+mod tests;
 
 /// What goes through the stages.
 pub(crate) trait Block: Send + Sync + 'static {
@@ -55,6 +58,7 @@ pub(crate) trait PersistWork<B, H>: Send + 'static {
 /// The running stages.
 #[derive(Debug)]
 pub(crate) struct Pipeline<B> {
+    flow: Arc<Flow>,
     /// Closed to make the stages end.
     to_hash: Option<Sender<Arc<B>>>,
     to_persist: Option<Sender<Arc<B>>>,
@@ -71,14 +75,18 @@ impl<B: Block> Pipeline<B> {
         let (to_hash, blocks_to_hash) = unbounded();
         let (to_persist, blocks_to_persist) = unbounded();
         let (hashed_tx, hashed_rx) = unbounded();
-        let mut pipeline =
-            Self { to_hash: Some(to_hash), to_persist: Some(to_persist), threads: Vec::new() };
+        let mut pipeline = Self {
+            flow: Arc::clone(flow),
+            to_hash: Some(to_hash),
+            to_persist: Some(to_persist),
+            threads: Vec::new(),
+        };
         // A stage keeps its channels until its failure is latched: whoever finds them closed finds
         // the cause as well.
-        pipeline.spawn("hedgerow-hash", flow, move |flow| {
+        pipeline.spawn("hedgerow-hash", move |flow| {
             latch(flow, run_hash(flow, hash, &blocks_to_hash, &hashed_tx));
         })?;
-        pipeline.spawn("hedgerow-persist", flow, move |flow| {
+        pipeline.spawn("hedgerow-persist", move |flow| {
             latch(flow, run_persist(flow, persist, &blocks_to_persist, &hashed_rx));
         })?;
         Ok(pipeline)
@@ -89,15 +97,14 @@ impl<B> Pipeline<B> {
     fn spawn(
         &mut self,
         name: &'static str,
-        flow: &Arc<Flow>,
         stage: impl FnOnce(&Flow) + Send + 'static,
     ) -> Result<(), Error> {
-        let flow = Arc::clone(flow);
+        let flow = Arc::clone(&self.flow);
         let body = move || {
             let _guard = PanicGuard { name, flow: &flow };
             stage(&flow);
         };
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(name.into())
             .spawn(body)
             .map_err(|error| Error::Thread { name, reason: error.to_string() })?;
@@ -105,8 +112,23 @@ impl<B> Pipeline<B> {
         Ok(())
     }
 
-    /// Hands a block to the stages.
-    pub(crate) fn send(&self, block: &Arc<B>) -> Result<(), Error> {
+    /// Takes a block of so many log bytes in and hands it to the stages.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if they ended.
+    pub(crate) fn accept(&self, block: &Arc<B>, bytes: u64) -> Result<(), Error>
+    where
+        B: Block,
+    {
+        self.flow.accept(block.height(), bytes);
+        if let Err(error) = self.send(block) {
+            self.flow.poison(error);
+            self.flow.check()?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, block: &Arc<B>) -> Result<(), Error> {
         for channel in [&self.to_persist, &self.to_hash] {
             let sent = channel.as_ref().map(|channel| channel.send(Arc::clone(block)));
             if !matches!(sent, Some(Ok(()))) {
@@ -153,7 +175,7 @@ pub(crate) struct PanicGuard<'a> {
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             let reason = "ended in a panic".into();
             self.flow.poison(Error::Thread { name: self.name, reason });
         }

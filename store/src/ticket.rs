@@ -2,7 +2,6 @@
 
 use crate::Error;
 use crate::flow::Flow;
-use crate::pipeline::BlockDelta;
 use crate::update::Counts;
 use hedgerow_types::{Digest, Height};
 use std::fmt;
@@ -35,9 +34,13 @@ pub struct Receipt {
 }
 
 impl Ticket {
-    pub(crate) fn new(flow: Arc<Flow>, block: &BlockDelta) -> Self {
-        let root = Arc::clone(&block.root);
-        Self { flow, height: block.height, counts: block.counts, root }
+    pub(crate) fn new(
+        flow: &Arc<Flow>,
+        height: Height,
+        counts: Counts,
+        root: &Arc<OnceLock<Digest>>,
+    ) -> Self {
+        Self { flow: Arc::clone(flow), height, counts, root: Arc::clone(root) }
     }
 
     /// The block's height.

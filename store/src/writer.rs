@@ -112,12 +112,8 @@ impl Writer {
         };
         self.height = height;
         self.layers.push_back((height, Arc::clone(&block.layers)));
-        self.shared.flow.accept(height, block.record.bytes_len());
-        let ticket = Ticket::new(Arc::clone(&self.shared.flow), &block);
-        if let Err(error) = self.pipeline.send(&block) {
-            self.shared.flow.poison(error);
-            self.shared.flow.check()?;
-        }
+        let ticket = Ticket::new(&flow, height, block.counts, &block.root);
+        self.pipeline.accept(&block, block.record.bytes_len())?;
         Ok(ticket)
     }
 
