@@ -10,8 +10,8 @@
 //! `Flow`, `Ticket`, `Pipeline` and the stages' loops are the real ones; only the work is not. What is
 //! random (numbers and places of failures too) comes from shuttle, so a schedule says all of it.
 //!
-//! `HEDGEROW_SCHEDULES` says how many schedules each test tries. A failure prints a schedule; with it
-//! in `HEDGEROW_SCHEDULE` the test that failed runs that one only.
+//! `HEDGEROW_SCHEDULES` says how many schedules each test tries, `HEDGEROW_SEED` which. A failure prints
+//! its schedule; with that in `HEDGEROW_SCHEDULE` the test that failed runs it and nothing else.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
@@ -24,7 +24,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Most blocks of a schedule.
 const BLOCKS: u64 = 4;
@@ -137,6 +137,12 @@ impl World {
     }
 }
 
+/// Work takes time: others go on meanwhile. Without it shuttle, which lets others go on at locks and
+/// channels only, would take what stands between two of them for one step.
+fn work() {
+    drop(Mutex::new(()).lock());
+}
+
 /// Kinds of answers.
 const EARLY: usize = 0;
 const PUBLISHED: usize = 1;
@@ -151,12 +157,14 @@ impl HashWork<Toy> for Hash {
 
     fn hash(&mut self, block: Arc<Toy>) -> Result<Height, Error> {
         let Height(height) = block.height;
+        work();
         self.world.fail_at(Fault::Hash(height))?;
         block.root.get_or_init(|| root_of(block.height));
         self.flow.tell();
         if let Some(answers) = &self.world.patient {
             answers.wait_for(EARLY, height);
         }
+        work();
         self.world.fail_at(Fault::HashLate(height))?;
         let before = self.world.seen_by_readers.swap(height, Ordering::SeqCst);
         assert_eq!(before + 1, height, "hashed out of order");
@@ -169,6 +177,7 @@ struct Persist(Arc<World>);
 impl PersistWork<Toy, Height> for Persist {
     fn append(&mut self, blocks: &[Arc<Toy>]) -> Result<(), Error> {
         for block in blocks {
+            work();
             let Height(height) = block.height;
             self.0.fail_at(Fault::Append(height))?;
             assert_eq!(self.0.appended.swap(height, Ordering::SeqCst) + 1, height, "appended");
@@ -178,6 +187,7 @@ impl PersistWork<Toy, Height> for Persist {
 
     fn commit(&mut self, hashed: &[Height]) -> Result<(), Error> {
         assert!(!hashed.is_empty());
+        work();
         for &Height(height) in hashed {
             self.0.fail_at(Fault::Commit(height))?;
             if let Some(answers) = &self.0.patient {
@@ -193,6 +203,7 @@ impl PersistWork<Toy, Height> for Persist {
     }
 
     fn clean_up(&mut self) -> Result<(), Error> {
+        work();
         self.0.fail_at(Fault::CleanUp(self.0.committed.load(Ordering::SeqCst)))
     }
 
@@ -321,26 +332,43 @@ fn explore(body: fn()) {
     if let Ok(schedule) = std::env::var("HEDGEROW_SCHEDULE") {
         return shuttle::replay(body, &schedule);
     }
-    let schedules =
-        std::env::var("HEDGEROW_SCHEDULES").map_or(10_000, |text| text.parse().unwrap());
-    let seed = std::env::var("HEDGEROW_SEED")
-        .map_or_else(|_| shuttle_seed(), |text| text.parse::<u64>().unwrap());
-    println!("HEDGEROW_SEED={seed} HEDGEROW_SCHEDULES={schedules}");
-    let random = RandomScheduler::new_from_seed(seed, schedules / 2);
-    let few_changes = PctScheduler::new_from_seed(seed, 3, schedules - schedules / 2);
-    let tried = run_with(random, body) + run_with(few_changes, body);
-    println!("{tried} schedules");
-    assert_eq!(tried, schedules);
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let schedules = number("HEDGEROW_SCHEDULES").unwrap_or(10_000) as usize;
+    let seed = number("HEDGEROW_SEED").unwrap_or_else(random_seed);
+    let tried = Arc::new(Tried { seed, number: AtomicUsize::new(0) });
+    run_with(RandomScheduler::new_from_seed(seed, schedules / 2), &tried, body);
+    run_with(PctScheduler::new_from_seed(seed, 3, schedules - schedules / 2), &tried, body);
+    assert_eq!(tried.number.load(Ordering::SeqCst), schedules);
+    println!("{schedules} schedules of seed {seed}");
 }
 
-fn run_with(scheduler: impl Scheduler + 'static, body: fn()) -> usize {
+fn run_with(scheduler: impl Scheduler + 'static, tried: &Arc<Tried>, body: fn()) {
     let mut config = Config::new();
     // A loop that waits without letting others go on would be a defect of ours.
     config.max_steps = shuttle::MaxSteps::FailAfter(100_000);
-    Runner::new(scheduler, config).run(body)
+    let tried = Arc::clone(tried);
+    Runner::new(scheduler, config).run(move || {
+        tried.number.fetch_add(1, Ordering::SeqCst);
+        body();
+    });
 }
 
-fn shuttle_seed() -> u64 {
+/// Says, beside the schedule that shuttle prints, which one failed.
+struct Tried {
+    seed: u64,
+    number: AtomicUsize,
+}
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let number = self.number.load(Ordering::SeqCst);
+            eprintln!("failed in schedule {number} of HEDGEROW_SEED={}", self.seed);
+        }
+    }
+}
+
+fn random_seed() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).unwrap();
     u64::from_le_bytes(bytes)
