@@ -332,23 +332,24 @@ fn explore(body: fn()) {
     if let Ok(schedule) = std::env::var("HEDGEROW_SCHEDULE") {
         return shuttle::replay(body, &schedule);
     }
-    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let schedules = number("HEDGEROW_SCHEDULES").unwrap_or(10_000) as usize;
-    let seed = number("HEDGEROW_SEED").unwrap_or_else(random_seed);
-    let tried = Arc::new(Tried { seed, number: AtomicUsize::new(0) });
-    run_with(RandomScheduler::new_from_seed(seed, schedules / 2), &tried, body);
-    run_with(PctScheduler::new_from_seed(seed, 3, schedules - schedules / 2), &tried, body);
-    assert_eq!(tried.number.load(Ordering::SeqCst), schedules);
+    let given = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let schedules = given("HEDGEROW_SCHEDULES").unwrap_or(10_000) as usize;
+    let seed = given("HEDGEROW_SEED").unwrap_or_else(random_seed);
+    let tried = Tried { seed, number: Arc::default() };
+    let number = &tried.number;
+    run_with(RandomScheduler::new_from_seed(seed, schedules / 2), number, body);
+    run_with(PctScheduler::new_from_seed(seed, 3, schedules - schedules / 2), number, body);
+    assert_eq!(number.load(Ordering::SeqCst), schedules);
     println!("{schedules} schedules of seed {seed}");
 }
 
-fn run_with(scheduler: impl Scheduler + 'static, tried: &Arc<Tried>, body: fn()) {
+fn run_with(scheduler: impl Scheduler + 'static, number: &Arc<AtomicUsize>, body: fn()) {
     let mut config = Config::new();
     // A loop that waits without letting others go on would be a defect of ours.
     config.max_steps = shuttle::MaxSteps::FailAfter(100_000);
-    let tried = Arc::clone(tried);
+    let number = Arc::clone(number);
     Runner::new(scheduler, config).run(move || {
-        tried.number.fetch_add(1, Ordering::SeqCst);
+        number.fetch_add(1, Ordering::SeqCst);
         body();
     });
 }
@@ -356,7 +357,7 @@ fn run_with(scheduler: impl Scheduler + 'static, tried: &Arc<Tried>, body: fn())
 /// Says, beside the schedule that shuttle prints, which one failed.
 struct Tried {
     seed: u64,
-    number: AtomicUsize,
+    number: Arc<AtomicUsize>,
 }
 
 impl Drop for Tried {
