@@ -11,14 +11,15 @@
 //!
 //! One append and one commit cover all blocks that wait for them.
 //!
-//! Invariant: a stage that fails latches its error and ends. Its channels close, so the other stage
-//! ends as well, after it has finished what came before the failure. Ending by a panic is a failure
-//! too.
+//! Invariant: a stage that fails latches its error, and only then its channels close, so that the other
+//! stage ends as well, after it has finished what came before the failure. Whoever finds a channel
+//! closed finds the cause latched. Ending by a panic is a failure too, and so is ending without having
+//! been asked to: nobody waits for a stage that is gone.
 
 use crate::Error;
-use crate::flow::Flow;
+use crate::flow::{Flow, Progress};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Receiver, Sender, unbounded};
+use crate::sync::{Receiver, Sender, TryRecvError, unbounded};
 use hedgerow_types::Height;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -72,6 +73,19 @@ impl<B: Block> Pipeline<B> {
         hash: W,
         persist: impl PersistWork<B, W::Hashed>,
     ) -> Result<Self, Error> {
+        Self::with(
+            flow,
+            move |stage| run_hash(stage, hash),
+            move |stage: &Stage<B, Receiver<W::Hashed>>| run_persist(stage, persist),
+        )
+    }
+
+    /// Starts two threads that run these.
+    fn with<H: Send + 'static>(
+        flow: &Arc<Flow>,
+        hash: impl FnOnce(&Stage<B, Sender<H>>) -> Result<(), Error> + Send + 'static,
+        persist: impl FnOnce(&Stage<B, Receiver<H>>) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Self, Error> {
         let (to_hash, blocks_to_hash) = unbounded();
         let (to_persist, blocks_to_persist) = unbounded();
         let (hashed_tx, hashed_rx) = unbounded();
@@ -81,28 +95,35 @@ impl<B: Block> Pipeline<B> {
             to_persist: Some(to_persist),
             threads: Vec::new(),
         };
-        // A stage keeps its channels until its failure is latched: whoever finds them closed finds
-        // the cause as well.
-        pipeline.spawn("hedgerow-hash", move |flow| {
-            latch(flow, run_hash(flow, hash, &blocks_to_hash, &hashed_tx));
-        })?;
-        pipeline.spawn("hedgerow-persist", move |flow| {
-            latch(flow, run_persist(flow, persist, &blocks_to_persist, &hashed_rx));
-        })?;
+        let stage = Stage {
+            name: "hedgerow-hash",
+            flow: Arc::clone(flow),
+            blocks: blocks_to_hash,
+            hashed: hashed_tx,
+            goal: |at| at.published,
+        };
+        pipeline.spawn(stage, hash)?;
+        let stage = Stage {
+            name: "hedgerow-persist",
+            flow: Arc::clone(flow),
+            blocks: blocks_to_persist,
+            hashed: hashed_rx,
+            goal: |at| at.durable,
+        };
+        pipeline.spawn(stage, persist)?;
         Ok(pipeline)
     }
-}
 
-impl<B> Pipeline<B> {
-    fn spawn(
+    fn spawn<C: Send + 'static>(
         &mut self,
-        name: &'static str,
-        stage: impl FnOnce(&Flow) + Send + 'static,
+        stage: Stage<B, C>,
+        run: impl FnOnce(&Stage<B, C>) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
-        let flow = Arc::clone(&self.flow);
+        let name = stage.name;
         let body = move || {
-            let _guard = PanicGuard { name, flow: &flow };
-            stage(&flow);
+            if let Err(error) = run(&stage) {
+                stage.flow.poison(error);
+            }
         };
         let thread = thread::Builder::new()
             .name(name.into())
@@ -111,7 +132,9 @@ impl<B> Pipeline<B> {
         self.threads.push((name, thread));
         Ok(())
     }
+}
 
+impl<B> Pipeline<B> {
     /// Takes a block of so many log bytes in and hands it to the stages.
     ///
     /// # Errors
@@ -161,13 +184,34 @@ impl<B> Drop for Pipeline<B> {
     }
 }
 
-fn latch(flow: &Flow, result: Result<(), Error>) {
-    if let Err(error) = result {
-        flow.poison(error);
+/// What a running stage has. When it is dropped, which closes the channels, the stage has ended.
+struct Stage<B, C> {
+    name: &'static str,
+    flow: Arc<Flow>,
+    blocks: Receiver<Arc<B>>,
+    /// To or from the other stage.
+    hashed: C,
+    /// What the stage has to bring to the height that is accepted.
+    goal: fn(&Progress) -> Height,
+}
+
+impl<B, C> Drop for Stage<B, C> {
+    /// Latches an end that is a failure and that nobody has latched, before the channels close.
+    fn drop(&mut self) {
+        // Closed by whoever hands blocks in, and taken from to the end.
+        let asked = matches!(self.blocks.try_recv(), Err(TryRecvError::Disconnected));
+        let reason = if thread::panicking() {
+            "ended in a panic"
+        } else if !asked || self.flow.look(|at| (self.goal)(at) < at.accepted) {
+            "ended before its work was done"
+        } else {
+            return;
+        };
+        self.flow.poison(Error::Thread { name: self.name, reason: reason.into() });
     }
 }
 
-/// Turns a panic, which would be a bug, into a latched failure that waiters see.
+/// Turns a panic of the writer, which would be a bug, into a latched failure that waiters see.
 pub(crate) struct PanicGuard<'a> {
     pub(crate) name: &'static str,
     pub(crate) flow: &'a Flow,
@@ -183,11 +227,10 @@ impl Drop for PanicGuard<'_> {
 }
 
 fn run_hash<B: Block, W: HashWork<B>>(
-    flow: &Flow,
+    stage: &Stage<B, Sender<W::Hashed>>,
     mut work: W,
-    blocks: &Receiver<Arc<B>>,
-    out: &Sender<W::Hashed>,
 ) -> Result<(), Error> {
+    let Stage { flow, blocks, hashed: out, .. } = stage;
     for block in blocks {
         flow.check()?;
         let height = block.height();
@@ -204,11 +247,10 @@ fn run_hash<B: Block, W: HashWork<B>>(
 }
 
 fn run_persist<B: Block, H>(
-    flow: &Flow,
+    stage: &Stage<B, Receiver<H>>,
     mut work: impl PersistWork<B, H>,
-    blocks: &Receiver<Arc<B>>,
-    hashed: &Receiver<H>,
 ) -> Result<(), Error> {
+    let Stage { flow, blocks, hashed, .. } = stage;
     // Heights of blocks whose records are synced and whose roots have not come yet.
     let mut synced = VecDeque::new();
     loop {

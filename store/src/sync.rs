@@ -17,13 +17,13 @@
 #[cfg(test)]
 mod modelled;
 #[cfg(test)]
-pub(crate) use modelled::{Condvar, Mutex, Receiver, Sender, thread, unbounded};
+pub(crate) use modelled::{Condvar, Mutex, Receiver, Sender, TryRecvError, thread, unbounded};
 
 #[cfg(not(test))]
 mod real {
-    pub(crate) use crossbeam_channel::{Receiver, Sender, unbounded};
+    pub(crate) use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
     pub(crate) use parking_lot::{Condvar, Mutex};
     pub(crate) use std::thread;
 }
 #[cfg(not(test))]
-pub(crate) use real::{Condvar, Mutex, Receiver, Sender, thread, unbounded};
+pub(crate) use real::{Condvar, Mutex, Receiver, Sender, TryRecvError, thread, unbounded};

@@ -396,3 +396,56 @@ fn a_stage_fails() {
 fn two_failures_race() {
     explore(|| run(2, None));
 }
+
+/// Takes some blocks, then ends as if all were well: what an error that somebody forgot to hand on
+/// looks like.
+fn desert<C>(stage: &Stage<Toy, C>, after: u64) -> Result<(), Error> {
+    for _ in 0..after {
+        if stage.blocks.recv().is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Nobody waits for a stage that has left without a word, whichever it is and whenever it left.
+#[test]
+fn a_stage_that_ends_by_itself_stops_the_store() {
+    explore(|| {
+        let blocks = thread_rng().gen_range(1..=3);
+        let (hash, persist) =
+            [(true, true), (true, false), (false, true)][thread_rng().gen_range(0..3)];
+        let after = thread_rng().gen_range(0..=blocks);
+        let world = Arc::new(World::default());
+        let flow = Arc::new(Flow::new(Height(0)));
+        let work = Hash { world: Arc::clone(&world), flow: Arc::clone(&flow) };
+        let pipeline = Pipeline::with(
+            &flow,
+            move |stage| match hash {
+                true => desert(stage, after),
+                false => run_hash(stage, work),
+            },
+            move |stage| match persist {
+                true => desert(stage, after),
+                false => run_persist(stage, Persist(world)),
+            },
+        );
+        let mut pipeline = pipeline.unwrap();
+        let mut refused = None;
+        for height in (1..=blocks).map(Height) {
+            let block = Toy { height, root: Arc::default() };
+            refused = pipeline.accept(&Arc::new(block), 1).err();
+            if refused.is_some() {
+                break;
+            }
+        }
+        if thread_rng().r#gen() {
+            pipeline.stop().unwrap();
+        }
+        let all = flow.wait_for(|at| (at.durable >= Height(blocks)).then_some(()));
+        for error in [refused, all.err()].into_iter().flatten() {
+            assert!(error.to_string().contains("ended before its work was done"), "{error}");
+        }
+        assert!(flow.check().is_err(), "nothing is durable");
+    });
+}

@@ -1,7 +1,7 @@
 //! Shuttle's lock and condition with the interface of `parking_lot`, its channel under the name that
 //! `crossbeam-channel` has for it.
 
-pub(crate) use shuttle::sync::mpsc::{Receiver, Sender, channel as unbounded};
+pub(crate) use shuttle::sync::mpsc::{Receiver, Sender, TryRecvError, channel as unbounded};
 pub(crate) use shuttle::thread;
 
 use shuttle::sync;
