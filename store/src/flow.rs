@@ -104,16 +104,21 @@ impl Flow {
 
     /// Latches the first failure and wakes everybody.
     pub(crate) fn poison(&self, error: Error) {
-        let mut progress = self.progress.lock();
-        if progress.poison.is_none() {
-            tracing::error!(%error, "the store stops");
-            let cause = match error {
-                Error::Poisoned { cause } => cause,
-                other => Arc::new(other),
-            };
-            progress.poison = Some(cause);
-        }
+        let cause = match error {
+            Error::Poisoned { cause } => cause,
+            other => Arc::new(other),
+        };
+        let first = {
+            let mut progress = self.progress.lock();
+            let first = progress.poison.is_none();
+            progress.poison.get_or_insert_with(|| Arc::clone(&cause));
+            first
+        };
         self.moved.notify_all();
+        if first {
+            // Without the lock: whoever listens may ask how far things are.
+            tracing::error!(error = %cause, "the store stops");
+        }
     }
 
     /// Waits until `ready` says so.
