@@ -147,12 +147,13 @@ impl HashWork<BlockDelta> for HashStage {
             shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
 
         // From here on readers see the block, all of it or nothing.
-        shared.recent.lock().insert(block.height, Arc::clone(&row));
         {
             let mut published = shared.published.write();
             apply_edits(shared, &mut published.index, &edits)?;
             published.forest.copy_changes(&self.forest, &applied.dirty);
             published.height = block.height;
+            // Not before: a block that cannot be published never happened.
+            shared.recent.lock().insert(block.height, Arc::clone(&row));
         }
         Ok(Hashed { block, roots: applied.roots, twigs, row })
     }

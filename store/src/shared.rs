@@ -63,7 +63,8 @@ pub(crate) struct Shared {
     pub(crate) meta: RwLock<Option<Box<dyn MetaDb>>>,
     pub(crate) published: RwLock<Published>,
     pub(crate) flow: Arc<Flow>,
-    /// History rows of published heights whose manifest is not committed yet.
+    /// History rows of published heights whose manifest is not committed yet. Taken for a moment only,
+    /// also under the lock of `published`.
     pub(crate) recent: Mutex<BTreeMap<Height, Arc<HistoryRow>>>,
     pub(crate) hasher: Arc<dyn BatchHasher>,
     /// Resolves and updates. Its tasks may read the disk.

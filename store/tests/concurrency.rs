@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Gate, dir, disk, on, params};
-use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
+use common::{Gate, dir, disk, keep_busy, on, params};
+use hedgerow::hasher::{BatchHasher, Capabilities, HashError, Health};
 use hedgerow::{Error, Height, Options, SerialNumber, ShardId, Store, StoreParams, Ticket};
 use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
 use hedgerow_testkit::Limit;
@@ -166,6 +166,66 @@ fn nobody_waits_for_the_reads_of_the_next_block() {
         });
         store.check().unwrap();
     }
+}
+
+/// A backend that holds up whoever asks for its health: `stats` asks under the lock that publishing
+/// needs.
+#[derive(Debug)]
+struct GatedHealth {
+    health: Arc<Gate>,
+    tree: Arc<Gate>,
+}
+
+impl BatchHasher for GatedHealth {
+    fn capabilities(&self) -> Capabilities {
+        ScalarHasher.capabilities()
+    }
+    fn health(&self) -> Health {
+        self.health.pass();
+        Health::default()
+    }
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.messages(groups)
+    }
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        self.tree.pass();
+        ScalarHasher.pairs(level, groups)
+    }
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        ScalarHasher.indexed_pairs(level, groups)
+    }
+}
+
+/// The history has a block when readers see it and not before: until then it may come to nothing.
+#[test]
+fn the_history_is_not_ahead_of_the_readers() {
+    let _limit = Limit::new();
+    let (health, tree) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+    let hasher = GatedHealth { health: Arc::clone(&health), tree: Arc::clone(&tree) };
+    let options = on(&disk()).hasher(Arc::new(hasher));
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    let reader = store.reader();
+    tree.close();
+    let ticket = submit(&mut store, 1, 100);
+    tree.reached();
+    health.close();
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.stats());
+        health.reached();
+        tree.open();
+        // Hashed, and held up before it is published: in the time of many blocks it is not.
+        let root = ticket.early_root().unwrap();
+        keep_busy();
+        let early = reader.root_at(Height(1));
+        health.open();
+        assert!(matches!(early, Err(Error::HeightUnavailable { .. })), "{early:?}");
+        ticket.root().unwrap();
+        assert_eq!(reader.root_at(Height(1)).unwrap(), root);
+    });
 }
 
 /// Compaction that jumped ahead of its place in the log, which was pruned afterwards, goes on.
