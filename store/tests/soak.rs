@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 /// Heights whose values are kept: more than a slow reader falls behind.
 const WINDOW: u64 = 200;
 /// Blocks between two openings.
-const BLOCKS: u64 = 50;
+const BLOCKS: u64 = 30;
 /// Least number of openings.
 const OPENINGS: u64 = 4;
 
