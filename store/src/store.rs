@@ -14,15 +14,15 @@
 
 use crate::Error;
 use crate::block::Block;
+use crate::flow::Flow;
 use crate::genesis::genesis;
 use crate::hasher::BatchHasher;
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
-use crate::pipeline::Pipeline;
 use crate::points;
 use crate::reader::Reader;
 use crate::rebuild::{Rebuilt, Source, rebuild};
-use crate::shared::{Counters, Flow, Published, Shared, per_shard};
+use crate::shared::{Counters, Published, Shared, per_shard};
 use crate::ticket::Ticket;
 use crate::twigs::{TwigStore, run_position};
 use crate::writer::Writer;
@@ -33,7 +33,7 @@ use hedgerow_metadb::{
 };
 use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
 use hedgerow_vfs::{DirLock, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -171,7 +171,7 @@ impl Store {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed.
     pub fn flush(&self) -> Result<(), Error> {
-        self.shared.wait_for(|flow| (flow.durable >= flow.accepted).then_some(()))
+        self.shared.flow.wait_for(|at| (at.durable >= at.accepted).then_some(()))
     }
 
     /// Waits until everything is durable, then recomputes every hash, the index and the twig records
@@ -195,7 +195,7 @@ impl Store {
     /// What stopped the store, if something did.
     pub fn close(mut self) -> Result<(), Error> {
         self.writer.stop()?;
-        self.shared.flow.lock().check()
+        self.shared.flow.check()
     }
 }
 
@@ -204,12 +204,10 @@ impl Drop for Store {
         if let Err(error) = self.writer.stop() {
             tracing::error!(%error, "while closing");
         }
-        let flow = self.shared.flow.lock();
-        if flow.published > flow.durable {
+        if self.shared.flow.look(|progress| progress.published > progress.durable) {
             // What readers saw will be cut from the log by whoever opens it next.
             self.shared.abandoned.store(true, Ordering::SeqCst);
         }
-        drop(flow);
         // Readers and tickets may live on; the database is closed before the lock is given back.
         *self.shared.meta.write() = None;
     }
@@ -483,14 +481,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
             index: rebuilt.index,
             forest: rebuilt.forest.clone(),
         }),
-        flow: Mutex::new(Flow {
-            accepted: height,
-            published: height,
-            durable: height,
-            bytes: BTreeMap::new(),
-            poison: None,
-        }),
-        moved: Condvar::new(),
+        flow: Arc::new(Flow::new(height)),
         recent: Mutex::new(BTreeMap::new()),
         hasher,
         pool,
@@ -502,7 +493,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
         counters: Counters::default(),
     });
     let params = manifest.params;
-    let pipeline = Pipeline::start(&shared, rebuilt.forest, rebuilt.open, manifest)?;
+    let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, manifest)?;
     let rule = params.compaction();
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, rebuilt.writers);
     Ok(Store { writer, shared, params, _lock: lock })

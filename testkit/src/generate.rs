@@ -255,6 +255,12 @@ impl BlockGen {
         (self.height, change_sets)
     }
 
+    /// The next block, of nothing: for what the test itself puts in.
+    pub const fn none(&mut self) -> (u64, Vec<NetChangeSet>) {
+        self.height += 1;
+        (self.height, Vec::new())
+    }
+
     fn net_change_set(&mut self) -> NetChangeSet {
         let mut words = Vec::new();
         for i in self.some_keys() {
