@@ -131,7 +131,7 @@ impl Session {
                 self.notes.push(format!("creating with {calls:?} {after} {kind:?}"));
                 self.disk.plan(Fault::once(calls, after, kind));
             }
-            let created = Store::open_or_create(dir(), params.clone(), options);
+            let created = Store::open_or_create(dir(), params, options);
             let created = created.and_then(Store::close);
             let trace = self.disk.trace();
             self.reach.note_trace(&trace);
