@@ -79,11 +79,13 @@ impl Format {
         format!("{base:016x}{}", self.suffix)
     }
 
-    /// The base that a file's name tells, `None` if it is not one of these files.
+    /// The base that a file's name tells, `None` if it is not one of these files. No file system
+    /// holds 2^63 bytes, so no log ever came that far, and positions in a segment cannot overflow.
     pub(crate) fn base_of(&self, name: &std::ffi::OsStr) -> Option<u64> {
         let digits = name.to_str()?.strip_suffix(self.suffix)?;
         let base = u64::from_str_radix(digits, 16).ok()?;
-        (name.to_str() == Some(&self.file_name(base))).then_some(base)
+        let ours = base <= i64::MAX as u64 && name.to_str() == Some(&self.file_name(base));
+        ours.then_some(base)
     }
 
     fn encode_header(&self, id: StoreId, base: u64) -> [u8; SEGMENT_HEADER_LEN] {
