@@ -93,9 +93,10 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
 
 /// Compares the log's bounds with the manifest's.
 fn check_log(shared: &Shared, manifest: &Manifest) -> Result<(), Error> {
+    // Segments that are not deleted yet may lie below the start; it is where one begins.
+    let begins = shared.log.prunable(manifest.log_start) == Some(manifest.log_start);
     let (start, end) = (shared.log.start(), shared.log.end());
-    // Segments that could not be deleted yet may lie below the start.
-    if end != manifest.log_end || start > manifest.log_start {
+    if end != manifest.log_end || !(begins || start == manifest.log_start) {
         let (said_start, said_end) = (manifest.log_start, manifest.log_end);
         return Err(Error::Corrupt(format!(
             "the log reaches from {start} to {end}, the manifest says from {said_start} to {said_end}"
