@@ -437,15 +437,22 @@ impl Place {
         let twigs = TwigStore::new(file);
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(&options, "hedgerow")?;
-        let rebuilt = pool.install(|| {
-            rebuild(&Source {
-                log: &log,
-                twigs: Some(&twigs),
-                manifest: &manifest,
-                hasher: &*hasher,
-                progress: options.progress.as_ref(),
-            })
-        })?;
+        let attempt = |twigs| {
+            let (log, manifest, hasher) = (&log, &manifest, &*hasher);
+            let progress = options.progress.as_ref();
+            pool.install(|| rebuild(&Source { log, twigs, manifest, hasher, progress }))
+        };
+        let rebuilt = match attempt(Some(&twigs)) {
+            Err(error) if error.is_contradiction() => {
+                // A twig record may be whole and yet wrong, and it is derived data: what counts is
+                // whether the log, without it, leads to the manifest's roots.
+                tracing::warn!(%error, "opening once more, without the twig file");
+                let mut rebuilt = attempt(None)?;
+                rebuilt.twigs = twigs.different(rebuilt.twigs)?;
+                rebuilt
+            }
+            other => other?,
+        };
         self.vfs.at_point(points::OPEN_REBUILT)?;
         twigs.write(&rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
