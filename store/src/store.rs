@@ -36,6 +36,7 @@ use hedgerow_vfs::{DirLock, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -224,26 +225,22 @@ impl Place {
         Self { dir: dir.to_path_buf(), vfs: Arc::clone(&options.disk) }
     }
 
-    /// Makes the directory, and its name durable, with those above it that are missing as well.
     fn make_dir(&self) -> Result<(), Error> {
-        let parent = |dir: &Path| match dir.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-            parent => parent.map(Path::to_path_buf),
-        };
-        let mut parents = Vec::new();
-        let mut at = Some(self.dir.clone());
-        while let Some(dir) = at.filter(|dir| *dir != Path::new(".")) {
-            // The store's own name is made durable in any case: an earlier attempt may have made
-            // it and no more.
-            if dir != self.dir && self.vfs.exists(&dir)? {
-                break;
+        Ok(self.vfs.create_dir_all(&self.dir)?)
+    }
+
+    /// Makes the directory's name durable, and those of all directories above it: an earlier attempt
+    /// may have made any of them and died.
+    fn sync_names(&self) -> Result<(), Error> {
+        let denied = |error: &VfsError| error.io_error().kind() == ErrorKind::PermissionDenied;
+        let above = self.dir.ancestors().skip(1);
+        for dir in above.map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir }) {
+            match self.vfs.sync_dir(dir) {
+                // One that we may not even list is none that we made.
+                Err(error)
+                    if denied(&error) && self.vfs.read_dir(dir).is_err_and(|e| denied(&e)) => {}
+                other => other?,
             }
-            at = parent(&dir);
-            parents.extend(at.clone());
-        }
-        self.vfs.create_dir_all(&self.dir)?;
-        for parent in parents.iter().rev() {
-            self.vfs.sync_dir(parent)?;
         }
         Ok(())
     }
@@ -327,6 +324,7 @@ impl Place {
     ) -> Result<Store, Error> {
         let genesis = genesis()?;
         let id = StoreId(rand_id()?);
+        self.sync_names()?;
         hedgerow_vfs::write_atomic(&*self.vfs, &self.path(CREATING), &id.0)?;
         self.vfs.at_point(points::CREATE_MARKED)?;
 

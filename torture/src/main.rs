@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use hedgerow_torture::crash::{Session, Until, run};
+use hedgerow_torture::crash::{CYCLES_PER_SESSION, Session, Until, run};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Crashes, failing calls, damage and kills: what Hedgerow must survive.
 #[derive(Debug, Parser)]
@@ -17,6 +17,24 @@ struct Args {
 enum Command {
     /// A disk that loses power at a random call, against the model.
     Crash(CrashArgs),
+    /// Every k-th call of a fixed scenario fails, in every way.
+    Faults(FaultsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct FaultsArgs {
+    /// Of the calls that change the disk every so many.
+    #[arg(long, default_value_t = 1)]
+    stride: u64,
+    /// Of all calls, reads too, every so many.
+    #[arg(long, default_value_t = 16)]
+    read_stride: u64,
+    /// Number of the first call.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Run the one job that a failure names: part:calls:after:kind[:on].
+    #[arg(long)]
+    replay: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,12 +59,13 @@ struct CrashArgs {
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Crash(args) => crash(&args),
+        Command::Faults(args) => faults(&args),
     }
 }
 
 fn crash(args: &CrashArgs) -> ExitCode {
     if let Some(seed) = args.replay {
-        let outcome = Session::run(seed);
+        let outcome = Session::run(seed, CYCLES_PER_SESSION);
         print!("{}", outcome.reach);
         return match outcome.result {
             Ok(()) => ExitCode::SUCCESS,
@@ -83,4 +102,42 @@ fn crash(args: &CrashArgs) -> ExitCode {
         ok &= !args.all_paths;
     }
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn faults(args: &FaultsArgs) -> ExitCode {
+    let said = |what: &str| {
+        println!("FAILED: {what}");
+        ExitCode::FAILURE
+    };
+    if let Some(line) = &args.replay {
+        return hedgerow_torture::faults::replay(line)
+            .map_or_else(|what| said(&what), |()| ExitCode::SUCCESS);
+    }
+    let started = Instant::now();
+    let summary = match hedgerow_torture::faults::run(
+        args.stride.max(1),
+        args.first,
+        args.read_stride.max(1),
+    ) {
+        Ok(summary) => summary,
+        Err(what) => return said(&what),
+    };
+    print!("{}", summary.reach);
+    for (part, changes, calls) in &summary.calls {
+        println!("{}: {changes} calls change the disk, {calls} in all", part.name());
+    }
+    println!("{} runs, {:.0} s", summary.runs, started.elapsed().as_secs_f64());
+    for (line, what) in summary.failures.iter().take(20) {
+        println!("FAILED: {what}\nreplay: {line}");
+    }
+    let missing = summary.missing();
+    if !missing.is_empty() {
+        println!("never failed: {}", missing.join("; "));
+    }
+    if summary.failures.is_empty() && (missing.is_empty() || args.stride > 1) {
+        ExitCode::SUCCESS
+    } else {
+        println!("{} runs failed", summary.failures.len());
+        ExitCode::FAILURE
+    }
 }

@@ -58,8 +58,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn random(rng: &mut SplitMix64) -> Self {
-        let in_step = rng.below(4) > 0;
+    pub(super) fn random(rng: &mut SplitMix64, in_step: bool) -> Self {
         Self {
             in_step,
             threads: if in_step { 1 } else { pick(rng, &[1, 2, 5]) },
@@ -139,9 +138,10 @@ pub(super) fn end(rng: &mut SplitMix64) -> End {
                 .filter(opening)
                 .copied()
                 .collect();
-            let times = if while_opening { 1 } else { pick(rng, &[1, 3, 8]) };
-            let point = Calls::Point(pick(rng, &points).to_owned());
-            Fault::once(point, rng.below(times), FaultKind::PowerOff)
+            let point = pick(rng, &points);
+            let often = !while_opening && !point.starts_with("prune");
+            let times = if often { pick(rng, &[1, 3, 8]) } else { 1 };
+            Fault::once(Calls::Point(point.to_owned()), rng.below(times), FaultKind::PowerOff)
         }
         // in a place that is rarely met,
         3 => {

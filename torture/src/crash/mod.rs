@@ -12,18 +12,23 @@
 //!     └─ ...
 //! ```
 //!
-//! Most cycles are in step: the blocks of a group gather behind a sync that is held back, so that the
-//! disk sees the same calls in the same order whenever a session is run again. Some run freely, with
-//! several threads: there a seed gives the same blocks and plan, not the same interleaving.
+//! Most sessions are in step: the blocks of a group gather behind a sync that is held back, so that the
+//! disk sees the same calls in the same order whenever the session is run again. Some run freely, with
+//! several threads: there a seed gives the same blocks and plans, not the same interleaving.
 
 mod choose;
 mod compare;
+mod creation;
 mod cycle;
 mod image;
 mod reach;
 mod session;
 
+pub use creation::every_creation;
+pub(crate) use cycle::submit_net;
+pub(crate) use image::Image;
 pub use reach::Reach;
+pub(crate) use session::dir as store_dir;
 pub use session::{CYCLES_PER_SESSION, Outcome, Session};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,7 +78,7 @@ pub fn run(first_seed: u64, until: Until, progress: impl Fn(&Reach) + Sync) -> S
         let mut sessions = 0;
         while go_on() {
             let seed = first_seed + next.fetch_add(1, Ordering::SeqCst);
-            let outcome = Session::run(seed);
+            let outcome = Session::run(seed, CYCLES_PER_SESSION);
             sessions += 1;
             cycles.fetch_add(outcome.reach.cycles(), Ordering::SeqCst);
             reach.merge(&outcome.reach);

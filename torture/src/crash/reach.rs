@@ -46,11 +46,11 @@ const WANTED: &[&str] = &[
 ];
 
 impl Reach {
-    pub(super) fn count(&mut self, what: impl Into<String>) {
+    pub(crate) fn count(&mut self, what: impl Into<String>) {
         self.add(what, 1);
     }
 
-    pub(super) fn add(&mut self, what: impl Into<String>, times: u64) {
+    pub(crate) fn add(&mut self, what: impl Into<String>, times: u64) {
         if times > 0 {
             *self.counts.entry(what.into()).or_default() += times;
         }
@@ -71,7 +71,7 @@ impl Reach {
         self.of(CYCLES)
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (what, times) in &other.counts {
             if what.starts_with("most ") {
                 let held = self.counts.entry(what.clone()).or_default();
@@ -90,7 +90,7 @@ impl Reach {
     }
 
     /// Notes what a disk has seen in one life of the store.
-    pub(super) fn note_trace(&mut self, trace: &Trace) {
+    pub(crate) fn note_trace(&mut self, trace: &Trace) {
         self.add("calls", trace.calls);
         self.add("calls that changed the disk", trace.changes);
         self.add("calls failed", trace.failed.len() as u64);

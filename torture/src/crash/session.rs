@@ -19,6 +19,8 @@ pub const CYCLES_PER_SESSION: u64 = 20;
 /// A store that is crashed over and over.
 pub struct Session {
     pub(super) rng: SplitMix64,
+    /// Blocks wait for each other, so that the disk always sees the same calls in the same order.
+    pub(super) in_step: bool,
     pub(super) rule: CompactionRule,
     pub(super) blocks: BlockGen,
     /// At the height that opened last.
@@ -39,22 +41,30 @@ pub struct Outcome {
     pub reach: Reach,
     /// The first thing that was wrong, with what led to it.
     pub result: Result<(), String>,
-    /// What the disk saw in the lives that were in step: the same seed gives the same digests.
+    /// What the disk saw, one digest per life. A [seed that is in step](Session::is_in_step) gives
+    /// the same ones whenever it is run.
     pub digests: Vec<u64>,
 }
 
 /// Where the store lies: below directories that it makes itself.
-pub(super) fn dir() -> PathBuf {
+pub(crate) fn dir() -> PathBuf {
     Path::new("/data/node/store").to_owned()
 }
 
 impl Session {
-    /// Runs the session of `seed`, from creation on.
-    pub fn run(seed: u64) -> Outcome {
-        let mut rng = SplitMix64::new(seed);
+    /// Whether the session of `seed` is in step: whether it makes the same calls whenever it is run.
+    pub fn is_in_step(seed: u64) -> bool {
+        SplitMix64::new(seed).below(4) > 0
+    }
+
+    /// Runs the session of `seed`, this many cycles of it.
+    pub fn run(seed: u64, cycles: u64) -> Outcome {
+        let in_step = Self::is_in_step(seed);
+        let mut rng = SplitMix64::new(seed.wrapping_add(1));
         let rule = choose::rule(&mut rng);
         let blocks = BlockGen::new(rng.next_u64(), choose::shape(&mut rng));
         let mut session = Self {
+            in_step,
             disk: PowerLossDisk::new(rng.next_u64()),
             rng,
             rule,
@@ -65,7 +75,7 @@ impl Session {
             notes: Vec::new(),
             digests: Vec::new(),
         };
-        let ran = catch_unwind(AssertUnwindSafe(|| session.go()));
+        let ran = catch_unwind(AssertUnwindSafe(|| session.go(cycles)));
         let result = ran.unwrap_or_else(|_| Err("a panic".into())).map_err(|what| {
             let notes = session.notes.join("\n  ");
             let recent: Vec<_> = session.disk.trace().recent.into();
@@ -74,7 +84,7 @@ impl Session {
         Outcome { reach: session.reach, result, digests: session.digests }
     }
 
-    fn go(&mut self) -> Result<(), String> {
+    fn go(&mut self, cycles: u64) -> Result<(), String> {
         self.notes.push(format!("{:?}", self.rule));
         if self.rule.threshold() == 1 && self.rng.below(4) > 0 {
             self.take_image()?;
@@ -83,7 +93,7 @@ impl Session {
             let root = self.model.state_root();
             self.past.rows.insert(0, (root, Vec::new()));
         }
-        for number in 0..CYCLES_PER_SESSION {
+        for number in 0..cycles {
             self.notes.clear();
             self.notes.push(format!("{:?}, cycle {number}", self.rule));
             cycle(self)?;
@@ -110,7 +120,7 @@ impl Session {
         let params = StoreParams::default().with_compaction(self.rule);
         let mut attempts = self.rng.below(4);
         loop {
-            let settings = choose::Settings::random(&mut self.rng);
+            let settings = choose::Settings::random(&mut self.rng, self.in_step);
             let options = settings.options(&self.disk).map_err(|error| error.to_string())?;
             if attempts > 0 {
                 let kind = choose::pick(

@@ -215,7 +215,7 @@ impl FileState {
         for (&sector, versions) in &self.unsynced {
             if rng.chance(chance) {
                 content.set_sector(sector, &self.cached.sector(sector));
-            } else if !versions.is_empty() && rng.chance(128) {
+            } else if chance > 0 && !versions.is_empty() && rng.chance(128) {
                 let version = rng.below(versions.len() as u64) as usize;
                 content.set_sector(sector, &versions[version]);
             }

@@ -148,18 +148,28 @@ impl PowerLossDisk {
     /// use any more. The survivors follow from the seed of this disk, the calls so far, and `seed`.
     #[must_use]
     pub fn power_cycle(&self, seed: u64) -> Self {
-        self.power_off();
-        let mut state = self.0.state.lock();
-        let State { rng, tree, .. } = &mut *state;
-        let mut rng = Rng::new(rng.next() ^ seed);
         // Often everything unsynced is lost or saved together, and as often it is mixed.
-        let chance = match rng.below(6) {
+        self.survivor(seed, |rng| match rng.below(6) {
             0 => 0,
             1 => 256,
             2 => 26,
             3 => 230,
             _ => 128,
-        };
+        })
+    }
+
+    /// As [`power_cycle`](Self::power_cycle), and nothing survived that was not synced.
+    #[must_use]
+    pub fn lose_all_unsynced(&self) -> Self {
+        self.survivor(0, |_| 0)
+    }
+
+    fn survivor(&self, seed: u64, chance: impl FnOnce(&mut Rng) -> u64) -> Self {
+        self.power_off();
+        let mut state = self.0.state.lock();
+        let State { rng, tree, .. } = &mut *state;
+        let mut rng = Rng::new(rng.next() ^ seed);
+        let chance = chance(&mut rng);
         let survivor = tree.survivor(&mut rng, chance);
         Self::with(survivor, rng.next())
     }
