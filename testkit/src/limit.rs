@@ -54,9 +54,18 @@ impl Limit {
     /// If the watchdog cannot be started.
     #[track_caller]
     pub fn of(limit: Duration) -> Self {
-        let place = Location::caller();
         // The test's name, unless there is only one thread for all tests.
         let name = thread::current().name().unwrap_or("a thread without a name").to_owned();
+        Self::of_work(limit, name)
+    }
+
+    /// A limit of this length for work that is no test of its own; `name` says how to run it again.
+    ///
+    /// # Panics
+    /// If the watchdog cannot be started.
+    #[track_caller]
+    pub fn of_work(limit: Duration, name: String) -> Self {
+        let place = Location::caller();
         let (alive, watched) = channel();
         let watch = move || {
             if watched.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {

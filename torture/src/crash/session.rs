@@ -8,19 +8,37 @@ use super::reach::{CYCLES, Reach};
 use hedgerow::{CompactionRule, Store, StoreParams};
 use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
+use hedgerow_testkit::limit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Cycles of one session.
 pub const CYCLES_PER_SESSION: u64 = 20;
+
+/// Longer than any session takes: one that hangs ends the program.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// What is left out of the cycles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// After a failed sync the power goes before the next process opens the store.
+    #[default]
+    NoBelief,
+    /// Nothing: after a failed sync the next process may find in the cache what the medium does not
+    /// have, and believe it. The store does not stand that yet.
+    BeliefToo,
+}
 
 /// A store that is crashed over and over.
 pub struct Session {
     pub(super) rng: SplitMix64,
     /// Blocks wait for each other, so that the disk always sees the same calls in the same order.
     pub(super) in_step: bool,
+    /// See [`Rules`].
+    pub(super) rules: Rules,
     pub(super) rule: CompactionRule,
     pub(super) blocks: BlockGen,
     /// At the height that opened last.
@@ -58,13 +76,15 @@ impl Session {
     }
 
     /// Runs the session of `seed`, this many cycles of it.
-    pub fn run(seed: u64, cycles: u64) -> Outcome {
+    pub fn run(seed: u64, cycles: u64, rules: Rules) -> Outcome {
+        let _limit = Limit::of_work(LONGEST, format!("torture crash --replay {seed}"));
         let in_step = Self::is_in_step(seed);
         let mut rng = SplitMix64::new(seed.wrapping_add(1));
         let rule = choose::rule(&mut rng);
         let blocks = BlockGen::new(rng.next_u64(), choose::shape(&mut rng));
         let mut session = Self {
             in_step,
+            rules,
             disk: PowerLossDisk::new(rng.next_u64()),
             rng,
             rule,
