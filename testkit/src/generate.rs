@@ -152,6 +152,11 @@ impl BlockGen {
         (self.rng, self.shape) = (SplitMix64::new(seed), shape);
     }
 
+    /// What its blocks look like.
+    pub const fn shape(&self) -> &GenShape {
+        &self.shape
+    }
+
     /// All keys that blocks may touch.
     pub fn keys(&self) -> &[Vec<u8>] {
         &self.keys

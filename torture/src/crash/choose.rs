@@ -74,6 +74,12 @@ impl Settings {
         }
     }
 
+    /// Settings and blocks under which something is pruned within a life.
+    pub(super) fn prune_soon(&mut self) {
+        self.keep_heights = Some(1);
+        self.segment_bytes = 20_000;
+    }
+
     pub(super) fn options(&self, disk: &PowerLossDisk) -> Result<Options, Error> {
         disk.short_calls(self.short_calls);
         let mut options = Options::new()
@@ -109,6 +115,15 @@ pub(super) enum End {
     Fault { fault: Fault, while_opening: bool },
     /// The store is closed in peace.
     Close,
+}
+
+impl End {
+    /// Whether it comes at a point of a pruning.
+    pub(super) fn is_in_a_pruning(&self) -> bool {
+        let Self::Fault { fault, .. } = self else { return false };
+        matches!(&fault.calls, Calls::Point(name) if name.starts_with("prune"))
+            || matches!(&fault.calls, Calls::Of(VfsOp::RemoveFile, _))
+    }
 }
 
 /// What becomes of the machine afterwards.

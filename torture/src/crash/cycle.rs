@@ -4,6 +4,7 @@ use super::choose::{self, After, End, Settings, pick};
 use super::compare::compare;
 use super::session::{Rules, Session, dir};
 use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Options, Store, Task, Ticket};
+use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
 use hedgerow_vfs::VfsOp;
@@ -39,8 +40,11 @@ struct Life {
 
 /// Runs a life to its end, opens what is left, and compares it with the model.
 pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
-    let settings = Settings::random(&mut session.rng, session.in_step);
+    let mut settings = Settings::random(&mut session.rng, session.in_step);
     let end = choose::end(&mut session.rng);
+    if end.is_in_a_pruning() {
+        settings.prune_soon();
+    }
     session.notes.push(format!("{settings:?}"));
     session.notes.push(format!("{end:?}"));
     let base = session.model.height();
@@ -96,8 +100,17 @@ fn live(session: &mut Session, settings: &Settings, end: &End) -> Result<Life, S
         Err(error) => return Err(format!("opening before any fault: {error}")),
     };
     plan(false);
-    let most = pick(&mut session.rng, &[3, 12, 40]);
-    let count = if matches!(end, End::Close) { 3 } else { most };
+    let keys = session.blocks.shape().keys;
+    let (count, shape) = match end {
+        End::Fault { .. } if end.is_in_a_pruning() && session.has_lived => {
+            (60, GenShape { keys_per_change_set: 600, change_sets: 3, ..GenShape::default() })
+        }
+        End::Fault { .. } => {
+            (pick(&mut session.rng, &[3, 12, 40]), choose::shape(&mut session.rng))
+        }
+        End::Close => (3, choose::shape(&mut session.rng)),
+    };
+    session.blocks.go_on(session.rng.next_u64(), GenShape { keys, ..shape });
     let failed = hand_in(session, &mut store, settings, &mut life, count);
     if let Err(error) = failed {
         check_cause(&error)?;

@@ -37,6 +37,8 @@ pub struct Session {
     pub(super) rng: SplitMix64,
     /// Blocks wait for each other, so that the disk always sees the same calls in the same order.
     pub(super) in_step: bool,
+    /// Whether it began with a store that had lived for a while, where pruning is near.
+    pub(super) has_lived: bool,
     /// See [`Rules`].
     pub(super) rules: Rules,
     pub(super) rule: CompactionRule,
@@ -84,6 +86,7 @@ impl Session {
         let blocks = BlockGen::new(rng.next_u64(), choose::shape(&mut rng));
         let mut session = Self {
             in_step,
+            has_lived: false,
             rules,
             disk: PowerLossDisk::new(rng.next_u64()),
             rng,
@@ -131,7 +134,7 @@ impl Session {
         self.disk = disk.settled_copy(self.rng.next_u64());
         self.past.kept_from = model.height();
         self.past.rows.insert(model.height(), (root, Vec::new()));
-        (self.model, self.blocks) = (model, blocks);
+        (self.model, self.blocks, self.has_lived) = (model, blocks, true);
         Ok(())
     }
 
