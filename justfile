@@ -12,6 +12,18 @@ test:
 ci:
     .ci/run
 
+# The crash net: power loss, failing calls, damage, killed processes.
+crash minutes="10":
+    .ci/crash {{minutes}}
+
+# Power loss at random calls for this many hours.
+soak hours:
+    cargo run --profile torture -p hedgerow-torture -- crash --all-paths --minutes $(({{hours}} * 60))
+
+# What is too long for every change; some hours.
+nightly:
+    .ci/nightly
+
 # Lints, formatting, documentation.
 lint:
     cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
