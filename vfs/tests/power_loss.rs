@@ -230,6 +230,34 @@ fn calls_are_held_back() {
     });
 }
 
+#[test]
+fn claims_of_durability_are_checked() {
+    let disk = disk(8);
+    disk.claim("here", "/d");
+    let file = durable(&disk, "/d/file", 1, 100);
+    disk.at_point("here").unwrap();
+    assert!(disk.trace().broken.is_empty());
+    let steps: [&dyn Fn(); 4] = [
+        &|| file.write_all_at(b"x", 50).unwrap(),
+        &|| file.set_len(20).unwrap(),
+        &|| drop(disk.open(Path::new("/d/new"), OpenMode::CreateNew).unwrap()),
+        &|| disk.rename(Path::new("/d/new"), Path::new("/d/newer")).unwrap(),
+    ];
+    for (number, step) in steps.iter().enumerate() {
+        step();
+        disk.at_point("there").unwrap();
+        disk.at_point("here").unwrap();
+        assert_eq!(disk.trace().broken.len(), number + 1);
+        file.sync().unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        disk.at_point("here").unwrap();
+        assert_eq!(disk.trace().broken.len(), number + 1);
+    }
+    disk.remove_file(Path::new("/d/newer")).unwrap();
+    disk.at_point("here").unwrap();
+    assert_eq!(disk.trace().broken.len(), steps.len());
+}
+
 /// The same calls and the same seed: the same accidents.
 #[test]
 fn everything_follows_from_the_seed() {

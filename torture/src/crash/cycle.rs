@@ -51,6 +51,7 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     let life = live(session, &settings, &end)?;
     let trace = session.disk.trace();
     session.digests.push(trace.digest);
+    session.note(&trace)?;
     note_life(session, &life, &trace, base);
 
     let after = if session.rng.below(4) == 0 { After::ProcessDeath } else { After::PowerLoss };
@@ -307,7 +308,6 @@ pub(crate) fn check_cause(error: &Error) -> Result<(), String> {
 
 fn note_life(session: &mut Session, life: &Life, trace: &Trace, base: u64) {
     let reach = &mut session.reach;
-    reach.note_trace(trace);
     reach.add("blocks durable when the cycle ended", life.durable - base);
     reach.add("pruned", trace.points.get("prune: done").copied().unwrap_or(0));
 }
@@ -321,9 +321,10 @@ fn recover(
 ) -> Result<(), String> {
     let accepted = base + life.sent.len() as u64;
     let options = Options::new().disk(std::sync::Arc::new(session.disk.clone())).threads(1);
+    choose::claim(&session.disk);
     let opened = Store::open(dir(), options);
     let trace = session.disk.trace();
-    session.reach.note_trace(&trace);
+    session.note(&trace)?;
     let mut store = opened.map_err(|error| format!("opening what is left: {error}"))?;
     let height = store.reader().height().0;
     if height < life.durable {

@@ -94,6 +94,7 @@ impl Reach {
         self.add("calls", trace.calls);
         self.add("calls that changed the disk", trace.changes);
         self.add("calls failed", trace.failed.len() as u64);
+        self.add("points reached", trace.points.values().sum());
         for failed in &trace.failed {
             self.note_failed(failed, trace);
         }

@@ -10,7 +10,7 @@ use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::limit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
+use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk, Trace};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -125,6 +125,19 @@ impl Session {
         Ok(())
     }
 
+    /// Notes what the disk saw.
+    ///
+    /// # Errors
+    /// If something was not durable that should have been.
+    pub(super) fn note(&mut self, trace: &Trace) -> Result<(), String> {
+        self.reach.note_trace(trace);
+        // After a sync that failed nothing of this file is certain, and the store has stopped.
+        match trace.broken.first() {
+            Some(broken) if trace.failed.is_empty() => Err(broken.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Begins with a store that has lived for a while.
     fn take_image(&mut self) -> Result<(), String> {
         let image = Image::of(self.rule).map_err(|error| format!("making an image: {error}"))?;
@@ -167,7 +180,7 @@ impl Session {
             let created = Store::open_or_create(dir(), params, options);
             let created = created.and_then(Store::close);
             let trace = self.disk.trace();
-            self.reach.note_trace(&trace);
+            self.note(&trace)?;
             if trace.failed.is_empty() {
                 created.map_err(|error| format!("creating: {error}"))?;
                 return Ok(());

@@ -192,6 +192,16 @@ impl FileState {
         self.lens.clear();
     }
 
+    /// What the medium does not hold of what reads see: `None` if nothing.
+    pub(super) fn unsettled(&self) -> Option<String> {
+        if self.unsynced.is_empty() && self.lens.is_empty() && self.lost.is_empty() {
+            return None;
+        }
+        let sectors: Vec<_> = self.unsynced.keys().take(5).collect();
+        let lost: Vec<_> = self.lost.iter().take(5).collect();
+        Some(format!("sectors {sectors:?}, lost {lost:?}, lengths {:?}", self.lens))
+    }
+
     /// The medium failed: some of what was to be synced is on it, and the system forgets that the
     /// rest is not.
     pub(super) fn fail_sync(&mut self, rng: &mut Rng) {

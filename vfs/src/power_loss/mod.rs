@@ -61,6 +61,7 @@ struct State {
     /// Lock files that are held.
     locks: BTreeSet<Number>,
     plan: Vec<Fault>,
+    claims: Vec<(&'static str, &'static str)>,
     short_calls: u64,
     hold: Option<Hold>,
     off: bool,
@@ -89,6 +90,7 @@ impl PowerLossDisk {
             tree,
             locks: BTreeSet::new(),
             plan: Vec::new(),
+            claims: Vec::new(),
             short_calls: 0,
             hold: None,
             off: false,
@@ -112,6 +114,12 @@ impl PowerLossDisk {
     /// Forgets what was planned. Power that is off stays off.
     pub fn plan_nothing(&self) {
         self.0.state.lock().plan.clear();
+    }
+
+    /// Claims that whenever the named point is reached, everything whose path contains `part` is
+    /// durable, names included. What is not is listed in [`Trace::broken`].
+    pub fn claim(&self, point: &'static str, part: &'static str) {
+        self.0.state.lock().claims.push((point, part));
     }
 
     /// From now on reads and writes stop early in this many of 256 cases, or before the first byte
@@ -220,6 +228,16 @@ impl PowerLossDisk {
         }
         let state_now = &mut *state;
         state_now.trace.note(op, path, offset, len);
+        if op == VfsOp::Point && !state_now.off {
+            for (point, part) in &state_now.claims {
+                if Path::new(point) == path
+                    && let Some(unsettled) = state_now.tree.unsettled(part)
+                {
+                    let broken = format!("at {point:?} this is not durable: {unsettled}");
+                    state_now.trace.broken.push(broken);
+                }
+            }
+        }
         let mut fault = state_now.off.then_some(FaultKind::PowerOff);
         for planned in state_now.plan.iter_mut().filter(|planned| planned.calls.contain(op, path)) {
             if planned.after > 0 {

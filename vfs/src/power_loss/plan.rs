@@ -121,6 +121,8 @@ pub struct Trace {
     pub points: BTreeMap<String, u64>,
     /// Calls that failed on purpose, but those after the power went.
     pub failed: Vec<Failed>,
+    /// Claims that were not true, see [`claim`](super::PowerLossDisk::claim).
+    pub broken: Vec<String>,
     /// The last changes and points, oldest first, as text.
     pub recent: VecDeque<String>,
 }

@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Number of a file or directory.
 pub(super) type Number = usize;
@@ -265,6 +265,32 @@ impl Tree {
         directory.durable = directory.survivors(rng, 128);
         directory.unsynced.clear();
         Ok(())
+    }
+
+    /// A file or directory whose path contains `part` and which would lose something if the power
+    /// went now: bytes, or the name of something in it. (A removed name that comes back is no loss.)
+    pub(super) fn unsettled(&self, part: &str) -> Option<String> {
+        let mut left = vec![(PathBuf::from("/"), ROOT)];
+        while let Some((path, number)) = left.pop() {
+            let wanted = path.to_string_lossy().contains(part);
+            match &self.nodes[number] {
+                Node::File(file) if wanted => {
+                    if let Some(what) = file.unsettled() {
+                        return Some(format!("{}: {what}", path.display()));
+                    }
+                }
+                Node::File(_) => {}
+                Node::Directory(directory) => {
+                    let lost = |change: &NameChange| !matches!(change, NameChange::Remove(_));
+                    if wanted && directory.unsynced.iter().any(lost) {
+                        return Some(format!("{}: names", path.display()));
+                    }
+                    let names = directory.cached.iter();
+                    left.extend(names.map(|(name, &child)| (path.join(name), child)));
+                }
+            }
+        }
+        None
     }
 
     /// What a crash leaves; `chance` in 256 is that of each unsynced sector or name.
