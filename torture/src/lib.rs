@@ -13,3 +13,5 @@
 //! **Invariant (absence):** nothing here ships; the store is used through its public API, and the
 //! disk through its trait.
 #![forbid(unsafe_code)]
+
+pub mod process;

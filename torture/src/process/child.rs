@@ -6,7 +6,7 @@ use super::life::{Hold, Life, Way, params};
 use super::line::Line;
 use super::{Doing, Failure, fail};
 use hedgerow::disk::{RealDisk, Vfs};
-use hedgerow::{Block, Durability, Error, Height, Reader, Store, Ticket};
+use hedgerow::{Durability, Error, Height, Reader, Store, Ticket};
 use hedgerow_vfs::{HookedDisk, VfsCall, VfsOp};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -63,10 +63,20 @@ struct Gate {
 impl Gate {
     /// Called before each operation.
     fn pass(&self, call: &VfsCall<'_>) {
-        use VfsOp::{Create, CreateDirAll, RemoveDirAll, RemoveFile, Rename, SetLen, Sync, SyncDir, Write};
+        use VfsOp::{
+            Create, CreateDirAll, RemoveDirAll, RemoveFile, Rename, SetLen, Sync, SyncDir, Write,
+        };
         let changes = matches!(
             call.op,
-            Create | CreateDirAll | RemoveDirAll | RemoveFile | Rename | SetLen | Sync | SyncDir | Write
+            Create
+                | CreateDirAll
+                | RemoveDirAll
+                | RemoveFile
+                | Rename
+                | SetLen
+                | Sync
+                | SyncDir
+                | Write
         );
         if !changes {
             return;
@@ -178,7 +188,7 @@ fn hand_in(store: &mut Store, life: &Life, plan: &Plan) -> Result<Option<Ticket>
     }
     let ticket = block.submit().doing(&what)?;
     say(&Line::Accepted(height));
-    if life.way == Way::Flush && height % 5 == 0 {
+    if life.way == Way::Flush && height.is_multiple_of(5) {
         store.flush().doing("flush")?;
         say(&Line::Durable(height));
     }
@@ -219,9 +229,4 @@ fn read(reader: &Reader, seed: u64, done: &AtomicBool) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// A block handed in and made durable, for the other commands.
-pub(crate) fn durable_block(store: &mut Store, plan: &Plan) -> Result<(), Error> {
-    plan.begin(store).and_then(Block::submit)?.durable()
 }

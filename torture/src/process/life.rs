@@ -148,10 +148,7 @@ impl Life {
 }
 
 fn moment_is_closing(moment: Moment) -> bool {
-    matches!(
-        moment,
-        Moment::Held(Hold::Closing(_)) | Moment::After { event: Event::Closing, .. }
-    )
+    matches!(moment, Moment::Held(Hold::Closing(_)) | Moment::After { event: Event::Closing, .. })
 }
 
 fn moment(d: &mut SplitMix64) -> Moment {

@@ -1,13 +1,10 @@
-//! Real processes on a real file system: killed, out of room, and in each other's way.
+//! Real processes on a real file system, killed.
 //!
 //! ```text
 //!  kill   parent ──spawns──► child: writes blocks as fast as it can          kill.rs, child.rs
 //!           ▲  └──SIGKILL──►   │ a line for each thing it knows
 //!           └──── pipe ◄───────┘
 //!         opens what is left, compares with the reference                     compare.rs
-//!
-//!  full   a file system of a few MiB, filled until a call fails               full.rs
-//!  two    processes that want the same store                                  two.rs
 //!
 //!  blocks.rs     the block of a height, a function of (seed, height)
 //!  reference.rs  what the store must hold at a height
@@ -26,14 +23,13 @@
 
 pub mod blocks;
 pub mod child;
+pub mod command;
 pub mod compare;
-pub mod full;
 pub mod kill;
 pub mod life;
 pub mod line;
 pub mod reference;
 pub mod talk;
-pub mod two;
 
 use std::fmt::Display;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

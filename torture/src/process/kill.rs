@@ -1,0 +1,362 @@
+//! `torture kill`: SIGKILL again and again; what was acknowledged as durable is there afterwards.
+//!
+//! ```text
+//!  a store   ──► life 1 ──kill──► (compare) ──► life 2 ──kill──► ... some tens ──► the next store
+//!                                  half of the times: else the next life recovers, and may be
+//!                                  killed while it does
+//!
+//!  bounds    durable, the last line read  <=  height found  <=  submitting, the last line read
+//! ```
+//!
+//! A line is written before the child goes on, and what is in the pipe survives the child: so the
+//! lower bound is what it had told, and the upper bound holds as well.
+
+use super::blocks::draws;
+use super::compare::{self, Extent};
+use super::life::{Event, Life, Moment, params};
+use super::line::Line;
+use super::reference::Reference;
+use super::talk::{Child, Heard, Program};
+use super::{Doing, Failure, Watch, fail};
+use hedgerow::{Digest, Error, Options, Store};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Lives of one store before the next begins.
+const LIVES: u64 = 40;
+/// Every so many comparisons the store checks itself.
+const CHECK: u64 = 6;
+
+/// How long to go on.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// As long as this.
+    Time(Duration),
+    /// As many kills.
+    Kills(u64),
+}
+
+/// What was done and seen.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Children killed.
+    pub kills: u64,
+    /// Children that closed their store before the signal.
+    pub closed: u64,
+    /// Stores.
+    pub stores: u64,
+    /// Comparisons with the reference.
+    pub compared: u64,
+    /// Of these, with a check.
+    pub checks: u64,
+    /// Blocks found in stores, summed.
+    pub blocks: u64,
+    /// Heights acknowledged as durable.
+    pub durable: u64,
+    /// Most blocks lost that were published and not durable.
+    pub most_lost: u64,
+    /// Kills by what the child was doing.
+    pub stages: BTreeMap<&'static str, u64>,
+    /// Kills at an operation of the disk that was held back, by operation.
+    pub held: BTreeMap<String, u64>,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kills {}, closed before {}, stores {}", self.kills, self.closed, self.stores)?;
+        writeln!(f, "blocks {}, acknowledged durable {}", self.blocks, self.durable)?;
+        writeln!(f, "compared {}, of these with a check {}", self.compared, self.checks)?;
+        writeln!(f, "most blocks lost that were published, not durable: {}", self.most_lost)?;
+        writeln!(f, "kills while: {:?}", self.stages)?;
+        write!(f, "held at: {:?}", self.held)
+    }
+}
+
+/// Kills children until the limit; `dir` holds the stores.
+///
+/// # Errors
+/// Whatever was lost or wrong. The store's directory is kept then.
+pub fn run(
+    program: &Program,
+    dir: &Path,
+    seed: u64,
+    limit: Limit,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
+    let watch = Watch::start();
+    let began = Instant::now();
+    let over = |figures: &Figures| match limit {
+        Limit::Time(time) => began.elapsed() >= time,
+        Limit::Kills(kills) => figures.kills >= kills,
+    };
+    let mut number = 0;
+    while !over(figures) {
+        let store = figures.stores;
+        let path = dir.join(format!("store-{seed}-{store}"));
+        if path.exists() {
+            std::fs::remove_dir_all(&path).doing("removing an old store")?;
+        }
+        figures.stores += 1;
+        let mut saga = Saga::new(path.clone(), seed, store);
+        for life in 0..LIVES {
+            if over(figures) {
+                break;
+            }
+            number += 1;
+            let place = format!(
+                "seed {seed}, store {store}, life {number}, kill {} in {}",
+                figures.kills,
+                path.display()
+            );
+            watch.next(&place);
+            let mut choice = draws(seed, "compare", number);
+            saga.live(program, number, figures).map_err(|failure| failure.at(&place))?;
+            if life + 1 == LIVES || choice.below(2) == 0 {
+                watch.next(format!("{place}: comparing"));
+                saga.compare(number, figures).map_err(|failure| failure.at(&place))?;
+            }
+        }
+        watch.next(format!("seed {seed}, store {store}: the last comparison"));
+        saga.compare(number, figures)
+            .map_err(|failure| failure.at(format!("seed {seed}, store {store}, at its end")))?;
+        figures.blocks += saga.reference.height();
+        std::fs::remove_dir_all(&path).doing("removing a store")?;
+    }
+    Ok(())
+}
+
+/// One store through all its lives.
+struct Saga {
+    path: PathBuf,
+    seed: u64,
+    store: u64,
+    reference: Reference,
+    /// Whether any life has opened it.
+    opened: bool,
+    /// Acknowledged as durable.
+    durable: u64,
+    /// Nothing above this was handed in.
+    highest: u64,
+    /// Last published since it was last opened.
+    published: u64,
+    /// Roots that were told.
+    roots: BTreeMap<u64, Digest>,
+    kept_from: u64,
+}
+
+impl Saga {
+    fn new(path: PathBuf, seed: u64, store: u64) -> Self {
+        // Other blocks in every store.
+        let blocks = draws(seed, "store", store).next_u64();
+        Self {
+            path,
+            seed: blocks,
+            store,
+            reference: Reference::new(blocks, params(blocks, store).compaction()),
+            opened: false,
+            durable: 0,
+            highest: 0,
+            published: 0,
+            roots: BTreeMap::new(),
+            kept_from: 0,
+        }
+    }
+
+    /// Starts a child and kills it at its moment.
+    fn live(
+        &mut self,
+        program: &Program,
+        number: u64,
+        figures: &mut Figures,
+    ) -> Result<(), Failure> {
+        let life = Life::draw(self.seed, number);
+        let args = [
+            "child".into(),
+            "--dir".into(),
+            self.path.clone().into_os_string(),
+            "--seed".into(),
+            self.seed.to_string().into(),
+            "--store".into(),
+            self.store.to_string().into(),
+            "--life".into(),
+            number.to_string().into(),
+        ];
+        let mut child = Child::start(program, args)?;
+        let mut heard =
+            Stage { last: if self.opened { "open" } else { "create" }, ..Stage::default() };
+        let mut deadline = None;
+        let mut events = 0;
+        if let Moment::After { event: Event::Spawned, micros, .. } = life.moment {
+            deadline = Some(Instant::now() + Duration::from_micros(micros));
+        }
+        // A moment that does not come: it dies after so many lines at the latest.
+        let mut patience = 600_u64;
+        loop {
+            match child.hear(deadline).map_err(|failure| failure.at(format!("{life:?}")))? {
+                Heard::Nothing => break,
+                Heard::End => {
+                    let end = child.wait()?;
+                    if !end.status.success() || heard.last != "closed" {
+                        let text = end.complaints;
+                        return fail(format!("the child ended, {}: {text} ({life:?})", end.status));
+                    }
+                    figures.closed += 1;
+                    self.note_kept(&life);
+                    return Ok(());
+                }
+                Heard::Line(line) => {
+                    self.note(&line, &mut heard, figures)?;
+                    patience -= 1;
+                    if matches!(line, Line::Held(_)) || patience == 0 {
+                        break;
+                    }
+                    if let Moment::After { event, count, micros } = life.moment {
+                        events += u64::from(is(event, &line));
+                        if deadline.is_none() && events == count {
+                            deadline = Some(Instant::now() + Duration::from_micros(micros));
+                        }
+                    }
+                }
+            }
+        }
+        let end = child.kill()?;
+        for line in &end.rest {
+            self.note(line, &mut heard, figures)?;
+        }
+        self.note_kept(&life);
+        if !end.complaints.is_empty() {
+            return fail(format!("the child complained: {} ({life:?})", end.complaints));
+        }
+        if end.status.success() {
+            figures.closed += 1;
+            return Ok(());
+        }
+        figures.kills += 1;
+        *figures.stages.entry(heard.last).or_default() += 1;
+        if let Some(held) = heard.held {
+            *figures.held.entry(held).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn note_kept(&mut self, life: &Life) {
+        self.kept_from = self.kept_from.max(life.kept_from(self.highest));
+    }
+
+    /// Takes note of a line.
+    fn note(
+        &mut self,
+        line: &Line,
+        heard: &mut Stage,
+        figures: &mut Figures,
+    ) -> Result<(), Failure> {
+        match line {
+            Line::Open(height, root) => {
+                heard.last = "write";
+                self.found(*height, figures)?;
+                self.root(*height, *root)?;
+            }
+            Line::Submitting(height) => self.highest = self.highest.max(*height),
+            Line::Accepted(_) | Line::Removing | Line::InUse => {}
+            Line::Published(height, root) => {
+                self.published = self.published.max(*height);
+                self.root(*height, *root)?;
+            }
+            Line::Durable(height) => {
+                figures.durable += height.saturating_sub(self.durable);
+                self.durable = self.durable.max(*height);
+            }
+            Line::Held(what) => {
+                if what.starts_with("removing ") && heard.last == "write" {
+                    heard.last = "prune";
+                }
+                heard.held = Some(class(what, &self.path));
+            }
+            Line::Closing => heard.last = "close",
+            Line::Closed => heard.last = "closed",
+        }
+        Ok(())
+    }
+
+    fn root(&mut self, height: u64, root: Digest) -> Result<(), Failure> {
+        let known = *self.roots.entry(height).or_insert(root);
+        let wanted = self.reference.root(height).unwrap_or(known);
+        if known != root || wanted != root {
+            return fail(format!("height {height} had root {known}, now {root}; wanted {wanted}"));
+        }
+        Ok(())
+    }
+
+    /// The store was opened at this height.
+    fn found(&mut self, height: u64, figures: &mut Figures) -> Result<(), Failure> {
+        if !(self.durable..=self.highest).contains(&height) {
+            return fail(format!(
+                "LOST: height {height} found, {} acknowledged as durable, {} handed in",
+                self.durable, self.highest
+            ));
+        }
+        figures.most_lost = figures.most_lost.max(self.published.saturating_sub(height));
+        self.opened = true;
+        self.highest = height;
+        self.published = height;
+        Ok(())
+    }
+
+    fn compare(&mut self, number: u64, figures: &mut Figures) -> Result<(), Failure> {
+        let mut store = match Store::open(&self.path, Options::new()) {
+            Err(Error::NoStore(_) | Error::Unfinished(_)) if !self.opened => return Ok(()),
+            other => other.doing("opening")?,
+        };
+        let (height, root) = store.reader().root();
+        self.found(height.0, figures)?;
+        self.root(height.0, root)?;
+        let extent = Extent { kept_from: self.kept_from, seed: number };
+        compare::published(&store.reader(), &mut self.reference, extent)?;
+        // Roots that were told before the reference had come so far.
+        for (told, root) in self.roots.range(..=height.0) {
+            if self.reference.root(*told) != Some(*root) {
+                return fail(format!("height {told} was told to have root {root}"));
+            }
+        }
+        figures.compared += 1;
+        if figures.compared.is_multiple_of(CHECK) {
+            compare::check(&mut store, &mut self.reference)?;
+            figures.checks += 1;
+        }
+        store.close().doing("closing")
+    }
+}
+
+/// What a child was doing.
+#[derive(Debug, Default)]
+struct Stage {
+    last: &'static str,
+    held: Option<String>,
+}
+
+fn is(event: Event, line: &Line) -> bool {
+    match event {
+        Event::Spawned => false,
+        Event::Open => matches!(line, Line::Open(..)),
+        Event::Accepted => matches!(line, Line::Accepted(_)),
+        Event::Published => matches!(line, Line::Published(..)),
+        Event::Durable => matches!(line, Line::Durable(_)),
+        Event::Removing => matches!(line, Line::Removing),
+        Event::Closing => matches!(line, Line::Closing),
+    }
+}
+
+/// The operation and the part of the store: "syncing log".
+fn class(held: &str, store: &Path) -> String {
+    let store = store.display().to_string();
+    match held.split_once(&store) {
+        Some((op, path)) => {
+            let part = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+            let part = if part.is_empty() { "the directory" } else { part };
+            format!("{}{part}", op)
+        }
+        None => held.split(" /").next().unwrap_or(held).to_owned() + " a parent",
+    }
+}
