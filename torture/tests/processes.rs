@@ -1,5 +1,4 @@
 //! A few kills: `torture kill` at the size of a test.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use hedgerow_torture::process::kill::{self, Figures, Limit};
 use hedgerow_torture::process::talk::Program;
