@@ -20,6 +20,18 @@ lint:
 test-engines:
     cargo test -p hedgerow -p hedgerow-metadb --features hedgerow/rocksdb,hedgerow/sled,hedgerow-metadb/rocksdb,hedgerow-metadb/sled
 
+# The hand-offs between writer, stages and waiters under shuttle, in that many orders of events.
+shuttle schedules="1000000":
+    HEDGEROW_SCHEDULES={{schedules}} cargo test -p hedgerow --lib stages -- --nocapture
+
+# The mixed soak: every answer is compared with the model at its height.
+soak-answers seconds="600":
+    HEDGEROW_SOAK_SECONDS={{seconds}} HEDGEROW_TEST_LIMIT_SECONDS=$(({{seconds}} + 600)) cargo test -p hedgerow --test soak -- --nocapture
+
+# ThreadSanitizer and Miri, where a nightly toolchain is.
+sanitize *parts:
+    .ci/sanitize {{parts}}
+
 # The CUDA backend: PTX up to date, no spills, the engine on the fake driver (compilers from PyPI).
 cuda:
     .ci/cuda

@@ -5,6 +5,7 @@
 //! different answers. Errors are cheap to clone: the first one that writing meets is latched and
 //! given to everybody who comes later.
 
+use crate::segments::FORMAT_VERSION;
 use hedgerow_types::LogPosition;
 use hedgerow_types::ShardId;
 use hedgerow_types::entry::EntryError;
@@ -191,7 +192,11 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Magic => f.write_str("wrong magic number"),
-            Self::FormatVersion(version) => write!(f, "unknown format version {version}"),
+            Self::FormatVersion(found) => {
+                write!(f, "it has format version {found}, this build of Hedgerow reads version ")?;
+                let newer = *found > FORMAT_VERSION;
+                write!(f, "{FORMAT_VERSION}{}", if newer { ": a newer one wrote it" } else { "" })
+            }
             Self::StoreId => f.write_str("belongs to another store"),
             Self::Place { named } => write!(f, "belongs at position {named}"),
             Self::Checksum { stored, computed } => {

@@ -170,10 +170,39 @@ mod tests {
             assert!(check(&run).is_err(), "bit {bit}");
             run[bit / 8] ^= 1 << (bit % 8);
         }
+        for byte in 0..run.len() {
+            run[byte] ^= 0xFF;
+            assert!(check(&run).is_err(), "byte {byte}");
+            run[byte] ^= 0xFF;
+        }
         for cut in 0..run.len() {
             assert!(check(&run[..cut]).is_err(), "cut at {cut}");
         }
-        assert!(check(&run).is_ok());
+        // What follows a frame is the next one: it changes nothing, whatever it is.
+        let entry = check(&run).unwrap().hashed_bytes().to_vec();
+        for fill in [0, 1, 0xFF] {
+            let longer = [&run[..], &[fill; 40]].concat();
+            assert_eq!(check(&longer).unwrap().hashed_bytes(), entry);
+        }
+    }
+
+    /// The lengths in an entry's header lead to the checksum; one that leads elsewhere finds none.
+    #[test]
+    fn every_other_length_is_noticed() {
+        let mut run = vec![];
+        push_frame(&mut run, &fields(b"some key", &[7; 300])).unwrap();
+        let len = run.len();
+        run.resize(len + 100_000, 7);
+        for key_len in 0..=255 {
+            for (value_len, dsns) in [(0, 0), (299, 1), (300, 1), (301, 1), (90_000, 2)] {
+                let mut other = run.clone();
+                other[0] = key_len;
+                other[1..4].copy_from_slice(&u32::to_le_bytes(value_len)[..3]);
+                other[4] = dsns;
+                let same = other[..5] == run[..5];
+                assert_eq!(check(&other).is_ok(), same, "{key_len} {value_len} {dsns}");
+            }
+        }
     }
 
     #[test]

@@ -292,6 +292,29 @@ mod tests {
     }
 
     #[test]
+    fn every_changed_byte_of_a_header_is_noticed() {
+        let bytes = RecordHeader {
+            position: 64,
+            height: Height(7),
+            run_lens: [128; SHARDS],
+            entries: [2; SHARDS],
+        };
+        let bytes = bytes.encode();
+        for byte in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xFF] {
+                let mut damaged = bytes;
+                damaged[byte] ^= flip;
+                let damage = RecordHeader::decode(&damaged, 64).unwrap_err();
+                match byte {
+                    0..8 => assert_eq!(damage, Damage::Magic),
+                    156.. => assert_eq!(damage, Damage::Padding),
+                    _ => assert!(matches!(damage, Damage::Checksum { .. }), "{damage}"),
+                }
+            }
+        }
+    }
+
+    #[test]
     fn records_that_contradict_themselves_are_refused() {
         let make = |position, run: usize, count| {
             let runs = std::array::from_fn(|_| Bytes::from(vec![0; run]));

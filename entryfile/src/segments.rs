@@ -46,7 +46,7 @@ use std::sync::{Arc, OnceLock};
 pub const SEGMENT_HEADER_LEN: usize = 64;
 const HEADER: u64 = SEGMENT_HEADER_LEN as u64;
 const CRC_AT: usize = SEGMENT_HEADER_LEN - 4;
-const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 /// Segment files kept open for reading.
 const OPEN_FILES: usize = 256;
 /// Pieces of at least this many bytes are written as they lie; shorter ones are gathered.
@@ -79,11 +79,13 @@ impl Format {
         format!("{base:016x}{}", self.suffix)
     }
 
-    /// The base that a file's name tells, `None` if it is not one of these files.
+    /// The base that a file's name tells, `None` if it is not one of these files. No file system
+    /// holds 2^63 bytes, so no log ever came that far, and positions in a segment cannot overflow.
     pub(crate) fn base_of(&self, name: &std::ffi::OsStr) -> Option<u64> {
         let digits = name.to_str()?.strip_suffix(self.suffix)?;
         let base = u64::from_str_radix(digits, 16).ok()?;
-        (name.to_str() == Some(&self.file_name(base))).then_some(base)
+        let ours = base <= i64::MAX as u64 && name.to_str() == Some(&self.file_name(base));
+        ours.then_some(base)
     }
 
     fn encode_header(&self, id: StoreId, base: u64) -> [u8; SEGMENT_HEADER_LEN] {
@@ -505,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_base_is_told_by_its_name_and_nothing_else_is() {
-        for base in [0, 1, 0xABCD, u64::MAX] {
+        for base in [0, 1, 0xABCD, i64::MAX as u64] {
             assert_eq!(FORMAT.base_of(OsStr::new(&FORMAT.file_name(base))), Some(base));
         }
         for name in [
@@ -518,6 +520,8 @@ mod tests {
             "0.log",
             "+000000000000001.log",
             "00000000000000000.log",
+            "8000000000000000.log",
+            "ffffffffffffffff.log",
         ] {
             assert_eq!(FORMAT.base_of(OsStr::new(name)), None, "{name}");
         }
@@ -528,10 +532,26 @@ mod tests {
         let id = StoreId([5; 16]);
         let good = FORMAT.encode_header(id, 4096);
         assert_eq!(FORMAT.check_header(&good, id, 4096), Ok(()));
-        for bit in 0..good.len() * 8 {
+        for (byte, flip) in (0..good.len()).flat_map(|byte| [1, 0x80, 0xFF].map(|f| (byte, f))) {
             let mut header = good;
-            header[bit / 8] ^= 1 << (bit % 8);
-            assert!(FORMAT.check_header(&header, id, 4096).is_err(), "bit {bit}");
+            header[byte] ^= flip;
+            let damage = FORMAT.check_header(&header, id, 4096).unwrap_err();
+            match byte {
+                0..8 => assert_eq!(damage, Damage::Magic),
+                _ => assert!(matches!(damage, Damage::Checksum { .. }), "{byte}: {damage}"),
+            }
+            // With a checksum that fits, every field has a reason of its own.
+            let crc = crc32c::crc32c(&header[..CRC_AT]);
+            header[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+            let checked = FORMAT.check_header(&header, id, 4096);
+            match byte {
+                0..8 => assert_eq!(checked, Err(Damage::Magic)),
+                8..12 => assert!(matches!(checked, Err(Damage::FormatVersion(_))), "{checked:?}"),
+                16..32 => assert_eq!(checked, Err(Damage::StoreId)),
+                32..40 => assert!(matches!(checked, Err(Damage::Place { .. })), "{checked:?}"),
+                CRC_AT.. => assert_eq!(checked, Ok(())),
+                _ => assert_eq!(checked, Err(Damage::Padding)),
+            }
         }
         assert_eq!(FORMAT.check_header(&good, StoreId([6; 16]), 4096), Err(Damage::StoreId));
         assert_eq!(FORMAT.check_header(&good, id, 0), Err(Damage::Place { named: 4096 }));

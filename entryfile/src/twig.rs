@@ -236,6 +236,34 @@ mod tests {
     }
 
     #[test]
+    fn every_changed_byte_and_every_other_length_of_a_record_is_noticed() {
+        let bytes = record(vec![(5, LogPosition(8000)), (9, LogPosition(9000))]).encode().unwrap();
+        for byte in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xFF] {
+                let mut damaged = bytes.clone();
+                damaged[byte] ^= flip;
+                let damage = decode(&damaged).unwrap_err();
+                match byte {
+                    0..8 => assert_eq!(damage, Damage::Magic),
+                    _ => assert!(matches!(damage, Damage::Checksum { .. }), "{byte}: {damage}"),
+                }
+            }
+        }
+        let (header, body) = bytes.split_first_chunk().unwrap();
+        let header = TwigHeader::decode(header).unwrap();
+        let longer = [body, &[0; BREAK_LEN]].concat();
+        for len in (0..body.len()).chain(body.len() + 1..=longer.len()) {
+            // With the checksum of the damaged record: not what was written, and refused.
+            assert!(TwigRecord::decode(&header, &longer[..len]).is_err(), "{len}");
+            // With one that was mended for it: only whole breaks that fit are a record.
+            let mended = TwigHeader { body_crc: crc32c::crc32c(&longer[..len]), ..header };
+            let decoded = TwigRecord::decode(&mended, &longer[..len]);
+            let whole = len == FIXED_BODY || len == FIXED_BODY + BREAK_LEN;
+            assert_eq!(decoded.is_ok(), whole, "{len}: {decoded:?}");
+        }
+    }
+
+    #[test]
     fn records_that_contradict_themselves_are_refused() {
         for breaks in [
             vec![(0, LogPosition(8))],

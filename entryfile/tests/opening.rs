@@ -152,10 +152,12 @@ fn an_existing_log_is_never_created_over_and_other_names_are_left_alone() {
     let (log, model) = filled(&vfs, &dir, 8);
     let created = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, disk_only(1000));
     assert!(matches!(created, Err(LogError::Exists(_))));
-    for name in ["LOCK", "0.log", "zzzzzzzzzzzzzzzz.log", "ffffffffffffff00.twigs"] {
+    for name in
+        ["LOCK", "0.log", "zzzzzzzzzzzzzzzz.log", "ffffffffffffff00.log", "7fffffffffffff00.twigs"]
+    {
         vfs.open(&dir.join(name), OpenMode::CreateNew).unwrap();
     }
-    let junk = dir.join("ffffffffffffff00.log");
+    let junk = dir.join("7fffffffffffff00.log");
     vfs.open(&junk, OpenMode::CreateNew).unwrap();
     let count = files(&*vfs, &dir).len();
     model.check(&open(&vfs, &dir, 0, log.end()).unwrap());

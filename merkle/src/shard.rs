@@ -25,12 +25,7 @@ use crate::upper::UpperTree;
 use crate::work::ShardWork;
 use crate::{MerkleError, ShardChange};
 use hedgerow_hasher_api::{NullTable, null_table};
-use hedgerow_types::{Digest, SerialNumber, ShardId, TwigId};
-
-/// Twigs that one shard can have: 2^40, or 2^51 entries. The root level stays below 64 (spec 1).
-const MAX_TWIGS: u64 = 1 << 40;
-/// Twigs of one shard that can be in memory: their pages are addressed in 32 bits.
-const MAX_TWIGS_HELD: u64 = 1 << 28;
+use hedgerow_types::{Digest, MAX_TWIGS, MAX_TWIGS_HELD, SerialNumber, ShardId, TwigId};
 
 /// The tree of one shard. See the [module documentation](self).
 #[derive(Clone, Debug, PartialEq)]

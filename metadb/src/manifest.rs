@@ -27,12 +27,26 @@
 //! ```
 //!
 //! All numbers are little-endian. At least 1164 bytes, at most 34,956.
+//!
+//! A checksum says that the bytes are those that were written, not that they are true. So what
+//! whoever reads a manifest is going to allocate by is bounded here, by [`Manifest::validate`]:
+//!
+//! ```text
+//!   0 ≤ first_kept twig ≤ twig of oldest_active ≤ twig of next_sn      < 2^40, < 2^28 of them kept
+//!                         oldest_active < next_sn                      sentries are always active
+//!   4096 ≤ active ≤ next_sn - oldest_active
+//!   the entries from first_kept on fit between log start and log end   54 bytes are the shortest
+//! ```
 
 use crate::{
     HashFunction, StoreParams,
     codec::{CRC_LEN, DecodeError, FRAME_HEAD_LEN, InvalidField, Reader, Writer},
 };
-use hedgerow_types::{CompactionRule, Digest, Height, LogPosition, SHARDS, SerialNumber, TwigId};
+use hedgerow_types::entry::FIXED_LEN as EMPTY_ENTRY_LEN;
+use hedgerow_types::{
+    CompactionRule, Digest, Height, LogPosition, MAX_TWIGS, MAX_TWIGS_HELD, SENTRIES_PER_SHARD,
+    SHARDS, SerialNumber, TwigId,
+};
 
 const MAGIC: [u8; 8] = *b"HgrwMan1";
 const VERSION: u16 = 1;
@@ -69,9 +83,9 @@ pub struct Manifest {
 pub struct ShardManifest {
     /// The serial number that the next entry gets.
     pub next_sn: SerialNumber,
-    /// No entry below it is active; equal to `next_sn` if none is.
+    /// No entry below it is active. Below `next_sn`: sentries are never deleted.
     pub oldest_active: SerialNumber,
-    /// Number of active entries, sentries included.
+    /// Number of active entries, the 4096 sentries included.
     pub active: u64,
     /// Root of the shard's tree.
     pub root: Digest,
@@ -86,22 +100,25 @@ impl Manifest {
     /// Longest manifest in bytes.
     pub const MAX_LEN: usize = FIXED_LEN + SHARDS * (SHARD_LEN + MAX_EDGES * EDGE_LEN) + CRC_LEN;
 
-    /// Checks what holds for every manifest, whoever made it.
-    fn validate(&self) -> Result<(), InvalidField> {
+    /// Checks what holds for every manifest, whoever made it. A decoded manifest has passed, so that
+    /// a store which opens may allocate by its numbers: they are bounded by the length of the log.
+    ///
+    /// # Errors
+    /// [`InvalidField`] names the first number that cannot be.
+    pub fn validate(&self) -> Result<(), InvalidField> {
         let is = InvalidField::unless;
         let Self { height, log_start, log_end, .. } = *self;
         is(height <= Height::MAX, "the height", height.0, "heights have 39 bits")?;
         let rule = "the log ends before that";
         is(log_start <= log_end, "the log's start", log_start.0, rule)?;
+        let mut kept = 0_u64;
         for shard in &self.shards {
-            let ShardManifest { next_sn, oldest_active, active, .. } = *shard;
-            let rule = "the shard's next serial number is lower";
-            is(oldest_active <= next_sn, "a shard's oldest active", oldest_active.0, rule)?;
-            let rule = "the shard has had fewer entries";
-            is(active <= next_sn.0, "a shard's number of active entries", active, rule)?;
-            edges_fit(shard.edges.len())?;
+            shard.validate()?;
+            kept = kept.saturating_add(shard.next_sn.0 - shard.first_kept.first().0);
         }
-        Ok(())
+        // No entry has no key, so every one is longer than this.
+        let room = log_end.0.saturating_sub(log_start.0) / (EMPTY_ENTRY_LEN as u64 + 1);
+        is(kept <= room, "the number of entries kept", kept, "the log is too short for them")
     }
 
     /// The manifest as bytes, in the layout that the module's comment draws.
@@ -168,6 +185,29 @@ impl Manifest {
     }
 }
 
+impl ShardManifest {
+    /// The part of [`Manifest::validate`] that is about one shard.
+    fn validate(&self) -> Result<(), InvalidField> {
+        let is = InvalidField::unless;
+        let Self { next_sn, oldest_active, active, first_kept, .. } = *self;
+        let youngest = next_sn.twig().0;
+        let rule = "a shard has at most 2^51 entries";
+        is(youngest < MAX_TWIGS, "a shard's next serial number", next_sn.0, rule)?;
+        let rule = "the shard's next serial number is not above it";
+        is(oldest_active < next_sn, "a shard's oldest active", oldest_active.0, rule)?;
+        let rule = "the shard's oldest active entry lies before it";
+        is(first_kept <= oldest_active.twig(), "a shard's first kept twig", first_kept.0, rule)?;
+        let rule = "a store keeps at most 2^28 twigs of a shard";
+        let twigs = youngest - first_kept.0;
+        is(twigs < MAX_TWIGS_HELD, "a shard's number of kept twigs", twigs, rule)?;
+        let what = "a shard's number of active entries";
+        let rule = "there are fewer from the oldest active one on";
+        is(active <= next_sn.0 - oldest_active.0, what, active, rule)?;
+        is(active >= SENTRIES_PER_SHARD, what, active, "its 4096 sentries are always active")?;
+        edges_fit(self.edges.len())
+    }
+}
+
 fn edges_fit(count: usize) -> Result<(), InvalidField> {
     let rule = "at most 64 are possible, one per level";
     InvalidField::unless(count <= MAX_EDGES, "a shard's number of edge nodes", count as u64, rule)
@@ -226,7 +266,7 @@ mod tests {
         let digest = |seed: usize| Digest([seed as u8; 32]);
         let shard = |i: usize| ShardManifest {
             next_sn: SerialNumber(1_000_000 + i as u64),
-            oldest_active: SerialNumber(4000 + i as u64),
+            oldest_active: SerialNumber(400_000 + i as u64),
             active: 5000 + i as u64,
             root: digest(i + 16),
             first_kept: TwigId(7 + i as u64),
@@ -299,22 +339,48 @@ mod tests {
     #[test]
     fn contradictions_are_refused_on_the_way_out_and_in() {
         type Spoil = fn(&mut Manifest);
-        let spoils: [Spoil; 5] = [
-            |manifest| manifest.height = Height(Height::MAX.0 + 1),
-            |manifest| manifest.log_start.0 = manifest.log_end.0 + 1,
-            |manifest| manifest.shards[3].oldest_active.0 = manifest.shards[3].next_sn.0 + 1,
-            |manifest| manifest.shards[3].active = manifest.shards[3].next_sn.0 + 1,
-            |manifest| manifest.shards[15].edges = vec![(0, Digest::ZERO); MAX_EDGES + 1],
+        let spoils: [(Spoil, &str); 14] = [
+            (|manifest| manifest.height = Height(Height::MAX.0 + 1), "the height"),
+            (|manifest| manifest.log_start.0 = manifest.log_end.0 + 1, "the log's start"),
+            (|manifest| manifest.shards[3].next_sn.0 = 1 << 51, "a shard's next serial number"),
+            (|manifest| manifest.shards[3].next_sn.0 = u64::MAX, "a shard's next serial number"),
+            (|manifest| manifest.shards[3].oldest_active.0 = 1_000_003, "a shard's oldest active"),
+            (|manifest| manifest.shards[3].oldest_active.0 = u64::MAX, "a shard's oldest active"),
+            (|manifest| manifest.shards[3].first_kept.0 = 196, "a shard's first kept twig"),
+            (|manifest| manifest.shards[3].first_kept.0 = u64::MAX, "a shard's first kept twig"),
+            (
+                |manifest| {
+                    manifest.log_end.0 = u64::MAX;
+                    manifest.shards[3].next_sn.0 = (1 << 39) + (10 << 11);
+                },
+                "a shard's number of kept twigs",
+            ),
+            (|manifest| manifest.shards[3].active = 600_001, "a shard's number of active"),
+            (|manifest| manifest.shards[3].active = 4095, "a shard's number of active"),
+            (
+                |manifest| manifest.shards[15].edges = vec![(0, Digest::ZERO); MAX_EDGES + 1],
+                "a shard's number of edge",
+            ),
+            // 2^34 entries in the terabyte of the log, one after the other and all together.
+            (|manifest| manifest.shards[3].next_sn.0 = 1 << 35, "the number of entries kept"),
+            (
+                |manifest| manifest.shards.iter_mut().for_each(|s| s.next_sn.0 = 1 << 31),
+                "the number of entries kept",
+            ),
         ];
-        for spoil in spoils {
+        for (spoil, what) in spoils {
             let mut manifest = sample();
             spoil(&mut manifest);
-            manifest.encode().unwrap_err();
+            let error = manifest.encode().unwrap_err();
+            assert!(error.what.starts_with(what), "{error}");
         }
         let bytes = sample().encode().unwrap();
         let top_byte_of_the_height = 55;
         let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_the_height, 1));
         assert!(matches!(error, Err(DecodeError::Field(_))));
+        let top_byte_of_a_serial_number = 104 + 7;
+        let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_a_serial_number, 1));
+        assert!(matches!(error, Err(DecodeError::Field(_))), "{error:?}");
         // The count of edge nodes is checked before it allocates.
         let error = Manifest::decode(&damage::patched(&bytes, 104 + 65, 0xFF)).unwrap_err();
         assert!(error.to_string().contains("edge nodes is 65280"), "{error}");

@@ -2,7 +2,9 @@
 //! nobody encoded never decode, nor make the decoder panic.
 
 use hedgerow_metadb::{HistoryRow, MAX_EDGES, Manifest, ShardManifest, StoreParams};
-use hedgerow_types::{CompactionRule, Digest, Height, LogPosition, SerialNumber, TwigId};
+use hedgerow_types::{
+    CompactionRule, Digest, Height, LogPosition, SENTRIES_PER_SHARD, SerialNumber,
+};
 use proptest::{collection::vec, prelude::*};
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -10,15 +12,19 @@ fn digest() -> impl Strategy<Value = Digest> {
 }
 
 fn shard() -> impl Strategy<Value = ShardManifest> {
-    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    let numbers = (0..1_u64 << 50, 0..1_u64 << 38, 0..1_u64 << 30, any::<u64>());
     let edges = vec((any::<u8>(), digest()), 0..=MAX_EDGES);
-    (numbers, digest(), edges).prop_map(|((next, oldest, active, kept), root, edges)| {
+    (numbers, digest(), edges).prop_map(|((kept, skipped, dead, active), root, edges)| {
+        // Pruned up to `kept`, then entries that are not active, then some that are.
+        let first_kept = SerialNumber(kept).twig();
+        let oldest_active = SerialNumber(kept + skipped);
+        let span = SENTRIES_PER_SHARD + dead;
         ShardManifest {
-            next_sn: SerialNumber(next),
-            oldest_active: SerialNumber(oldest.min(next)),
-            active: active.min(next),
+            next_sn: oldest_active.plus(span),
+            oldest_active,
+            active: SENTRIES_PER_SHARD + active % (dead + 1),
             root,
-            first_kept: TwigId(kept),
+            first_kept,
             edges,
         }
     })
@@ -36,17 +42,17 @@ prop_compose! {
         store_id in any::<[u8; 16]>(),
         params in params(),
         height in 0..=Height::MAX.0,
-        positions in any::<[u64; 2]>(),
+        start in 0..u64::MAX >> 1,
         state_root in digest(),
         shards in prop::array::uniform16(shard()),
     ) -> Manifest {
-        let [a, b] = positions;
         Manifest {
             store_id,
             params,
             height: Height(height),
-            log_start: LogPosition(a.min(b)),
-            log_end: LogPosition(a.max(b)),
+            log_start: LogPosition(start),
+            // At most 2^39 entries in each of the 16 shards.
+            log_end: LogPosition(start + (54 << 43)),
             state_root,
             shards,
         }

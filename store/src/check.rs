@@ -1,9 +1,20 @@
 //! The full check: everything that can be derived from the log is derived again, and compared with
-//! what the store has in memory and in its twig file.
+//! what the store has in memory, in its twig file and in its manifest.
+//!
+//! ```text
+//!   manifest        compared with                                                       where
+//!   height, log end the last record; heights without a gap; the end of the open log     rebuild, here
+//!   next, active    the entries, and what they deactivate                               rebuild
+//!   oldest active   no entry of the log below it is active                              rebuild
+//!   roots, edges    the tree over the entries, the edges left of it                     rebuild
+//!   log start       the first segment                                                   here
+//!   all of it       the history row of its height; rows without a gap up to it          here
+//! ```
 
 use crate::Error;
 use crate::rebuild::{Source, rebuild};
 use crate::shared::Shared;
+use hedgerow_metadb::Manifest;
 use hedgerow_types::{Digest, Height, ShardId};
 
 /// What [`Store::check`](crate::Store::check) went through.
@@ -21,6 +32,8 @@ pub struct CheckReport {
     pub twigs: u64,
     /// Twig records that are missing or unreadable: derived data, made again when the store opens.
     pub twigs_missing: u64,
+    /// History rows that were read, from the first kept one to that of the height.
+    pub history_rows: u64,
 }
 
 pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
@@ -36,6 +49,8 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             progress: shared.options.progress.as_ref(),
         })
     })?;
+    check_log(shared, &manifest)?;
+    let history_rows = check_history(shared, &manifest)?;
     let (mut twigs, mut twigs_missing) = (0, 0);
     for fresh in &rebuilt.twigs {
         match shared.twigs.get(fresh.shard, fresh.twig)? {
@@ -72,5 +87,46 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
         keys: active - manifest.shards.len() as u64 * hedgerow_types::SENTRIES_PER_SHARD,
         twigs,
         twigs_missing,
+        history_rows,
     })
+}
+
+/// Compares the log's bounds with the manifest's.
+fn check_log(shared: &Shared, manifest: &Manifest) -> Result<(), Error> {
+    // Segments that are not deleted yet may lie below the start; it is where one begins.
+    let begins = shared.log.prunable(manifest.log_start) == Some(manifest.log_start);
+    let (start, end) = (shared.log.start(), shared.log.end());
+    if end != manifest.log_end || !(begins || start == manifest.log_start) {
+        let (said_start, said_end) = (manifest.log_start, manifest.log_end);
+        return Err(Error::Corrupt(format!(
+            "the log reaches from {start} to {end}, the manifest says from {said_start} to {said_end}"
+        )));
+    }
+    Ok(())
+}
+
+/// Reads every history row, and compares the last one with the manifest. Returns their number.
+fn check_history(shared: &Shared, manifest: &Manifest) -> Result<u64, Error> {
+    let last = manifest.height;
+    let first = shared.with_meta(|meta| meta.first_history())?;
+    let first = first.filter(|&first| first <= last);
+    let Some(first) = first else {
+        return Err(Error::Corrupt(format!("there is no history row of height {last}")));
+    };
+    for height in (first.0..=last.0).map(Height) {
+        let Some(row) = shared.with_meta(|meta| meta.history(height))? else {
+            return Err(Error::Corrupt(format!(
+                "the history row of height {height} is missing between {first} and {last}"
+            )));
+        };
+        let same_shards = manifest.shards.iter().enumerate().all(|(shard, part)| {
+            row.shard_roots[shard] == part.root && row.oldest_active[shard] == part.oldest_active
+        });
+        if height == last && (row.root != manifest.state_root || !same_shards) {
+            return Err(Error::Corrupt(format!(
+                "the history row of height {last} and the manifest tell different states"
+            )));
+        }
+    }
+    Ok(last.0 - first.0 + 1)
 }

@@ -156,6 +156,18 @@ impl From<MetaError> for Error {
     }
 }
 
+impl Error {
+    /// Whether files contradict each other, or what they should: not that one could not be read.
+    pub(crate) fn is_contradiction(&self) -> bool {
+        match self {
+            Self::Corrupt(_) | Self::RootMismatch { .. } => true,
+            Self::Log(error) => !matches!(error, LogError::Io { .. } | LogError::Failed(_)),
+            Self::Merkle(error) => !matches!(error, MerkleError::Hash(_)),
+            _ => false,
+        }
+    }
+}
+
 fn presence(op: OpKind) -> &'static str {
     if op == OpKind::Create { "present" } else { "absent" }
 }

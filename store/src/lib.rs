@@ -58,6 +58,7 @@ mod bits;
 mod block;
 mod check;
 mod error;
+mod flow;
 mod genesis;
 pub mod hasher;
 mod iter;
@@ -65,14 +66,17 @@ mod layer;
 mod ops;
 mod options;
 mod pipeline;
+mod points;
 mod prove;
 mod prune;
 mod reader;
 mod rebuild;
 mod resolve;
 mod shared;
+mod stages;
 mod stats;
 mod store;
+mod sync;
 mod ticket;
 mod twigs;
 mod update;
@@ -96,5 +100,7 @@ pub use writer::MAX_EXTRA_BYTES;
 
 /// Disks: the real one is the default.
 pub mod disk {
+    /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
+    pub use crate::points::ALL as POINTS;
     pub use hedgerow_vfs::{MemDisk, RealDisk, Vfs};
 }

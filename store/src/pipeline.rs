@@ -1,4 +1,5 @@
-//! The stages behind `submit`: one thread that hashes and publishes, one that writes and commits.
+//! What the stages behind `submit` do: one hashes and publishes, one writes and commits. Their threads
+//! and channels are in `stages`.
 //!
 //! ```text
 //!  submit (caller's thread)             resolve, update, announce the record in memory
@@ -12,22 +13,19 @@
 //!                                       ► delete what the manifest no longer needs
 //! ```
 //!
-//! While block h is hashed and synced, the caller resolves and updates block h + 1. One sync and one
-//! manifest commit cover all blocks that wait for them.
+//! While block h is hashed and synced, the caller resolves and updates block h + 1.
 //!
-//! Invariants:
-//! * A block's manifest is committed after its record is synced and its root known; nothing is
-//!   deleted before a manifest that no longer needs it is durable.
-//! * A stage that fails latches its error and ends. Its channels close, so the other stage ends as
-//!   well, after it has finished what came before the failure. Ending by a panic is a failure too.
+//! Invariant: a block's manifest is committed after its record is synced and its root known; nothing
+//! is deleted before a manifest that no longer needs it is durable.
 
 use crate::Error;
 use crate::layer::Layer;
-use crate::prune::Pruning;
+use crate::points;
+use crate::prune::{PruneIntent, Pruning};
 use crate::shared::{Shared, per_shard};
+use crate::stages::{self, HashWork, PersistWork};
 use crate::twigs::{OpenTwig, run_position};
 use crate::update::Counts;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;
@@ -36,10 +34,8 @@ use hedgerow_merkle::{Forest, Roots, ShardChange};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
 use hedgerow_types::{Digest, Height, SHARDS, SerialNumber, ShardId};
 use rayon::prelude::*;
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
 /// One shard's part of a block: what the tree needs beside the run.
 #[derive(Debug)]
@@ -73,119 +69,27 @@ struct Hashed {
     row: Arc<HistoryRow>,
 }
 
-/// The running stages.
-#[derive(Debug)]
-pub(crate) struct Pipeline {
-    /// Closed to make the stages end.
-    to_hash: Option<Sender<Arc<BlockDelta>>>,
-    to_persist: Option<Sender<Arc<BlockDelta>>>,
-    threads: Vec<(&'static str, JoinHandle<()>)>,
-}
-
-impl Pipeline {
-    /// Starts the stages on the state `forest` with the youngest twigs `open`; `manifest` is the
-    /// durable one.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
-        forest: Forest,
-        open: Vec<OpenTwig>,
-        manifest: Manifest,
-    ) -> Result<Self, Error> {
-        let (to_hash, blocks_to_hash) = unbounded();
-        let (to_persist, blocks_to_persist) = unbounded();
-        let (hashed_tx, hashed_rx) = unbounded();
-        let mut pipeline =
-            Self { to_hash: Some(to_hash), to_persist: Some(to_persist), threads: Vec::new() };
-        let hash = HashStage { shared: Arc::clone(shared), forest, open };
-        // A stage keeps its channels until its failure is latched: whoever finds them closed finds
-        // the cause as well.
-        pipeline.spawn("hedgerow-hash", shared, move |shared| {
-            latch(shared, hash.run(&blocks_to_hash, &hashed_tx));
-        })?;
-        let persist = PersistStage {
-            pruning: Pruning::new(Arc::clone(shared)),
-            shared: Arc::clone(shared),
-            manifest,
-            synced: VecDeque::new(),
-        };
-        pipeline.spawn("hedgerow-persist", shared, move |shared| {
-            latch(shared, persist.run(&blocks_to_persist, &hashed_rx));
-        })?;
-        Ok(pipeline)
-    }
-
-    fn spawn(
-        &mut self,
-        name: &'static str,
-        shared: &Arc<Shared>,
-        stage: impl FnOnce(&Shared) + Send + 'static,
-    ) -> Result<(), Error> {
-        let shared = Arc::clone(shared);
-        let body = move || {
-            let _guard = PanicGuard { name, shared: &shared };
-            stage(&shared);
-        };
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(body)
-            .map_err(|error| Error::Thread { name, reason: error.to_string() })?;
-        self.threads.push((name, thread));
-        Ok(())
-    }
-
-    /// Hands a block to the stages.
-    pub(crate) fn send(&self, block: &Arc<BlockDelta>) -> Result<(), Error> {
-        for channel in [&self.to_persist, &self.to_hash] {
-            let sent = channel.as_ref().map(|channel| channel.send(Arc::clone(block)));
-            if !matches!(sent, Some(Ok(()))) {
-                let reason = "ended before the store was closed".into();
-                return Err(Error::Thread { name: "hedgerow", reason });
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets the stages finish what they have and joins them.
-    pub(crate) fn stop(&mut self) -> Result<(), Error> {
-        self.to_hash = None;
-        self.to_persist = None;
-        let mut result = Ok(());
-        for (name, thread) in self.threads.drain(..) {
-            if thread.join().is_err() {
-                result = Err(Error::Thread { name, reason: "ended in a panic".into() });
-            }
-        }
-        result
+impl stages::Block for BlockDelta {
+    fn height(&self) -> Height {
+        self.height
     }
 }
 
-impl Drop for Pipeline {
-    fn drop(&mut self) {
-        if let Err(error) = self.stop() {
-            tracing::error!(%error, "while closing");
-        }
-    }
-}
+/// The running stages of a store.
+pub(crate) type Pipeline = stages::Pipeline<BlockDelta>;
 
-fn latch(shared: &Shared, result: Result<(), Error>) {
-    if let Err(error) = result {
-        shared.poison(error);
-    }
-}
-
-/// Turns a panic, which would be a bug, into a latched failure that waiters see.
-pub(crate) struct PanicGuard<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) shared: &'a Shared,
-}
-
-impl Drop for PanicGuard<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let reason = "ended in a panic".into();
-            self.shared.poison(Error::Thread { name: self.name, reason });
-        }
-    }
+/// Starts the stages on the state `forest` with the youngest twigs `open`; `manifest` is the durable
+/// one.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    forest: Forest,
+    open: Vec<OpenTwig>,
+    manifest: Manifest,
+) -> Result<Pipeline, Error> {
+    let hash = HashStage { shared: Arc::clone(shared), forest, open };
+    let pruning = Pruning::new(Arc::clone(shared));
+    let persist = PersistStage { shared: Arc::clone(shared), pruning, manifest, intent: None };
+    Pipeline::start(&shared.flow, hash, persist)
 }
 
 struct HashStage {
@@ -195,21 +99,8 @@ struct HashStage {
     open: Vec<OpenTwig>,
 }
 
-impl HashStage {
-    fn run(
-        mut self,
-        blocks: &Receiver<Arc<BlockDelta>>,
-        out: &Sender<Hashed>,
-    ) -> Result<(), Error> {
-        for block in blocks {
-            self.shared.flow.lock().check()?;
-            let hashed = self.hash(block)?;
-            if out.send(hashed).is_err() {
-                return Ok(()); // The persist stage failed and has said so.
-            }
-        }
-        Ok(())
-    }
+impl HashWork<BlockDelta> for HashStage {
+    type Hashed = Hashed;
 
     fn hash(&mut self, block: Arc<BlockDelta>) -> Result<Hashed, Error> {
         let shared = &*self.shared;
@@ -233,8 +124,7 @@ impl HashStage {
         // be sending, nor for readers to see the block.
         let announce = |roots: &Roots| {
             block.root.get_or_init(|| roots.state);
-            drop(shared.flow.lock()); // nobody is between looking and waiting
-            shared.moved.notify_all();
+            shared.flow.tell();
         };
         let apply = || forest.apply_announcing(&*shared.hasher, &changes, &mut { announce });
         let applied = shared.hash_pool.install(apply)?;
@@ -258,15 +148,14 @@ impl HashStage {
             shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
 
         // From here on readers see the block, all of it or nothing.
-        shared.recent.lock().insert(block.height, Arc::clone(&row));
         {
             let mut published = shared.published.write();
             apply_edits(shared, &mut published.index, &edits)?;
             published.forest.copy_changes(&self.forest, &applied.dirty);
             published.height = block.height;
+            // Not before: a block that cannot be published never happened.
+            shared.recent.lock().insert(block.height, Arc::clone(&row));
         }
-        shared.flow.lock().published = block.height;
-        shared.moved.notify_all();
         Ok(Hashed { block, roots: applied.roots, twigs, row })
     }
 }
@@ -305,51 +194,28 @@ struct PersistStage {
     pruning: Pruning,
     /// The last one committed.
     manifest: Manifest,
-    /// Blocks whose records are synced and whose roots have not come yet.
-    synced: VecDeque<Arc<BlockDelta>>,
+    /// What the last manifest committed no longer needs.
+    intent: Option<PruneIntent>,
 }
 
-impl PersistStage {
-    fn run(
-        mut self,
-        blocks: &Receiver<Arc<BlockDelta>>,
-        hashed: &Receiver<Hashed>,
-    ) -> Result<(), Error> {
-        loop {
-            // Wait for a block only if nothing else is to be done.
-            let mut batch: Vec<_> = blocks.try_iter().collect();
-            if batch.is_empty() && self.synced.is_empty() {
-                match blocks.recv() {
-                    Ok(block) => batch.push(block),
-                    Err(_) => return Ok(self.shared.twigs.file.sync()?),
-                }
-                batch.extend(blocks.try_iter());
-            }
-            if !batch.is_empty() {
-                let records: Vec<_> = batch.iter().map(|block| Arc::clone(&block.record)).collect();
-                self.shared.log.append_many(&records)?;
-                self.shared.log.sync()?;
-                self.synced.extend(batch);
-            }
-            let Ok(first) = hashed.recv() else {
-                return Ok(()); // The hash stage failed and has said so.
-            };
-            // Only blocks that are synced: roots may be ahead of records.
-            let more = self.synced.len() - 1;
-            let mut ready = vec![first];
-            ready.extend(hashed.try_iter().take(more));
-            self.synced.drain(..ready.len());
-            self.commit(&ready)?;
-        }
+impl PersistWork<BlockDelta, Hashed> for PersistStage {
+    fn append(&mut self, blocks: &[Arc<BlockDelta>]) -> Result<(), Error> {
+        let records: Vec<_> = blocks.iter().map(|block| Arc::clone(&block.record)).collect();
+        let Shared { log, options, .. } = &*self.shared;
+        options.disk.at_point(points::COMMIT_BEGIN)?;
+        log.append_many(&records)?;
+        options.disk.at_point(points::COMMIT_LOG_WRITTEN)?;
+        log.sync()?;
+        Ok(options.disk.at_point(points::COMMIT_LOG_SYNCED)?)
     }
 
-    /// Makes blocks durable whose records are synced and whose roots are known.
     fn commit(&mut self, ready: &[Hashed]) -> Result<(), Error> {
         let shared = &*self.shared;
         let Some(last) = ready.last() else { return Ok(()) };
         for hashed in ready {
             shared.twigs.write(&hashed.twigs)?;
         }
+        shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?;
         let height = last.block.height;
         let mut manifest = self.manifest.clone();
         manifest.height = height;
@@ -364,10 +230,14 @@ impl PersistStage {
             shard.root = *root;
         }
         let intent = self.pruning.plan(&mut manifest)?;
+        if intent.is_some() {
+            shared.options.disk.at_point(points::PRUNE_PLANNED)?;
+        }
         let rows: Vec<_> = ready.iter().map(|h| (h.block.height, (*h.row).clone())).collect();
         let history_from = self.pruning.history_from(height);
         let commit = Commit { manifest: &manifest, rows: &rows, history_from };
         shared.with_meta(|meta| meta.commit(&commit))?;
+        shared.options.disk.at_point(points::COMMIT_MANIFEST_WRITTEN)?;
         shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.manifest = manifest;
 
@@ -375,14 +245,18 @@ impl PersistStage {
             let mut recent = shared.recent.lock();
             *recent = recent.split_off(&height.next());
         }
-        {
-            let mut flow = shared.flow.lock();
-            flow.durable = height;
-            flow.bytes = flow.bytes.split_off(&height.next());
-        }
-        shared.moved.notify_all();
-        // Only now: the manifest no longer needs it.
-        self.pruning.carry_out(intent);
+        self.intent = intent;
         Ok(())
+    }
+
+    fn clean_up(&mut self) -> Result<(), Error> {
+        self.shared.options.disk.at_point(points::COMMIT_DONE)?;
+        // Only now: the manifest no longer needs it.
+        self.pruning.carry_out(self.intent.take());
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(self.shared.twigs.file.sync()?)
     }
 }

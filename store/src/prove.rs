@@ -45,7 +45,7 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
             )
             .map_err(|error| Error::Corrupt(format!("cannot assemble a proof: {error}")))?;
             shared.check_not_abandoned()?;
-            let durable = shared.flow.lock().durable >= height;
+            let durable = shared.flow.look(|progress| progress.durable) >= height;
             return Ok(Proven { height, root, durable, proof });
         }
     })

@@ -16,6 +16,7 @@
 //! reads the entries of its group, and recovery the entries of its twig.
 
 use crate::Error;
+use crate::points;
 use crate::shared::Shared;
 use hedgerow_metadb::Manifest;
 use hedgerow_types::{Height, LogPosition, SHARDS, ShardId, TwigId};
@@ -95,19 +96,27 @@ impl Pruning {
     /// after the next commit, and when the store opens: it costs room and nothing else.
     pub(crate) fn carry_out(&mut self, intent: Option<PruneIntent>) {
         let Some(intent) = intent.or(self.left.take()) else { return };
-        let shared = &*self.shared;
-        // Before anything goes: whoever misses it learns that it was pruned.
-        *shared.first_kept.lock() = intent.first_kept;
-        let log = shared.log.prune_head(intent.log_start);
-        let twigs = shared.twigs.file.prune(&intent.first_kept);
-        match (log, twigs) {
-            (Ok(freed), Ok(_)) => {
-                shared.counters.pruned_bytes.fetch_add(freed, Ordering::Relaxed);
+        match self.delete(&intent) {
+            Ok(freed) => {
+                self.shared.counters.pruned_bytes.fetch_add(freed, Ordering::Relaxed);
             }
-            (Err(error), _) | (_, Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "could not delete what was pruned; trying again later");
                 self.left = Some(intent);
             }
         }
+    }
+
+    /// Deletes, and returns the bytes of log freed. A failure of one does not keep the other.
+    fn delete(&self, intent: &PruneIntent) -> Result<u64, Error> {
+        let shared = &*self.shared;
+        // Before anything goes: whoever misses it learns that it was pruned.
+        *shared.first_kept.lock() = intent.first_kept;
+        shared.options.disk.at_point(points::PRUNE_BEGIN)?;
+        let log = shared.log.prune_head(intent.log_start);
+        shared.options.disk.at_point(points::PRUNE_LOG_REMOVED)?;
+        let twigs = shared.twigs.file.prune(&intent.first_kept);
+        shared.options.disk.at_point(points::PRUNE_DONE)?;
+        twigs.and(log).map_err(Error::from)
     }
 }

@@ -63,7 +63,7 @@ impl Reader {
 
     /// The last height that survives power loss.
     pub fn durable_height(&self) -> Height {
-        self.shared.flow.lock().durable
+        self.shared.flow.look(|progress| progress.durable)
     }
 
     /// The state root after the block at `height`; height 0 is the genesis state.

@@ -12,6 +12,9 @@
 //!                                      Forest::restore ──► roots, compared with the manifest's
 //! ```
 //!
+//! Numbers from disk are bounded before anything is sized by them: the manifest's by
+//! [`Manifest::validate`], by the length of the log; an entry's serial number by the manifest's.
+//!
 //! The scan begins at the record that holds the first entry of the oldest twig that any shard still
 //! needs. Twigs before the oldest active one need their left root only.
 
@@ -27,7 +30,7 @@ use hedgerow_merkle::{Forest, ShardRestore};
 use hedgerow_metadb::{Manifest, ShardManifest};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{
-    Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId,
+    Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId,
 };
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -35,7 +38,7 @@ use std::sync::Arc;
 /// What a rebuild is made from.
 pub(crate) struct Source<'a> {
     pub(crate) log: &'a EntryLog,
-    /// `None`: trust no twig record, hash every entry.
+    /// `None`: trust no twig record, hash every entry, follow every deactivation.
     pub(crate) twigs: Option<&'a TwigStore>,
     pub(crate) manifest: &'a Manifest,
     pub(crate) hasher: &'a dyn BatchHasher,
@@ -67,12 +70,23 @@ pub(crate) fn rebuild(source: &Source<'_>) -> Result<Rebuilt, Error> {
         shards.push(scan);
     }
     let total_bytes = manifest.log_end.0 - from.0;
+    let mut last = None;
     for record in source.log.scan(from, manifest.log_end) {
         let record = record?;
+        let (height, at) = (record.height(), record.position());
+        if last.is_some_and(|last: Height| last.0.checked_add(1) != Some(height.0)) {
+            return Err(Error::Corrupt(format!("the record at {at} is out of order: {height}")));
+        }
+        last = Some(height);
         scan_record(source, &mut shards, &record)?;
         if let Some(progress) = source.progress {
             progress(Progress { scanned_bytes: record.end().0 - from.0, total_bytes });
         }
+    }
+    if last != Some(manifest.height) {
+        let (last, said) = (last.unwrap_or_default(), manifest.height);
+        let reason = format!("the log ends with height {last}, the manifest says {said}");
+        return Err(Error::Corrupt(reason));
     }
     finish(source, shards)
 }
@@ -114,7 +128,9 @@ struct ShardScan<'a> {
     part: &'a ShardManifest,
     /// Left roots of the twigs from the first kept one up to the youngest, as far as known.
     left_roots: Vec<Option<Digest>>,
+    /// From the twig `bits_from` on.
     bits: ActiveBits,
+    bits_from: TwigId,
     /// Key-hash prefix and position of every entry from the oldest active twig on.
     seen: Vec<(u64, LogPosition)>,
     /// Leaves of the twig that is being read, if it needs them.
@@ -130,9 +146,7 @@ impl<'a> ShardScan<'a> {
     fn new(source: &Source<'_>, shard: ShardId, part: &'a ShardManifest) -> Result<Self, Error> {
         let youngest = part.next_sn.twig();
         let oldest = part.oldest_active.twig();
-        if part.first_kept > oldest || part.oldest_active >= part.next_sn {
-            return Err(Error::Corrupt(format!("shard {shard}: the manifest contradicts itself")));
-        }
+        // `Manifest::validate` has bounded their number by the length of the log.
         let mut left_roots = Vec::new();
         for twig in part.first_kept.0..youngest.0 {
             let record = match source.twigs {
@@ -141,11 +155,13 @@ impl<'a> ShardScan<'a> {
             };
             left_roots.push(record.map(|record| record.nodes[0]));
         }
+        let bits_from = if source.twigs.is_some() { oldest } else { part.first_kept };
         Ok(Self {
             shard,
             part,
             left_roots,
-            bits: ActiveBits::starting_at(oldest),
+            bits: ActiveBits::starting_at(bits_from),
+            bits_from,
             seen: Vec::new(),
             leaves: Vec::new(),
             open: OpenTwig::default(),
@@ -194,6 +210,11 @@ impl<'a> ShardScan<'a> {
             let offset = (at.0 - start.0) as u32;
             let span = Span { offset, len: entry.hashed_bytes().len() as u32 };
             let sn = entry.serial_number();
+            // Before anything is sized by it: a checksum says nothing about the number being true.
+            if sn >= self.part.next_sn {
+                let next = self.part.next_sn;
+                return Err(self.corrupt(format_args!("entry {sn}, the manifest ends at {next}")));
+            }
             if self.next.is_some_and(|next| next != sn) {
                 return Err(self.corrupt(format_args!("entry {sn} is out of order")));
             }
@@ -205,19 +226,23 @@ impl<'a> ShardScan<'a> {
             if self.needs_leaves(sn.twig()) {
                 work.leaf_spans.push(span);
             }
-            if sn.twig() < oldest {
+            if sn.twig() < self.bits_from {
                 continue;
             }
-            if sn >= self.part.oldest_active && self.cursor.is_none() {
-                self.cursor = Some(RunCursor::new(self.shard, record.position(), at));
-            }
             self.bits.set(sn);
-            for gone in entry.deactivated().filter(|gone| gone.twig() >= oldest) {
+            let bits_from = self.bits_from;
+            for gone in entry.deactivated().filter(|gone| gone.twig() >= bits_from) {
                 if !self.bits.clear(gone) {
                     return Err(
                         self.corrupt(format_args!("entry {sn} replaces {gone}, not active"))
                     );
                 }
+            }
+            if sn.twig() < oldest {
+                continue;
+            }
+            if sn >= self.part.oldest_active && self.cursor.is_none() {
+                self.cursor = Some(RunCursor::new(self.shard, record.position(), at));
             }
             match entry.sentry_key_hash() {
                 Some(key_hash) => self.seen.push((key_hash.prefix_u64(), at)),
@@ -270,8 +295,17 @@ impl<'a> ShardScan<'a> {
     }
 
     /// What the forest is restored from.
-    fn restore(&self) -> Result<ShardRestore, Error> {
+    fn restore(&mut self) -> Result<ShardRestore, Error> {
         let part = self.part;
+        if let Some(sn) =
+            self.bits.next_active(SerialNumber(0)).filter(|&sn| sn < part.oldest_active)
+        {
+            let oldest = part.oldest_active;
+            return Err(self.corrupt(format_args!(
+                "entry {sn} is active, the manifest says that none below {oldest} is"
+            )));
+        }
+        self.bits.drop_before(part.oldest_active.twig());
         if self.next != Some(part.next_sn) {
             return Err(self.corrupt("the log does not end at the manifest's serial number"));
         }
@@ -324,7 +358,7 @@ impl<'a> ShardScan<'a> {
 fn finish(source: &Source<'_>, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error> {
     let manifest = source.manifest;
     let parts: Vec<ShardRestore> =
-        shards.par_iter().map(ShardScan::restore).collect::<Result<_, _>>()?;
+        shards.par_iter_mut().map(ShardScan::restore).collect::<Result<_, _>>()?;
     let parts: [ShardRestore; SHARDS] =
         parts.try_into().map_err(|_| Error::Corrupt("a store has 16 shards".into()))?;
     let forest = Forest::restore(source.hasher, parts)?;

@@ -1,7 +1,7 @@
 //! What the writer, the stages and the readers of one store share.
 //!
 //! ```text
-//!            Published (RwLock)                       Flow (Mutex + Condvar)
+//!            Published (RwLock)                       Flow
 //!   index, tree, roots, height: one state      accepted >= published >= durable, poison
 //!         ▲ short exclusive section                      ▲ every waiter waits here
 //!         │ per block                                    │
@@ -14,9 +14,8 @@
 //!   hash stage's own pool, whose tasks only compute.
 //! * Nobody else holds the lock of `published` while waiting for a pool. A thread that waits for
 //!   a pool may be given other work meanwhile, whoever's that is, and that work may want the lock.
-//! * `flow` moves only after what it announces is true, and under its lock.
-//! * The first failure is latched in `flow.poison`; every waiter sees it.
 
+use crate::flow::Flow;
 use crate::twigs::TwigStore;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
@@ -25,7 +24,7 @@ use hedgerow_index::ShardIndex;
 use hedgerow_merkle::{Forest, Roots};
 use hedgerow_metadb::{HistoryRow, MetaDb, MetaError};
 use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -42,26 +41,6 @@ pub(crate) struct Published {
 impl Published {
     pub(crate) fn roots(&self) -> &Roots {
         self.forest.roots()
-    }
-}
-
-/// How far blocks have come.
-#[derive(Debug)]
-pub(crate) struct Flow {
-    pub(crate) accepted: Height,
-    pub(crate) published: Height,
-    pub(crate) durable: Height,
-    /// Log bytes of the blocks that are accepted and not yet durable.
-    pub(crate) bytes: BTreeMap<Height, u64>,
-    pub(crate) poison: Option<Arc<Error>>,
-}
-
-impl Flow {
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        match &self.poison {
-            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
-            None => Ok(()),
-        }
     }
 }
 
@@ -83,9 +62,9 @@ pub(crate) struct Shared {
     /// touch a database that somebody else opens next.
     pub(crate) meta: RwLock<Option<Box<dyn MetaDb>>>,
     pub(crate) published: RwLock<Published>,
-    pub(crate) flow: Mutex<Flow>,
-    pub(crate) moved: Condvar,
-    /// History rows of published heights whose manifest is not committed yet.
+    pub(crate) flow: Arc<Flow>,
+    /// History rows of published heights whose manifest is not committed yet. Taken for a moment only,
+    /// also under the lock of `published`.
     pub(crate) recent: Mutex<BTreeMap<Height, Arc<HistoryRow>>>,
     pub(crate) hasher: Arc<dyn BatchHasher>,
     /// Resolves and updates. Its tasks may read the disk.
@@ -104,38 +83,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Latches the first failure and wakes everybody.
-    pub(crate) fn poison(&self, error: Error) {
-        let mut flow = self.flow.lock();
-        if flow.poison.is_none() {
-            tracing::error!(%error, "the store stops");
-            let cause = match error {
-                Error::Poisoned { cause } => cause,
-                other => Arc::new(other),
-            };
-            flow.poison = Some(cause);
-        }
-        self.moved.notify_all();
-    }
-
-    /// Waits until `ready` says so.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] if the store failed before.
-    pub(crate) fn wait_for<T>(
-        &self,
-        mut ready: impl FnMut(&Flow) -> Option<T>,
-    ) -> Result<T, Error> {
-        let mut flow = self.flow.lock();
-        loop {
-            if let Some(value) = ready(&flow) {
-                return Ok(value);
-            }
-            flow.check()?;
-            self.moved.wait(&mut flow);
-        }
-    }
-
     /// The history row of a height, published or durable.
     ///
     /// # Errors
@@ -153,7 +100,7 @@ impl Shared {
         if let Some(row) = row {
             return Ok(Arc::new(row));
         }
-        let last = self.flow.lock().published;
+        let last = self.flow.look(|progress| progress.published);
         let first = first.unwrap_or(last);
         Err(Error::HeightUnavailable { height, first, last })
     }

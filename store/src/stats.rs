@@ -52,11 +52,10 @@ pub struct Stats {
 }
 
 pub(crate) fn collect(shared: &Shared) -> Stats {
-    let (accepted, published, durable, poison) = {
-        let flow = shared.flow.lock();
-        let poison = flow.poison.as_ref().map(ToString::to_string);
-        (flow.accepted, flow.published, flow.durable, poison)
-    };
+    let (accepted, published, durable, poison) = shared.flow.look(|progress| {
+        let poison = progress.poison.as_ref().map(ToString::to_string);
+        (progress.accepted, progress.published, progress.durable, poison)
+    });
     let state = shared.published.read();
     let next_sn = per_shard(|shard| state.forest.next_sn(shard));
     let counters = &shared.counters;

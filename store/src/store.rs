@@ -14,14 +14,15 @@
 
 use crate::Error;
 use crate::block::Block;
+use crate::flow::Flow;
 use crate::genesis::genesis;
 use crate::hasher::BatchHasher;
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
-use crate::pipeline::Pipeline;
+use crate::points;
 use crate::reader::Reader;
 use crate::rebuild::{Rebuilt, Source, rebuild};
-use crate::shared::{Counters, Flow, Published, Shared, per_shard};
+use crate::shared::{Counters, Published, Shared, per_shard};
 use crate::ticket::Ticket;
 use crate::twigs::{TwigStore, run_position};
 use crate::writer::Writer;
@@ -32,7 +33,7 @@ use hedgerow_metadb::{
 };
 use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
 use hedgerow_vfs::{DirLock, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -170,7 +171,7 @@ impl Store {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed.
     pub fn flush(&self) -> Result<(), Error> {
-        self.shared.wait_for(|flow| (flow.durable >= flow.accepted).then_some(()))
+        self.shared.flow.wait_for(|at| (at.durable >= at.accepted).then_some(()))
     }
 
     /// Waits until everything is durable, then recomputes every hash, the index and the twig records
@@ -194,7 +195,7 @@ impl Store {
     /// What stopped the store, if something did.
     pub fn close(mut self) -> Result<(), Error> {
         self.writer.stop()?;
-        self.shared.flow.lock().check()
+        self.shared.flow.check()
     }
 }
 
@@ -203,12 +204,10 @@ impl Drop for Store {
         if let Err(error) = self.writer.stop() {
             tracing::error!(%error, "while closing");
         }
-        let flow = self.shared.flow.lock();
-        if flow.published > flow.durable {
+        if self.shared.flow.look(|progress| progress.published > progress.durable) {
             // What readers saw will be cut from the log by whoever opens it next.
             self.shared.abandoned.store(true, Ordering::SeqCst);
         }
-        drop(flow);
         // Readers and tickets may live on; the database is closed before the lock is given back.
         *self.shared.meta.write() = None;
     }
@@ -329,6 +328,7 @@ impl Place {
         let genesis = genesis()?;
         let id = StoreId(rand_id()?);
         hedgerow_vfs::write_atomic(&*self.vfs, &self.path(CREATING), &id.0)?;
+        self.vfs.at_point(points::CREATE_MARKED)?;
 
         let log_options = Self::log_options(&options);
         let log = EntryLog::create(Arc::clone(&self.vfs), &self.path(LOG), id, log_options)?;
@@ -338,6 +338,7 @@ impl Place {
         log.announce(Arc::clone(&record))?;
         log.append_many(&[Arc::clone(&record)])?;
         log.sync()?;
+        self.vfs.at_point(points::CREATE_LOG_SYNCED)?;
 
         let twig_options = Self::twig_options(&options);
         let file = TwigFile::create(Arc::clone(&self.vfs), &self.path(TWIGS), id, twig_options)?;
@@ -359,6 +360,7 @@ impl Place {
         let records = twigs.finish(genesis.finished.clone(), &mut places)?;
         twigs.write(&records)?;
         twigs.file.sync()?;
+        self.vfs.at_point(points::CREATE_TWIGS_SYNCED)?;
 
         let forest = genesis.forest.clone();
         let roots = forest.roots();
@@ -388,9 +390,11 @@ impl Place {
         let meta = self.meta(&options, true)?;
         let rows = [(Height(0), row)];
         meta.commit(&Commit { manifest: &manifest, rows: &rows, history_from: Height(0) })?;
+        self.vfs.at_point(points::CREATE_MANIFEST_WRITTEN)?;
         self.vfs.sync_dir(&self.dir)?;
         self.vfs.remove_file(&self.path(CREATING))?;
         self.vfs.sync_dir(&self.dir)?;
+        self.vfs.at_point(points::CREATE_DONE)?;
         let rebuilt = Rebuilt { forest, index, writers, open, twigs: vec![] };
         let pool = pool(&options, "hedgerow")?;
         start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })
@@ -403,6 +407,7 @@ impl Place {
         hasher: Arc<dyn BatchHasher>,
         lock: DirLock,
     ) -> Result<Store, Error> {
+        self.vfs.at_point(points::OPEN_LOCKED)?;
         let meta = match self.meta(&options, false) {
             Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
                 return Err(Error::NoStore(self.dir));
@@ -414,6 +419,7 @@ impl Place {
             let found = &manifest.params;
             return Err(Error::Params(format!("asked for {expected:?}, it has {found:?}")));
         }
+        self.vfs.at_point(points::OPEN_MANIFEST_READ)?;
         let id = StoreId(manifest.store_id);
         let log_options = Self::log_options(&options);
         let log = EntryLog::open(
@@ -424,22 +430,36 @@ impl Place {
             manifest.log_start,
             manifest.log_end,
         )?;
+        self.vfs.at_point(points::OPEN_LOG_CUT)?;
         let twig_options = Self::twig_options(&options);
         let (vfs, dir) = (Arc::clone(&self.vfs), self.path(TWIGS));
         let (file, _) = TwigFile::open(vfs, &dir, id, twig_options, manifest.log_end)?;
         let twigs = TwigStore::new(file);
+        self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(&options, "hedgerow")?;
-        let rebuilt = pool.install(|| {
-            rebuild(&Source {
-                log: &log,
-                twigs: Some(&twigs),
-                manifest: &manifest,
-                hasher: &*hasher,
-                progress: options.progress.as_ref(),
-            })
-        })?;
+        let attempt = |twigs| {
+            let (log, manifest, hasher) = (&log, &manifest, &*hasher);
+            let progress = options.progress.as_ref();
+            pool.install(|| rebuild(&Source { log, twigs, manifest, hasher, progress }))
+        };
+        let rebuilt = match attempt(Some(&twigs)) {
+            Err(error) if error.is_contradiction() => {
+                // A twig record may be whole and yet wrong, and it is derived data: what counts is
+                // whether the log, without it, leads to the manifest's roots.
+                tracing::warn!(%error, "opening once more, without the twig file");
+                let mut rebuilt = attempt(None)?;
+                rebuilt.twigs = twigs.different(rebuilt.twigs)?;
+                rebuilt
+            }
+            other => other?,
+        };
+        self.vfs.at_point(points::OPEN_REBUILT)?;
         twigs.write(&rebuilt.twigs)?;
-        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })
+        self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
+        let store =
+            start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })?;
+        self.vfs.at_point(points::OPEN_DONE)?;
+        Ok(store)
     }
 }
 
@@ -468,14 +488,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
             index: rebuilt.index,
             forest: rebuilt.forest.clone(),
         }),
-        flow: Mutex::new(Flow {
-            accepted: height,
-            published: height,
-            durable: height,
-            bytes: BTreeMap::new(),
-            poison: None,
-        }),
-        moved: Condvar::new(),
+        flow: Arc::new(Flow::new(height)),
         recent: Mutex::new(BTreeMap::new()),
         hasher,
         pool,
@@ -487,7 +500,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
         counters: Counters::default(),
     });
     let params = manifest.params;
-    let pipeline = Pipeline::start(&shared, rebuilt.forest, rebuilt.open, manifest)?;
+    let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, manifest)?;
     let rule = params.compaction();
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, rebuilt.writers);
     Ok(Store { writer, shared, params, _lock: lock })

@@ -1,8 +1,7 @@
 //! What a submitted block answers: its root, when it is published, and when it is durable.
 
 use crate::Error;
-use crate::pipeline::BlockDelta;
-use crate::shared::Shared;
+use crate::flow::Flow;
 use crate::update::Counts;
 use hedgerow_types::{Digest, Height};
 use std::fmt;
@@ -11,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 /// A submitted block. Dropping the ticket does not take the block back.
 #[derive(Clone)]
 pub struct Ticket {
-    shared: Arc<Shared>,
+    flow: Arc<Flow>,
     height: Height,
     counts: Counts,
     root: Arc<OnceLock<Digest>>,
@@ -35,9 +34,13 @@ pub struct Receipt {
 }
 
 impl Ticket {
-    pub(crate) fn new(shared: Arc<Shared>, block: &BlockDelta) -> Self {
-        let root = Arc::clone(&block.root);
-        Self { shared, height: block.height, counts: block.counts, root }
+    pub(crate) fn new(
+        flow: &Arc<Flow>,
+        height: Height,
+        counts: Counts,
+        root: &Arc<OnceLock<Digest>>,
+    ) -> Self {
+        Self { flow: Arc::clone(flow), height, counts, root: Arc::clone(root) }
     }
 
     /// The block's height.
@@ -55,8 +58,8 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before the block was published.
     pub fn early_root(&self) -> Result<Digest, Error> {
-        self.shared.wait_for(|flow| {
-            let stands = flow.poison.is_none() || flow.published >= self.height;
+        self.flow.wait_for(|progress| {
+            let stands = progress.poison.is_none() || progress.published >= self.height;
             self.root.get().copied().filter(|_| stands)
         })
     }
@@ -66,8 +69,9 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn root(&self) -> Result<Digest, Error> {
-        let published = |published: Height| published >= self.height;
-        self.shared.wait_for(|flow| self.root.get().copied().filter(|_| published(flow.published)))
+        self.flow.wait_for(|progress| {
+            self.root.get().copied().filter(|_| progress.published >= self.height)
+        })
     }
 
     /// Waits until the block is published and returns what it came to.
@@ -85,7 +89,7 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn durable(&self) -> Result<(), Error> {
-        self.shared.wait_for(|flow| (flow.durable >= self.height).then_some(()))
+        self.flow.wait_for(|progress| (progress.durable >= self.height).then_some(()))
     }
 }
 

@@ -144,6 +144,20 @@ impl TwigStore {
         Ok(())
     }
 
+    /// Those of `records` that the file has not got as they are.
+    pub(crate) fn different(
+        &self,
+        records: Vec<Arc<TwigRecord>>,
+    ) -> Result<Vec<Arc<TwigRecord>>, Error> {
+        let mut different = Vec::new();
+        for record in records {
+            if self.get(record.shard, record.twig)?.as_ref() != Some(&record) {
+                different.push(record);
+            }
+        }
+        Ok(different)
+    }
+
     /// The record of a finished twig, if there is a good one.
     pub(crate) fn get(
         &self,

@@ -6,9 +6,10 @@
 use crate::Error;
 use crate::layer::{Layer, Now, newest};
 use crate::ops::BlockOps;
-use crate::pipeline::{BlockDelta, PanicGuard, Pipeline, ShardPart};
+use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
 use crate::resolve::{self, ShardPlan, ShardView};
 use crate::shared::Shared;
+use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
 use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
@@ -49,7 +50,7 @@ impl Writer {
 
     /// Checks that a block at `height` can begin.
     pub(crate) fn check_begin(&self, height: Height) -> Result<(), Error> {
-        self.shared.flow.lock().check()?;
+        self.shared.flow.check()?;
         let expected = self.height.next();
         if height != expected || height > Height::MAX {
             return Err(Error::WrongHeight { given: height, expected });
@@ -92,33 +93,27 @@ impl Writer {
         if extra.len() > MAX_EXTRA_BYTES {
             return Err(Error::ExtraTooLarge(extra.len()));
         }
-        self.wait_for_room()?;
+        let options = &self.shared.options;
+        let bytes = options.max_in_flight_bytes as u64;
+        self.shared.flow.wait_for_room(options.max_in_flight, bytes)?;
         self.drop_published_layers();
         let plans = self.resolve(ops)?;
         // A panic below, which would be a bug, must not leave a half-updated writer in use.
-        let shared = Arc::clone(&self.shared);
-        let _guard = PanicGuard { name: "submit", shared: &shared };
+        let flow = Arc::clone(&self.shared.flow);
+        let _guard = PanicGuard { name: "submit", flow: &flow };
         let deltas = self.update(height, ops, &plans)?;
         // From here on the writer's view of the shards is that after the block.
         let block = match self.record(height, deltas, extra) {
             Ok(block) => Arc::new(block),
             Err(error) => {
-                self.shared.poison(error.clone());
+                self.shared.flow.poison(error.clone());
                 return Err(error);
             }
         };
         self.height = height;
         self.layers.push_back((height, Arc::clone(&block.layers)));
-        {
-            let mut flow = self.shared.flow.lock();
-            flow.accepted = height;
-            flow.bytes.insert(height, block.record.bytes_len());
-        }
-        let ticket = Ticket::new(Arc::clone(&self.shared), &block);
-        if let Err(error) = self.pipeline.send(&block) {
-            self.shared.poison(error);
-            self.shared.flow.lock().check()?;
-        }
+        let ticket = Ticket::new(&flow, height, block.counts, &block.root);
+        self.pipeline.accept(&block, block.record.bytes_len())?;
         Ok(ticket)
     }
 
@@ -127,18 +122,8 @@ impl Writer {
         self.pipeline.stop()
     }
 
-    fn wait_for_room(&self) -> Result<(), Error> {
-        let options = &self.shared.options;
-        self.shared.wait_for(|flow| {
-            let blocks = flow.bytes.len();
-            let bytes: u64 = flow.bytes.values().sum();
-            let room = blocks < options.max_in_flight && bytes < options.max_in_flight_bytes as u64;
-            (flow.poison.is_none() && (blocks == 0 || room)).then_some(())
-        })
-    }
-
     fn drop_published_layers(&mut self) {
-        let published = self.shared.flow.lock().published;
+        let published = self.shared.flow.look(|progress| progress.published);
         while self.layers.front().is_some_and(|&(height, _)| height <= published) {
             self.layers.pop_front();
         }

@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{Gate, dir, disk, on, params};
-use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
+use common::{Gate, dir, disk, keep_busy, on, params};
+use hedgerow::hasher::{BatchHasher, Capabilities, HashError, Health};
 use hedgerow::{Error, Height, Options, SerialNumber, ShardId, Store, StoreParams, Ticket};
 use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow_testkit::Limit;
 use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -27,6 +28,7 @@ fn submit_range(store: &mut Store, height: u64, keys: std::ops::Range<u64>) -> T
 /// A key that comes and goes while it is proved: every proof holds, whichever way.
 #[test]
 fn proving_a_key_that_comes_and_goes() {
+    let _limit = Limit::new();
     let disk = disk();
     let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
     let stop = AtomicBool::new(false);
@@ -66,6 +68,7 @@ fn proving_a_key_that_comes_and_goes() {
 /// A store that is written from a worker of somebody else's pool, whose other jobs read it.
 #[test]
 fn a_store_used_from_inside_a_rayon_pool() {
+    let _limit = Limit::new();
     const LAST: u64 = 60;
     let disk = disk();
     let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
@@ -125,6 +128,7 @@ impl BatchHasher for GatedTree {
 /// that need nothing from the disk get their answers.
 #[test]
 fn nobody_waits_for_the_reads_of_the_next_block() {
+    let _limit = Limit::new();
     for threads in [1, 2] {
         let (at_tree, at_read) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
         let gate = Arc::clone(&at_read);
@@ -164,9 +168,70 @@ fn nobody_waits_for_the_reads_of_the_next_block() {
     }
 }
 
+/// A backend that holds up whoever asks for its health: `stats` asks under the lock that publishing
+/// needs.
+#[derive(Debug)]
+struct GatedHealth {
+    health: Arc<Gate>,
+    tree: Arc<Gate>,
+}
+
+impl BatchHasher for GatedHealth {
+    fn capabilities(&self) -> Capabilities {
+        ScalarHasher.capabilities()
+    }
+    fn health(&self) -> Health {
+        self.health.pass();
+        Health::default()
+    }
+    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+        ScalarHasher.messages(groups)
+    }
+    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
+        self.tree.pass();
+        ScalarHasher.pairs(level, groups)
+    }
+    fn indexed_pairs(
+        &self,
+        level: u8,
+        groups: &mut [IndexedPairGroup<'_>],
+    ) -> Result<(), HashError> {
+        ScalarHasher.indexed_pairs(level, groups)
+    }
+}
+
+/// The history has a block when readers see it and not before: until then it may come to nothing.
+#[test]
+fn the_history_is_not_ahead_of_the_readers() {
+    let _limit = Limit::new();
+    let (health, tree) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+    let hasher = GatedHealth { health: Arc::clone(&health), tree: Arc::clone(&tree) };
+    let options = on(&disk()).hasher(Arc::new(hasher));
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    let reader = store.reader();
+    tree.close();
+    let ticket = submit(&mut store, 1, 100);
+    tree.reached();
+    health.close();
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.stats());
+        health.reached();
+        tree.open();
+        // Hashed, and held up before it is published: in the time of many blocks it is not.
+        let root = ticket.early_root().unwrap();
+        keep_busy();
+        let early = reader.root_at(Height(1));
+        health.open();
+        assert!(matches!(early, Err(Error::HeightUnavailable { .. })), "{early:?}");
+        ticket.root().unwrap();
+        assert_eq!(reader.root_at(Height(1)).unwrap(), root);
+    });
+}
+
 /// Compaction that jumped ahead of its place in the log, which was pruned afterwards, goes on.
 #[test]
 fn compaction_goes_on_after_its_old_place_was_pruned() {
+    let _limit = Limit::new();
     let disk = disk();
     let options = || on(&disk).segment_bytes(1).keep_heights(1).max_in_flight(1);
     let mut store = Store::create(dir(), params(1, 1, 1), options()).unwrap();
@@ -187,6 +252,7 @@ fn compaction_goes_on_after_its_old_place_was_pruned() {
 
 #[test]
 fn a_pruned_serial_number_is_called_unavailable() {
+    let _limit = Limit::new();
     let disk = disk();
     let options = on(&disk).segment_bytes(100_000).keep_heights(1);
     let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
@@ -210,6 +276,7 @@ fn a_pruned_serial_number_is_called_unavailable() {
 /// The directory entries that lead to a new store are made durable, from the first that was missing.
 #[test]
 fn the_name_of_a_new_store_is_synced() {
+    let _limit = Limit::new();
     let (tell, told) = mpsc::channel();
     let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
         if call.op == VfsOp::SyncDir {
@@ -229,6 +296,7 @@ fn the_name_of_a_new_store_is_synced() {
 /// Whoever is told that the store stopped is told the first cause.
 #[test]
 fn the_cause_is_the_first_failure() {
+    let _limit = Limit::new();
     for round in 0..50 {
         let fail = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&fail);

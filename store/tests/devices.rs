@@ -10,6 +10,7 @@ use hedgerow_hasher_api::device::{DeviceHasher, Failure, HostDevice};
 use hedgerow_hasher_api::{
     IndexedPairGroup, MessageGroup, PairGroup, Residency, ResidentRows, ScalarHasher, Target,
 };
+use hedgerow_testkit::Limit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -54,6 +55,7 @@ fn device_roots(device: &HostDevice, check_one_of: u32) -> (Vec<Digest>, Arc<dyn
 
 #[test]
 fn a_device_computes_the_roots_of_the_cpu() {
+    let _limit = Limit::new();
     let (roots, hasher) = device_roots(&host_device(), 10);
     assert_eq!(roots, cpu_roots());
     let health = hasher.health();
@@ -65,6 +67,7 @@ fn a_device_computes_the_roots_of_the_cpu() {
 
 #[test]
 fn a_device_that_fails_at_any_call_goes_into_quarantine_and_costs_no_root() {
+    let _limit = Limit::new();
     let expected = cpu_roots();
     let device = host_device();
     device_roots(&device, 0);
@@ -150,6 +153,7 @@ impl BatchHasher for Liar {
 
 #[test]
 fn a_wrong_digest_in_any_batch_is_found_and_costs_no_root() {
+    let _limit = Limit::new();
     let expected = cpu_roots();
     let mut caught = 0;
     for batch in 0..100 {
@@ -167,6 +171,7 @@ fn a_wrong_digest_in_any_batch_is_found_and_costs_no_root() {
 
 #[test]
 fn small_batches_stay_on_the_cpu() {
+    let _limit = Limit::new();
     let device = host_device();
     let inner = Arc::new(DeviceHasher::new(device.clone()).unwrap());
     let from = hedgerow::hasher::Thresholds { nodes: 3, messages: 2, resident: Some(usize::MAX) };
@@ -321,6 +326,7 @@ impl ResidentRows for SlowRows {
 
 #[test]
 fn a_root_is_known_before_the_nodes_are_back() {
+    let _limit = Limit::new();
     let expected = roots_of_two_keys();
     let gate = Arc::new(Gate::default());
     let options = on(&disk()).hasher(SlowReturn::backend(Fate::Wait(Arc::clone(&gate))));
@@ -347,6 +353,7 @@ fn a_root_is_known_before_the_nodes_are_back() {
 /// is kept.
 #[test]
 fn a_wrong_early_root_stops_the_store() {
+    let _limit = Limit::new();
     let expected = roots_of_two_keys();
     let disk = disk();
     let wrong = Arc::new(AtomicBool::new(false));

@@ -10,6 +10,7 @@ use common::{apply_net, dir, disk, guarded, host_device, on, tasks};
 use hedgerow::hasher::{BatchHasher, Tuning, by_name, by_name_tuned, names};
 use hedgerow::{CompactionRule, Digest, Durability, Height, Options, Receipt, Store, StoreParams};
 use hedgerow_hasher_api::device::Failure;
+use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::model::{Counts, Model};
 use hedgerow_testkit::recipe::SplitMix64;
@@ -172,6 +173,7 @@ proptest! {
         per_set in prop_oneof![Just(5u64), Just(60), Just(600)],
         blocks in 5u64..40,
     ) {
+        let _limit = Limit::new();
         let shape = GenShape { keys, keys_per_change_set: per_set, ..GenShape::default() };
         history(seed, rule, shape, blocks);
         for device in DEVICES.iter() {
@@ -183,6 +185,7 @@ proptest! {
 /// Large blocks over many keys, so that twigs fill, are evicted and pruned: a million operations.
 #[test]
 fn a_million_operations() {
+    let _limit = Limit::new();
     let rule = CompactionRule::new(1, 4, 5).unwrap();
     let shape =
         GenShape { keys: 60_000, keys_per_change_set: 24_000, change_sets: 4, max_value_len: 100 };
@@ -230,6 +233,7 @@ fn long_history(seed: u64, rule: CompactionRule, shape: GenShape, blocks: u64) -
 /// Readers beside a writer: whatever height an answer is of, it is the answer of that height.
 #[test]
 fn readers_beside_the_writer() {
+    let _limit = Limit::new();
     let disk = disk();
     let options = on(&disk).tail_bytes(1000).keep_heights(1).segment_bytes(10_000);
     let rule = CompactionRule::new(1, 1, 1).unwrap();

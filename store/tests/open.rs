@@ -6,6 +6,7 @@ mod common;
 use common::{disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Durability, Error, Height, Options, Store, StoreParams};
+use hedgerow_testkit::Limit;
 use hedgerow_vfs::{OpenMode, VfsErrorKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ fn on_both(test: impl Fn(&Path, &dyn Fn() -> Options)) {
 
 #[test]
 fn create_open_and_open_or_create() {
+    let _limit = Limit::new();
     on_both(|path, options| {
         assert!(matches!(Store::open(path, options()), Err(Error::NoStore(_))));
         let mut store = Store::create(path, StoreParams::default(), options()).unwrap();
@@ -54,6 +56,7 @@ fn create_open_and_open_or_create() {
 /// A reader keeps the files, not the right to write.
 #[test]
 fn readers_outlive_the_store() {
+    let _limit = Limit::new();
     let disk = disk();
     let mut store = Store::create("/store", StoreParams::default(), on(&disk)).unwrap();
     put(&mut store, "a", "1");
@@ -79,6 +82,7 @@ fn readers_outlive_the_store() {
 /// F-B13: nothing that is there is ever deleted.
 #[test]
 fn a_directory_with_something_else_is_left_alone() {
+    let _limit = Limit::new();
     let disk = disk();
     disk.create_dir_all(Path::new("/store")).unwrap();
     let file = disk.open(Path::new("/store/precious"), OpenMode::CreateNew).unwrap();
@@ -94,6 +98,7 @@ fn a_directory_with_something_else_is_left_alone() {
 /// Whatever operation a creation stops at, it can be begun again, and only by `open_or_create`.
 #[test]
 fn an_unfinished_creation_is_begun_again() {
+    let _limit = Limit::new();
     use hedgerow_vfs::{Hook, HookedDisk, VfsCall};
     use std::sync::atomic::{AtomicUsize, Ordering};
     let mut finished = false;
@@ -127,6 +132,7 @@ fn an_unfinished_creation_is_begun_again() {
 
 #[test]
 fn heights_are_consecutive() {
+    let _limit = Limit::new();
     let disk = disk();
     let mut store = Store::create("/store", StoreParams::default(), on(&disk)).unwrap();
     for wrong in [0, 2, u64::MAX] {
@@ -146,6 +152,7 @@ fn heights_are_consecutive() {
 
 #[test]
 fn what_can_never_be_valid_is_refused() {
+    let _limit = Limit::new();
     let disk = disk();
     let options = on(&disk).max_value_bytes(100);
     let mut store = Store::create("/store", StoreParams::default(), options).unwrap();
@@ -184,6 +191,7 @@ fn what_can_never_be_valid_is_refused() {
 
 #[test]
 fn options_that_cannot_work_are_refused() {
+    let _limit = Limit::new();
     let disk = disk();
     for options in [
         on(&disk).max_in_flight(0),
@@ -201,6 +209,7 @@ fn options_that_cannot_work_are_refused() {
 
 #[test]
 fn history_is_kept_as_long_as_asked() {
+    let _limit = Limit::new();
     let disk = disk();
     let options = || on(&disk).keep_history(3).durability(Durability::EachBlock);
     let mut store = Store::create("/store", StoreParams::default(), options()).unwrap();
@@ -231,6 +240,7 @@ fn history_is_kept_as_long_as_asked() {
 /// A strict operation that does not fit is refused before anything changes.
 #[test]
 fn strict_operations_are_checked_first() {
+    let _limit = Limit::new();
     use hedgerow::{Op, OpKind};
     let op = |kind, key: &str| Op { kind, key: key.into(), value: b"v".to_vec() };
     let disk = disk();

@@ -8,6 +8,7 @@ use hedgerow::disk::Vfs;
 use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
 use hedgerow::{Durability, Error, Height, Options, Store, StoreParams};
 use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow_testkit::Limit;
 use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
 use std::io;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ fn block(store: &mut Store, height: u64) -> hedgerow::Ticket {
 
 #[test]
 fn a_held_back_sync_does_not_hold_back_roots_or_readers() {
+    let _limit = Limit::new();
     let gate = Arc::new(Gate::default());
     let at_sync = Arc::clone(&gate);
     let disk = hooked(move |call| {
@@ -124,6 +126,7 @@ impl BatchHasher for Gated {
 /// F-B3: proofs come from the published state at once, tagged with its height and root.
 #[test]
 fn readers_do_not_wait_for_hashing() {
+    let _limit = Limit::new();
     let (gate, fail) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
     let hasher = Gated { gate: Arc::clone(&gate), fail: Arc::clone(&fail) };
     let options = Options::default().disk(disk()).hasher(Arc::new(hasher)).max_in_flight(3);
@@ -201,6 +204,7 @@ fn failing(op: VfsOp, suffix: &'static str) -> (Arc<dyn Vfs>, Arc<dyn Vfs>, Arc<
 /// F-B1, F-B2: a failure is latched, everybody who waits returns, and closing joins the threads.
 #[test]
 fn a_failed_sync_or_write_poisons_and_loses_nothing_durable() {
+    let _limit = Limit::new();
     for (op, suffix) in
         [(VfsOp::Sync, ".log"), (VfsOp::Write, ".log"), (VfsOp::Sync, ""), (VfsOp::Write, "")]
     {
@@ -244,6 +248,7 @@ fn a_failed_sync_or_write_poisons_and_loses_nothing_durable() {
 /// A failed read while a block is resolved refuses it and leaves the store as it was.
 #[test]
 fn a_failed_read_refuses_the_block_only() {
+    let _limit = Limit::new();
     let (hooked, _, armed) = failing(VfsOp::Read, ".log");
     let options = Options::default().disk(hooked).tail_bytes(0).entry_cache_bytes(0);
     let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
@@ -263,6 +268,7 @@ fn a_failed_read_refuses_the_block_only() {
 /// refused, nothing has changed, and the same block goes in afterwards.
 #[test]
 fn any_failed_read_of_a_block_leaves_no_trace() {
+    let _limit = Limit::new();
     let reads = Arc::new(AtomicUsize::new(usize::MAX));
     let countdown = Arc::clone(&reads);
     let disk = hooked(move |call| {
@@ -316,6 +322,7 @@ fn any_failed_read_of_a_block_leaves_no_trace() {
 /// The size of what is in flight is bounded too.
 #[test]
 fn bytes_in_flight_are_bounded() {
+    let _limit = Limit::new();
     let gate = Arc::new(Gate::default());
     let at_sync = Arc::clone(&gate);
     let disk = hooked(move |call| {
@@ -342,6 +349,7 @@ fn bytes_in_flight_are_bounded() {
 
 #[test]
 fn commit_waits_for_what_durability_says() {
+    let _limit = Limit::new();
     for (durability, durable) in [(Durability::EachBlock, true), (Durability::Pipelined, false)] {
         let gate = Arc::new(Gate::default());
         let at_sync = Arc::clone(&gate);

@@ -7,6 +7,7 @@ use common::{dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Digest, Error, Height, Options, Store};
 use hedgerow_entryfile::LogError;
+use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsOp};
 use std::path::{Path, PathBuf};
@@ -63,6 +64,7 @@ fn check_open(disk: &Arc<dyn Vfs>, roots: &[Digest]) {
 
 #[test]
 fn the_twig_file_is_rebuilt_from_the_log() {
+    let _limit = Limit::new();
     let disk = disk();
     let roots = build(&disk, 60);
     check_open(&disk, &roots);
@@ -94,6 +96,7 @@ fn flip(disk: &Arc<dyn Vfs>, path: &Path, at: u64) {
 
 #[test]
 fn a_log_beyond_the_manifest_is_cut() {
+    let _limit = Limit::new();
     let disk = disk();
     let roots = build(&disk, 20);
     let last = files(&disk, "log").pop().unwrap();
@@ -112,6 +115,7 @@ fn a_log_beyond_the_manifest_is_cut() {
 
 #[test]
 fn a_log_that_is_shorter_is_an_error_that_says_by_how_much() {
+    let _limit = Limit::new();
     let disk = disk();
     let roots = build(&disk, 20);
     let last = files(&disk, "log").pop().unwrap();
@@ -134,6 +138,7 @@ fn a_log_that_is_shorter_is_an_error_that_says_by_how_much() {
 /// A flipped bit in any file is found, and never a panic; the twig file's are repaired.
 #[test]
 fn damage_is_found() {
+    let _limit = Limit::new();
     let disk = disk();
     let roots = build(&disk, 25);
     let mut rng = SplitMix64::new(99);
@@ -188,6 +193,7 @@ fn stopping(inner: &Arc<dyn Vfs>) -> (Arc<dyn Vfs>, Arc<AtomicU64>) {
 /// (F-B4: nothing is deleted before the manifest that no longer needs it is durable).
 #[test]
 fn a_disk_that_stops_at_any_moment() {
+    let _limit = Limit::new();
     let options = |disk: &Arc<dyn Vfs>| small(disk).keep_heights(3);
     let reference = disk();
     let mut store = Store::create(dir(), params(1, 1, 1), options(&reference)).unwrap();
@@ -247,6 +253,7 @@ fn a_disk_that_stops_at_any_moment() {
 /// F-B5: metadata that cannot be read, or is gone, is an error and never an empty store.
 #[test]
 fn unreadable_metadata_is_never_an_empty_store() {
+    let _limit = Limit::new();
     let disk = disk();
     let roots = build(&disk, 5);
     let meta = files(&disk, "meta").remove(0);
@@ -273,6 +280,7 @@ fn unreadable_metadata_is_never_an_empty_store() {
 /// Opening tells how far it is.
 #[test]
 fn opening_reports_progress() {
+    let _limit = Limit::new();
     let disk = disk();
     build(&disk, 10);
     let last = Arc::new(AtomicU64::new(0));

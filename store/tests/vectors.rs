@@ -7,6 +7,7 @@ mod common;
 use common::{dir, disk, on, tasks};
 use hedgerow::hasher::{Tuning, by_name_tuned};
 use hedgerow::{Digest, Error, Height, Options, SerialPath, Store, StoreParams};
+use hedgerow_testkit::Limit;
 use hedgerow_testkit::ops::{OpKind, RecordedBlock};
 use hedgerow_testkit::vectors::{BlockRow, ProofKind, RecordedSet, set};
 
@@ -86,16 +87,19 @@ const MIXED: [&str; 4] = ["default", "t1_7_10", "t1_1_1", "t4300_3_4"];
 
 #[test]
 fn mixed() {
+    let _limit = Limit::new();
     all("mixed", &MIXED, usize::MAX, None);
 }
 
 #[test]
 fn mixed_reopened() {
+    let _limit = Limit::new();
     all("mixed", &MIXED, usize::MAX, Some(7));
 }
 
 #[test]
 fn big_values() {
+    let _limit = Limit::new();
     all("bigval", &["default", "t1_1_1"], usize::MAX, None);
     all("bigval", &["default", "t1_1_1"], usize::MAX, Some(5));
 }
@@ -103,6 +107,7 @@ fn big_values() {
 /// The long streams in part: `.ci/replay` runs all of them.
 #[test]
 fn the_beginning_of_the_long_streams() {
+    let _limit = Limit::new();
     all("big", &["t6000_1_2"], 40, Some(9));
     all("prune", &["t1_1_1"], 150, Some(31));
 }
@@ -110,6 +115,7 @@ fn the_beginning_of_the_long_streams() {
 /// A small tail, a tiny cache and many segments change no root.
 #[test]
 fn options_change_nothing() {
+    let _limit = Limit::new();
     for threads in [1, 3] {
         let disk = disk();
         replay(&set("mixed", "t1_7_10"), 30, Some(4), || {
@@ -127,6 +133,7 @@ fn options_change_nothing() {
 /// Every backend that this machine has, pinned in turn, comes to the recorded roots.
 #[test]
 fn every_backend() {
+    let _limit = Limit::new();
     let names = hedgerow::hasher::names();
     assert!(names.len() >= 4, "{names:?}");
     println!("backends here: {}", names.join(", "));
@@ -144,6 +151,7 @@ fn every_backend() {
 /// A backend that does not exist or cannot run here is refused, and nothing is created.
 #[test]
 fn no_backend_no_store() {
+    let _limit = Limit::new();
     let unusable = hedgerow::hasher::available().into_iter().filter(|backend| !backend.is_usable());
     let unusable: Vec<_> = unusable.map(|backend| backend.name).collect();
     assert!(!unusable.is_empty(), "no CPU runs the kernels of both architectures");
@@ -164,6 +172,7 @@ fn no_backend_no_store() {
 /// With pruning on, the roots are the recorded ones, and pruning goes on after restarts (F-B7).
 #[test]
 fn pruned() {
+    let _limit = Limit::new();
     let disk = disk();
     let set = set("prune", "t1_1_1");
     replay(&set, 400, Some(77), || on(&disk).keep_heights(10).segment_bytes(200_000));
@@ -176,6 +185,7 @@ fn pruned() {
 /// Streams without duplicate keys inside a change set come to the same roots as puts and deletes.
 #[test]
 fn both_interfaces_agree() {
+    let _limit = Limit::new();
     let recorded = set("mixed", "t1_7_10");
     let (strict_disk, net_disk) = (disk(), disk());
     let params = StoreParams::default().with_compaction(recorded.rule);

@@ -143,6 +143,15 @@ impl BlockGen {
         Self { rng: SplitMix64::new(seed), shape, keys, present, height: 0 }
     }
 
+    /// Goes on from another seed, with blocks of another shape over the same keys.
+    ///
+    /// # Panics
+    /// If the number of keys differs.
+    pub fn go_on(&mut self, seed: u64, shape: GenShape) {
+        assert_eq!(shape.keys, self.shape.keys, "the keys stay the same");
+        (self.rng, self.shape) = (SplitMix64::new(seed), shape);
+    }
+
     /// All keys that blocks may touch.
     pub fn keys(&self) -> &[Vec<u8>] {
         &self.keys
@@ -244,6 +253,12 @@ impl BlockGen {
         let change_sets = self.rng.below(self.shape.change_sets + 1);
         let change_sets = (0..change_sets).map(|_| self.net_change_set()).collect();
         (self.height, change_sets)
+    }
+
+    /// The next block, of nothing: for what the test itself puts in.
+    pub const fn none(&mut self) -> (u64, Vec<NetChangeSet>) {
+        self.height += 1;
+        (self.height, Vec::new())
     }
 
     fn net_change_set(&mut self) -> NetChangeSet {

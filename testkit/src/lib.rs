@@ -11,6 +11,7 @@
 //!  naive    the trees of spec 8 and their paths by brute force
 //!
 //!  generate random blocks over few keys, chosen to hurt
+//!  limit    a test that hangs fails
 //! ```
 //!
 //! The recordings judge the model; the model judges everything else, on inputs that nobody
@@ -23,11 +24,13 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "test support: a panic is how a test fails")]
 
 pub mod generate;
+pub mod limit;
 pub mod model;
 pub mod naive;
 pub mod ops;
 pub mod recipe;
 pub mod vectors;
 
+pub use limit::Limit;
 pub use model::Model;
 pub use ops::{Op, OpKind, RecordedBlock};

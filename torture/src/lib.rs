@@ -14,4 +14,5 @@
 //! disk through its trait.
 #![forbid(unsafe_code)]
 
+pub mod crash;
 pub mod process;

@@ -41,6 +41,11 @@ pub const SENTRIES_PER_SHARD: u64 = 4096;
 pub const TWIG_SHIFT: u32 = 11;
 /// Leaves of a twig: 2048 consecutive entries of one shard (spec 8.1).
 pub const TWIG_LEAVES: usize = 1 << TWIG_SHIFT;
+/// Twigs that one shard can have in all its history: 2^40, or 2^51 entries. The root level of its
+/// tree stays below 64 (spec 1).
+pub const MAX_TWIGS: u64 = 1 << 40;
+/// Twigs of one shard that a store can keep at a time, 2^28: their pages are addressed in 32 bits.
+pub const MAX_TWIGS_HELD: u64 = 1 << 28;
 /// Level of a twig root; entry hashes are level 0 (spec 8.1).
 pub const TWIG_ROOT_LEVEL: u8 = 12;
 /// Level at which the 32-byte pages of a twig's active bits enter its right tree (spec 8.1).

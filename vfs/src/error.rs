@@ -39,6 +39,30 @@ pub enum VfsOp {
     SetLen,
     /// Making a file's content durable.
     Sync,
+    /// Arriving at a named point; the path of the call is its name. See
+    /// [`Vfs::at_point`](crate::Vfs::at_point).
+    Point,
+}
+
+impl VfsOp {
+    /// Whether it changes something on the disk, or makes it durable. Opening a file does not.
+    pub fn changes(self) -> bool {
+        match self {
+            Self::Create
+            | Self::CreateDirAll
+            | Self::RemoveFile
+            | Self::RemoveDirAll
+            | Self::Rename
+            | Self::SyncDir
+            | Self::LockDir
+            | Self::Write
+            | Self::SetLen
+            | Self::Sync => true,
+            Self::Open | Self::ReadDir | Self::Exists | Self::Read | Self::Len | Self::Point => {
+                false
+            }
+        }
+    }
 }
 
 impl fmt::Display for VfsOp {
@@ -60,6 +84,7 @@ impl fmt::Display for VfsOp {
             Self::Len => "asking for the length of",
             Self::SetLen => "setting the length of",
             Self::Sync => "syncing",
+            Self::Point => "arriving at",
         })
     }
 }

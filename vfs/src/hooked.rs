@@ -126,6 +126,11 @@ impl Vfs for HookedDisk {
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
         self.inner.real_path(path)
     }
+
+    fn at_point(&self, point: &'static str) -> Result<(), VfsError> {
+        self.ask(VfsOp::Point, Path::new(point))?;
+        self.inner.at_point(point)
+    }
 }
 
 struct HookedFile {

@@ -12,7 +12,8 @@
 //!        │
 //!        ├── RealDisk      the operating system's files
 //!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
-//!        └── HookedDisk    asks a closure before every operation of another Vfs: hold it back, fail it
+//!        ├── HookedDisk    asks a closure before every operation of another Vfs: hold it back, fail it
+//!        └── PowerLossDisk forgets what was not synced, fails on demand (feature `power-loss`)
 //! ```
 //!
 //! # What durable means here
@@ -43,7 +44,13 @@ mod error;
 mod files;
 mod hooked;
 mod mem;
+mod path;
+#[cfg(feature = "power-loss")]
+pub mod power_loss;
 mod real;
+#[cfg(feature = "power-loss")]
+mod rng;
+mod whole;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -143,6 +150,15 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// Where `path` lies for programs that open files themselves, as some database engines do;
     /// `None` if it does not exist outside this `Vfs`.
     fn real_path(&self, path: &Path) -> Option<PathBuf>;
+
+    /// Called by whoever uses the disk when it comes to a named point of a procedure, such as
+    /// "commit: log synced". It does nothing; a disk that tests crashes stops there when asked to.
+    ///
+    /// # Errors
+    /// Only those that a test planned.
+    fn at_point(&self, _point: &'static str) -> Result<(), VfsError> {
+        Ok(())
+    }
 }
 
 /// An open file.

@@ -13,13 +13,14 @@
 //!
 //! Relative paths and absolute ones start at the same root, and `..` is resolved by name.
 
+use crate::path::{names, split};
 use crate::{DirLock, LOCK_FILE, OpenMode, Vfs, VfsError, VfsFile, VfsOp};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     ffi::{OsStr, OsString},
     fmt, io,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -112,27 +113,6 @@ impl Default for MemDisk {
 impl fmt::Debug for MemDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemDisk").field("used_bytes", &self.used_bytes()).finish_non_exhaustive()
-    }
-}
-
-/// The names that lead from the root to `path`.
-fn names(path: &Path) -> Vec<&OsStr> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::ParentDir => drop(names.pop()),
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    names
-}
-
-/// The last name of a path and those before it; an error for the root.
-fn split<'a, 'p>(names: &'a [&'p OsStr]) -> io::Result<(&'p OsStr, &'a [&'p OsStr])> {
-    match names {
-        [parents @ .., name] => Ok((*name, parents)),
-        [] => Err(io::Error::new(io::ErrorKind::ResourceBusy, "the root directory")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The operating system's files.
 
-use crate::{DirLock, LOCK_FILE, OpenMode, Vfs, VfsError, VfsFile, VfsOp};
+use crate::{DirLock, LOCK_FILE, OpenMode, Vfs, VfsError, VfsFile, VfsOp, whole};
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
@@ -128,35 +128,13 @@ impl VfsFile for RealFile {
     }
 
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {
-        let mut filled = 0;
-        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            // An offset beyond 2^64 is beyond every file; the system refuses what it cannot seek.
-            let at = offset.saturating_add(filled as u64);
-            match os::read_at(&self.file, rest, at) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(reason) if reason.kind() == io::ErrorKind::Interrupted => {}
-                Err(reason) => return Err(self.failed(VfsOp::Read, Some(at), reason)),
-            }
-        }
-        Ok(filled)
+        let filled = whole::read(buf, offset, |rest, at| os::read_at(&self.file, rest, at));
+        filled.map_err(|(at, reason)| self.failed(VfsOp::Read, Some(at), reason))
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<(), VfsError> {
-        let mut written = 0;
-        while let Some(rest) = buf.get(written..).filter(|rest| !rest.is_empty()) {
-            let at = offset.saturating_add(written as u64);
-            match os::write_at(&self.file, rest, at) {
-                Ok(0) => {
-                    let reason = io::ErrorKind::WriteZero.into();
-                    return Err(self.failed(VfsOp::Write, Some(at), reason));
-                }
-                Ok(count) => written += count,
-                Err(reason) if reason.kind() == io::ErrorKind::Interrupted => {}
-                Err(reason) => return Err(self.failed(VfsOp::Write, Some(at), reason)),
-            }
-        }
-        Ok(())
+        let written = whole::write(buf, offset, |rest, at| os::write_at(&self.file, rest, at));
+        written.map_err(|(at, reason)| self.failed(VfsOp::Write, Some(at), reason))
     }
 
     fn len(&self) -> Result<u64, VfsError> {

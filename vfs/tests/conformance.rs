@@ -1,5 +1,6 @@
 //! The behaviour suite on every disk, decorated ones included.
 
+use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{Hook, HookedDisk, MemDisk, RealDisk, Vfs, conformance};
 use std::{path::Path, sync::Arc};
 
@@ -18,6 +19,16 @@ fn real_disk() {
 fn mem_disk() {
     conformance::run(&MemDisk::new(), Path::new("/"));
     conformance::run(&MemDisk::new(), Path::new(""));
+}
+
+#[test]
+fn power_loss_disk() {
+    for of_256 in [0, 128] {
+        let disk = PowerLossDisk::new(1);
+        disk.short_calls(of_256);
+        conformance::run(&disk, Path::new("/"));
+        conformance::run(&PowerLossDisk::new(2), Path::new(""));
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Random operations on the disk in memory and the real one side by side: they must agree in every
-//! answer, errors included; file contents also with a plain vector.
+//! Random operations on all disks side by side: they must agree in every answer, errors included;
+//! file contents also with a plain vector.
 
 #![expect(clippy::unwrap_used, reason = "a panic is the failure report")]
 
-use hedgerow_vfs::{MemDisk, OpenMode, RealDisk, Vfs, VfsError, VfsErrorKind};
+use hedgerow_vfs::power_loss::PowerLossDisk;
+use hedgerow_vfs::{MemDisk, OpenMode, RealDisk, Vfs, VfsError, VfsErrorKind, read_file};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -99,6 +100,10 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let real = RealDisk.open(&dir.path().join("f"), OpenMode::CreateNew).unwrap();
         let mem = MemDisk::new().open(Path::new("f"), OpenMode::CreateNew).unwrap();
+        let power = PowerLossDisk::new(3);
+        power.short_calls(100);
+        let lossy = power.open(Path::new("f"), OpenMode::CreateNew).unwrap();
+        power.sync_dir(Path::new("")).unwrap();
         let mut model: Vec<u8> = Vec::new();
         for op in &ops {
             match *op {
@@ -109,14 +114,14 @@ proptest! {
                         model.resize(model.len().max(end), 0);
                         model[offset as usize..end].copy_from_slice(&bytes);
                     }
-                    for file in [&real, &mem] {
+                    for file in [&real, &mem, &lossy] {
                         file.write_all_at(&bytes, offset).unwrap();
                     }
                 }
                 FileOp::Read { offset, len } => {
                     let there = model.get(offset as usize..).unwrap_or_default();
                     let there = &there[..there.len().min(len)];
-                    for file in [&real, &mem] {
+                    for file in [&real, &mem, &lossy] {
                         let mut buf = vec![0xA5; len];
                         prop_assert_eq!(file.read_at_most(&mut buf, offset).unwrap(), there.len());
                         prop_assert_eq!(&buf[..there.len()], there);
@@ -128,33 +133,38 @@ proptest! {
                 }
                 FileOp::SetLen(len) => {
                     model.resize(len as usize, 0);
-                    for file in [&real, &mem] {
+                    for file in [&real, &mem, &lossy] {
                         file.set_len(len).unwrap();
                     }
                 }
             }
-            for file in [&real, &mem] {
+            for file in [&real, &mem, &lossy] {
                 prop_assert_eq!(file.len().unwrap(), model.len() as u64);
             }
         }
+        // Whatever was written in whatever order: once synced, all of it is there for good.
+        lossy.sync().unwrap();
+        let after = read_file(&power.power_cycle(1), Path::new("f"), 1 << 20).unwrap();
+        prop_assert_eq!(after, model);
     }
 
     #[test]
     #[cfg(unix)]
-    fn both_disks_answer_alike(ops in prop::collection::vec(tree_op(), 1..60)) {
+    fn all_disks_answer_alike(ops in prop::collection::vec(tree_op(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
-        let mem = MemDisk::new();
+        let (mem, lossy) = (MemDisk::new(), PowerLossDisk::new(4));
         let root = Path::new("/");
         for op in &ops {
-            prop_assert_eq!(
-                answer(&mem, root, op),
-                answer(&RealDisk, dir.path(), op),
-                "memory (left) and disk (right) after {:?}", op
-            );
+            let real = answer(&RealDisk, dir.path(), op);
+            prop_assert_eq!(&answer(&mem, root, op), &real, "memory, disk: after {:?}", op);
+            prop_assert_eq!(&answer(&lossy, root, op), &real, "power loss, disk: after {:?}", op);
         }
         let (mut in_memory, mut on_disk) = (Vec::new(), Vec::new());
         listing(&mem, root, "", &mut in_memory);
         listing(&RealDisk, dir.path(), "", &mut on_disk);
-        prop_assert_eq!(in_memory, on_disk);
+        prop_assert_eq!(&in_memory, &on_disk);
+        let mut in_a_copy = Vec::new();
+        listing(&lossy.settled_copy(5), root, "", &mut in_a_copy);
+        prop_assert_eq!(in_a_copy, on_disk);
     }
 }

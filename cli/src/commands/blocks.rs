@@ -129,6 +129,51 @@ mod tests {
         assert_eq!(read(&text.expect("JSON")), Ok(block));
     }
 
+    /// Fuzzed: lines that are damaged, cut, put together anew; what is read is written and read back.
+    #[test]
+    fn any_line_is_refused_or_reads_back() {
+        use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+        static TRIED: AtomicU64 = AtomicU64::new(0);
+        static READ: AtomicU64 = AtomicU64::new(0);
+        const LINES: [&str; 4] = [
+            r#"{"height":3,"ops":[["put","0x00ff","a\"\u00e4"],["delete",""]]}"#,
+            r#"{"height":18446744073709551615,"ops":[]}"#,
+            r#"{"ops":[["put","","0x"],["put","a","b"],["delete","0x00"]],"height":1}"#,
+            r#"[[[[[[[[[[[[[[[[{"height":{"ops":"\ud83d\ude00"#,
+        ];
+        type Input = (u8, u8, Vec<(u16, u8)>, Option<u16>);
+        bolero::check!().with_iterations(100_000).with_type::<Input>().for_each(
+            |(first, second, patches, cut)| {
+                let line = |number: &u8| LINES[usize::from(*number) % LINES.len()].as_bytes();
+                let mut bytes = line(first).to_vec();
+                if let Some(cut) = cut.filter(|cut| cut % 4 == 0) {
+                    bytes.truncate(usize::from(cut) % (bytes.len() + 1));
+                    bytes.extend(line(second));
+                }
+                for (at, value) in patches.iter().take(3) {
+                    let at = usize::from(*at) % bytes.len();
+                    bytes[at] = *value;
+                }
+                TRIED.fetch_add(1, Relaxed);
+                let Ok(block) = serde_json::from_slice::<ReadBlock>(&bytes) else { return };
+                READ.fetch_add(1, Relaxed);
+                let puts = block.ops.iter().filter_map(|op| match op {
+                    ReadOp::Put(key, value) => Some(WrittenPut { key, value }),
+                    ReadOp::Delete(_) => None,
+                });
+                let written = WrittenBlock { height: block.height, ops: puts.collect() };
+                let text = serde_json::to_string(&written).expect("JSON");
+                let again = read(&text).expect("what is written is read");
+                assert_eq!(again.height, block.height);
+                let puts = block.ops.iter().filter(|op| matches!(op, ReadOp::Put(..)));
+                assert!(again.ops.iter().eq(puts));
+            },
+        );
+        let (tried, read) = (TRIED.load(Relaxed), READ.load(Relaxed));
+        println!("FUZZED line of operations: {tried} inputs, {read} read");
+        assert!(0 < read && read < tried);
+    }
+
     #[test]
     fn nonsense_is_refused_with_a_reason() {
         for (text, reason) in [

@@ -1,7 +1,7 @@
 //! Every command, end to end through the program.
 
 use crate::common::{Ran, piped, run, run_with_input};
-use hedgerow_testkit::Model;
+use hedgerow_testkit::{Limit, Model};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -57,6 +57,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn create_says_what_it_made_and_keeps_it() {
+    let _limit = Limit::new();
     let place = Place::new();
     let args = ["create", "OTHER", "--json", "--compaction", "7,3,4", "--engine", "redb"];
     let created = place.run(&args).json();
@@ -78,6 +79,7 @@ fn create_says_what_it_made_and_keeps_it() {
 
 #[test]
 fn put_get_delete() {
+    let _limit = Limit::new();
     let place = Place::new();
     let put = place.run(&["put", "STORE", "alice", "100", "--json"]).json();
     assert_eq!(
@@ -109,6 +111,7 @@ fn put_get_delete() {
 
 #[test]
 fn errors_are_for_people() {
+    let _limit = Limit::new();
     let place = Place::new();
     fs::create_dir(place.path("FULL")).expect("a directory");
     fs::write(place.path("FULL").join("file"), "here").expect("a file");
@@ -160,6 +163,7 @@ fn errors_are_for_people() {
 
 #[test]
 fn apply_takes_blocks_and_names_the_line_that_it_refuses() {
+    let _limit = Limit::new();
     let place = Place::new();
     let blocks = concat!(
         r#"{"height":1,"ops":[["put","0x01","0x02"],["put","b","B"]]}"#,
@@ -256,6 +260,7 @@ fn exported(text: &str, first: u64) -> (Vec<(String, String)>, u64) {
 
 #[test]
 fn export_and_apply_carry_all_keys_over() {
+    let _limit = Limit::new();
     let place = Place::new();
     assert_eq!(place.run(&["export", "STORE"]).ok(), "");
     let (lines, mut model) = many_blocks(20);
@@ -282,6 +287,7 @@ fn export_and_apply_carry_all_keys_over() {
 
 #[test]
 fn proofs_are_checked_without_a_store() {
+    let _limit = Limit::new();
     let place = Place::new();
     let (lines, model) = many_blocks(5);
     place.apply(&[], &lines).ok();
@@ -333,6 +339,7 @@ fn proofs_are_checked_without_a_store() {
 
 #[test]
 fn roots_of_earlier_heights_and_figures() {
+    let _limit = Limit::new();
     let place = Place::new();
     let (lines, mut model) = many_blocks(3);
     place.apply(&[], &lines).ok();
@@ -357,6 +364,7 @@ fn roots_of_earlier_heights_and_figures() {
 
 #[test]
 fn a_damaged_log_is_an_error_that_names_the_file() {
+    let _limit = Limit::new();
     let place = Place::new();
     place.apply(&[], &many_blocks(3).0).ok();
     let log = place.path("STORE").join("log");
@@ -383,6 +391,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 /// `hedgerow export DIR | head -1`
 #[test]
 fn a_reader_that_goes_away_is_no_reason_to_complain() {
+    let _limit = Limit::new();
     let place = Place::new();
     place.apply(&[], &many_blocks(10).0).ok();
     let mut child = piped(place.args(&["export", "STORE", "--block-ops", "1"]));

@@ -1,6 +1,7 @@
 //! `hedgerow devices`: what it lists is what `--hasher` takes.
 
 use crate::common::{Ran, run, vector};
+use hedgerow_testkit::Limit;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -45,6 +46,7 @@ fn usable_devices(backends: &[Value]) -> Vec<&str> {
 
 #[test]
 fn every_backend_is_usable_or_says_why_not() {
+    let _limit = Limit::new();
     let backends = listed();
     let names: HashSet<&str> = backends.iter().map(name).collect();
     assert_eq!(names.len(), backends.len(), "{names:?}");
@@ -77,6 +79,7 @@ fn every_backend_is_usable_or_says_why_not() {
 
 #[test]
 fn a_device_is_used_as_asked_and_its_part_in_a_difference_is_told() {
+    let _limit = Limit::new();
     let backends = listed();
     let devices = usable_devices(&backends);
     if devices.is_empty() {
@@ -99,6 +102,7 @@ fn a_device_is_used_as_asked_and_its_part_in_a_difference_is_told() {
 /// What was measured of which device follows from the list, and the plan from what was measured.
 #[test]
 fn auto_shows_its_calibration() {
+    let _limit = Limit::new();
     let backends = listed();
     let auto = backends.iter().find(|backend| name(backend) == "auto").expect("auto");
     let measured = auto["measured"].as_array().expect("a list");
@@ -127,6 +131,7 @@ fn auto_shows_its_calibration() {
 
 #[test]
 fn the_default_has_a_plan_for_every_batch_size() {
+    let _limit = Limit::new();
     let backends = listed();
     let defaults: Vec<_> = backends.iter().filter(|backend| backend["default"] == true).collect();
     let [default] = defaults[..] else { panic!("{defaults:?}") };
@@ -145,6 +150,7 @@ fn the_default_has_a_plan_for_every_batch_size() {
 
 #[test]
 fn the_table_has_a_row_for_each() {
+    let _limit = Limit::new();
     let text = run(["devices"]).ok();
     for backend in listed() {
         let row = text.lines().find(|row| row.split(' ').next() == Some(name(&backend)));

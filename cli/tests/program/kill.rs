@@ -17,9 +17,9 @@
 
 use crate::common::piped;
 use hedgerow::{Options, Store};
-use hedgerow_testkit::Model;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_testkit::{Limit, Model};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::ExitStatus;
@@ -208,10 +208,12 @@ fn kill_again_and_again(durability: &str, seed: u64) {
 
 #[test]
 fn pipelined() {
+    let _limit = Limit::new();
     kill_again_and_again("pipelined", 1);
 }
 
 #[test]
 fn each_block() {
+    let _limit = Limit::new();
     kill_again_and_again("block", 2);
 }

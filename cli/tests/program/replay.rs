@@ -2,6 +2,7 @@
 
 use crate::common::{Ran, run, vector};
 use flate2::read::MultiGzDecoder;
+use hedgerow_testkit::Limit;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Read;
@@ -34,6 +35,7 @@ fn unpacked(name: &str) -> String {
 
 #[test]
 fn recordings_replay_on_disk_and_in_memory() {
+    let _limit = Limit::new();
     let ops = vector("ops_mixed.jsonl.gz");
     let expect = vector("blocks_mixed_t1_1_1.jsonl.gz");
     let rule = ["1", "1", "1"];
@@ -60,6 +62,7 @@ fn recordings_replay_on_disk_and_in_memory() {
 
 #[test]
 fn recipes_replay_while_old_entries_are_pruned() {
+    let _limit = Limit::new();
     let args = [
         "replay",
         "--recipe",
@@ -107,6 +110,7 @@ fn expecting(states: &str, more: &[&str]) -> String {
 
 #[test]
 fn the_first_difference_ends_the_replay_with_its_place() {
+    let _limit = Limit::new();
     let zeros = "0".repeat(64);
     let error = with_damage(9, |row| row["clean_roots"][4] = zeros.as_str().into());
     let place =
@@ -128,6 +132,7 @@ fn the_first_difference_ends_the_replay_with_its_place() {
 
 #[test]
 fn what_the_backend_would_ignore_is_refused() {
+    let _limit = Limit::new();
     let ops = vector("ops_bigval.jsonl.gz");
     let expect = vector("blocks_bigval_default.jsonl.gz");
     for (backend, flag) in [
@@ -146,6 +151,7 @@ fn what_the_backend_would_ignore_is_refused() {
 
 #[test]
 fn roots_of_the_recorded_bug_are_not_looked_at() {
+    let _limit = Limit::new();
     let text = unpacked("blocks_mixed_default.jsonl.gz");
     let mut row: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
     for field in ["roots", "digest", "clean_digest", "oldest_active_pos", "entry_file_size"] {
@@ -161,6 +167,7 @@ fn roots_of_the_recorded_bug_are_not_looked_at() {
 
 #[test]
 fn incomplete_recordings_are_not_all_equal() {
+    let _limit = Limit::new();
     let text = unpacked("blocks_mixed_default.jsonl.gz");
     let lines: Vec<&str> = text.lines().collect();
     let error = expecting(&lines[..40].join("\n"), &[]);

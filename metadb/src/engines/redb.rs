@@ -23,6 +23,9 @@ pub(crate) static DRIVER: Driver =
 const MANIFEST: TableDefinition<'_, (), &[u8]> = TableDefinition::new("manifest");
 const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
 
+/// Bytes of redb's pages: its default, which is kept in the file.
+const PAGE_BYTES: u64 = 4096;
+
 /// Bytes of redb's page cache: a commit touches a handful of pages.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -51,9 +54,10 @@ fn open(place: &Place) -> Result<Box<dyn Backend>, Failure> {
         Ok((file.len()?, file))
     };
     let (len, file) = opened().map_err(Failure::of("opening"))?;
-    if len == 0 {
-        // redb would make a new database in it.
-        let reason = io::Error::new(io::ErrorKind::InvalidData, "the file is empty");
+    if len < PAGE_BYTES {
+        // redb would make a new database in an empty file.
+        let text = format!("the file is {len} bytes long, less than a page");
+        let reason = io::Error::new(io::ErrorKind::InvalidData, text);
         return Err(Failure::of("opening")(reason));
     }
     let db = start(file).map_err(Failure::of("opening"))?;
@@ -133,8 +137,11 @@ fn io_error(error: VfsError) -> io::Error {
 }
 
 impl StorageBackend for VfsBackend {
+    /// In whole pages. redb changes the length by whole pages and refuses any other, but a crash can
+    /// leave one in between. What was committed lies below both lengths, so below the border too.
     fn len(&self) -> io::Result<u64> {
-        self.file.len().map_err(io_error)
+        let len = self.file.len().map_err(io_error)?;
+        Ok(len - len % PAGE_BYTES)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {

@@ -13,7 +13,7 @@ pub(crate) fn manifest(height: u64, edges: usize) -> Manifest {
         oldest_active: SerialNumber(height),
         active: 4096,
         root: Digest([i as u8 ^ height as u8; 32]),
-        first_kept: TwigId(height / 7),
+        first_kept: TwigId(height / 4096),
         edges: (0..edges).map(|level| (level as u8, Digest([level as u8; 32]))).collect(),
     };
     Manifest {
@@ -21,7 +21,7 @@ pub(crate) fn manifest(height: u64, edges: usize) -> Manifest {
         params: StoreParams::default().with_compaction(rule),
         height: Height(height),
         log_start: LogPosition(height * 8),
-        log_end: LogPosition(height * 1000),
+        log_end: LogPosition((16 << 20) + height * 1000),
         state_root: Digest([height as u8; 32]),
         shards: std::array::from_fn(shard),
     }

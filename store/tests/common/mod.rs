@@ -5,6 +5,8 @@
     reason = "every test uses its own part, and fails by panicking"
 )]
 
+pub(crate) mod forge;
+
 use hedgerow::disk::{MemDisk, Vfs};
 use hedgerow::hasher::{Guarded, Thresholds, by_name};
 use hedgerow::{

@@ -1,0 +1,168 @@
+//! Segments of the log and of the twig file: header, record headers, frames, twig records, through
+//! the interface that a store opens them by.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use bolero::check;
+use bytes::Bytes;
+use common::{Count, Damage};
+use hedgerow_entryfile::{
+    EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord, push_frame,
+};
+use hedgerow_types::entry::EntryFields;
+use hedgerow_types::{
+    Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId, TwigId, Version,
+};
+use hedgerow_vfs::{MemDisk, OpenMode, Vfs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const ITERATIONS: usize = 50_000;
+const ID: StoreId = StoreId(*b"the fuzzed store");
+
+/// A disk with one file on it.
+fn disk(path: &Path, bytes: &[u8]) -> Arc<dyn Vfs> {
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    vfs.create_dir_all(path.parent().unwrap()).unwrap();
+    vfs.open(path, OpenMode::CreateNew).unwrap().write_all_at(bytes, 0).unwrap();
+    vfs
+}
+
+/// Mends every checksum of a segment header, a record header and the frames that can be mended.
+fn mend(bytes: &mut [u8], ranges: &[(usize, usize)]) {
+    for &(from, to) in ranges {
+        if let Some(range) = bytes.get_mut(from..to + 4) {
+            let (body, crc) = range.split_at_mut(to - from);
+            crc.copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+        }
+    }
+}
+
+#[test]
+fn log() {
+    static COUNT: Count = Count::new("segment of the log");
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let dir = Path::new("log");
+    let log = EntryLog::create(Arc::clone(&vfs), dir, ID, LogOptions::default()).unwrap();
+    // What checksums cover, as ranges of the file; each is followed by its checksum.
+    let mut covered = vec![(0, 60)];
+    for height in 0..3 {
+        let at = log.next_position();
+        covered.push((at.0 as usize, at.0 as usize + 152));
+        let mut place = at.0 as usize + 160;
+        let (mut runs, mut counts): ([Bytes; 16], _) = (Default::default(), [0; 16]);
+        for shard in [0, 7, 15] {
+            let mut run = vec![];
+            for sn in 0..2 {
+                let fields = EntryFields {
+                    key: b"some key",
+                    value: &[3; 50],
+                    next_key_hash: KeyHash([4; 32]),
+                    version: Version(height << 24),
+                    serial_number: SerialNumber(height as u64 * 2 + sn),
+                    deactivated: &[SerialNumber(1)],
+                };
+                let span = push_frame(&mut run, &fields).unwrap();
+                let from = place + span.offset as usize;
+                covered.push((from, from + span.len as usize));
+            }
+            place += run.len();
+            (runs[shard], counts[shard]) = (Bytes::from(run), 2);
+        }
+        let record = Arc::new(Record::new(at, Height(height as u64), runs, counts).unwrap());
+        log.announce(Arc::clone(&record)).unwrap();
+        log.append(&record).unwrap();
+    }
+    let end = log.end();
+    drop(log);
+    let path = dir.join("0000000000000000.log");
+    let whole = hedgerow_vfs::read_file(&*vfs, &path, 1 << 20).unwrap();
+    let samples = [whole.clone()];
+    check!().with_iterations(ITERATIONS).with_type::<Damage>().for_each(|damage| {
+        let mut bytes = damage.apply(&samples);
+        if damage.mended {
+            mend(&mut bytes, &covered);
+        }
+        let (vfs, start) = (disk(&path, &bytes), LogPosition(0));
+        let mut good = false;
+        if let Ok(log) = EntryLog::open(vfs, dir, ID, LogOptions::default(), start, end) {
+            let mut again = whole.get(..64).unwrap().to_vec();
+            let mut scan = log.scan(log.start(), end);
+            good = scan.all(|record| {
+                let Ok(record) = record else { return false };
+                // What is accepted is what would be written.
+                let record = record.record();
+                again.extend(&bytes[record.position().0 as usize..][..160]);
+                ShardId::all().for_each(|shard| again.extend(record.run(shard)));
+                true
+            });
+            if good {
+                assert_eq!(again, bytes[..end.0 as usize]);
+                if !damage.mended {
+                    assert_eq!(again, whole, "damage was believed");
+                }
+            }
+        }
+        COUNT.note(good);
+    });
+    COUNT.finish();
+}
+
+#[test]
+fn twig_file() {
+    static COUNT: Count = Count::new("segment of the twig file");
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let dir = Path::new("twigs");
+    let options = TwigFileOptions { cache_bytes: 0, ..TwigFileOptions::default() };
+    let file = TwigFile::create(Arc::clone(&vfs), dir, ID, options.clone()).unwrap();
+    let shard = ShardId::new(3).unwrap();
+    let record = |twig: u64| TwigRecord {
+        shard,
+        twig: TwigId(twig),
+        record: LogPosition(640),
+        nodes: Box::new(std::array::from_fn(|i| Digest([i as u8; 32]))),
+        groups: Box::new(std::array::from_fn(|i| LogPosition(800 + 3000 * i as u64))),
+        breaks: vec![(5, LogPosition(8000)), (9, LogPosition(9000))],
+    };
+    let records = [Arc::new(record(0)), Arc::new(record(1))];
+    file.append(&records).unwrap();
+    drop(file);
+    let path: PathBuf = dir.join("0000000000000000.twigs");
+    let whole = hedgerow_vfs::read_file(&*vfs, &path, 1 << 20).unwrap();
+    let len = 32 + 9_192 + 20;
+    assert_eq!(whole.len(), 64 + 2 * len);
+    let samples = [whole];
+    check!().with_iterations(ITERATIONS).with_type::<Damage>().for_each(|damage| {
+        let mut bytes = damage.apply(&samples);
+        if damage.mended {
+            // The body's checksum stands in the header, which has its own.
+            for at in [64, 64 + len] {
+                if let Some(record) = bytes.get_mut(at..at + len) {
+                    let crc = crc32c::crc32c(&record[32..]);
+                    record[24..28].copy_from_slice(&crc.to_le_bytes());
+                }
+            }
+            mend(&mut bytes, &[(0, 60), (64, 92), (64 + len, 64 + len + 28)]);
+        }
+        let (vfs, end) = (disk(&path, &bytes), LogPosition(u64::MAX));
+        let opened = TwigFile::open(vfs, dir, ID, options.clone(), end);
+        let mut found = 0;
+        if let Ok((file, twigs)) = opened {
+            for (shard, twig) in twigs {
+                let record = file.get(shard, twig).unwrap().unwrap();
+                found += 1;
+                if !damage.mended {
+                    assert_eq!(record, records[twig.0 as usize], "damage was believed");
+                }
+            }
+            // It can be written to, whatever it was.
+            file.append(&records).unwrap();
+            for record in &records {
+                assert_eq!(file.get(shard, record.twig).unwrap().as_ref(), Some(record));
+            }
+        }
+        COUNT.note(found > 0);
+    });
+    COUNT.finish();
+}

@@ -1,0 +1,64 @@
+//! Named points in the order of a commit, a pruning, an opening and a creation: where a test can make
+//! the power go ([`Vfs::at_point`](hedgerow_vfs::Vfs::at_point)), and what docs/durability.md argues about one by one.
+//!
+//! ```text
+//!  create   marked ► log synced ► twigs synced ► manifest written ► done
+//!  open     locked ► manifest read ► log cut ► twig file cut ► rebuilt ► twigs written ► done
+//!  commit   begin ► log written ► log synced ► twigs written ► (prune: planned) ► manifest written ► done
+//!  prune    planned ────────────────────────────────────────────────► begin ► log removed ► done
+//! ```
+
+/// A named point; the text is what a disk is given.
+pub(crate) type Point = &'static str;
+
+pub(crate) const CREATE_MARKED: Point = "create: marked";
+pub(crate) const CREATE_LOG_SYNCED: Point = "create: log synced";
+pub(crate) const CREATE_TWIGS_SYNCED: Point = "create: twigs synced";
+pub(crate) const CREATE_MANIFEST_WRITTEN: Point = "create: manifest written";
+pub(crate) const CREATE_DONE: Point = "create: done";
+
+pub(crate) const OPEN_LOCKED: Point = "open: locked";
+pub(crate) const OPEN_MANIFEST_READ: Point = "open: manifest read";
+pub(crate) const OPEN_LOG_CUT: Point = "open: log cut";
+pub(crate) const OPEN_TWIG_FILE_CUT: Point = "open: twig file cut";
+pub(crate) const OPEN_REBUILT: Point = "open: rebuilt";
+pub(crate) const OPEN_TWIGS_WRITTEN: Point = "open: twigs written";
+pub(crate) const OPEN_DONE: Point = "open: done";
+
+pub(crate) const COMMIT_BEGIN: Point = "commit: begin";
+pub(crate) const COMMIT_LOG_WRITTEN: Point = "commit: log written";
+pub(crate) const COMMIT_LOG_SYNCED: Point = "commit: log synced";
+pub(crate) const COMMIT_TWIGS_WRITTEN: Point = "commit: twigs written";
+pub(crate) const COMMIT_MANIFEST_WRITTEN: Point = "commit: manifest written";
+pub(crate) const COMMIT_DONE: Point = "commit: done";
+
+pub(crate) const PRUNE_PLANNED: Point = "prune: planned";
+pub(crate) const PRUNE_BEGIN: Point = "prune: begin";
+pub(crate) const PRUNE_LOG_REMOVED: Point = "prune: log removed";
+pub(crate) const PRUNE_DONE: Point = "prune: done";
+
+/// All of them, in the order of the procedures above.
+pub const ALL: [&str; 22] = [
+    CREATE_MARKED,
+    CREATE_LOG_SYNCED,
+    CREATE_TWIGS_SYNCED,
+    CREATE_MANIFEST_WRITTEN,
+    CREATE_DONE,
+    OPEN_LOCKED,
+    OPEN_MANIFEST_READ,
+    OPEN_LOG_CUT,
+    OPEN_TWIG_FILE_CUT,
+    OPEN_REBUILT,
+    OPEN_TWIGS_WRITTEN,
+    OPEN_DONE,
+    COMMIT_BEGIN,
+    COMMIT_LOG_WRITTEN,
+    COMMIT_LOG_SYNCED,
+    COMMIT_TWIGS_WRITTEN,
+    COMMIT_MANIFEST_WRITTEN,
+    COMMIT_DONE,
+    PRUNE_PLANNED,
+    PRUNE_BEGIN,
+    PRUNE_LOG_REMOVED,
+    PRUNE_DONE,
+];

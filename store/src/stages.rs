@@ -1,0 +1,284 @@
+//! The two stages behind `submit` as threads and channels; what they do with a block is given to them.
+//!
+//! ```text
+//!   submit ──Arc<block>──► hash stage     check ► HashWork::hash ► hand over ► say that it is published
+//!      │                       │
+//!      │                       │ hashed
+//!      │                       ▼
+//!      └─────Arc<block>──► persist stage  PersistWork::append ► wait for the same blocks hashed
+//!                                         ► commit ► say that it is durable ► clean_up
+//! ```
+//!
+//! One append and one commit cover all blocks that wait for them.
+//!
+//! Invariant: a stage that fails latches its error, and only then its channels close, so that the other
+//! stage ends as well, after it has finished what came before the failure. Whoever finds a channel
+//! closed finds the cause latched. Ending by a panic is a failure too, and so is ending without having
+//! been asked to: nobody waits for a stage that is gone.
+
+use crate::Error;
+use crate::flow::{Flow, Progress};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Receiver, Sender, TryRecvError, unbounded};
+use hedgerow_types::Height;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
+
+/// What goes through the stages.
+pub(crate) trait Block: Send + Sync + 'static {
+    fn height(&self) -> Height;
+}
+
+/// What the hash stage does with a block.
+pub(crate) trait HashWork<B>: Send + 'static {
+    /// What the persist stage needs of it.
+    type Hashed: Send + 'static;
+
+    /// Hashes the block and lets readers see it.
+    fn hash(&mut self, block: Arc<B>) -> Result<Self::Hashed, Error>;
+}
+
+/// What the persist stage does with blocks.
+pub(crate) trait PersistWork<B, H>: Send + 'static {
+    /// Makes the blocks' records survive power loss.
+    fn append(&mut self, blocks: &[Arc<B>]) -> Result<(), Error>;
+
+    /// Makes blocks durable whose records were appended and that were hashed.
+    fn commit(&mut self, hashed: &[H]) -> Result<(), Error>;
+
+    /// Does what may be done only after the commit, and what nobody has to wait for.
+    fn clean_up(&mut self) -> Result<(), Error>;
+
+    /// Everything is done.
+    fn finish(&mut self) -> Result<(), Error>;
+}
+
+/// The running stages.
+#[derive(Debug)]
+pub(crate) struct Pipeline<B> {
+    flow: Arc<Flow>,
+    /// Closed to make the stages end.
+    to_hash: Option<Sender<Arc<B>>>,
+    to_persist: Option<Sender<Arc<B>>>,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl<B: Block> Pipeline<B> {
+    /// Starts the stages.
+    pub(crate) fn start<W: HashWork<B>>(
+        flow: &Arc<Flow>,
+        hash: W,
+        persist: impl PersistWork<B, W::Hashed>,
+    ) -> Result<Self, Error> {
+        Self::with(
+            flow,
+            move |stage| run_hash(stage, hash),
+            move |stage: &Stage<B, Receiver<W::Hashed>>| run_persist(stage, persist),
+        )
+    }
+
+    /// Starts two threads that run these.
+    fn with<H: Send + 'static>(
+        flow: &Arc<Flow>,
+        hash: impl FnOnce(&Stage<B, Sender<H>>) -> Result<(), Error> + Send + 'static,
+        persist: impl FnOnce(&Stage<B, Receiver<H>>) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let (to_hash, blocks_to_hash) = unbounded();
+        let (to_persist, blocks_to_persist) = unbounded();
+        let (hashed_tx, hashed_rx) = unbounded();
+        let mut pipeline = Self {
+            flow: Arc::clone(flow),
+            to_hash: Some(to_hash),
+            to_persist: Some(to_persist),
+            threads: Vec::new(),
+        };
+        let stage = Stage {
+            name: "hedgerow-hash",
+            flow: Arc::clone(flow),
+            blocks: blocks_to_hash,
+            hashed: hashed_tx,
+            goal: |at| at.published,
+        };
+        pipeline.spawn(stage, hash)?;
+        let stage = Stage {
+            name: "hedgerow-persist",
+            flow: Arc::clone(flow),
+            blocks: blocks_to_persist,
+            hashed: hashed_rx,
+            goal: |at| at.durable,
+        };
+        pipeline.spawn(stage, persist)?;
+        Ok(pipeline)
+    }
+
+    fn spawn<C: Send + 'static>(
+        &mut self,
+        stage: Stage<B, C>,
+        run: impl FnOnce(&Stage<B, C>) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let name = stage.name;
+        let body = move || {
+            if let Err(error) = run(&stage) {
+                stage.flow.poison(error);
+            }
+        };
+        let thread = thread::Builder::new()
+            .name(name.into())
+            .spawn(body)
+            .map_err(|error| Error::Thread { name, reason: error.to_string() })?;
+        self.threads.push((name, thread));
+        Ok(())
+    }
+}
+
+impl<B> Pipeline<B> {
+    /// Takes a block of so many log bytes in and hands it to the stages.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if they ended.
+    pub(crate) fn accept(&self, block: &Arc<B>, bytes: u64) -> Result<(), Error>
+    where
+        B: Block,
+    {
+        self.flow.accept(block.height(), bytes);
+        if let Err(error) = self.send(block) {
+            self.flow.poison(error);
+            self.flow.check()?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, block: &Arc<B>) -> Result<(), Error> {
+        for channel in [&self.to_persist, &self.to_hash] {
+            let sent = channel.as_ref().map(|channel| channel.send(Arc::clone(block)));
+            if !matches!(sent, Some(Ok(()))) {
+                let reason = "ended before the store was closed".into();
+                return Err(Error::Thread { name: "hedgerow", reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the stages finish what they have and joins them.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        self.to_hash = None;
+        self.to_persist = None;
+        let mut result = Ok(());
+        for (name, thread) in self.threads.drain(..) {
+            if thread.join().is_err() {
+                result = Err(Error::Thread { name, reason: "ended in a panic".into() });
+            }
+        }
+        result
+    }
+}
+
+impl<B> Drop for Pipeline<B> {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "while closing");
+        }
+    }
+}
+
+/// What a running stage has. When it is dropped, which closes the channels, the stage has ended.
+struct Stage<B, C> {
+    name: &'static str,
+    flow: Arc<Flow>,
+    blocks: Receiver<Arc<B>>,
+    /// To or from the other stage.
+    hashed: C,
+    /// What the stage has to bring to the height that is accepted.
+    goal: fn(&Progress) -> Height,
+}
+
+impl<B, C> Drop for Stage<B, C> {
+    /// Latches an end that is a failure and that nobody has latched, before the channels close.
+    fn drop(&mut self) {
+        // Closed by whoever hands blocks in, and taken from to the end.
+        let asked = matches!(self.blocks.try_recv(), Err(TryRecvError::Disconnected));
+        let reason = if thread::panicking() {
+            "ended in a panic"
+        } else if !asked || self.flow.look(|at| (self.goal)(at) < at.accepted) {
+            "ended before its work was done"
+        } else {
+            return;
+        };
+        self.flow.poison(Error::Thread { name: self.name, reason: reason.into() });
+    }
+}
+
+/// Turns a panic of the writer, which would be a bug, into a latched failure that waiters see.
+pub(crate) struct PanicGuard<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) flow: &'a Flow,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let reason = "ended in a panic".into();
+            self.flow.poison(Error::Thread { name: self.name, reason });
+        }
+    }
+}
+
+fn run_hash<B: Block, W: HashWork<B>>(
+    stage: &Stage<B, Sender<W::Hashed>>,
+    mut work: W,
+) -> Result<(), Error> {
+    let Stage { flow, blocks, hashed: out, .. } = stage;
+    for block in blocks {
+        flow.check()?;
+        let height = block.height();
+        let hashed = work.hash(block)?;
+        // First the hand-over: whoever knows that a block is published knows that the persist stage
+        // has it.
+        let sent = out.send(hashed);
+        flow.publish(height);
+        if sent.is_err() {
+            return Ok(()); // The persist stage failed and has said so.
+        }
+    }
+    Ok(())
+}
+
+fn run_persist<B: Block, H>(
+    stage: &Stage<B, Receiver<H>>,
+    mut work: impl PersistWork<B, H>,
+) -> Result<(), Error> {
+    let Stage { flow, blocks, hashed, .. } = stage;
+    // Heights of blocks whose records are synced and whose roots have not come yet.
+    let mut synced = VecDeque::new();
+    loop {
+        // Wait for a block only if nothing else is to be done.
+        let mut batch: Vec<_> = blocks.try_iter().collect();
+        if batch.is_empty() && synced.is_empty() {
+            match blocks.recv() {
+                Ok(block) => batch.push(block),
+                Err(_) => return work.finish(),
+            }
+            batch.extend(blocks.try_iter());
+        }
+        if !batch.is_empty() {
+            work.append(&batch)?;
+            synced.extend(batch.iter().map(|block| block.height()));
+        }
+        let Ok(first) = hashed.recv() else {
+            return Ok(()); // The hash stage failed and has said so.
+        };
+        // Only blocks that are synced: roots may be ahead of records.
+        let more = synced.len() - 1;
+        let mut ready = vec![first];
+        ready.extend(hashed.try_iter().take(more));
+        let last = synced.drain(..ready.len()).next_back();
+        work.commit(&ready)?;
+        if let Some(height) = last {
+            flow.persist(height);
+        }
+        work.clean_up()?;
+    }
+}

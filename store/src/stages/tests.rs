@@ -1,0 +1,451 @@
+//! The hand-offs under shuttle: a writer with back-pressure, both stages, waiters of every kind, a
+//! failure somewhere, a drop at the end; thousands of orders of events, each of which can be replayed.
+//!
+//! ```text
+//!   writer ── wait_for_room ► accept ─┬─► run_hash    + Hash      sets the root, lets readers see
+//!     │                               └─► run_persist + Persist   counts what is on the "disk"
+//!     └─ per block: a waiter of Ticket::early_root, root, durable in a random order
+//! ```
+//!
+//! `Flow`, `Ticket`, `Pipeline` and the stages' loops are the real ones; only the work is not. What is
+//! random (numbers and places of failures too) comes from shuttle, so a schedule says all of it.
+//!
+//! `HEDGEROW_SCHEDULES` says how many schedules each test tries, `HEDGEROW_SEED` which. A failure prints
+//! its schedule; with that in `HEDGEROW_SCHEDULE` the test that failed runs it and nothing else.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::sync::{Condvar, Mutex};
+use crate::ticket::Ticket;
+use crate::update::Counts;
+use hedgerow_testkit::Limit;
+use hedgerow_types::Digest;
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::{Config, Runner};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Most blocks of a schedule.
+const BLOCKS: u64 = 4;
+
+struct Toy {
+    height: Height,
+    root: Arc<OnceLock<Digest>>,
+}
+
+impl Block for Toy {
+    fn height(&self) -> Height {
+        self.height
+    }
+}
+
+fn root_of(height: Height) -> Digest {
+    Digest([height.0 as u8; 32])
+}
+
+/// Where a stage fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Before the root of this height is known.
+    Hash(u64),
+    /// After its early root was told.
+    HashLate(u64),
+    /// In the append that has this height.
+    Append(u64),
+    /// In the commit that has this height.
+    Commit(u64),
+    /// After that commit.
+    CleanUp(u64),
+}
+
+impl Fault {
+    fn any(blocks: u64) -> Self {
+        let height = thread_rng().gen_range(1..=blocks);
+        match thread_rng().gen_range(0..5) {
+            0 => Self::Hash(height),
+            1 => Self::HashLate(height),
+            2 => Self::Append(height),
+            3 => Self::Commit(height),
+            _ => Self::CleanUp(height),
+        }
+    }
+
+    fn error(self) -> Error {
+        Error::Corrupt(format!("{self:?}"))
+    }
+
+    /// The last height that is published at most, and the last that is durable at most.
+    fn bounds(self) -> (u64, u64) {
+        match self {
+            Self::Hash(height) | Self::HashLate(height) => (height - 1, height - 1),
+            Self::Append(height) | Self::Commit(height) => (BLOCKS, height - 1),
+            Self::CleanUp(_) => (BLOCKS, BLOCKS),
+        }
+    }
+}
+
+/// What the stages of one schedule have done, and what is to fail.
+#[derive(Debug, Default)]
+struct World {
+    faults: Vec<Fault>,
+    seen_by_readers: AtomicU64,
+    appended: AtomicU64,
+    committed: AtomicU64,
+    finished: AtomicBool,
+    /// Somebody was told of a failure.
+    failed: AtomicBool,
+    /// The stages go on only when a block's waiter has what the stage before promised.
+    patient: Option<Answers>,
+}
+
+/// How many early roots and roots were given.
+#[derive(Debug)]
+struct Answers {
+    given: Mutex<[u64; 2]>,
+    more: Condvar,
+}
+
+impl Answers {
+    /// Block after block, an answer was given.
+    fn give(&self, kind: usize) {
+        self.given.lock()[kind] += 1;
+        self.more.notify_all();
+    }
+
+    fn wait_for(&self, kind: usize, count: u64) {
+        let mut given = self.given.lock();
+        while given[kind] < count {
+            self.more.wait(&mut given);
+        }
+    }
+}
+
+impl World {
+    fn fail_at(&self, fault: Fault) -> Result<(), Error> {
+        if self.faults.contains(&fault) { Err(fault.error()) } else { Ok(()) }
+    }
+
+    /// Checks that the error is what a failed store says, with one of the causes that there are.
+    fn check_cause(&self, flow: &Flow, error: &Error) {
+        self.failed.store(true, Ordering::SeqCst);
+        let Error::Poisoned { cause } = error else { panic!("not the latched one: {error}") };
+        let causes: Vec<_> = self.faults.iter().map(|fault| fault.error().to_string()).collect();
+        assert!(causes.contains(&cause.to_string()), "{cause} is none of {causes:?}");
+        let latched = flow.look(|progress| progress.poison.clone()).unwrap();
+        assert!(Arc::ptr_eq(&latched, cause), "{cause}, then {latched}");
+    }
+}
+
+/// Work takes time: others go on meanwhile. Without it shuttle, which lets others go on at locks and
+/// channels only, would take what stands between two of them for one step.
+fn work() {
+    drop(Mutex::new(()).lock());
+}
+
+/// Kinds of answers.
+const EARLY: usize = 0;
+const PUBLISHED: usize = 1;
+
+struct Hash {
+    world: Arc<World>,
+    flow: Arc<Flow>,
+}
+
+impl HashWork<Toy> for Hash {
+    type Hashed = Height;
+
+    fn hash(&mut self, block: Arc<Toy>) -> Result<Height, Error> {
+        let Height(height) = block.height;
+        work();
+        self.world.fail_at(Fault::Hash(height))?;
+        block.root.get_or_init(|| root_of(block.height));
+        self.flow.tell();
+        if let Some(answers) = &self.world.patient {
+            answers.wait_for(EARLY, height);
+        }
+        work();
+        self.world.fail_at(Fault::HashLate(height))?;
+        let before = self.world.seen_by_readers.swap(height, Ordering::SeqCst);
+        assert_eq!(before + 1, height, "hashed out of order");
+        Ok(block.height)
+    }
+}
+
+struct Persist(Arc<World>);
+
+impl PersistWork<Toy, Height> for Persist {
+    fn append(&mut self, blocks: &[Arc<Toy>]) -> Result<(), Error> {
+        for block in blocks {
+            work();
+            let Height(height) = block.height;
+            self.0.fail_at(Fault::Append(height))?;
+            assert_eq!(self.0.appended.swap(height, Ordering::SeqCst) + 1, height, "appended");
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, hashed: &[Height]) -> Result<(), Error> {
+        assert!(!hashed.is_empty());
+        work();
+        for &Height(height) in hashed {
+            self.0.fail_at(Fault::Commit(height))?;
+            if let Some(answers) = &self.0.patient {
+                answers.wait_for(PUBLISHED, height);
+            }
+        }
+        for &Height(height) in hashed {
+            assert!(self.0.appended.load(Ordering::SeqCst) >= height, "committed before appended");
+            assert!(self.0.seen_by_readers.load(Ordering::SeqCst) >= height, "and hashed");
+            assert_eq!(self.0.committed.swap(height, Ordering::SeqCst) + 1, height, "committed");
+        }
+        Ok(())
+    }
+
+    fn clean_up(&mut self) -> Result<(), Error> {
+        work();
+        self.0.fail_at(Fault::CleanUp(self.0.committed.load(Ordering::SeqCst)))
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let before = self.0.finished.swap(true, Ordering::SeqCst);
+        assert!(!before);
+        Ok(())
+    }
+}
+
+/// What holds whenever one looks.
+fn look(flow: &Flow, world: &World) {
+    let seen_before = world.seen_by_readers.load(Ordering::SeqCst);
+    flow.look(|at| {
+        assert!(at.accepted >= at.published && at.published >= at.durable, "{at:?}");
+        assert!(at.published.0 <= world.seen_by_readers.load(Ordering::SeqCst), "{at:?}");
+        assert!(at.durable.0 <= world.committed.load(Ordering::SeqCst), "{at:?}");
+        assert!(at.accepted.0 >= seen_before, "{at:?}");
+        assert_eq!(at.bytes.len() as u64, at.accepted.0 - at.durable.0, "{at:?}");
+        assert!(!world.failed.load(Ordering::SeqCst) || at.poison.is_some(), "forgotten: {at:?}");
+    });
+}
+
+/// Waits for everything that a ticket gives, in a random order, and checks each answer.
+fn wait_for_all(ticket: &Ticket, flow: &Flow, world: &World) {
+    let height = ticket.height();
+    let first = if world.patient.is_some() { EARLY } else { thread_rng().gen_range(0..3) };
+    for step in 0..3 {
+        look(flow, world);
+        let published = world.faults.iter().all(|fault| height.0 <= fault.bounds().0);
+        let durable = world.faults.iter().all(|fault| height.0 <= fault.bounds().1);
+        let failed = flow.check().is_err();
+        let kind = (first + step) % 3;
+        match kind {
+            EARLY => match ticket.early_root() {
+                Ok(root) => {
+                    assert_eq!(root, root_of(height));
+                    assert!(published || !failed, "{height}: {:?}", world.faults);
+                }
+                Err(error) => world.check_cause(flow, &error),
+            },
+            PUBLISHED => match ticket.root() {
+                Ok(root) => {
+                    assert_eq!(root, root_of(height));
+                    assert!(published, "{height}: {:?}", world.faults);
+                    assert!(world.seen_by_readers.load(Ordering::SeqCst) >= height.0);
+                }
+                Err(error) => world.check_cause(flow, &error),
+            },
+            _ => match ticket.durable() {
+                Ok(()) => {
+                    assert!(durable, "{height}: {:?}", world.faults);
+                    assert!(world.committed.load(Ordering::SeqCst) >= height.0);
+                    assert_eq!(ticket.root().unwrap(), root_of(height), "durable, so published");
+                }
+                Err(error) => world.check_cause(flow, &error),
+            },
+        }
+        if let Some(answers) = world.patient.as_ref().filter(|_| kind <= PUBLISHED) {
+            answers.give(kind);
+        }
+    }
+    look(flow, world);
+}
+
+/// One schedule: blocks go in until there are no more or one is refused, then the stages are stopped.
+fn run(faults: usize, patient: Option<Answers>) {
+    let blocks = thread_rng().gen_range(1..=BLOCKS);
+    let in_flight = thread_rng().gen_range(1..=3);
+    let faults = (0..faults).map(|_| Fault::any(blocks)).collect();
+    let world = Arc::new(World { faults, patient, ..World::default() });
+    let flow = Arc::new(Flow::new(Height(0)));
+    let hash = Hash { world: Arc::clone(&world), flow: Arc::clone(&flow) };
+    let mut pipeline = Pipeline::start(&flow, hash, Persist(Arc::clone(&world))).unwrap();
+    let mut waiters = Vec::new();
+    let mut accepted = 0;
+    for height in (1..=blocks).map(Height) {
+        let told = world.failed.load(Ordering::SeqCst);
+        let room = flow.check().and_then(|()| flow.wait_for_room(in_flight, 10));
+        assert!(!told || room.is_err(), "a block goes in after a failure");
+        if let Err(error) = room {
+            world.check_cause(&flow, &error);
+            break;
+        }
+        flow.look(|at| assert!(at.bytes.len() < in_flight, "no room: {at:?}"));
+        let root = Arc::default();
+        let ticket = Ticket::new(&flow, height, Counts::default(), &root);
+        let sent = pipeline.accept(&Arc::new(Toy { height, root }), 1);
+        accepted = height.0;
+        look(&flow, &world);
+        let (flow_of, world_of) = (Arc::clone(&flow), Arc::clone(&world));
+        waiters.push(thread::spawn(move || wait_for_all(&ticket, &flow_of, &world_of)));
+        if let Err(error) = sent {
+            world.check_cause(&flow, &error);
+            break;
+        }
+    }
+    match thread_rng().gen_range(0..3) {
+        0 => drop(pipeline),
+        1 => pipeline.stop().unwrap(),
+        _ => {
+            let all = flow.wait_for(|at| (at.durable >= at.accepted).then_some(()));
+            if let Err(error) = all {
+                world.check_cause(&flow, &error);
+            }
+            pipeline.stop().unwrap();
+        }
+    }
+    // Whoever waits has an answer: nothing comes after this.
+    for waiter in waiters {
+        waiter.join().unwrap();
+    }
+    look(&flow, &world);
+    let (published, durable) = flow.look(|at| (at.published.0, at.durable.0));
+    if flow.check().is_ok() {
+        assert_eq!((accepted, published, durable), (blocks, blocks, blocks));
+        assert!(world.finished.load(Ordering::SeqCst), "the last sync");
+    } else if let [Fault::Hash(height) | Fault::HashLate(height)] = world.faults[..] {
+        assert_eq!((published, durable), (height - 1, height - 1), "what came before is finished");
+    }
+}
+
+/// Runs `body` under many schedules of two kinds: any, and those that change threads at few points.
+fn explore(body: fn()) {
+    let _limit = Limit::new();
+    if let Ok(schedule) = std::env::var("HEDGEROW_SCHEDULE") {
+        return shuttle::replay(body, &schedule);
+    }
+    let given = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let schedules = given("HEDGEROW_SCHEDULES").unwrap_or(10_000) as usize;
+    let seed = given("HEDGEROW_SEED").unwrap_or_else(random_seed);
+    let tried = Tried { seed, number: Arc::default() };
+    let number = &tried.number;
+    run_with(RandomScheduler::new_from_seed(seed, schedules / 2), number, body);
+    run_with(PctScheduler::new_from_seed(seed, 3, schedules - schedules / 2), number, body);
+    assert_eq!(number.load(Ordering::SeqCst), schedules);
+    println!("{schedules} schedules of seed {seed}");
+}
+
+fn run_with(scheduler: impl Scheduler + 'static, number: &Arc<AtomicUsize>, body: fn()) {
+    let mut config = Config::new();
+    // A loop that waits without letting others go on would be a defect of ours.
+    config.max_steps = shuttle::MaxSteps::FailAfter(100_000);
+    let number = Arc::clone(number);
+    Runner::new(scheduler, config).run(move || {
+        number.fetch_add(1, Ordering::SeqCst);
+        body();
+    });
+}
+
+/// Says, beside the schedule that shuttle prints, which one failed.
+struct Tried {
+    seed: u64,
+    number: Arc<AtomicUsize>,
+}
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let number = self.number.load(Ordering::SeqCst);
+            eprintln!("failed in schedule {number} of HEDGEROW_SEED={}", self.seed);
+        }
+    }
+}
+
+fn random_seed() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).unwrap();
+    u64::from_le_bytes(bytes)
+}
+
+#[test]
+fn all_goes_well() {
+    explore(|| run(0, None));
+}
+
+/// Whoever waits for a root has it while the disk is slow, and an early root while the nodes are on
+/// their way: what wakes the others later is no help.
+#[test]
+fn nobody_needs_what_comes_later() {
+    explore(|| run(0, Some(Answers { given: Mutex::new([0; 2]), more: Condvar::new() })));
+}
+
+#[test]
+fn a_stage_fails() {
+    explore(|| run(1, None));
+}
+
+#[test]
+fn two_failures_race() {
+    explore(|| run(2, None));
+}
+
+/// Takes some blocks, then ends as if all were well: what an error that somebody forgot to hand on
+/// looks like.
+fn desert<C>(stage: &Stage<Toy, C>, after: u64) -> Result<(), Error> {
+    for _ in 0..after {
+        if stage.blocks.recv().is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Nobody waits for a stage that has left without a word, whichever it is and whenever it left.
+#[test]
+fn a_stage_that_ends_by_itself_stops_the_store() {
+    explore(|| {
+        let blocks = thread_rng().gen_range(1..=3);
+        let (hash, persist) =
+            [(true, true), (true, false), (false, true)][thread_rng().gen_range(0..3)];
+        let after = thread_rng().gen_range(0..=blocks);
+        let world = Arc::new(World::default());
+        let flow = Arc::new(Flow::new(Height(0)));
+        let work = Hash { world: Arc::clone(&world), flow: Arc::clone(&flow) };
+        let pipeline = Pipeline::with(
+            &flow,
+            move |stage| match hash {
+                true => desert(stage, after),
+                false => run_hash(stage, work),
+            },
+            move |stage| match persist {
+                true => desert(stage, after),
+                false => run_persist(stage, Persist(world)),
+            },
+        );
+        let mut pipeline = pipeline.unwrap();
+        let mut refused = None;
+        for height in (1..=blocks).map(Height) {
+            let block = Toy { height, root: Arc::default() };
+            refused = pipeline.accept(&Arc::new(block), 1).err();
+            if refused.is_some() {
+                break;
+            }
+        }
+        if thread_rng().r#gen() {
+            pipeline.stop().unwrap();
+        }
+        let all = flow.wait_for(|at| (at.durable >= Height(blocks)).then_some(()));
+        for error in [refused, all.err()].into_iter().flatten() {
+            assert!(error.to_string().contains("ended before its work was done"), "{error}");
+        }
+        assert!(flow.check().is_err(), "nothing is durable");
+    });
+}

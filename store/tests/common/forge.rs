@@ -1,0 +1,80 @@
+//! Files with the right checksums and something else in them than any store wrote: what a bug of an
+//! earlier version, or somebody with an editor, may leave.
+
+use super::dir;
+use hedgerow::disk::Vfs;
+use hedgerow_entryfile::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId, frame_len};
+use hedgerow_types::SHARDS;
+use hedgerow_types::entry::EntryRef;
+use hedgerow_vfs::OpenMode;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The files of a folder of the store, by name.
+pub(crate) fn files(disk: &Arc<dyn Vfs>, folder: &str) -> Vec<PathBuf> {
+    let folder = dir().join(folder);
+    let mut files: Vec<_> = disk.read_dir(&folder).unwrap();
+    files.sort();
+    files.into_iter().map(|name| folder.join(name)).collect()
+}
+
+/// All bytes of a file.
+pub(crate) fn read(disk: &Arc<dyn Vfs>, path: &Path) -> Vec<u8> {
+    hedgerow_vfs::read_file(&**disk, path, 1 << 30).unwrap()
+}
+
+/// Puts bytes into a file that is there.
+pub(crate) fn write(disk: &Arc<dyn Vfs>, path: &Path, at: u64, bytes: &[u8]) {
+    disk.open(path, OpenMode::ReadWrite).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+/// The store's id, out of a segment's header.
+pub(crate) fn store_id(disk: &Arc<dyn Vfs>) -> StoreId {
+    StoreId(read(disk, &files(disk, "log")[0])[16..32].try_into().unwrap())
+}
+
+/// An entry in a segment of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame {
+    /// Offset in the file.
+    pub(crate) at: usize,
+    /// Hashed length.
+    pub(crate) len: usize,
+    /// Shard.
+    pub(crate) shard: usize,
+    /// Serial number.
+    pub(crate) sn: u64,
+}
+
+/// The entries of a segment, in order.
+pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
+    let mut frames = vec![];
+    let mut at = SEGMENT_HEADER_LEN;
+    while at < segment.len() {
+        let header = &segment[at..at + RECORD_HEADER_LEN];
+        at += RECORD_HEADER_LEN;
+        for shard in 0..SHARDS {
+            let len = header[24 + 8 * shard..][..4].try_into().unwrap();
+            let end = at + u32::from_le_bytes(len) as usize;
+            while at < end {
+                let (entry, _) = EntryRef::parse_prefix(&segment[at..end]).unwrap();
+                let (len, sn) = (entry.hashed_bytes().len(), entry.serial_number().0);
+                frames.push(Frame { at, len, shard, sn });
+                at += frame_len(len);
+            }
+        }
+    }
+    frames
+}
+
+/// Gives an entry another serial number, and the checksum that goes with it.
+pub(crate) fn renumber(segment: &[u8], frame: Frame, sn: u64) -> Vec<u8> {
+    let mut bytes = segment[frame.at..][..frame.len].to_vec();
+    let dsns = usize::from(bytes[4]);
+    let at = frame.len - 8 * dsns - 8;
+    bytes[at..at + 8].copy_from_slice(&sn.to_le_bytes());
+    assert_eq!(EntryRef::parse(&bytes).unwrap().serial_number().0, sn);
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    bytes
+}

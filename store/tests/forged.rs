@@ -1,0 +1,135 @@
+//! Files whose checksums are right and whose contents are not: a checksum is no authentication. What
+//! they say is bounded before anything is sized by it, and what can be derived is derived again.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::forge::{files, frames, read, renumber, store_id, write};
+use common::{copy, dir, disk, on, params};
+use hedgerow::disk::Vfs;
+use hedgerow::{Digest, Error, Height, Store};
+use hedgerow_entryfile::{TwigFile, TwigFileOptions, TwigRecord};
+use hedgerow_types::{LogPosition, ShardId, TwigId};
+use std::sync::Arc;
+
+/// A store of some blocks, closed; and its root.
+fn build(blocks: u64) -> (Arc<dyn Vfs>, Digest) {
+    let disk = disk();
+    let mut store = Store::create(dir(), params(1, 4, 5), on(&disk)).unwrap();
+    for height in 1..=blocks {
+        let mut block = store.begin_block(Height(height)).unwrap();
+        for key in 0..40 {
+            block.put(format!("key {key}"), format!("{height}")).unwrap();
+        }
+        block.commit().unwrap();
+    }
+    let root = store.reader().root().1;
+    store.close().unwrap();
+    (disk, root)
+}
+
+/// C10: the first entry that a scan meets is the one whose number nothing precedes. Before it was
+/// bounded, 2^34 cost 2 GB, and 2^60 all there was.
+#[test]
+fn a_serial_number_beyond_the_manifests_is_damage_and_sizes_nothing() {
+    let (whole, _) = build(3);
+    let segment = read(&whole, &files(&whole, "log")[0]);
+    let frames = frames(&segment);
+    let mut tried = 0;
+    for shard in [0, 9, 15] {
+        let of_shard: Vec<_> = frames.iter().filter(|frame| frame.shard == shard).collect();
+        let next = of_shard.len() as u64;
+        for frame in [of_shard[0], of_shard[of_shard.len() - 1]] {
+            for sn in [next, 1 << 34, 1 << 60, u64::MAX] {
+                let disk = copy(&whole);
+                let path = &files(&disk, "log")[0];
+                write(&disk, path, frame.at as u64, &renumber(&segment, *frame, sn));
+                match Store::open(dir(), on(&disk)) {
+                    Err(Error::Corrupt(reason)) => {
+                        assert!(reason.contains(&format!("shard {shard}: entry {sn}")), "{reason}");
+                    }
+                    other => panic!("entry {} of shard {shard} as {sn}: {other:?}", frame.sn),
+                }
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 24);
+}
+
+/// A number below the manifest's that is out of place is damage too.
+#[test]
+fn entries_in_another_order_are_damage() {
+    let (whole, _) = build(3);
+    let segment = read(&whole, &files(&whole, "log")[0]);
+    for frame in frames(&segment).iter().filter(|frame| frame.shard == 4 && frame.sn % 512 == 7) {
+        let disk = copy(&whole);
+        let path = &files(&disk, "log")[0];
+        write(&disk, path, frame.at as u64, &renumber(&segment, *frame, frame.sn - 1));
+        let opened = Store::open(dir(), on(&disk));
+        assert!(matches!(opened, Err(Error::Corrupt(_))), "{opened:?}");
+    }
+}
+
+/// Puts another record of a twig into the twig file, whole and with its checksums.
+fn replace_twig(disk: &Arc<dyn Vfs>, shard: usize, twig: u64, change: impl Fn(&mut TwigRecord)) {
+    let (options, end) = (TwigFileOptions::default(), LogPosition(u64::MAX));
+    let (vfs, folder) = (Arc::clone(disk), dir().join("twigs"));
+    let (file, _) = TwigFile::open(vfs, &folder, store_id(disk), options, end).unwrap();
+    let shard = ShardId::new(shard).unwrap();
+    let mut record = (*file.get(shard, TwigId(twig)).unwrap().unwrap()).clone();
+    change(&mut record);
+    file.append(&[Arc::new(record)]).unwrap();
+    file.sync().unwrap();
+}
+
+/// C14: a twig record is derived data. Wrong nodes with the right checksum (a bug of an earlier
+/// version) must not keep the store from opening: the log tells.
+#[test]
+fn a_wrong_twig_record_is_made_again_from_the_log() {
+    type Change = fn(&mut TwigRecord);
+    type Twigs<'a> = &'a [(usize, u64)];
+    let (whole, root) = build(3);
+    // The scan begins at the earliest block that any shard's oldest twig names: that is wrong only
+    // if it is in every shard.
+    let every = (0..16).map(|shard| (shard, 0)).collect::<Vec<_>>();
+    let changes: [(&str, Twigs<'_>, Change); 6] = [
+        ("root", &[(0, 0)], |record| record.nodes[0].0[5] ^= 1),
+        ("root", &[(15, 1)], |record| record.nodes[0].0[5] ^= 1),
+        ("roots", &every, |record| record.nodes[0].0[5] ^= 1),
+        ("record: none there", &every, |record| record.record.0 += 8),
+        ("record: beyond the log", &every, |record| record.record.0 += 1 << 50),
+        ("record: an entry's place", &every, |record| record.record = record.groups[1]),
+    ];
+    for (what, twigs, change) in changes {
+        let disk = copy(&whole);
+        for &(shard, twig) in twigs {
+            replace_twig(&disk, shard, twig, change);
+        }
+        for _ in 0..2 {
+            let mut store = Store::open(dir(), on(&disk))
+                .unwrap_or_else(|error| panic!("{what} of {twigs:?}: {error}"));
+            assert_eq!(store.reader().root().1, root);
+            // What was made again stays.
+            let report = store.check().unwrap();
+            assert_eq!((report.twigs, report.twigs_missing), (32, 0), "{what}");
+            let proven = store.reader().prove("key 3").unwrap();
+            hedgerow_proof::verify(&root, b"key 3", &proven.proof).unwrap();
+            store.close().unwrap();
+        }
+    }
+}
+
+/// If the log itself is at fault, the second look does not help, and the error is about the log.
+#[test]
+fn a_wrong_twig_record_does_not_hide_a_damaged_log() {
+    let (disk, _) = build(3);
+    replace_twig(&disk, 7, 0, |record| record.nodes[0].0[5] ^= 1);
+    let path = &files(&disk, "log")[0];
+    let segment = read(&disk, path);
+    let frame = frames(&segment)[10];
+    write(&disk, path, frame.at as u64 + 20, &[segment[frame.at + 20] ^ 1]);
+    let opened = Store::open(dir(), on(&disk));
+    let Err(Error::Log(error)) = opened else { panic!("{opened:?}") };
+    assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+}

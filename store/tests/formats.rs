@@ -1,0 +1,244 @@
+//! The formats are pinned: a digest of a fixed sample of each, and what a newer version is told.
+//! Every byte is in docs/format.md.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::forge::{files, read, write};
+use common::{copy, dir, disk, on, params};
+use hedgerow::disk::Vfs;
+use hedgerow::{Error, Height, Store};
+use hedgerow_entryfile::{
+    EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord, push_frame,
+};
+use hedgerow_metadb::{HistoryRow, Manifest, ShardManifest, StoreParams};
+use hedgerow_proof::{Proof, SerialPath};
+use hedgerow_types::entry::EntryFields;
+use hedgerow_types::{
+    Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId, Version,
+};
+use sha2::{Digest as _, Sha256};
+use std::path::Path;
+use std::sync::Arc;
+
+const ID: StoreId = StoreId(*b"0123456789abcdef");
+
+#[track_caller]
+fn pinned(what: &str, bytes: &[u8], expected: &str) {
+    let found = Digest(Sha256::digest(bytes).into()).to_string();
+    assert_eq!(
+        found, expected,
+        "the bytes of {what} have changed: stores that exist can no longer be read, or read \
+         wrongly. If that is meant, give the format a new version, make a new golden store \
+         (store/tests/golden.rs), and bring docs/format.md up to date"
+    );
+}
+
+fn entry(sn: u64) -> Vec<u8> {
+    let mut bytes = vec![];
+    let fields = EntryFields {
+        key: b"some key",
+        value: b"some value",
+        next_key_hash: KeyHash([3; 32]),
+        version: Version(5 << 24 | 1),
+        serial_number: SerialNumber(sn),
+        deactivated: &[SerialNumber(1), SerialNumber(2)],
+    };
+    fields.encode(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn the_bytes_of_the_log_are_pinned() {
+    let (vfs, folder) = (disk(), Path::new("/log"));
+    let options = LogOptions { segment_size: 1, ..LogOptions::default() };
+    let log = EntryLog::create(Arc::clone(&vfs), folder, ID, options).unwrap();
+    for height in 5..7 {
+        let (mut runs, mut counts): ([_; SHARDS], _) = (Default::default(), [0; SHARDS]);
+        for shard in [2, 15] {
+            let mut run = vec![];
+            for sn in 0..3 {
+                let fields = EntryFields {
+                    key: b"some key",
+                    value: &[b'v'; 20][..sn as usize],
+                    next_key_hash: KeyHash([3; 32]),
+                    version: Version(height << 24),
+                    serial_number: SerialNumber(sn),
+                    deactivated: &[SerialNumber(1)],
+                };
+                push_frame(&mut run, &fields).unwrap();
+            }
+            (runs[shard], counts[shard]) = (run.into(), 3);
+        }
+        let record = Record::new(log.next_position(), Height(height as u64), runs, counts).unwrap();
+        let record = Arc::new(record);
+        log.announce(Arc::clone(&record)).unwrap();
+        log.append(&record).unwrap();
+    }
+    let mut names = vfs.read_dir(folder).unwrap();
+    names.sort();
+    // Names are part of the format.
+    assert_eq!(names, ["0000000000000000.log", "00000000000002c0.log"]);
+    let bytes: Vec<_> = names.iter().flat_map(|name| read(&vfs, &folder.join(name))).collect();
+    pinned("the log", &bytes, "444c4e0e2352290b23b4767ad1c3d0a321e0ba95ac20ee1c2ee575ea36b8d034");
+}
+
+#[test]
+fn the_bytes_of_the_twig_file_are_pinned() {
+    let (vfs, folder) = (disk(), Path::new("/twigs"));
+    let file = TwigFile::create(Arc::clone(&vfs), folder, ID, TwigFileOptions::default()).unwrap();
+    let record = TwigRecord {
+        shard: ShardId::new(3).unwrap(),
+        twig: TwigId(258),
+        record: LogPosition(640),
+        nodes: Box::new(std::array::from_fn(|i| Digest([i as u8; 32]))),
+        groups: Box::new(std::array::from_fn(|i| LogPosition(800 + 3000 * i as u64))),
+        breaks: vec![(5, LogPosition(8000)), (300, LogPosition(9000))],
+    };
+    file.append(&[Arc::new(record)]).unwrap();
+    let bytes = read(&vfs, &folder.join("0000000000000000.twigs"));
+    pinned(
+        "the twig file",
+        &bytes,
+        "6e60cf08d866690e26de07e3ab581518df43525fe95960568a1ad38662b925af",
+    );
+}
+
+#[test]
+fn the_bytes_of_the_metadata_are_pinned() {
+    let shard = |i: usize| ShardManifest {
+        next_sn: SerialNumber(1_000_000 + i as u64),
+        oldest_active: SerialNumber(400_000 + i as u64),
+        active: 5000 + i as u64,
+        root: Digest([i as u8; 32]),
+        first_kept: TwigId(7 + i as u64),
+        edges: (0..i % 3).map(|level| (level as u8 + 12, Digest([level as u8; 32]))).collect(),
+    };
+    let manifest = Manifest {
+        store_id: ID.0,
+        params: StoreParams::default().with_compaction(params(77, 3, 5).compaction()),
+        height: Height(123_456),
+        log_start: LogPosition(1 << 20),
+        log_end: LogPosition(1 << 40),
+        state_root: Digest([200; 32]),
+        shards: std::array::from_fn(shard),
+    };
+    pinned(
+        "the manifest",
+        &manifest.encode().unwrap(),
+        "3b42945e0b5f2ddc556faa131062bd79de30e1238be7800d2af418c973967622",
+    );
+    let row = HistoryRow {
+        root: Digest([99; 32]),
+        shard_roots: std::array::from_fn(|i| Digest([i as u8 + 1; 32])),
+        oldest_active: std::array::from_fn(|i| SerialNumber(i as u64 + 4096)),
+        extra: b"extra".to_vec(),
+    };
+    pinned(
+        "the history row",
+        &row.encode(Height(0x0102_0304)).unwrap(),
+        "770fca05c378f3e283663f6fc209405eab2887d7ff17b949e9234d6f47fbe078",
+    );
+}
+
+#[test]
+fn the_bytes_of_entries_and_proofs_are_pinned() {
+    let bytes = entry(5000);
+    pinned("the entry", &bytes, "2e3245721c18764b326c71204a85812d6cbbf0ab743cfef139c934d9c7d07fba");
+    let node = |n: u8| Digest([n; 32]);
+    let left = std::array::from_fn(|i| node(i as u8));
+    let (page, right, upper, state) =
+        ([0xFF; 32], [node(20); 3], [node(12), node(13)], [node(30); 4]);
+    let proof = Proof::assemble(&bytes, &left, &page, &right, &upper, &state).unwrap();
+    pinned("the proof", &proof, "26321c9fbfcc8706754b61e6729a3e678db41e761a99052c150134bb2fd3a800");
+    let sn = SerialNumber(5000);
+    let path = SerialPath::assemble(sn, node(1), &left, &page, &right, &upper, node(9)).unwrap();
+    pinned(
+        "the proof by serial number",
+        &path.to_bytes(),
+        "637c8d476007f1931c2f8cb6127a9588acb0f49d7c4b3c8ab6a7e8f9fbaa3121",
+    );
+}
+
+fn store() -> Arc<dyn Vfs> {
+    let disk = disk();
+    let mut store = Store::create(dir(), params(1, 1, 1), on(&disk)).unwrap();
+    for height in 1..=3 {
+        let mut block = store.begin_block(Height(height)).unwrap();
+        block.put("key", format!("{height}")).unwrap();
+        block.commit().unwrap();
+    }
+    store.close().unwrap();
+    disk
+}
+
+/// What opens of the store, if it opens, answers for the history of height 2.
+fn refusal(disk: &Arc<dyn Vfs>) -> String {
+    let error = match Store::open(dir(), on(disk)) {
+        Ok(store) => store.reader().history(Height(2)).unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(error, Error::Log(_) | Error::Meta(_)), "{error:?}");
+    error.to_string()
+}
+
+/// Every kind of file in a newer version is refused with both versions and the file, and stays.
+#[test]
+fn a_newer_version_is_refused_by_name() {
+    let whole = store();
+    for folder in ["log", "twigs"] {
+        let disk = copy(&whole);
+        let path = &files(&disk, folder)[0];
+        let mut bytes = read(&disk, path);
+        bytes[8] = 2;
+        let crc = crc32c::crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        write(&disk, path, 0, &bytes);
+        let text = refusal(&disk);
+        assert!(text.contains(&*path.to_string_lossy()), "{text}");
+        let versions = "it has format version 2, this build of Hedgerow reads version 1";
+        assert!(text.contains(versions) && text.contains("newer"), "{text}");
+        assert!(read(&disk, path) == bytes, "{folder}: a newer file was changed");
+    }
+    for what in ["manifest", "history"] {
+        let disk = copy(&whole);
+        let path = &files(&disk, "meta")[0];
+        let temp = tempfile::tempdir().unwrap();
+        let outside = temp.path().join("meta.redb");
+        std::fs::write(&outside, read(&disk, path)).unwrap();
+        bump(&outside, what);
+        let bytes = std::fs::read(&outside).unwrap();
+        disk.remove_file(path).unwrap();
+        let file = disk.open(path, hedgerow_vfs::OpenMode::CreateNew).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        let text = refusal(&disk);
+        let versions = "it has format version 2, this build of Hedgerow reads version 1";
+        assert!(text.contains(versions) && text.contains("newer"), "{what}: {text}");
+        assert!(text.contains(what), "{text}");
+    }
+}
+
+/// Gives a row of the database a newer version.
+fn bump(path: &Path, what: &str) {
+    let newer = |bytes: &[u8]| {
+        let mut bytes = bytes[..bytes.len() - 4].to_vec();
+        bytes[8] = 2;
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend(crc.to_le_bytes());
+        bytes
+    };
+    let db = redb::Database::open(path).unwrap();
+    let transaction = db.begin_write().unwrap();
+    if what == "manifest" {
+        let table = redb::TableDefinition::<(), &[u8]>::new("manifest");
+        let mut table = transaction.open_table(table).unwrap();
+        let bytes = newer(redb::ReadableTable::get(&table, ()).unwrap().unwrap().value());
+        table.insert((), &bytes[..]).unwrap();
+    } else {
+        let table = redb::TableDefinition::<u64, &[u8]>::new("history");
+        let mut table = transaction.open_table(table).unwrap();
+        let bytes = newer(redb::ReadableTable::get(&table, 2).unwrap().unwrap().value());
+        table.insert(2, &bytes[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+}

@@ -1,0 +1,194 @@
+//! Random options and plans.
+
+use hedgerow::hasher::by_name;
+use hedgerow::{CompactionRule, Durability, Error, Options};
+use hedgerow_testkit::generate::GenShape;
+use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_vfs::VfsOp;
+use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
+use std::sync::Arc;
+
+/// One of `choices`.
+pub(super) fn pick<T: Clone>(rng: &mut SplitMix64, choices: &[T]) -> T {
+    choices[rng.below(choices.len() as u64) as usize].clone()
+}
+
+/// A compaction rule; most compact all the time, so that twigs die and are pruned.
+pub(super) fn rule(rng: &mut SplitMix64) -> CompactionRule {
+    let (threshold, ratio, div) = pick(
+        rng,
+        &[
+            (1, 1, 1),
+            (1, 1, 1),
+            (1, 1, 1),
+            (1, 4, 5),
+            (1, 1, 2),
+            (4097, 7, 10),
+            (20_000_000, 7, 10),
+        ],
+    );
+    // Ratio and div are not 0.
+    CompactionRule::new(threshold, ratio, div).unwrap_or_default()
+}
+
+pub(super) fn shape(rng: &mut SplitMix64) -> GenShape {
+    GenShape {
+        keys: pick(rng, &[60, 150, 600]),
+        keys_per_change_set: pick(rng, &[4, 30, 200]),
+        change_sets: pick(rng, &[1, 3]),
+        max_value_len: pick(rng, &[300, 5_000, 60_000]),
+    }
+}
+
+/// How one life of the store is run.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// Blocks wait for each other so that the order of calls is always the same.
+    pub(super) in_step: bool,
+    pub(super) threads: usize,
+    pub(super) durability: Durability,
+    pub(super) max_in_flight: usize,
+    pub(super) keep_history: Option<u64>,
+    pub(super) keep_heights: Option<u64>,
+    pub(super) segment_bytes: u64,
+    pub(super) tail_bytes: u64,
+    pub(super) entry_cache_bytes: u64,
+    pub(super) hasher: &'static str,
+    pub(super) short_calls: u64,
+}
+
+impl Settings {
+    pub(super) fn random(rng: &mut SplitMix64) -> Self {
+        let in_step = rng.below(4) > 0;
+        Self {
+            in_step,
+            threads: if in_step { 1 } else { pick(rng, &[1, 2, 5]) },
+            durability: pick(rng, &[Durability::Pipelined, Durability::EachBlock]),
+            max_in_flight: pick(rng, &[1, 2, 3, 6]),
+            keep_history: pick(rng, &[None, Some(1), Some(3), Some(50)]),
+            keep_heights: pick(rng, &[None, Some(1), Some(1), Some(2), Some(10)]),
+            segment_bytes: pick(rng, &[1, 20_000, 150_000, 1 << 20]),
+            tail_bytes: pick(rng, &[0, 10_000, 16 << 20]),
+            entry_cache_bytes: pick(rng, &[0, 5_000, 1 << 20]),
+            hasher: pick(rng, &["cpu", "cpu", "scalar", "cpu:portable"]),
+            short_calls: pick(rng, &[0, 0, 20]),
+        }
+    }
+
+    pub(super) fn options(&self, disk: &PowerLossDisk) -> Result<Options, Error> {
+        disk.short_calls(self.short_calls);
+        let mut options = Options::new()
+            .disk(Arc::new(disk.clone()))
+            .hasher(by_name(self.hasher)?)
+            .threads(self.threads)
+            .durability(self.durability)
+            .max_in_flight(self.max_in_flight)
+            .segment_bytes(self.segment_bytes)
+            .tail_bytes(self.tail_bytes)
+            .entry_cache_bytes(self.entry_cache_bytes);
+        if let Some(heights) = self.keep_history {
+            options = options.keep_history(heights);
+        }
+        if let Some(heights) = self.keep_heights {
+            options = options.keep_heights(heights);
+        }
+        Ok(options)
+    }
+
+    /// The first height whose history is kept when `height` is the last that was committed.
+    pub(super) fn history_from(&self, height: u64) -> u64 {
+        let Some(keep) = self.keep_history else { return 0 };
+        let keep = keep.max(self.keep_heights.map_or(0, |heights| heights + 1));
+        (height + 1).saturating_sub(keep)
+    }
+}
+
+/// What a life ends by.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// A fault, planned before opening or after it.
+    Fault { fault: Fault, while_opening: bool },
+    /// The store is closed in peace.
+    Close,
+}
+
+/// What becomes of the machine afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// The power goes.
+    PowerLoss,
+    /// Only the process goes: what it wrote is still in the page cache.
+    ProcessDeath,
+}
+
+pub(super) fn end(rng: &mut SplitMix64) -> End {
+    let roll = rng.below(20);
+    if roll == 0 {
+        return End::Close;
+    }
+    let while_opening = roll < 4;
+    let far = if while_opening { pick(rng, &[2, 8]) } else { pick(rng, &[4, 20, 80, 250]) };
+    let after = rng.below(far);
+    let fault = match rng.below(10) {
+        // The power goes at a named point,
+        0..=2 => {
+            let opening = |point: &&&str| point.starts_with("open") == while_opening;
+            let points: Vec<&str> = hedgerow::disk::POINTS
+                .iter()
+                .filter(|point| !point.starts_with("create"))
+                .filter(opening)
+                .copied()
+                .collect();
+            let times = if while_opening { 1 } else { pick(rng, &[1, 3, 8]) };
+            let point = Calls::Point(pick(rng, &points).to_owned());
+            Fault::once(point, rng.below(times), FaultKind::PowerOff)
+        }
+        // in a place that is rarely met,
+        3 => {
+            let (op, path) = pick(
+                rng,
+                &[
+                    (VfsOp::RemoveFile, ""),
+                    (VfsOp::SyncDir, ""),
+                    (VfsOp::Create, "log"),
+                    (VfsOp::SetLen, ""),
+                    (VfsOp::Sync, "twigs"),
+                    (VfsOp::Write, "twigs"),
+                    (VfsOp::Write, "meta"),
+                    (VfsOp::Sync, "meta"),
+                ],
+            );
+            let calls = Calls::Of(op, path.to_owned());
+            Fault::once(calls, rng.below(4), FaultKind::PowerOff)
+        }
+        // at any change,
+        4..=6 => Fault::once(Calls::Changes, after, FaultKind::PowerOff),
+        // or a call fails.
+        _ => {
+            let kind = pick(rng, &[FaultKind::Eio, FaultKind::Full, FaultKind::Denied]);
+            let (op, path) = pick(
+                rng,
+                &[
+                    (VfsOp::Write, "log"),
+                    (VfsOp::Sync, "log"),
+                    (VfsOp::Write, "meta"),
+                    (VfsOp::Sync, "meta"),
+                    (VfsOp::Write, "twigs"),
+                    (VfsOp::SyncDir, ""),
+                    (VfsOp::Create, ""),
+                ],
+            );
+            let calls = match rng.below(4) {
+                0 => Calls::Changes,
+                1 => Calls::All,
+                _ => Calls::Of(op, path.to_owned()),
+            };
+            let after = if calls == Calls::All { after * 4 } else { after / 4 };
+            match rng.below(3) {
+                0 => Fault::from_then_on(calls, after, kind),
+                _ => Fault::once(calls, after, kind),
+            }
+        }
+    };
+    End::Fault { fault, while_opening }
+}

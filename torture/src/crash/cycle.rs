@@ -1,0 +1,356 @@
+//! One life of the store, its end, and what opens afterwards.
+
+use super::choose::{self, After, End, Settings, pick};
+use super::compare::compare;
+use super::session::{Session, dir};
+use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Options, Store, Task, Ticket};
+use hedgerow_testkit::model::NetChangeSet;
+use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
+use hedgerow_vfs::VfsOp;
+use hedgerow_vfs::power_loss::{Calls, FaultKind, Held, Trace};
+use std::time::Duration;
+
+/// A block of the session, in one of the two interfaces.
+#[derive(Clone, Debug)]
+enum Input {
+    Strict(RecordedBlock),
+    Net(u64, Vec<NetChangeSet>),
+}
+
+/// A block that was handed in.
+struct Sent {
+    input: Input,
+    extra: Vec<u8>,
+    /// The generator before the block: blocks that are lost are made anew, otherwise.
+    before: hedgerow_testkit::generate::BlockGen,
+    /// The root, if it was told.
+    root: Option<Digest>,
+}
+
+/// What one life came to.
+#[derive(Default)]
+struct Life {
+    sent: Vec<Sent>,
+    /// The last height of which the store said that it is durable.
+    durable: u64,
+    /// As far as roots were told.
+    published: u64,
+}
+
+/// Runs a life to its end, opens what is left, and compares it with the model.
+pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
+    let settings = Settings::random(&mut session.rng);
+    let end = choose::end(&mut session.rng);
+    session.notes.push(format!("{settings:?}"));
+    session.notes.push(format!("{end:?}"));
+    let base = session.model.height();
+    let life = live(session, &settings, &end)?;
+    let trace = session.disk.trace();
+    if settings.in_step {
+        session.digests.push(trace.digest);
+    }
+    note_life(session, &life, &trace, base);
+
+    let after = if session.rng.below(4) == 0 { After::ProcessDeath } else { After::PowerLoss };
+    // The next issue mends what follows from a sync that failed and is believed by the next process.
+    let failed_sync = trace.failed.iter().any(|failed| {
+        matches!(failed.op, VfsOp::Sync | VfsOp::SyncDir)
+            && matches!(failed.kind, FaultKind::Eio | FaultKind::Full)
+    });
+    let after = if failed_sync { After::PowerLoss } else { after };
+    let seed = session.rng.next_u64();
+    session.disk = match after {
+        After::PowerLoss => session.disk.power_cycle(seed),
+        After::ProcessDeath => session.disk.process_death(),
+    };
+    if after == After::ProcessDeath {
+        session.reach.count("opened again without power loss");
+    } else if matches!(end, End::Close) {
+        session.reach.count("closed, then the power went");
+    }
+    session.notes.push(format!(
+        "accepted {}, published {}, durable {}, then {after:?}",
+        base + life.sent.len() as u64,
+        life.published,
+        life.durable
+    ));
+    recover(session, &settings, life, base)
+}
+
+/// Opens the store and hands in blocks until the plan strikes.
+fn live(session: &mut Session, settings: &Settings, end: &End) -> Result<Life, String> {
+    let base = session.model.height();
+    let mut life = Life { durable: base, published: base, ..Life::default() };
+    let options = settings.options(&session.disk).map_err(|error| error.to_string())?;
+    let plan = |opening: bool| match end {
+        End::Fault { fault, while_opening } if *while_opening == opening => {
+            session.disk.plan(fault.clone());
+        }
+        _ => {}
+    };
+    plan(true);
+    let mut store = match Store::open(dir(), options) {
+        Ok(store) => store,
+        Err(error) if !session.disk.trace().failed.is_empty() => {
+            refuse_panics(&error)?;
+            return Ok(life);
+        }
+        Err(error) => return Err(format!("opening before any fault: {error}")),
+    };
+    plan(false);
+    let most = pick(&mut session.rng, &[3, 12, 40]);
+    let count = if matches!(end, End::Close) { 3 } else { most };
+    let failed = hand_in(session, &mut store, settings, &mut life, count);
+    if let Err(error) = failed {
+        refuse_panics(&error)?;
+        if session.disk.trace().failed.is_empty() {
+            return Err(format!("a block before any fault: {error}"));
+        }
+        still_answers(session, &store, &life)?;
+    }
+    // All that it knows; the waiters above may have missed some.
+    life.durable = life.durable.max(store.reader().durable_height().0);
+    life.published = life.published.max(store.reader().height().0);
+    let closed = store.close();
+    if let Err(error) = &closed {
+        refuse_panics(error)?;
+    }
+    if closed.is_ok() && session.disk.trace().failed.is_empty() {
+        life.durable = base + life.sent.len() as u64;
+        life.published = life.durable;
+    }
+    Ok(life)
+}
+
+/// Hands in `count` blocks in groups.
+fn hand_in(
+    session: &mut Session,
+    store: &mut Store,
+    settings: &Settings,
+    life: &mut Life,
+    count: u64,
+) -> Result<(), Error> {
+    let mut left = count;
+    while left > 0 {
+        let group = 1 + session.rng.below(settings.max_in_flight as u64).min(left - 1);
+        left -= group;
+        if settings.in_step && group > 1 {
+            gather(session, store, life, group)?;
+        } else {
+            for _ in 0..group {
+                let (number, ticket) = send(session, store, life)?;
+                if settings.in_step || settings.durability == Durability::EachBlock {
+                    tell(life, number, &ticket)?;
+                    ticket.durable()?;
+                    life.durable = ticket.height().0;
+                }
+            }
+        }
+    }
+    store.flush()?;
+    life.durable = store.reader().durable_height().0;
+    Ok(())
+}
+
+/// One block, and behind its sync, which is held back, the rest of the group: one sync and one
+/// manifest for all of them.
+fn gather(
+    session: &mut Session,
+    store: &mut Store,
+    life: &mut Life,
+    group: u64,
+) -> Result<(), Error> {
+    let held = session.disk.hold(Calls::Of(VfsOp::Sync, "/log/".into()));
+    let (number, ticket) = send(session, store, life)?;
+    wait_held(&held, store)?;
+    tell(life, number, &ticket)?;
+    let mut last = ticket;
+    for _ in 1..group {
+        let (number, ticket) = send(session, store, life)?;
+        tell(life, number, &ticket)?;
+        last = ticket;
+    }
+    drop(held);
+    last.durable()?;
+    life.durable = last.height().0;
+    session.reach.count("several blocks under one sync");
+    Ok(())
+}
+
+/// Waits until the sync is held back, or the store has failed before.
+fn wait_held(held: &Held, store: &mut Store) -> Result<(), Error> {
+    while !held.reached_within(Duration::from_millis(20)) {
+        let next = store.height().next();
+        drop(store.begin_block(next)?);
+    }
+    Ok(())
+}
+
+fn tell(life: &mut Life, number: usize, ticket: &Ticket) -> Result<(), Error> {
+    life.sent[number].root = Some(ticket.root()?);
+    life.published = ticket.height().0;
+    Ok(())
+}
+
+fn send(
+    session: &mut Session,
+    store: &mut Store,
+    life: &mut Life,
+) -> Result<(usize, Ticket), Error> {
+    let before = session.blocks.clone();
+    let input = if session.rng.below(2) == 0 {
+        Input::Strict(session.blocks.strict())
+    } else {
+        let (height, change_sets) = session.blocks.net();
+        Input::Net(height, change_sets)
+    };
+    let extra_len = pick(&mut session.rng, &[0, 5, 5, 3_000]);
+    let extra: Vec<u8> =
+        session.rng.next_u64().to_le_bytes().into_iter().cycle().take(extra_len).collect();
+    // From here on it may have been accepted, whatever the call returns.
+    life.sent.push(Sent { input, extra, before, root: None });
+    let number = life.sent.len() - 1;
+    let sent = &life.sent[number];
+    let ticket = match &sent.input {
+        Input::Strict(block) => {
+            store.submit_tasks(Height(block.height), &tasks(block), sent.extra.clone())
+        }
+        Input::Net(height, change_sets) => submit_net(store, *height, change_sets, &sent.extra),
+    };
+    session.reach.count("blocks");
+    ticket.map(|ticket| (number, ticket))
+}
+
+pub(super) fn submit_net(
+    store: &mut Store,
+    height: u64,
+    change_sets: &[NetChangeSet],
+    extra: &[u8],
+) -> Result<Ticket, Error> {
+    let mut block = store.begin_block(Height(height))?;
+    for (number, change_set) in change_sets.iter().enumerate() {
+        if number > 0 {
+            block.next_change_set()?;
+        }
+        for (key, value) in change_set {
+            match value {
+                Some(value) => block.put(key, value)?,
+                None => block.delete(key)?,
+            }
+        }
+    }
+    block.set_extra(extra)?;
+    block.submit()
+}
+
+fn tasks(block: &RecordedBlock) -> Vec<Task> {
+    let op = |op: &hedgerow_testkit::ops::Op| Op {
+        kind: match op.kind {
+            RecordedKind::Read => OpKind::Read,
+            RecordedKind::Update => OpKind::Update,
+            RecordedKind::Create => OpKind::Create,
+            RecordedKind::Delete => OpKind::Delete,
+        },
+        key: op.key.clone(),
+        value: op.value.clone(),
+    };
+    let change_set = |ops: &Vec<_>| ops.iter().map(op).collect();
+    block.tasks.iter().map(|task| task.iter().map(change_set).collect()).collect()
+}
+
+/// A store that failed takes no more blocks, and still answers; while the power is on, rightly.
+fn still_answers(session: &mut Session, store: &Store, life: &Life) -> Result<(), String> {
+    if session.disk.is_off() || life.published != session.model.height() {
+        return Ok(()); // Nothing to read from, or more published than the model knows.
+    }
+    session.disk.plan_nothing();
+    let reader = store.reader();
+    if reader.height().0 != life.published {
+        return Ok(()); // Published and not told.
+    }
+    for key in session.blocks.keys().iter().take(50) {
+        let value = reader.get(key).map_err(|error| format!("get after a failure: {error}"))?;
+        if value.as_deref() != session.model.get(key) {
+            return Err(format!("after a failure {key:?} is {value:?}"));
+        }
+    }
+    session.reach.count("a store that failed still answered");
+    Ok(())
+}
+
+/// An error is an answer, a panic caught on the way is not.
+fn refuse_panics(error: &Error) -> Result<(), String> {
+    let text = error.to_string();
+    if text.contains("panic") { Err(format!("a panic became an error: {text}")) } else { Ok(()) }
+}
+
+fn note_life(session: &mut Session, life: &Life, trace: &Trace, base: u64) {
+    let reach = &mut session.reach;
+    reach.note_trace(trace);
+    reach.add("blocks durable when the cycle ended", life.durable - base);
+    reach.add("pruned", trace.points.get("prune: done").copied().unwrap_or(0));
+}
+
+/// Opens what is left and compares it with the model at the height that came back.
+fn recover(
+    session: &mut Session,
+    settings: &Settings,
+    life: Life,
+    base: u64,
+) -> Result<(), String> {
+    let accepted = base + life.sent.len() as u64;
+    let options = Options::new().disk(std::sync::Arc::new(session.disk.clone())).threads(1);
+    let opened = Store::open(dir(), options);
+    let trace = session.disk.trace();
+    session.reach.note_trace(&trace);
+    let mut store = opened.map_err(|error| format!("opening what is left: {error}"))?;
+    let height = store.reader().height().0;
+    if height < life.durable {
+        return Err(format!("{} was durable, {height} came back", life.durable));
+    }
+    if height > accepted {
+        return Err(format!("{accepted} was accepted, {height} came back"));
+    }
+    let what =
+        if height > life.durable { "beyond the durable height" } else { "the durable height" };
+    session.reach.count(format!("recovered: {what}"));
+    session.reach.add("blocks published and lost", life.published.saturating_sub(height));
+    session
+        .reach
+        .greatest("blocks published and lost at once", life.published.saturating_sub(height));
+    let cut = |line: &String| line.starts_with("setting the length of") && line.contains("/log/");
+    if trace.recent.iter().any(cut) {
+        session.reach.count("opening cut the log");
+    }
+    if trace.recent.iter().any(|line| line.starts_with("writing") && line.contains("/twigs/")) {
+        session.reach.count("opening made twig records again");
+    }
+    for sent in life.sent {
+        let model = &mut session.model;
+        if model.height() == height {
+            session.blocks = sent.before;
+            break;
+        }
+        match &sent.input {
+            Input::Strict(block) => model.apply(block),
+            Input::Net(height, change_sets) => model.apply_net(*height, change_sets),
+        };
+        let (at, root) = (model.height(), model.state_root());
+        if sent.root.is_some_and(|told| told != root) {
+            return Err(format!("the root of height {at} was told wrongly"));
+        }
+        session.past.rows.insert(at, (root, sent.extra));
+        session.past.kept_from = session.past.kept_from.max(settings.history_from(at));
+    }
+    drop(session.past.rows.split_off(&(height + 1)));
+    let thoroughly = session.rng.below(3) == 0;
+    let keys = session.blocks.keys().to_vec();
+    let Session { model, past, rng, .. } = session;
+    compare(&mut store, model, past, &keys, rng, thoroughly)?;
+    store.close().map_err(|error| format!("closing: {error}"))?;
+    // In half of the cycles nothing more has reached the disk when the power goes again.
+    if session.rng.below(2) == 0 {
+        session.disk = session.disk.power_cycle(session.rng.next_u64());
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! Stores that have lived for a while: every sentry was moved at least once, old twigs are dead, log
+//! was pruned. Made once per rule and process, copied for each session.
+
+use hedgerow::{CompactionRule, Error, Height, Options, Store, StoreParams};
+use hedgerow_testkit::Model;
+use hedgerow_testkit::generate::{BlockGen, GenShape};
+use hedgerow_types::{Digest, SENTRIES_PER_SHARD, ShardId};
+use hedgerow_vfs::power_loss::PowerLossDisk;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A store at rest, and what it holds.
+#[derive(Clone)]
+pub(super) struct Image {
+    pub(super) disk: PowerLossDisk,
+    pub(super) model: Model,
+    pub(super) blocks: BlockGen,
+    /// Root of the model's height; older rows were dropped.
+    pub(super) root: Digest,
+}
+
+/// Keys of all images.
+pub(super) const KEYS: usize = 600;
+
+static MADE: Mutex<BTreeMap<(u32, u32), Image>> = Mutex::new(BTreeMap::new());
+
+impl Image {
+    /// The image of a rule that always compacts.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub(super) fn of(rule: CompactionRule) -> Result<Self, Error> {
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (rule.ratio(), rule.div());
+        if let Some(image) = made.get(&key) {
+            return Ok(image.clone());
+        }
+        let image = Self::make(rule)?;
+        made.insert(key, image.clone());
+        Ok(image)
+    }
+
+    fn make(rule: CompactionRule) -> Result<Self, Error> {
+        let disk = PowerLossDisk::new(1);
+        let options = Options::new()
+            .disk(Arc::new(disk.clone()))
+            .threads(1)
+            .segment_bytes(150_000)
+            .keep_heights(1)
+            .keep_history(1);
+        let params = StoreParams::default().with_compaction(rule);
+        let mut store = Store::create(super::session::dir(), params, options)?;
+        let mut model = Model::without_history(rule);
+        let shape =
+            GenShape { keys: KEYS, keys_per_change_set: 600, change_sets: 4, max_value_len: 300 };
+        let mut blocks = BlockGen::new(2, shape);
+        let moved = |model: &Model| {
+            ShardId::all().all(|shard| model.oldest_active_sn(shard).0 > 2 * SENTRIES_PER_SHARD)
+        };
+        while !moved(&model) {
+            let (height, change_sets) = blocks.net();
+            model.apply_net(height, &change_sets);
+            super::cycle::submit_net(&mut store, height, &change_sets, b"")?.durable()?;
+        }
+        let root = store.reader().root_at(Height(model.height()))?;
+        store.close()?;
+        Ok(Self { disk, model, blocks, root })
+    }
+}

@@ -1,0 +1,104 @@
+//! Power loss against the model: random blocks, a crash at a random call or a named point, and what
+//! opens afterwards must be the state after some block, with at least all durable ones.
+//!
+//! ```text
+//!   session   one seed: a compaction rule, a shape of blocks, a disk, a model
+//!     │
+//!     ├─ cycle   options, a plan (what fails, where)
+//!     │    open ► blocks in groups ► the plan strikes ► the process goes, perhaps the power too
+//!     │    open what survived ► height h: durable <= h <= accepted
+//!     │                         model at h = store: roots, values, history, proofs, check
+//!     ├─ cycle   goes on from there
+//!     └─ ...
+//! ```
+//!
+//! Most cycles are in step: the blocks of a group gather behind a sync that is held back, so that the
+//! disk sees the same calls in the same order whenever a session is run again. Some run freely, with
+//! several threads: there a seed gives the same blocks and plan, not the same interleaving.
+
+mod choose;
+mod compare;
+mod cycle;
+mod image;
+mod reach;
+mod session;
+
+pub use reach::Reach;
+pub use session::{CYCLES_PER_SESSION, Outcome, Session};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long to go on.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// This many cycles.
+    Cycles(u64),
+    /// This long.
+    Time(Duration),
+}
+
+/// What all sessions came to.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Sessions that were run.
+    pub sessions: u64,
+    /// Seed of the first; they are consecutive.
+    pub first_seed: u64,
+    /// What happened how often.
+    pub reach: Reach,
+    /// Failures: the seed of the session and what went wrong.
+    pub failures: Vec<(u64, String)>,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Runs sessions with consecutive seeds from `first_seed` on, on as many threads as there are cores.
+/// Stops at the first failures.
+pub fn run(first_seed: u64, until: Until, progress: impl Fn(&Reach) + Sync) -> Summary {
+    let started = Instant::now();
+    let next = AtomicU64::new(0);
+    let cycles = AtomicU64::new(0);
+    let failed = AtomicU64::new(0);
+    let go_on = || {
+        failed.load(Ordering::SeqCst) == 0
+            && match until {
+                Until::Cycles(wanted) => cycles.load(Ordering::SeqCst) < wanted,
+                Until::Time(time) => started.elapsed() < time,
+            }
+    };
+    let work = || {
+        let mut reach = Reach::default();
+        let mut failures = Vec::new();
+        let mut sessions = 0;
+        while go_on() {
+            let seed = first_seed + next.fetch_add(1, Ordering::SeqCst);
+            let outcome = Session::run(seed);
+            sessions += 1;
+            cycles.fetch_add(outcome.reach.cycles(), Ordering::SeqCst);
+            reach.merge(&outcome.reach);
+            if let Err(what) = outcome.result {
+                failed.fetch_add(1, Ordering::SeqCst);
+                failures.push((seed, what));
+            }
+            progress(&reach);
+        }
+        (sessions, reach, failures)
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut summary = Summary { first_seed, ..Summary::default() };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let Ok((sessions, reach, failures)) = worker.join() else {
+                summary.failures.push((first_seed, "a session panicked".into()));
+                continue;
+            };
+            summary.sessions += sessions;
+            summary.reach.merge(&reach);
+            summary.failures.extend(failures);
+        }
+    });
+    summary.time = started.elapsed();
+    summary
+}
