@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use hedgerow_torture::crash::{Session, Until, run};
-use hedgerow_torture::process::{child, command};
+use hedgerow_torture::process::{Failure, child, command};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,11 @@ enum Command {
     Crash(CrashArgs),
     /// Kills a child that writes blocks, again and again, and compares what is left.
     Kill(command::KillArgs),
+    /// Fills a small file system: no space, again and again, at another call each time.
+    Full(command::FullArgs),
+    /// The part of `full` that runs inside of the small file system.
+    #[command(hide = true)]
+    FullInside(command::InsideArgs),
     /// The child that is killed.
     #[command(hide = true)]
     Child(child::Args),
@@ -48,13 +53,19 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Command::Crash(args) => crash(&args),
         Command::Kill(args) => command::kill(&args),
-        Command::Child(args) => match child::run(&args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("error: {failure}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Full(args) => command::full(&args),
+        Command::FullInside(args) => exit(command::full_inside(&args)),
+        Command::Child(args) => exit(child::run(&args)),
+    }
+}
+
+fn exit(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use super::blocks::{KEYS, Plan, draws, key};
 use super::life::{Hold, Life, Way, params};
 use super::line::Line;
 use super::{Doing, Failure, fail};
-use hedgerow::disk::{RealDisk, Vfs};
+use hedgerow::disk::{POINTS, RealDisk, Vfs};
 use hedgerow::{Durability, Error, Height, Reader, Store, Ticket};
 use hedgerow_vfs::{HookedDisk, VfsCall, VfsOp};
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
@@ -30,6 +30,9 @@ pub struct Args {
     /// Which life: decides the options.
     #[arg(long)]
     pub life: u64,
+    /// Whether the life is to end in the store's creation.
+    #[arg(long)]
+    pub creating: bool,
 }
 
 /// Says a line: it is in the pipe when this returns. Without a reader there is nothing left to do.
@@ -58,48 +61,52 @@ struct Gate {
     opened: OnceLock<u64>,
     removals: AtomicU64,
     closing: OnceLock<u64>,
+    /// Arrivals at the point where it is to stand still.
+    arrivals: AtomicU64,
 }
 
 impl Gate {
     /// Called before each operation.
     fn pass(&self, call: &VfsCall<'_>) {
-        use VfsOp::{
-            Create, CreateDirAll, RemoveDirAll, RemoveFile, Rename, SetLen, Sync, SyncDir, Write,
-        };
-        let changes = matches!(
-            call.op,
-            Create
-                | CreateDirAll
-                | RemoveDirAll
-                | RemoveFile
-                | Rename
-                | SetLen
-                | Sync
-                | SyncDir
-                | Write
-        );
-        if !changes {
+        if call.op == VfsOp::Point {
+            return self.arrive(call);
+        }
+        // A lock is nothing to hold in front of: nobody has opened anything yet.
+        if !call.op.changes() || call.op == VfsOp::LockDir {
             return;
         }
         let number = self.changes.fetch_add(1, Ordering::SeqCst);
         let since = |start: &OnceLock<u64>| start.get().map(|start| number.saturating_sub(*start));
         let mut removal = None;
-        if call.op == RemoveFile && self.opened.get().is_some() {
+        if call.op == VfsOp::RemoveFile && self.opened.get().is_some() {
             removal = Some(self.removals.fetch_add(1, Ordering::SeqCst));
             say(&Line::Removing);
         }
         let here = match self.hold {
-            None => false,
+            None | Some(Hold::Point(..)) => false,
             Some(Hold::Change(nth)) => number == nth,
             Some(Hold::Open(nth)) => since(&self.opened) == Some(nth),
             Some(Hold::Removal(nth)) => removal == Some(nth),
             Some(Hold::Closing(nth)) => since(&self.closing) == Some(nth),
         };
         if here {
-            say(&Line::Held(format!("{} {}", call.op, call.path.display())));
-            loop {
-                std::thread::park();
-            }
+            Self::stand_still(call);
+        }
+    }
+
+    /// Called at each named point.
+    fn arrive(&self, call: &VfsCall<'_>) {
+        let Some(Hold::Point(point, nth)) = self.hold else { return };
+        let here = POINTS.get(point).is_some_and(|point| call.path == Path::new(point));
+        if here && self.arrivals.fetch_add(1, Ordering::SeqCst) == nth {
+            Self::stand_still(call);
+        }
+    }
+
+    fn stand_still(call: &VfsCall<'_>) -> ! {
+        say(&Line::Held(format!("{} {}", call.op, call.path.display())));
+        loop {
+            std::thread::park();
         }
     }
 
@@ -115,7 +122,8 @@ impl Gate {
 /// Any error of the store: nothing but a signal may stop it.
 pub fn run(args: &Args) -> Result<(), Failure> {
     end_with_the_parent();
-    let life = Life::draw(args.seed, args.life);
+    let draw = if args.creating { Life::creating } else { Life::draw };
+    let life = draw(args.seed, args.life);
     let hold = match life.moment {
         super::life::Moment::Held(hold) => Some(hold),
         super::life::Moment::After { .. } => None,

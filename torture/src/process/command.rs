@@ -2,9 +2,10 @@
 
 use super::kill::{self, Figures, Limit};
 use super::talk::Program;
-use super::{Doing, Failure};
+use super::{Doing, Failure, child, fail, full};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// Arguments of `torture kill`.
@@ -35,6 +36,106 @@ pub fn kill(args: &KillArgs) -> ExitCode {
     println!("{figures}");
     let again = format!("torture kill --seed {seed} --minutes {}", args.minutes);
     verdict(result, &again)
+}
+
+/// Arguments of `torture full`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FullArgs {
+    /// Times that the file system is full.
+    #[arg(long, default_value_t = 30)]
+    rounds: u64,
+    /// Seed of blocks, options and sizes; default: another one every time.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where the small file system is mounted; default: below the system's directory for such
+    /// things.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Fail if nothing may be mounted here.
+    #[arg(long)]
+    require: bool,
+}
+
+/// Arguments of `torture full-inside`: what `torture full` runs where the file system is mounted.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InsideArgs {
+    #[arg(long)]
+    rounds: u64,
+    #[arg(long)]
+    seed: u64,
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+/// Runs `torture full`: this program again, where a small file system is mounted that nobody else
+/// sees and that goes with the process.
+pub fn full(args: &FullArgs) -> ExitCode {
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    let dir = place(args.dir.as_deref());
+    let mut why = String::new();
+    let ways = ["-m", "-rm"];
+    let way = ways.into_iter().find(|way| match mounted(way, &dir, ["true".into()]) {
+        Ok(()) => true,
+        Err(failure) => {
+            why = failure.to_string();
+            false
+        }
+    });
+    let Some(way) = way else {
+        println!("!!! NOT RUN: torture full: no small file system can be mounted here: {why}");
+        return if args.require { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    };
+    println!("full: seed {seed}, in {}", dir.display());
+    let result = std::env::current_exe().doing("finding this program").and_then(|program| {
+        let inside = [
+            program.into_os_string(),
+            "full-inside".into(),
+            "--rounds".into(),
+            args.rounds.to_string().into(),
+            "--seed".into(),
+            seed.to_string().into(),
+            "--dir".into(),
+            dir.clone().into_os_string(),
+        ];
+        mounted(way, &dir, inside)
+    });
+    // Empty outside; if it is not, it is not ours.
+    let _ = std::fs::remove_dir(&dir);
+    verdict(result, &format!("torture full --seed {seed} --rounds {}", args.rounds))
+}
+
+/// Runs a program in a mount namespace of its own, with a small file system at `dir`.
+fn mounted(
+    way: &str,
+    dir: &Path,
+    program: impl IntoIterator<Item = OsString>,
+) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).doing("making the directory")?;
+    let script = r#"mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args([way, "sh", "-c", script, "sh"]).arg(full::ROOM.to_string()).arg(dir);
+    // Its end tells the program inside that nobody is left.
+    let child = command.args(program).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.doing("running unshare")?;
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().doing("waiting for unshare")?;
+    drop(stdin);
+    if output.status.success() {
+        return Ok(());
+    }
+    fail(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Runs `torture full-inside`.
+///
+/// # Errors
+/// Whatever was lost or wrong.
+pub fn full_inside(args: &InsideArgs) -> Result<(), Failure> {
+    child::end_with_the_parent();
+    let mut figures = full::Figures::default();
+    let result = full::run(&args.dir, args.seed, args.rounds, &mut figures);
+    println!("{figures}");
+    result
 }
 
 fn place(dir: Option<&Path>) -> PathBuf {

@@ -19,13 +19,16 @@ use super::reference::Reference;
 use super::talk::{Child, Heard, Program};
 use super::{Doing, Failure, Watch, fail};
 use hedgerow::{Digest, Error, Options, Store};
+use hedgerow_vfs::VfsOp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Lives of one store before the next begins.
-const LIVES: u64 = 40;
+const LIVES: u64 = 30;
+/// Lives of one store that are to end while they create it, unless one of them does not.
+const CREATIONS: u64 = 4;
 /// Every so many comparisons the store checks itself.
 const CHECK: u64 = 6;
 
@@ -95,9 +98,7 @@ pub fn run(
     while !over(figures) {
         let store = figures.stores;
         let path = dir.join(format!("store-{seed}-{store}"));
-        if path.exists() {
-            std::fs::remove_dir_all(&path).doing("removing an old store")?;
-        }
+        remove(&path)?;
         figures.stores += 1;
         let mut saga = Saga::new(path.clone(), seed, store);
         for life in 0..LIVES {
@@ -112,6 +113,7 @@ pub fn run(
             );
             watch.next(&place);
             let mut choice = draws(seed, "compare", number);
+            saga.creating = !saga.opened && life < CREATIONS;
             saga.live(program, number, figures).map_err(|failure| failure.at(&place))?;
             if life + 1 == LIVES || choice.below(2) == 0 {
                 watch.next(format!("{place}: comparing"));
@@ -122,7 +124,17 @@ pub fn run(
         saga.compare(number, figures)
             .map_err(|failure| failure.at(format!("seed {seed}, store {store}, at its end")))?;
         figures.blocks += saga.reference.height();
-        std::fs::remove_dir_all(&path).doing("removing a store")?;
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+/// Removes a store and the copy of it, if they are there.
+fn remove(store: &Path) -> Result<(), Failure> {
+    for path in [store.to_path_buf(), as_found(store)] {
+        if path.exists() {
+            std::fs::remove_dir_all(&path).doing("removing a store")?;
+        }
     }
     Ok(())
 }
@@ -135,8 +147,12 @@ struct Saga {
     reference: Reference,
     /// Whether any life has opened it.
     opened: bool,
+    /// Whether the next life is to end in the creation.
+    creating: bool,
     /// Acknowledged as durable.
     durable: u64,
+    /// The height that was found last: it is in the manifest, there is no way back.
+    floor: u64,
     /// Nothing above this was handed in.
     highest: u64,
     /// Last published since it was last opened.
@@ -156,7 +172,9 @@ impl Saga {
             store,
             reference: Reference::new(blocks, params(blocks, store).compaction()),
             opened: false,
+            creating: false,
             durable: 0,
+            floor: 0,
             highest: 0,
             published: 0,
             roots: BTreeMap::new(),
@@ -171,7 +189,9 @@ impl Saga {
         number: u64,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
-        let life = Life::draw(self.seed, number);
+        let draw = if self.creating { Life::creating } else { Life::draw };
+        let life = draw(self.seed, number);
+        self.keep_as_found()?;
         let args = [
             "child".into(),
             "--dir".into(),
@@ -183,7 +203,8 @@ impl Saga {
             "--life".into(),
             number.to_string().into(),
         ];
-        let mut child = Child::start(program, args)?;
+        let creating = self.creating.then(|| "--creating".into());
+        let mut child = Child::start(program, args.into_iter().chain(creating))?;
         let mut heard =
             Stage { last: if self.opened { "open" } else { "create" }, ..Stage::default() };
         let mut deadline = None;
@@ -291,20 +312,35 @@ impl Saga {
 
     /// The store was opened at this height.
     fn found(&mut self, height: u64, figures: &mut Figures) -> Result<(), Failure> {
-        if !(self.durable..=self.highest).contains(&height) {
+        if !(self.durable.max(self.floor)..=self.highest).contains(&height) {
             return fail(format!(
-                "LOST: height {height} found, {} acknowledged as durable, {} handed in",
-                self.durable, self.highest
+                "LOST: height {height} found, {} acknowledged as durable, {} found before, {} \
+                 handed in",
+                self.durable, self.floor, self.highest
             ));
         }
         figures.most_lost = figures.most_lost.max(self.published.saturating_sub(height));
-        self.opened = true;
+        (self.opened, self.floor) = (true, height);
         self.highest = height;
         self.published = height;
         Ok(())
     }
 
+    /// Keeps the directory as the last life left it: whoever opens the store next changes it, and
+    /// a failure is to be looked into.
+    fn keep_as_found(&self) -> Result<(), Failure> {
+        let kept = as_found(&self.path);
+        if kept.exists() {
+            std::fs::remove_dir_all(&kept).doing("removing the last copy")?;
+        }
+        if self.path.exists() {
+            copy(&self.path, &kept).doing("copying the store")?;
+        }
+        Ok(())
+    }
+
     fn compare(&mut self, number: u64, figures: &mut Figures) -> Result<(), Failure> {
+        self.keep_as_found()?;
         let mut store = match Store::open(&self.path, Options::new()) {
             Err(Error::NoStore(_) | Error::Unfinished(_)) if !self.opened => return Ok(()),
             other => other.doing("opening")?,
@@ -327,6 +363,25 @@ impl Saga {
         }
         store.close().doing("closing")
     }
+}
+
+/// Where the copy lies.
+fn as_found(store: &Path) -> PathBuf {
+    store.with_extension("as-found")
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// What a child was doing.
@@ -357,6 +412,8 @@ fn class(held: &str, store: &Path) -> String {
             let part = if part.is_empty() { "the directory" } else { part };
             format!("{}{part}", op)
         }
+        // "arriving at commit: begin".
+        None if held.starts_with(&VfsOp::Point.to_string()) => held.to_owned(),
         None => held.split(" /").next().unwrap_or(held).to_owned() + " a parent",
     }
 }

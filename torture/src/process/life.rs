@@ -2,7 +2,7 @@
 //! child needs to be told no more than that.
 
 use super::blocks::draws;
-use hedgerow::disk::Vfs;
+use hedgerow::disk::{POINTS, Vfs};
 use hedgerow::{CompactionRule, Durability, Options, StoreParams};
 use hedgerow_testkit::recipe::SplitMix64;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub enum Hold {
     Removal(u64),
     /// The n-th one since closing began.
     Closing(u64),
+    /// The n-th arrival at the named point of this number, see [`hedgerow::disk::POINTS`].
+    Point(usize, u64),
 }
 
 /// When the parent sends SIGKILL.
@@ -93,6 +95,15 @@ pub struct Life {
 impl Life {
     /// The life with this number.
     pub fn draw(seed: u64, number: u64) -> Self {
+        Self::at(seed, number, moment)
+    }
+
+    /// The same for a life that is to end while it creates the store.
+    pub fn creating(seed: u64, number: u64) -> Self {
+        Self::at(seed, number, moment_of_creation)
+    }
+
+    fn at(seed: u64, number: u64, moment: fn(&mut SplitMix64) -> Moment) -> Self {
         let mut draws = draws(seed, "life", number);
         let d = &mut draws;
         let moment = moment(d);
@@ -153,7 +164,8 @@ fn moment_is_closing(moment: Moment) -> bool {
 
 fn moment(d: &mut SplitMix64) -> Moment {
     let after = |event, count, micros| Moment::After { event, count, micros };
-    match d.below(20) {
+    match d.below(24) {
+        20.. => point(d, |_| true, 40),
         0 => after(Event::Spawned, 1, d.below(150_000)),
         1 => after(Event::Open, 1, d.below(2_000)),
         2..5 => after(Event::Accepted, 1 + d.below(60), d.below(5_000)),
@@ -168,6 +180,25 @@ fn moment(d: &mut SplitMix64) -> Moment {
         16 => Moment::Held(Hold::Change(d.below(90))),
         _ => Moment::Held(Hold::Open(d.below(700))),
     }
+}
+
+fn moment_of_creation(d: &mut SplitMix64) -> Moment {
+    match d.below(8) {
+        0 => Moment::After { event: Event::Spawned, count: 1, micros: d.below(40_000) },
+        1..4 => point(d, |point| point.starts_with("create"), 1),
+        _ => Moment::Held(Hold::Change(d.below(60))),
+    }
+}
+
+/// An arrival, up to so many of them, at one of some named points.
+fn point(d: &mut SplitMix64, choose: fn(&str) -> bool, times: u64) -> Moment {
+    let of = |(number, point): (usize, &&str)| choose(point).then_some(number);
+    let some: Vec<usize> = POINTS.iter().enumerate().filter_map(of).collect();
+    let point = some[d.below(some.len() as u64) as usize];
+    // What opens a store or creates it comes along once.
+    let once = POINTS[point].starts_with("open") || POINTS[point].starts_with("create");
+    let nth = if once { 0 } else { d.below(times) };
+    Moment::Held(Hold::Point(point, nth))
 }
 
 /// The parameters of the store with this number.

@@ -25,6 +25,7 @@ pub mod blocks;
 pub mod child;
 pub mod command;
 pub mod compare;
+pub mod full;
 pub mod kill;
 pub mod life;
 pub mod line;
