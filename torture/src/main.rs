@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use hedgerow_torture::crash::{Session, Until, run};
-use hedgerow_torture::process::{Failure, child, command};
+use hedgerow_torture::process::{Failure, child, command, contend};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +25,11 @@ enum Command {
     /// The part of `full` that runs inside of the small file system.
     #[command(hide = true)]
     FullInside(command::InsideArgs),
+    /// Several processes want one store: one at a time has it, a killed one gives it back.
+    Two(command::TwoArgs),
+    /// One of them.
+    #[command(hide = true)]
+    Contend(contend::Args),
     /// The child that is killed.
     #[command(hide = true)]
     Child(child::Args),
@@ -55,6 +60,8 @@ fn main() -> ExitCode {
         Command::Kill(args) => command::kill(&args),
         Command::Full(args) => command::full(&args),
         Command::FullInside(args) => exit(command::full_inside(&args)),
+        Command::Two(args) => command::two(&args),
+        Command::Contend(args) => exit(contend::run(&args)),
         Command::Child(args) => exit(child::run(&args)),
     }
 }

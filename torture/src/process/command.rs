@@ -2,7 +2,7 @@
 
 use super::kill::{self, Figures, Limit};
 use super::talk::Program;
-use super::{Doing, Failure, child, fail, full};
+use super::{Doing, Failure, child, copy, fail, full, two};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -34,6 +34,7 @@ pub fn kill(args: &KillArgs) -> ExitCode {
         kill::run(&program, &dir, seed, limit, &mut figures)
     });
     println!("{figures}");
+    leave(&dir, &result);
     let again = format!("torture kill --seed {seed} --minutes {}", args.minutes);
     verdict(result, &again)
 }
@@ -54,6 +55,43 @@ pub struct FullArgs {
     /// Fail if nothing may be mounted here.
     #[arg(long)]
     require: bool,
+}
+
+/// Arguments of `torture two`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TwoArgs {
+    /// Rounds.
+    #[arg(long, default_value_t = 100)]
+    rounds: u64,
+    /// Seed of blocks, options and rounds; default: another one every time.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where the stores are made; default: below the system's directory for such things.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+/// Runs `torture two`.
+pub fn two(args: &TwoArgs) -> ExitCode {
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    let dir = place(args.dir.as_deref());
+    println!("two: seed {seed}, in {}", dir.display());
+    let mut figures = two::Figures::default();
+    let result = Program::this().and_then(|program| {
+        std::fs::create_dir_all(&dir).doing("making the directory")?;
+        two::run(&program, &dir, seed, args.rounds, &mut figures)
+    });
+    println!("{figures}");
+    leave(&dir, &result);
+    verdict(result, &format!("torture two --seed {seed} --rounds {}", args.rounds))
+}
+
+/// After a success nothing is left in the directory; then it goes, unless others use it too.
+fn leave(dir: &Path, result: &Result<(), Failure>) {
+    if result.is_ok() {
+        // It fails if there is something in it, which is not ours then.
+        let _ = std::fs::remove_dir(dir);
+    }
 }
 
 /// Arguments of `torture full-inside`: what `torture full` runs where the file system is mounted.
@@ -99,8 +137,7 @@ pub fn full(args: &FullArgs) -> ExitCode {
         ];
         mounted(way, &dir, inside)
     });
-    // Empty outside; if it is not, it is not ours.
-    let _ = std::fs::remove_dir(&dir);
+    leave(&dir, &result);
     verdict(result, &format!("torture full --seed {seed} --rounds {}", args.rounds))
 }
 
@@ -135,7 +172,11 @@ pub fn full_inside(args: &InsideArgs) -> Result<(), Failure> {
     let mut figures = full::Figures::default();
     let result = full::run(&args.dir, args.seed, args.rounds, &mut figures);
     println!("{figures}");
-    result
+    let Err(failure) = result else { return Ok(()) };
+    // The file system goes with this process.
+    let kept = args.dir.with_extension("failed");
+    copy(&args.dir, &kept).doing(format!("keeping a copy after {failure}"))?;
+    Err(failure.at(format!("a copy is in {}", kept.display())))
 }
 
 fn place(dir: Option<&Path>) -> PathBuf {
@@ -152,7 +193,7 @@ fn verdict(result: Result<(), Failure>, again: &str) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            println!("!!! FAILED: {failure}\n    again: {again}   (the directory is kept)");
+            println!("!!! FAILED: {failure}\n    again: {again}   (what was found is kept)");
             ExitCode::FAILURE
         }
     }

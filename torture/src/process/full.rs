@@ -8,24 +8,27 @@
 //!     the next filling ◄── closed ◄── check, compare ◄── some blocks ◄── opened, compared
 //! ```
 //!
-//! A file of ballast leaves a random number of bytes free, so that another call finds no space: of
-//! the log, the twig file, the database, in a creation, an opening or a commit. It must say so; what
-//! was published stays readable, and nothing that was durable is lost or damaged.
+//! A file of ballast leaves a random number of bytes free, or takes all that is left before some call,
+//! so that another call finds no space: of the log, the twig file, the database, in a creation, an
+//! opening or a commit. It must say so; what was published stays readable, and nothing that was durable
+//! is lost or damaged.
 
 use super::blocks::{Plan, draws};
 use super::compare::{self, Extent};
 use super::life::{Life, Way, params};
 use super::reference::Reference;
 use super::{Doing, Failure, Watch, fail};
-use hedgerow::disk::RealDisk;
+use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Block, Error, Height, Store, Ticket};
 use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_vfs::{HookedDisk, VfsCall, VfsOp};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of the file system.
 pub const ROOM: u64 = 16 << 20;
@@ -69,7 +72,11 @@ impl fmt::Display for Figures {
             self.opened, self.refused, self.squeezed
         )?;
         writeln!(f, "most blocks lost that were published, not durable: {}", self.most_lost)?;
-        write!(f, "no space while: {:?}", self.hits)
+        write!(f, "no space while: {:?}", self.hits)?;
+        let reached = |what: &str| self.hits.keys().any(|hit| hit.contains(what));
+        let missing =
+            ["creating", "log", "meta", "twigs"].into_iter().filter(|what| !reached(what));
+        missing.into_iter().try_for_each(|what| write!(f, "\n!!! NOT REACHED: {what}"))
     }
 }
 
@@ -133,25 +140,30 @@ impl Saga {
     /// Fills the file system once and frees it again.
     fn fill(&mut self, number: u64, figures: &mut Figures) -> Result<(), Failure> {
         let mut d = draws(self.seed, "filling", number);
-        let before = d.below(3) == 0;
-        if before {
+        // When the space goes: before the store is opened, after some blocks, at some call.
+        let when = d.below(4);
+        let mut disk: Arc<dyn Vfs> = Arc::new(RealDisk);
+        match when {
             // What a creation writes is not much more than this.
-            self.ballast.leave(d.below(2 << 20))?;
+            0 => self.ballast.leave(d.below(2 << 20))?,
+            1 => {}
+            _ => disk = self.ballast.grows_at(moment(&mut d, self.opened)),
         }
         let life = Life::draw(self.seed, number * 10);
-        match self.open(&life, figures) {
+        match self.open(&life, disk, figures) {
             Err(error) => {
                 self.hit("opening", &error, figures)?;
             }
             Ok(mut store) => {
                 self.found(&store)?;
-                if !before {
+                if when == 1 {
                     for _ in 0..d.below(16) {
                         self.write(&mut store)?;
                     }
                     self.ballast.leave(room(&mut d))?;
                 }
-                let patience = [d.below(4), d.below(12), PATIENCE][d.below(3) as usize];
+                let few = [d.below(4), d.below(12), PATIENCE][d.below(3) as usize];
+                let patience = if when > 1 { PATIENCE } else { few };
                 self.until_full(store, &life, patience, d.below(2) == 0, figures)?;
             }
         }
@@ -165,9 +177,14 @@ impl Saga {
             .map_err(|failure| failure.at("with space again"))
     }
 
-    fn open(&mut self, life: &Life, figures: &mut Figures) -> Result<Store, Error> {
+    fn open(
+        &mut self,
+        life: &Life,
+        disk: Arc<dyn Vfs>,
+        figures: &mut Figures,
+    ) -> Result<Store, Error> {
         let params = params(self.seed, self.store);
-        let store = Store::open_or_create(&self.path, params, life.options(Arc::new(RealDisk)))?;
+        let store = Store::open_or_create(&self.path, params, life.options(disk))?;
         self.kept_from = self.kept_from.max(life.kept_from(self.highest));
         let lost = self.published.saturating_sub(store.height().0);
         figures.most_lost = figures.most_lost.max(lost);
@@ -303,7 +320,7 @@ impl Saga {
 
     /// Opens the store while there is still no space: that works, or says why not.
     fn while_full(&mut self, life: &Life, figures: &mut Figures) -> Result<(), Failure> {
-        let mut store = match self.open(life, figures) {
+        let mut store = match self.open(life, Arc::new(RealDisk), figures) {
             Ok(store) => store,
             Err(error) => {
                 figures.refused += 1;
@@ -313,6 +330,7 @@ impl Saga {
         figures.opened += 1;
         self.found(&store)?;
         self.highest += 1;
+        self.kept_from = self.kept_from.max(life.kept_from(self.highest));
         let plan = Plan::new(self.seed, self.highest);
         let ticket = plan.begin(&mut store).and_then(Block::submit);
         match ticket.and_then(|ticket| ticket.durable()) {
@@ -336,7 +354,7 @@ impl Saga {
         d: &mut SplitMix64,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
-        let mut store = self.open(life, figures).doing("opening")?;
+        let mut store = self.open(life, Arc::new(RealDisk), figures).doing("opening")?;
         self.found(&store)?;
         self.check(&mut store)?;
         for _ in 0..2 + d.below(8) {
@@ -385,10 +403,46 @@ fn says_no_space(what: &str, error: &Error) -> Result<(), Failure> {
     fail(format!("{what}: not a word of no space: {error} ({error:?})"))
 }
 
+/// A call before which the space goes: the n-th arrival at a named point, or the n-th write below a
+/// part of the store.
+#[derive(Clone, Copy, Debug)]
+struct Moment(VfsOp, &'static str, u64);
+
+fn moment(d: &mut SplitMix64, created: bool) -> Moment {
+    let commit = [
+        "commit: log written",
+        "commit: log synced",
+        "commit: twigs written",
+        "prune: planned",
+        "commit: manifest written",
+    ];
+    let create = ["create: marked", "create: log synced", "create: twigs synced"];
+    match d.below(4) {
+        0 => Moment(VfsOp::Write, "twigs", d.below(4)),
+        1 => Moment(VfsOp::Write, "meta", d.below(40)),
+        2 if !created => Moment(VfsOp::Point, create[d.below(3) as usize], 0),
+        _ => Moment(VfsOp::Point, commit[d.below(5) as usize], d.below(12)),
+    }
+}
+
 /// A file that takes the space away.
+#[derive(Clone)]
 struct Ballast(PathBuf);
 
 impl Ballast {
+    /// The real disk, on which this takes all that is left at a moment.
+    fn grows_at(&self, Moment(op, name, nth): Moment) -> Arc<dyn Vfs> {
+        let (ballast, came) = (self.clone(), AtomicU64::new(0));
+        let hook = move |call: &VfsCall<'_>| {
+            let here = call.op == op && call.path.iter().any(|part| part == name);
+            if here && came.fetch_add(1, Ordering::SeqCst) == nth {
+                ballast.leave(0).map_err(|failure| call.error(std::io::Error::other(failure)))?;
+            }
+            Ok(())
+        };
+        Arc::new(HookedDisk::new(Arc::new(RealDisk), Arc::new(hook)))
+    }
+
     /// Takes everything but `free` bytes, in whole pages.
     fn leave(&self, free: u64) -> Result<(), Failure> {
         let open = || OpenOptions::new().create(true).append(true).open(&self.0);

@@ -17,7 +17,7 @@ use super::life::{Event, Life, Moment, params};
 use super::line::Line;
 use super::reference::Reference;
 use super::talk::{Child, Heard, Program};
-use super::{Doing, Failure, Watch, fail};
+use super::{Doing, Failure, Watch, copy, fail};
 use hedgerow::{Digest, Error, Options, Store};
 use hedgerow_vfs::VfsOp;
 use std::collections::BTreeMap;
@@ -69,9 +69,13 @@ pub struct Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "kills {}, closed before {}, stores {}", self.kills, self.closed, self.stores)?;
-        writeln!(f, "blocks {}, acknowledged durable {}", self.blocks, self.durable)?;
+        writeln!(f, "blocks {}, heights acknowledged as durable {}", self.blocks, self.durable)?;
         writeln!(f, "compared {}, of these with a check {}", self.compared, self.checks)?;
-        writeln!(f, "most blocks lost that were published, not durable: {}", self.most_lost)?;
+        writeln!(
+            f,
+            "most blocks lost that were acknowledged as published, not as durable: {}",
+            self.most_lost
+        )?;
         writeln!(f, "kills while: {:?}", self.stages)?;
         write!(f, "held at: {:?}", self.held)
     }
@@ -368,20 +372,6 @@ impl Saga {
 /// Where the copy lies.
 fn as_found(store: &Path) -> PathBuf {
     store.with_extension("as-found")
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 /// What a child was doing.

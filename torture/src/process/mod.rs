@@ -6,6 +6,10 @@
 //!           └──── pipe ◄───────┘
 //!         opens what is left, compares with the reference                     compare.rs
 //!
+//!  full   a small file system without space, in this process                full.rs
+//!
+//!  two    a holder, killed; others wait, and race                            two.rs, contend.rs
+//!
 //!  blocks.rs     the block of a height, a function of (seed, height)
 //!  reference.rs  what the store must hold at a height
 //!  line.rs       what a child says
@@ -25,14 +29,17 @@ pub mod blocks;
 pub mod child;
 pub mod command;
 pub mod compare;
+pub mod contend;
 pub mod full;
 pub mod kill;
 pub mod life;
 pub mod line;
 pub mod reference;
 pub mod talk;
+pub mod two;
 
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -64,6 +71,21 @@ impl<T, E: Display> Doing<T> for Result<T, E> {
     fn doing(self, what: impl Display) -> Result<T, Failure> {
         self.map_err(|error| Failure(format!("{what}: {error}")))
     }
+}
+
+/// Copies a directory with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Without any progress for this long, something hangs.
