@@ -1,4 +1,5 @@
 //! Real processes and a real file system: `torture kill`, `full` and `two` at the size of a test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use hedgerow_testkit::Limit as TimeLimit;
 use hedgerow_torture::process::kill::{self, Figures, Limit};
