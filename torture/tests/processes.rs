@@ -24,7 +24,8 @@ fn nothing_is_lost_by_a_few_kills() {
     let seed = 7;
     println!("seed {seed}: torture kill --seed {seed}");
     let mut figures = Figures::default();
-    kill::run(&Program::at(program()), &place("kills"), seed, Limit::Kills(10), &mut figures)
+    let (program, limit) = (Program::at(program()), Limit::Kills(12));
+    kill::run(&program, &place("kills"), seed, limit, 2, &mut figures)
         .unwrap_or_else(|failure| panic!("{failure}"));
     println!("{figures}");
     assert!(figures.durable > 20 && figures.compared > 2, "the children got somewhere: {figures}");

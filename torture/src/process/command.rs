@@ -20,6 +20,9 @@ pub struct KillArgs {
     /// Where the stores are made; default: below the system's directory for such things.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Stores at a time; default: as many as there are cores.
+    #[arg(long)]
+    stores: Option<usize>,
 }
 
 /// Runs `torture kill`.
@@ -28,10 +31,13 @@ pub fn kill(args: &KillArgs) -> ExitCode {
     let dir = place(args.dir.as_deref());
     println!("kill: seed {seed}, in {}", dir.display());
     let mut figures = Figures::default();
+    // While one waits for the disk, another goes on.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let stores = args.stores.unwrap_or(cores).clamp(1, 64);
     let limit = Limit::Time(Duration::from_secs_f64(args.minutes.clamp(0.0, 1e6) * 60.0));
     let result = Program::this().and_then(|program| {
         std::fs::create_dir_all(&dir).doing("making the directory")?;
-        kill::run(&program, &dir, seed, limit, &mut figures)
+        kill::run(&program, &dir, seed, limit, stores, &mut figures)
     });
     println!("{figures}");
     leave(&dir, &result);

@@ -23,6 +23,7 @@ use hedgerow_vfs::VfsOp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Lives of one store before the next begins.
@@ -81,7 +82,26 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Kills children until the limit; `dir` holds the stores.
+impl Figures {
+    fn add(&mut self, other: Self) {
+        self.kills += other.kills;
+        self.closed += other.closed;
+        self.stores += other.stores;
+        self.compared += other.compared;
+        self.checks += other.checks;
+        self.blocks += other.blocks;
+        self.durable += other.durable;
+        self.most_lost = self.most_lost.max(other.most_lost);
+        for (stage, kills) in other.stages {
+            *self.stages.entry(stage).or_default() += kills;
+        }
+        for (call, kills) in other.held {
+            *self.held.entry(call).or_default() += kills;
+        }
+    }
+}
+
+/// Kills children until the limit, with so many stores at a time; `dir` holds them.
 ///
 /// # Errors
 /// Whatever was lost or wrong. The store's directory is kept then.
@@ -90,35 +110,88 @@ pub fn run(
     dir: &Path,
     seed: u64,
     limit: Limit,
+    stores: usize,
     figures: &mut Figures,
 ) -> Result<(), Failure> {
-    let watch = Watch::start();
-    let began = Instant::now();
-    let over = |figures: &Figures| match limit {
-        Limit::Time(time) => began.elapsed() >= time,
-        Limit::Kills(kills) => figures.kills >= kills,
-    };
-    let mut number = 0;
-    while !over(figures) {
-        let store = figures.stores;
-        let path = dir.join(format!("store-{seed}-{store}"));
+    let (began, next, kills) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+    let failed = AtomicBool::new(false);
+    let run = Run { program, dir, seed, limit, began, next, kills, failed };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let start = |_| scope.spawn(|| run.stores());
+        let threads: Vec<_> = (0..stores).map(start).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    let mut first = Ok(());
+    for result in results {
+        let Ok((part, result)) = result else { return fail("a thread of the parent panicked") };
+        figures.add(part);
+        first = first.and(result);
+    }
+    first
+}
+
+/// What the threads of one run share.
+struct Run<'r> {
+    program: &'r Program,
+    dir: &'r Path,
+    seed: u64,
+    limit: Limit,
+    began: Instant,
+    /// The number of the next store.
+    next: AtomicU64,
+    kills: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl Run<'_> {
+    fn is_over(&self) -> bool {
+        let reached = match self.limit {
+            Limit::Time(time) => self.began.elapsed() >= time,
+            Limit::Kills(kills) => self.kills.load(Ordering::SeqCst) >= kills,
+        };
+        reached || self.failed.load(Ordering::SeqCst)
+    }
+
+    /// One store after the other.
+    fn stores(&self) -> (Figures, Result<(), Failure>) {
+        let watch = Watch::start();
+        let mut figures = Figures::default();
+        while !self.is_over() {
+            let store = self.next.fetch_add(1, Ordering::SeqCst);
+            let result = self.store(store, &watch, &mut figures);
+            if result.is_err() {
+                self.failed.store(true, Ordering::SeqCst);
+                return (figures, result);
+            }
+        }
+        (figures, Ok(()))
+    }
+
+    /// All lives of a store.
+    fn store(&self, store: u64, watch: &Watch, figures: &mut Figures) -> Result<(), Failure> {
+        let seed = self.seed;
+        let path = self.dir.join(format!("store-{seed}-{store}"));
         remove(&path)?;
         figures.stores += 1;
         let mut saga = Saga::new(path.clone(), seed, store);
+        let mut number = store * LIVES;
         for life in 0..LIVES {
-            if over(figures) {
+            if self.is_over() {
                 break;
             }
-            number += 1;
+            number = store * LIVES + life;
             let place = format!(
-                "seed {seed}, store {store}, life {number}, kill {} in {}",
-                figures.kills,
+                "seed {seed}, store {store}, life {life}, after {} kills, in {}",
+                self.kills.load(Ordering::SeqCst),
                 path.display()
             );
             watch.next(&place);
             let mut choice = draws(seed, "compare", number);
             saga.creating = !saga.opened && life < CREATIONS;
-            saga.live(program, number, figures).map_err(|failure| failure.at(&place))?;
+            let before = figures.kills;
+            let lived = saga.live(self.program, number, figures);
+            self.kills.fetch_add(figures.kills - before, Ordering::SeqCst);
+            lived.map_err(|failure| failure.at(&place))?;
             if life + 1 == LIVES || choice.below(2) == 0 {
                 watch.next(format!("{place}: comparing"));
                 saga.compare(number, figures).map_err(|failure| failure.at(&place))?;
@@ -128,9 +201,8 @@ pub fn run(
         saga.compare(number, figures)
             .map_err(|failure| failure.at(format!("seed {seed}, store {store}, at its end")))?;
         figures.blocks += saga.reference.height();
-        remove(&path)?;
+        remove(&path)
     }
-    Ok(())
 }
 
 /// Removes a store and the copy of it, if they are there.
@@ -217,7 +289,7 @@ impl Saga {
             deadline = Some(Instant::now() + Duration::from_micros(micros));
         }
         // A moment that does not come: it dies after so many lines at the latest.
-        let mut patience = 600_u64;
+        let mut patience = 400_u64;
         loop {
             match child.hear(deadline).map_err(|failure| failure.at(format!("{life:?}")))? {
                 Heard::Nothing => break,

@@ -165,12 +165,12 @@ fn moment_is_closing(moment: Moment) -> bool {
 fn moment(d: &mut SplitMix64) -> Moment {
     let after = |event, count, micros| Moment::After { event, count, micros };
     match d.below(24) {
-        20.. => point(d, |_| true, 40),
+        20.. => point(d, |_| true, 20),
         0 => after(Event::Spawned, 1, d.below(150_000)),
         1 => after(Event::Open, 1, d.below(2_000)),
-        2..5 => after(Event::Accepted, 1 + d.below(60), d.below(5_000)),
-        5..7 => after(Event::Published, 1 + d.below(60), d.below(1_000)),
-        7..10 => after(Event::Durable, 1 + d.below(60), d.below(300_000)),
+        2..5 => after(Event::Accepted, 1 + d.below(40), d.below(5_000)),
+        5..7 => after(Event::Published, 1 + d.below(40), d.below(1_000)),
+        7..10 => after(Event::Durable, 1 + d.below(30), d.below(100_000)),
         10 => after(Event::Durable, 1 + d.below(40), 0),
         11 => after(Event::Removing, 1 + d.below(4), d.below(500)),
         12 => after(Event::Closing, 1, d.below(20_000)),
@@ -178,7 +178,7 @@ fn moment(d: &mut SplitMix64) -> Moment {
         14 => Moment::Held(Hold::Removal(d.below(4))),
         15 => Moment::Held(Hold::Change(d.below(12))),
         16 => Moment::Held(Hold::Change(d.below(90))),
-        _ => Moment::Held(Hold::Open(d.below(700))),
+        _ => Moment::Held(Hold::Open(d.below(400))),
     }
 }
 
