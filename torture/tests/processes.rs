@@ -35,7 +35,7 @@ fn nothing_is_lost_by_a_few_kills() {
 #[test]
 fn a_full_file_system_loses_nothing() {
     let _limit = TimeLimit::new();
-    let (seed, rounds) = (2, 9);
+    let (seed, rounds) = (2, 6);
     // A process of its own, in which alone the small file system exists.
     let output = Command::new(program())
         .args(["full", "--seed", &seed.to_string(), "--rounds", &rounds.to_string(), "--dir"])
