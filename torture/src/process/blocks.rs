@@ -1,10 +1,10 @@
 //! The block of a height: always the same for a seed, whichever process makes it.
 //!
 //! ```text
-//!  heights 1 to 12      four change sets of many puts: the sentries of the genesis log are moved,
-//!                       so that pruning has something to free soon
-//!  after that           empty, small, large and manifold blocks; deletes, creations anew, values
-//!                       up to 60,000 bytes, extra data
+//!  all       empty, small, large and manifold blocks; deletes, creations anew, values up to 60,000
+//!            bytes, extra data
+//!  LIVED     before these, WARM_UP blocks of ten times every key, the same for every seed with this
+//!            bit: they move all sentries of the genesis log, so that pruning can begin
 //! ```
 
 use super::{Doing, Failure};
@@ -15,8 +15,11 @@ use hedgerow_testkit::recipe::SplitMix64;
 /// Keys that the blocks choose from.
 pub const KEYS: u64 = 700;
 
-/// The last height of the blocks that only move sentries.
-pub const WARM_UP: u64 = 12;
+/// The last height of the blocks that only move sentries, where a seed has [`LIVED`].
+pub const WARM_UP: u64 = 26;
+
+/// The bit of the seeds of stores that have lived for a while.
+pub const LIVED: u64 = 1 << 63;
 
 /// What a block asks for.
 #[derive(Clone, Debug)]
@@ -44,9 +47,14 @@ pub fn key(id: u64) -> Vec<u8> {
 impl Plan {
     /// The block at `height`.
     pub fn new(seed: u64, height: u64) -> Self {
+        if seed & LIVED > 0 && height <= WARM_UP {
+            let all = |set| (0..KEYS).map(|id| (key(id), Some(vec![set; 4]))).collect();
+            return Self { height, change_sets: (0..10).map(all).collect(), extra: Vec::new() };
+        }
         let mut draws = draws(seed, "block", height);
         let (sets, keys, longest) = match draws.below(16) {
-            _ if height <= WARM_UP => (4, 600, 40),
+            // Compaction goes on, so that twigs die and pruning has something to free.
+            8.. if seed & LIVED > 0 => (4, 700, 20),
             0 => (0, 0, 0),
             1 => (1, 0, 0),
             2 => (1, 400, 120),

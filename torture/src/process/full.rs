@@ -13,7 +13,7 @@
 //! opening or a commit. It must say so; what was published stays readable, and nothing that was durable
 //! is lost or damaged.
 
-use super::blocks::{Plan, draws};
+use super::blocks::{LIVED, Plan, draws};
 use super::compare::{self, Extent};
 use super::life::{Life, Way, params};
 use super::reference::Reference;
@@ -122,7 +122,7 @@ struct Saga {
 
 impl Saga {
     fn new(room: &Path, seed: u64, store: u64) -> Self {
-        let blocks = draws(seed, "full", store).next_u64();
+        let blocks = draws(seed, "full", store).next_u64() & !LIVED;
         Self {
             path: room.join(format!("store-{store}")),
             ballast: Ballast(room.join("ballast")),

@@ -8,11 +8,14 @@
 //!  bounds    durable, the last line read  <=  height found  <=  submitting, the last line read
 //! ```
 //!
+//! Every other store has lived for a while, so that pruning goes on from its first block.
+//!
 //! A line is written before the child goes on, and what is in the pipe survives the child: so the
 //! lower bound is what it had told, and the upper bound holds as well.
 
-use super::blocks::draws;
+use super::blocks::{LIVED, draws};
 use super::compare::{self, Extent};
+use super::image::Images;
 use super::life::{Event, Life, Moment, params};
 use super::line::Line;
 use super::reference::Reference;
@@ -61,6 +64,8 @@ pub struct Figures {
     pub durable: u64,
     /// Most blocks lost that were published and not durable.
     pub most_lost: u64,
+    /// Files that pruning removed, or was about to.
+    pub removals: u64,
     /// Kills by what the child was doing.
     pub stages: BTreeMap<&'static str, u64>,
     /// Kills at an operation of the disk that was held back, by operation.
@@ -77,6 +82,7 @@ impl fmt::Display for Figures {
             "most blocks lost that were acknowledged as published, not as durable: {}",
             self.most_lost
         )?;
+        writeln!(f, "files removed by pruning: {}", self.removals)?;
         writeln!(f, "kills while: {:?}", self.stages)?;
         write!(f, "held at: {:?}", self.held)
     }
@@ -92,6 +98,7 @@ impl Figures {
         self.blocks += other.blocks;
         self.durable += other.durable;
         self.most_lost = self.most_lost.max(other.most_lost);
+        self.removals += other.removals;
         for (stage, kills) in other.stages {
             *self.stages.entry(stage).or_default() += kills;
         }
@@ -115,7 +122,8 @@ pub fn run(
 ) -> Result<(), Failure> {
     let (began, next, kills) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
     let failed = AtomicBool::new(false);
-    let run = Run { program, dir, seed, limit, began, next, kills, failed };
+    let images = Images::new(dir.join(format!("images-{seed}")));
+    let run = Run { program, dir, seed, limit, began, next, images, kills, failed };
     let results: Vec<_> = std::thread::scope(|scope| {
         let start = |_| scope.spawn(|| run.stores());
         let threads: Vec<_> = (0..stores).map(start).collect();
@@ -127,7 +135,7 @@ pub fn run(
         figures.add(part);
         first = first.and(result);
     }
-    first
+    first.and(run.images.remove())
 }
 
 /// What the threads of one run share.
@@ -139,6 +147,7 @@ struct Run<'r> {
     began: Instant,
     /// The number of the next store.
     next: AtomicU64,
+    images: Images,
     kills: AtomicU64,
     failed: AtomicBool,
 }
@@ -173,7 +182,12 @@ impl Run<'_> {
         let path = self.dir.join(format!("store-{seed}-{store}"));
         remove(&path)?;
         figures.stores += 1;
-        let mut saga = Saga::new(path.clone(), seed, store);
+        let mut saga = if store.is_multiple_of(2) {
+            Saga::new(path.clone(), seed, store)
+        } else {
+            watch.next(format!("seed {seed}, store {store}: a store that has lived"));
+            Saga::lived(path.clone(), seed, store, &self.images)?
+        };
         let mut number = store * LIVES;
         for life in 0..LIVES {
             if self.is_over() {
@@ -241,7 +255,7 @@ struct Saga {
 impl Saga {
     fn new(path: PathBuf, seed: u64, store: u64) -> Self {
         // Other blocks in every store.
-        let blocks = draws(seed, "store", store).next_u64();
+        let blocks = draws(seed, "store", store).next_u64() & !LIVED;
         Self {
             path,
             seed: blocks,
@@ -256,6 +270,17 @@ impl Saga {
             roots: BTreeMap::new(),
             kept_from: 0,
         }
+    }
+
+    /// A copy of a store that has lived until pruning began.
+    fn lived(path: PathBuf, seed: u64, store: u64, images: &Images) -> Result<Self, Failure> {
+        let mut saga = Self::new(path, seed, store);
+        saga.seed |= LIVED;
+        saga.reference = images.copy(saga.seed, params(saga.seed, store), &saga.path)?;
+        let height = saga.reference.height();
+        (saga.opened, saga.durable, saga.floor) = (true, height, height);
+        (saga.highest, saga.published) = (height, height);
+        Ok(saga)
     }
 
     /// Starts a child and kills it at its moment.
@@ -356,7 +381,8 @@ impl Saga {
                 self.root(*height, *root)?;
             }
             Line::Submitting(height) => self.highest = self.highest.max(*height),
-            Line::Accepted(_) | Line::Removing | Line::InUse => {}
+            Line::Accepted(_) | Line::InUse => {}
+            Line::Removing => figures.removals += 1,
             Line::Published(height, root) => {
                 self.published = self.published.max(*height);
                 self.root(*height, *root)?;

@@ -11,6 +11,7 @@
 //!  two    a holder, killed; others wait, and race                            two.rs, contend.rs
 //!
 //!  blocks.rs     the block of a height, a function of (seed, height)
+//!  image.rs      stores in which pruning has begun
 //!  reference.rs  what the store must hold at a height
 //!  line.rs       what a child says
 //!  talk.rs       a child process and the lines that came from it
@@ -31,6 +32,7 @@ pub mod command;
 pub mod compare;
 pub mod contend;
 pub mod full;
+mod image;
 pub mod kill;
 pub mod life;
 pub mod line;

@@ -20,6 +20,12 @@ impl Reference {
         Self { seed, model, roots }
     }
 
+    /// Goes on with the blocks of another seed, which must have the same ones up to here.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
     /// The seed of its blocks.
     pub const fn seed(&self) -> u64 {
         self.seed

@@ -11,7 +11,7 @@
 //! In some rounds there is no holder: then the others race from the start, for a store that does not
 //! exist yet every time a new one begins.
 
-use super::blocks::draws;
+use super::blocks::{LIVED, draws};
 use super::compare::{self, Extent};
 use super::contend::mark;
 use super::life::params;
@@ -129,7 +129,7 @@ struct Saga<'p> {
 
 impl<'p> Saga<'p> {
     fn new(program: &'p Program, path: PathBuf, seed: u64, store: u64) -> Self {
-        let blocks = draws(seed, "two", store).next_u64();
+        let blocks = draws(seed, "two", store).next_u64() & !LIVED;
         Self {
             program,
             path,
