@@ -31,6 +31,7 @@ pub mod child;
 pub mod command;
 pub mod compare;
 pub mod contend;
+mod figures;
 pub mod full;
 mod image;
 pub mod kill;
