@@ -40,6 +40,13 @@ shuttle schedules="1000000":
 soak-answers seconds="600":
     HEDGEROW_SOAK_SECONDS={{seconds}} HEDGEROW_TEST_LIMIT_SECONDS=$(({{seconds}} + 600)) cargo test -p hedgerow --test soak -- --nocapture
 
+# Real processes: children killed for so many minutes, then a full file system, then several processes for one store.
+torture *args="--minutes 5":
+    cargo build --profile torture -p hedgerow-torture --bin torture
+    "${CARGO_TARGET_DIR:-target}/torture/torture" kill {{args}}
+    "${CARGO_TARGET_DIR:-target}/torture/torture" full
+    "${CARGO_TARGET_DIR:-target}/torture/torture" two
+
 # ThreadSanitizer and Miri, where a nightly toolchain is.
 sanitize *parts:
     .ci/sanitize {{parts}}

@@ -4,7 +4,9 @@
 //!  torture crash     a disk that loses power at a random call, against the model      crash
 //!  torture faults    every k-th call of a fixed scenario fails                        faults
 //!  torture flips     bytes flipped and files cut in a store at rest                   flips
-//!  torture kill      a child process writes, the parent sends SIGKILL                 kill
+//!  torture kill      a child process writes, the parent sends SIGKILL                 process
+//!  torture full      a small file system without space                                process
+//!  torture two       several processes want one store                                 process
 //! ```
 //!
 //! Everything random follows from a seed, which a failure prints together with the command that
@@ -16,3 +18,4 @@
 
 pub mod crash;
 pub mod faults;
+pub mod process;

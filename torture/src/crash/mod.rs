@@ -17,6 +17,7 @@
 //! several threads: there a seed gives the same blocks and plans, not the same interleaving.
 
 mod choose;
+pub mod command;
 mod compare;
 mod creation;
 mod cycle;

@@ -12,6 +12,7 @@
 //! no more blocks and still answers what it knew; and what opens afterwards, without the fault, is a
 //! state with everything durable in it, from which the scenario ends at the same root.
 
+pub mod command;
 mod scenario;
 
 pub use scenario::{Part, Scenario};
