@@ -3,8 +3,14 @@
 
 use clap::{Parser, Subcommand};
 use hedgerow_torture::crash::{Session, Until, run};
+use hedgerow_torture::flips;
+use peak_alloc::PeakAlloc;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Counts, so that `flips` notices an allocation beyond what the files can be the reason for.
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Crashes, failing calls, damage and kills: what Hedgerow must survive.
 #[derive(Debug, Parser)]
@@ -17,6 +23,8 @@ struct Args {
 enum Command {
     /// A disk that loses power at a random call, against the model.
     Crash(CrashArgs),
+    /// Bytes flipped, sectors lost and files cut in a store at rest.
+    Flips(FlipsArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,9 +46,30 @@ struct CrashArgs {
     all_paths: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct FlipsArgs {
+    /// Random damages, besides every byte of what must be whole.
+    #[arg(long, default_value_t = 3_000)]
+    count: u64,
+    /// Every this many bytes of what must be whole.
+    #[arg(long, default_value_t = 1)]
+    stride: usize,
+    /// Seed. Default: from the clock.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Cases at once. Default: as many as there are cores.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Run this one case: flip:FILE:AT:MASK, zero:FILE:AT:LEN, swap:FILE:A:B, len:FILE:LEN,
+    /// remove:FILE, rename:FILE:TO, copy:FILE:TO.
+    #[arg(long)]
+    replay: Option<flips::Change>,
+}
+
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Crash(args) => crash(&args),
+        Command::Flips(args) => flips(&args),
     }
 }
 
@@ -56,7 +85,6 @@ fn crash(args: &CrashArgs) -> ExitCode {
             }
         };
     }
-    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs());
     let seed = args.seed.unwrap_or_else(|| clock() << 20);
     let until = match args.minutes {
         Some(minutes) => Until::Time(Duration::from_secs_f64(minutes * 60.0)),
@@ -83,4 +111,39 @@ fn crash(args: &CrashArgs) -> ExitCode {
         ok &= !args.all_paths;
     }
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Seconds since 1970: where seeds come from.
+fn clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs())
+}
+
+fn flips(args: &FlipsArgs) -> ExitCode {
+    let memory = flips::Memory {
+        now: || ALLOCATOR.current_usage(),
+        peak: || ALLOCATOR.peak_usage(),
+        reset: || ALLOCATOR.reset_peak_usage(),
+    };
+    let seed = args.seed.unwrap_or_else(clock);
+    println!("seed {seed}");
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let workers = args.workers.unwrap_or(cores);
+    let plan = flips::Plan { seed, count: args.count, stride: args.stride, workers };
+    let result = match &args.replay {
+        Some(change) => flips::replay(change, seed, memory).map(|text| (text, Vec::new())),
+        None => {
+            flips::run(plan, memory).map(|report| (report.to_string(), report.failures.clone()))
+        }
+    };
+    match result {
+        Ok((text, failures)) => {
+            println!("{text}");
+            failures.iter().for_each(|failure| println!("FAILED: {failure}"));
+            if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(what) => {
+            println!("FAILED: {what}");
+            ExitCode::FAILURE
+        }
+    }
 }

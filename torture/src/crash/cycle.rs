@@ -221,7 +221,7 @@ fn send(
     ticket.map(|ticket| (number, ticket))
 }
 
-pub(super) fn submit_net(
+pub(crate) fn submit_net(
     store: &mut Store,
     height: u64,
     change_sets: &[NetChangeSet],
@@ -243,7 +243,7 @@ pub(super) fn submit_net(
     block.submit()
 }
 
-fn tasks(block: &RecordedBlock) -> Vec<Task> {
+pub(crate) fn tasks(block: &RecordedBlock) -> Vec<Task> {
     let op = |op: &hedgerow_testkit::ops::Op| Op {
         kind: match op.kind {
             RecordedKind::Read => OpKind::Read,

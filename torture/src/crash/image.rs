@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A store at rest, and what it holds.
 #[derive(Clone)]
-pub(super) struct Image {
-    pub(super) disk: PowerLossDisk,
-    pub(super) model: Model,
-    pub(super) blocks: BlockGen,
+pub(crate) struct Image {
+    pub(crate) disk: PowerLossDisk,
+    pub(crate) model: Model,
+    pub(crate) blocks: BlockGen,
     /// Root of the model's height; older rows were dropped.
-    pub(super) root: Digest,
+    pub(crate) root: Digest,
 }
 
 /// Keys of all images.
-pub(super) const KEYS: usize = 600;
+pub(crate) const KEYS: usize = 600;
 
 static MADE: Mutex<BTreeMap<(u32, u32), Image>> = Mutex::new(BTreeMap::new());
 
@@ -29,7 +29,7 @@ impl Image {
     ///
     /// # Errors
     /// What the store said.
-    pub(super) fn of(rule: CompactionRule) -> Result<Self, Error> {
+    pub(crate) fn of(rule: CompactionRule) -> Result<Self, Error> {
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (rule.ratio(), rule.div());
         if let Some(image) = made.get(&key) {

@@ -18,10 +18,10 @@
 
 mod choose;
 mod compare;
-mod cycle;
-mod image;
+pub(crate) mod cycle;
+pub(crate) mod image;
 mod reach;
-mod session;
+pub(crate) mod session;
 
 pub use reach::Reach;
 pub use session::{CYCLES_PER_SESSION, Outcome, Session};

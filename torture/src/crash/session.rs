@@ -44,7 +44,7 @@ pub struct Outcome {
 }
 
 /// Where the store lies: below directories that it makes itself.
-pub(super) fn dir() -> PathBuf {
+pub(crate) fn dir() -> PathBuf {
     Path::new("/data/node/store").to_owned()
 }
 
