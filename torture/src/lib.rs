@@ -18,4 +18,5 @@
 
 pub mod crash;
 pub mod faults;
+pub mod flips;
 pub mod process;

@@ -255,7 +255,7 @@ pub(crate) fn submit_net(
     block.submit()
 }
 
-fn tasks(block: &RecordedBlock) -> Vec<Task> {
+pub(crate) fn tasks(block: &RecordedBlock) -> Vec<Task> {
     let op = |op: &hedgerow_testkit::ops::Op| Op {
         kind: match op.kind {
             RecordedKind::Read => OpKind::Read,

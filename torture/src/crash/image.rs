@@ -20,7 +20,7 @@ pub(crate) struct Image {
 }
 
 /// Keys of all images.
-pub(super) const KEYS: usize = 600;
+pub(crate) const KEYS: usize = 600;
 
 static MADE: Mutex<BTreeMap<(u32, u32), Image>> = Mutex::new(BTreeMap::new());
 

@@ -20,10 +20,10 @@ mod choose;
 pub mod command;
 mod compare;
 mod creation;
-mod cycle;
-mod image;
+pub(crate) mod cycle;
+pub(crate) mod image;
 mod reach;
-mod session;
+pub(crate) mod session;
 
 pub use creation::every_creation;
 pub(crate) use cycle::{check_cause, submit_net};

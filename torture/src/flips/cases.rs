@@ -1,0 +1,251 @@
+//! Which damages are tried.
+
+use super::change::{Change, SECTOR};
+use super::layout;
+use super::specimen::{File, Kind, Specimen};
+use hedgerow_testkit::recipe::SplitMix64;
+use std::ops::Range;
+
+/// A page of the database and of most file systems.
+const PAGE: u64 = 4096;
+
+/// A damage and what it is counted as.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    pub(super) class: String,
+    pub(super) change: Change,
+}
+
+/// All cases in an order that follows from the seed: every byte of what must be whole, `stride` apart,
+/// every file missing or misplaced, and `count` chosen at random.
+pub(super) fn all(specimen: &Specimen, seed: u64, count: u64, stride: usize) -> Vec<Case> {
+    let mut rng = SplitMix64::new(seed);
+    let mut cases = Vec::new();
+    every_byte(specimen, &mut rng, stride.max(1), &mut cases);
+    names(specimen, &mut cases);
+    let named = cases.len();
+    cases.extend((0..count).map(|_| random(specimen, &mut rng)));
+    if stride > 1 {
+        // The quick run: a part of these too.
+        let mut number = 0;
+        cases.retain(|case| {
+            number += 1;
+            let of_names = case.class.starts_with("file ") && number <= named;
+            !of_names || number % stride == 0
+        });
+    }
+    for at in (1..cases.len()).rev() {
+        cases.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+    cases
+}
+
+fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut Vec<Case>) {
+    let mut every = |class: &str, file: &File, range: Range<usize>| {
+        let first = range.start + rng.below(stride as u64) as usize;
+        for at in (first..range.end).step_by(stride) {
+            let mask = mask(rng);
+            let change = Change::Flip { file: file.name.clone(), at: at as u64, mask };
+            cases.push(Case { class: format!("every byte: {class}"), change });
+        }
+    };
+    for file in &specimen.files {
+        match file.kind {
+            Kind::Log => every("segment headers of the log", file, 0..layout::SEGMENT_HEADER),
+            Kind::Twigs => every("segment headers of twigs", file, 0..layout::SEGMENT_HEADER),
+            Kind::Meta => {
+                for manifest in layout::manifests(&file.bytes, specimen.height) {
+                    every("the manifest", file, manifest);
+                }
+            }
+            Kind::Other => {}
+        }
+    }
+    for (file, record) in specimen.last_two() {
+        every("record headers of the last two blocks", file, record.header());
+        every("frames of the last two blocks", file, record.header().end..record.end);
+    }
+}
+
+/// One bit, or several of a byte.
+fn mask(rng: &mut SplitMix64) -> u8 {
+    if rng.below(2) == 0 { 1 << rng.below(8) } else { 1 + rng.below(255) as u8 }
+}
+
+/// Every file removed, misnamed, and there twice.
+fn names(specimen: &Specimen, cases: &mut Vec<Case>) {
+    let mut case = |class: &str, change| cases.push(Case { class: class.to_owned(), change });
+    for (number, file) in specimen.files.iter().enumerate() {
+        let name = || file.name.clone();
+        case("file removed", Change::Remove { file: name() });
+        for to in other_names(specimen, number) {
+            case("file renamed", Change::Rename { file: name(), to: to.clone() });
+            case("file twice", Change::Copy { file: name(), to });
+        }
+    }
+}
+
+/// Names that a file could get by mistake: another segment's, none's, no segment's.
+fn other_names(specimen: &Specimen, number: usize) -> Vec<String> {
+    let file = &specimen.files[number];
+    let mut to = vec![format!("{}.bak", file.name)];
+    match file.kind {
+        Kind::Log | Kind::Twigs => {
+            let (folder, suffix) =
+                if file.kind == Kind::Log { ("log", "log") } else { ("twigs", "twigs") };
+            let base = file.name.trim_start_matches(|c| c != '/').trim_start_matches('/');
+            let base = base.split('.').next().unwrap_or_default();
+            let base = u64::from_str_radix(base, 16).unwrap_or_default();
+            for other in [base + 8, base.saturating_sub(8), base + (1 << 40), i64::MAX as u64, 0] {
+                to.push(format!("{folder}/{other:016x}.{suffix}"));
+            }
+            let next = specimen.files.get(number + 1).filter(|next| next.kind == file.kind);
+            to.extend(next.map(|next| next.name.clone()));
+        }
+        Kind::Meta => to.extend(["meta/meta.redb.new", "meta/meta.sled"].map(String::from)),
+        Kind::Other => {}
+    }
+    to.retain(|to| *to != file.name);
+    to
+}
+
+fn pick<'a, T>(rng: &mut SplitMix64, of: &'a [T]) -> Option<&'a T> {
+    of.get(rng.below(of.len().max(1) as u64) as usize)
+}
+
+/// A random damage, in a place chosen by what lies there. One that changes nothing is not chosen.
+fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
+    loop {
+        let kind = match rng.below(20) {
+            0..8 => Kind::Log,
+            8..12 => Kind::Twigs,
+            _ => Kind::Meta,
+        };
+        let of_kind: Vec<&File> = specimen.files.iter().filter(|file| file.kind == kind).collect();
+        let Some(file) = pick(rng, &of_kind) else { continue };
+        let (region, range) = region(specimen, file, rng);
+        if range.is_empty() {
+            continue;
+        }
+        let at = range.start as u64 + rng.below(range.len() as u64);
+        let Some((what, change)) = damage(file, at, rng) else { continue };
+        let kind = match kind {
+            Kind::Log => "log",
+            Kind::Twigs => "twigs",
+            _ => "redb",
+        };
+        let class = match change {
+            Change::Len { .. } => format!("{kind}: {what}"),
+            Change::Flip { .. } => format!("{kind}, {region}: {what}"),
+            _ => format!("{kind}: {what}"),
+        };
+        return Case { class, change };
+    }
+}
+
+/// A part of the file, and its name.
+fn region(specimen: &Specimen, file: &File, rng: &mut SplitMix64) -> (&'static str, Range<usize>) {
+    let bytes = &file.bytes;
+    let anywhere = ("anywhere", 0..bytes.len());
+    match file.kind {
+        Kind::Log => {
+            let records = layout::log_records(bytes).unwrap_or_default();
+            let Some(record) = pick(rng, &records) else { return anywhere };
+            match (rng.below(8), pick(rng, &record.frames)) {
+                (0, _) => anywhere,
+                (1, _) => ("record header", record.header()),
+                (_, Some(frame)) => {
+                    pick(rng, &layout::frame_fields(bytes, frame)).cloned().unwrap_or(anywhere)
+                }
+                (_, None) => anywhere,
+            }
+        }
+        Kind::Twigs => {
+            let records = layout::twig_records(bytes).unwrap_or_default();
+            let Some((header, body)) = pick(rng, &records).cloned() else { return anywhere };
+            match rng.below(5) {
+                0 => anywhere,
+                1 => ("record header", header),
+                2 => ("nodes", body.start + 8..body.start + 8_168),
+                3 => ("groups", body.start + 8_168..body.start + 9_192),
+                _ => ("breaks", body.start + 9_192..body.end),
+            }
+        }
+        _ => match rng.below(6) {
+            0 => ("file header", 0..512.min(bytes.len())),
+            1 => {
+                let rows = layout::history_rows(bytes);
+                pick(rng, &rows).cloned().map_or(anywhere, |row| ("history row", row))
+            }
+            2 => {
+                let rows = layout::manifests(bytes, specimen.height);
+                pick(rng, &rows).cloned().map_or(anywhere, |row| ("manifest", row))
+            }
+            3 => {
+                // The heads of pages, where the tree is.
+                let pages = bytes.len() / PAGE as usize;
+                let at = rng.below(pages.max(1) as u64) as usize * PAGE as usize;
+                ("head of a page", at..(at + 64).min(bytes.len()))
+            }
+            _ => anywhere,
+        },
+    }
+}
+
+/// What is done at `at`; `None` if it would change nothing.
+fn damage(file: &File, at: u64, rng: &mut SplitMix64) -> Option<(&'static str, Change)> {
+    let name = file.name.clone();
+    let len = file.bytes.len() as u64;
+    let slice = |from: u64, len: u64| {
+        let from = from as usize;
+        file.bytes.get(from..from + len as usize).unwrap_or_default()
+    };
+    match rng.below(16) {
+        0..=5 => Some(("1 bit", Change::Flip { file: name, at, mask: 1 << rng.below(8) })),
+        6..=8 => Some(("1 byte", Change::Flip { file: name, at, mask: 1 + rng.below(255) as u8 })),
+        choice @ 9..=11 => {
+            let (what, size) =
+                if choice < 11 { ("sector of zeros", SECTOR) } else { ("page of zeros", PAGE) };
+            let from = at / size * size;
+            let size = size.min(len - from);
+            let changes = slice(from, size).iter().any(|&byte| byte != 0);
+            changes.then_some((what, Change::Zero { file: name, at: from, len: size }))
+        }
+        12..=13 => {
+            let a = at / SECTOR * SECTOR;
+            let b = rng.below((len / SECTOR).max(1)) * SECTOR;
+            let (one, other) = (slice(a, SECTOR), slice(b, SECTOR));
+            let differ = one.len() == other.len() && one != other;
+            differ.then_some(("sectors swapped", Change::Swap { file: name, a, b }))
+        }
+        14 => {
+            let borders = borders(file);
+            let to = if rng.below(2) == 0 { at } else { *pick(rng, &borders)? as u64 };
+            (to < len).then_some(("cut", Change::Len { file: name, len: to }))
+        }
+        _ => {
+            let more = *pick(rng, &[1, 7, 8, 64, 160, SECTOR, PAGE, 100_000, 1 << 26])?;
+            Some(("extended", Change::Len { file: name, len: len + more }))
+        }
+    }
+}
+
+/// Lengths at which a file ends between two things.
+fn borders(file: &File) -> Vec<usize> {
+    let mut borders = vec![0, 1, layout::SEGMENT_HEADER - 1, layout::SEGMENT_HEADER];
+    match file.kind {
+        Kind::Log => {
+            for record in layout::log_records(&file.bytes).unwrap_or_default() {
+                borders.extend([record.start, record.header().end, record.end]);
+                borders.extend(record.frames.last().map(|frame| frame.start));
+            }
+        }
+        Kind::Twigs => {
+            for (header, body) in layout::twig_records(&file.bytes).unwrap_or_default() {
+                borders.extend([header.start, header.end, body.end - 1]);
+            }
+        }
+        _ => borders.extend((0..file.bytes.len()).step_by(PAGE as usize)),
+    }
+    borders
+}

@@ -1,0 +1,163 @@
+//! Damage at rest: bytes flipped, sectors lost or exchanged, files cut, gone or misnamed.
+//!
+//! ```text
+//!   specimen   a small store with everything in it, closed; its answers from the model
+//!      │ copy: pages are shared
+//!      ▼
+//!   change     one damage           every byte of the segment headers, the manifest, the last two
+//!      │                            blocks; every file missing, misnamed, twice; and at random
+//!      ▼
+//!   probe      open ► get of every key ► iter ► history ► prove ► check ► close
+//!      │
+//!      ▼
+//!   unaffected │ reported │ known, not mended yet │ WRONG: an answer that is not the model's
+//! ```
+//!
+//! A panic, a hang, and more memory than a multiple of what the store's files have are failures too.
+//! Panics inside the metadata engine are caught there and come back as errors: they are counted.
+
+mod cases;
+mod change;
+pub mod command;
+mod layout;
+mod panics;
+mod probe;
+mod report;
+mod specimen;
+
+pub use change::Change;
+pub use report::Report;
+
+use cases::Case;
+use hedgerow_testkit::Limit;
+use panics::Panics;
+use probe::{Verdict, probe};
+use specimen::Specimen;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longer than any case takes, however busy the machine is.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Failures after which a run ends.
+const MOST_FAILURES: usize = 10;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Random damages.
+    pub count: u64,
+    /// Of what is to be flipped byte by byte, every this many bytes.
+    pub stride: usize,
+    /// How many cases run at once.
+    pub workers: usize,
+}
+
+/// The allocator that counts, in programs that have one.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Bytes in use now.
+    pub now: fn() -> usize,
+    /// Most bytes in use at once since the last reset.
+    pub peak: fn() -> usize,
+    /// Forgets the peak.
+    pub reset: fn(),
+}
+
+impl Memory {
+    /// Runs `work` and says how many bytes more than before were in use at once.
+    fn most<T>(self, work: impl FnOnce() -> T) -> (T, usize) {
+        (self.reset)();
+        let before = (self.now)();
+        let result = work();
+        (result, (self.peak)().saturating_sub(before))
+    }
+}
+
+/// Damages a store in all the ways of the plan.
+///
+/// # Errors
+/// If the undamaged store cannot be made, or is not what it should be.
+pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
+    let started = Instant::now();
+    let panics = Panics::watch();
+    let specimen = make()?;
+    let (undamaged, one) = memory.most(|| probe(&specimen, None, plan.seed));
+    if undamaged != Verdict::Unaffected {
+        return Err(format!("the undamaged store: {undamaged:?}"));
+    }
+    let cases = cases::all(&specimen, plan.seed, plan.count, plan.stride);
+    let size: usize = specimen.files.iter().map(|file| file.bytes.len()).sum();
+    (memory.reset)();
+    let before = (memory.now)();
+    // Twice what the undamaged store takes, and a copy of its files.
+    let most = plan.workers * (2 * one + size);
+
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let report = Mutex::new(Report::new(plan, size, one));
+    let lock = || report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let work = || {
+        while !stop.load(Ordering::SeqCst) {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            let Some(case) = cases.get(number) else { return };
+            let verdict = in_a_thread(&specimen, case, plan.seed);
+            let mut report = lock();
+            report.note(number + 1, case, verdict);
+            for panic in panics.take() {
+                report.note_panic(number + 1, case, &panic);
+            }
+            report.note_memory(number + 1, case, (memory.peak)().saturating_sub(before), most);
+            if report.failures.len() >= MOST_FAILURES {
+                stop.store(true, Ordering::SeqCst);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..plan.workers.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let mut report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    report.time = started.elapsed();
+    Ok(report)
+}
+
+/// Runs one case again, and says what came of it and how much memory it took.
+///
+/// # Errors
+/// What was wrong.
+pub fn replay(change: &Change, seed: u64, memory: Memory) -> Result<String, String> {
+    let panics = Panics::watch();
+    let specimen = make()?;
+    let case = Case { class: "replayed".into(), change: change.clone() };
+    let (verdict, most) = memory.most(|| in_a_thread(&specimen, &case, seed));
+    let panics = panics.take();
+    let text = format!("{verdict:?}, {most} bytes in use at once, panics: {panics:?}");
+    let wrong = matches!(verdict, Verdict::Wrong(_)) || panics.iter().any(|panic| !panic.in_redb);
+    if wrong { Err(text) } else { Ok(text) }
+}
+
+fn make() -> Result<Specimen, String> {
+    let specimen = Specimen::make().map_err(|error| format!("making the store: {error}"))?;
+    specimen.is_worth_it()?;
+    Ok(specimen)
+}
+
+/// In a thread with the case's name: what ends a hang says it.
+fn in_a_thread(specimen: &Specimen, case: &Case, seed: u64) -> Verdict {
+    let asked = std::thread::scope(|scope| {
+        let body = || {
+            let _limit = Limit::of(LIMIT);
+            probe(specimen, Some(&case.change), seed)
+        };
+        let name = format!("torture flips --replay {}", case.change);
+        std::thread::Builder::new().name(name).spawn_scoped(scope, body).map(|thread| thread.join())
+    });
+    match asked {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(_)) => Verdict::Wrong("a panic".into()),
+        Err(error) => Verdict::Wrong(format!("no thread: {error}")),
+    }
+}

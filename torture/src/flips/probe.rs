@@ -1,0 +1,173 @@
+//! A damaged store is asked everything.
+
+use super::change::Change;
+use super::specimen::{Kind, Specimen, kind_of, options};
+use crate::crash::session::dir;
+use hedgerow::{Error, Height, Reader, Store};
+use hedgerow_testkit::recipe::SplitMix64;
+
+/// Proofs that are made and verified per case.
+const PROOFS: u64 = 8;
+
+/// What a damage came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Every answer is right, and `check` finds nothing.
+    Unaffected,
+    /// Some call said so, this one first; every other answer is right.
+    Reported { by: &'static str, names_a_file: bool, text: String },
+    /// A fault that is known and not mended yet.
+    Known(&'static str),
+    /// A wrong answer.
+    Wrong(String),
+}
+
+/// The calls that report, in the order in which they are asked.
+pub(super) const CALLS: [&str; 7] = ["open", "get", "iter", "history", "prove", "check", "close"];
+
+/// What was reported so far.
+#[derive(Default)]
+struct Said(Option<(&'static str, String)>);
+
+impl Said {
+    fn note(&mut self, by: &'static str, error: &Error) {
+        self.0.get_or_insert_with(|| (by, error.to_string()));
+    }
+
+    fn verdict(self) -> Verdict {
+        let Some((by, text)) = self.0 else { return Verdict::Unaffected };
+        let names_a_file =
+            [".log", ".twigs", "meta.redb", "/meta"].iter().any(|name| text.contains(name));
+        Verdict::Reported { by, names_a_file, text }
+    }
+}
+
+/// Damages a copy of the specimen and asks it everything.
+pub(super) fn probe(specimen: &Specimen, change: Option<&Change>, seed: u64) -> Verdict {
+    let disk = specimen.disk.settled_copy(seed);
+    if let Some(change) = change
+        && let Err(error) = change.apply(&disk, &dir())
+    {
+        return Verdict::Wrong(format!("the damage could not be done: {error}"));
+    }
+    let mut said = Said::default();
+    let mut store = match Store::open(dir(), options(&disk)) {
+        Ok(store) => store,
+        Err(error) => {
+            let only_twigs = change.is_some_and(|change| {
+                change.files().iter().all(|file| kind_of(file) == Kind::Twigs)
+            });
+            if only_twigs {
+                return Verdict::Wrong(format!(
+                    "a damaged twig file keeps the store shut: {error}"
+                ));
+            }
+            said.note("open", &error);
+            return said.verdict();
+        }
+    };
+    if let Some(known) = gone_back(specimen, &store.reader()) {
+        return Verdict::Known(known);
+    }
+    let mut rng = SplitMix64::new(seed);
+    let asked = ask(specimen, &mut store, &mut said, &mut rng);
+    if let Err(wrong) = asked {
+        return Verdict::Wrong(wrong);
+    }
+    if let Err(error) = store.close() {
+        said.note("close", &error);
+    }
+    said.verdict()
+}
+
+/// A store that opened in the state of an earlier height: the database fell back to a commit before
+/// the last. Restored or damaged metadata that is older than the log must be refused; it is not yet.
+fn gone_back(specimen: &Specimen, reader: &Reader) -> Option<&'static str> {
+    let (height, root) = reader.root();
+    let earlier = height.0 < specimen.height
+        && specimen.rows.get(&height.0).is_some_and(|(known, _)| *known == root);
+    earlier.then_some("metadata older than the log: the store opens at an earlier height")
+}
+
+fn ask(
+    specimen: &Specimen,
+    store: &mut Store,
+    said: &mut Said,
+    rng: &mut SplitMix64,
+) -> Result<(), String> {
+    let reader = store.reader();
+    let root = specimen.rows.get(&specimen.height).map(|(root, _)| *root).unwrap_or_default();
+    let found = reader.root();
+    if found != (Height(specimen.height), root) {
+        return Err(format!("the state is {found:?}, it should be {root} at {}", specimen.height));
+    }
+    for (key, expected) in &specimen.values {
+        match reader.get(key) {
+            Ok(value) if value == *expected => {}
+            Ok(value) => return Err(format!("get of {key:?} is {value:?}, not {expected:?}")),
+            Err(error) => said.note("get", &error),
+        }
+    }
+    iterate(specimen, &reader, said)?;
+    history(specimen, &reader, said)?;
+    for _ in 0..PROOFS {
+        let (key, expected) = &specimen.values[rng.below(specimen.values.len() as u64) as usize];
+        match reader.prove(key) {
+            Ok(proven) => match hedgerow_proof::verify(&root, key, proven.proof.as_bytes()) {
+                Ok(value) if value == expected.as_deref() => {}
+                Ok(value) => return Err(format!("{key:?} is proved to be {value:?}")),
+                Err(error) => return Err(format!("the proof of {key:?} does not verify: {error}")),
+            },
+            Err(error) => said.note("prove", &error),
+        }
+    }
+    match store.check() {
+        Ok(report) => {
+            let found = (report.height.0, report.root, report.keys);
+            if found != (specimen.height, root, specimen.pairs.len() as u64) {
+                return Err(format!("check reports {report:?}"));
+            }
+        }
+        Err(error) => said.note("check", &error),
+    }
+    Ok(())
+}
+
+fn iterate(specimen: &Specimen, reader: &Reader, said: &mut Said) -> Result<(), String> {
+    let mut expected = specimen.pairs.iter();
+    for pair in reader.iter() {
+        match pair {
+            Ok(pair) if Some(&pair) == expected.next() => {}
+            Ok((key, _)) => return Err(format!("the iterator gives {key:?}, which is not next")),
+            Err(error) => {
+                said.note("iter", &error);
+                return Ok(());
+            }
+        }
+    }
+    match expected.next() {
+        None => Ok(()),
+        Some((key, _)) => Err(format!("the iterator ends before {key:?}")),
+    }
+}
+
+fn history(specimen: &Specimen, reader: &Reader, said: &mut Said) -> Result<(), String> {
+    for (&at, (root, extra)) in &specimen.rows {
+        let kept = at >= specimen.kept_from;
+        match reader.history(Height(at)) {
+            Ok(row) if row.root == *root && row.extra == *extra => {}
+            Ok(row) => return Err(format!("the history of height {at} is {row:?}")),
+            Err(error @ Error::HeightUnavailable { .. }) if kept => {
+                return Err(format!("damage taken for absence: {error}"));
+            }
+            Err(Error::HeightUnavailable { .. }) => {}
+            Err(error) => said.note("history", &error),
+        }
+    }
+    match reader.root_at(Height(specimen.height + 1)) {
+        Ok(root) => {
+            Err(format!("height {} does not exist, its root is {root}", specimen.height + 1))
+        }
+        Err(_) => Ok(()),
+    }
+}

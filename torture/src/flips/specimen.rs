@@ -1,0 +1,189 @@
+//! The store that is damaged: small, with everything in it, closed in peace.
+
+use super::layout;
+use crate::crash::cycle::{submit_net, tasks};
+use crate::crash::image::{Image, KEYS};
+use crate::crash::session::dir;
+use hedgerow::{CompactionRule, Digest, Error, Height, Options, Store};
+use hedgerow_testkit::generate::{BlockGen, GenShape};
+use hedgerow_vfs::power_loss::PowerLossDisk;
+use hedgerow_vfs::{OpenMode, Vfs, VfsError};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Heights whose rows are kept.
+const HISTORY: u64 = 8;
+
+/// The store, and the right answers to every question.
+pub(super) struct Specimen {
+    pub(super) disk: PowerLossDisk,
+    pub(super) height: u64,
+    /// Present and absent keys, in no order.
+    pub(super) values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// What the iterator gives.
+    pub(super) pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Root and extra data by height.
+    pub(super) rows: BTreeMap<u64, (Digest, Vec<u8>)>,
+    /// The first height whose row is kept.
+    pub(super) kept_from: u64,
+    /// All files, by name.
+    pub(super) files: Vec<File>,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Log,
+    Twigs,
+    Meta,
+    Other,
+}
+
+/// A file of the store.
+pub(super) struct File {
+    /// Relative to the store's directory.
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The kind of the file of a name.
+pub(super) fn kind_of(name: &str) -> Kind {
+    match name.split_once('/') {
+        Some(("log", _)) => Kind::Log,
+        Some(("twigs", _)) => Kind::Twigs,
+        Some(("meta", _)) => Kind::Meta,
+        _ => Kind::Other,
+    }
+}
+
+/// How the specimen is opened.
+pub(super) fn options(disk: &PowerLossDisk) -> Options {
+    Options::new()
+        .disk(Arc::new(disk.clone()))
+        .threads(1)
+        .segment_bytes(150_000)
+        .keep_heights(3)
+        .keep_history(HISTORY)
+}
+
+fn shape(keys_per_change_set: u64, max_value_len: u64) -> GenShape {
+    GenShape { keys: KEYS, keys_per_change_set, change_sets: 4, max_value_len }
+}
+
+impl Specimen {
+    /// The same blocks whenever it is made; only the store's id differs.
+    ///
+    /// # Errors
+    /// What the store or the disk said.
+    pub(super) fn make() -> Result<Self, Error> {
+        let rule = CompactionRule::new(1, 1, 1).unwrap_or_default();
+        let Image { disk, mut model, mut blocks, .. } = Image::of(rule)?;
+        let disk = disk.settled_copy(1);
+        let mut rows = BTreeMap::new();
+        let mut store = Store::open(dir(), options(&disk))?;
+        blocks.go_on(3, shape(60, 20_000));
+        for number in 0..14 {
+            match number {
+                // The last two are small: every byte of them is tried.
+                12 => small(&mut blocks, number),
+                5 => blocks.go_on(4, shape(10, 60_000)),
+                _ => {}
+            }
+            let extra = vec![number as u8; [0, 9, 2_000][number % 3]];
+            let ticket = match number {
+                4 => {
+                    let (height, change_sets) = blocks.none();
+                    model.apply_net(height, &change_sets);
+                    submit_net(&mut store, height, &change_sets, &extra)?
+                }
+                1 | 3 | 6 | 8 | 10 | 13 => {
+                    let block = blocks.strict();
+                    model.apply(&block);
+                    store.submit_tasks(Height(block.height), &tasks(&block), extra.clone())?
+                }
+                _ => {
+                    let (height, change_sets) = blocks.net();
+                    model.apply_net(height, &change_sets);
+                    submit_net(&mut store, height, &change_sets, &extra)?
+                }
+            };
+            ticket.durable()?;
+            rows.insert(model.height(), (model.state_root(), extra));
+        }
+        store.close()?;
+        let mut keys = blocks.keys().to_vec();
+        keys.extend((0..40).map(|number| format!("never written {number}").into_bytes()));
+        let value = |key: Vec<u8>| (key.clone(), model.get(&key).map(<[u8]>::to_vec));
+        Ok(Self {
+            height: model.height(),
+            values: keys.into_iter().map(value).collect(),
+            pairs: model.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect(),
+            kept_from: model.height() + 1 - HISTORY,
+            rows,
+            files: files(&disk, &dir())?,
+            disk,
+        })
+    }
+
+    /// What is tried must be there.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(super) fn is_worth_it(&self) -> Result<(), String> {
+        let count = |kind| self.files.iter().filter(|file| file.kind == kind).count();
+        let log = self.files.iter().find(|file| file.kind == Kind::Log);
+        for (holds, what) in [
+            (count(Kind::Log) >= 5, "several segments of the log"),
+            (count(Kind::Twigs) >= 2, "several segments of the twig file"),
+            (log.is_some_and(|log| !log.name.ends_with("/0000000000000000.log")), "pruned log"),
+            (self.rows.len() as u64 > HISTORY, "dropped history"),
+            (self.values.iter().any(|(_, value)| value.is_none()), "absent keys"),
+            (
+                self.values.iter().flat_map(|(_, value)| value).any(|value| value.len() > 5_000),
+                "a large value",
+            ),
+        ] {
+            if !holds {
+                return Err(format!("the specimen lacks {what}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of the last two blocks: the file of each and where it lies.
+    pub(super) fn last_two(&self) -> Vec<(&File, layout::LogRecord)> {
+        let records = self.files.iter().filter(|file| file.kind == Kind::Log).flat_map(|file| {
+            let records = layout::log_records(&file.bytes).unwrap_or_default();
+            records.into_iter().map(move |record| (file, record))
+        });
+        records.filter(|(_, record)| record.height + 1 >= self.height).collect()
+    }
+}
+
+fn small(blocks: &mut BlockGen, number: usize) {
+    let few = GenShape { change_sets: 2, ..shape(3, 40) };
+    blocks.go_on(number as u64, few);
+}
+
+/// All files below `dir`, by name.
+fn files(disk: &PowerLossDisk, dir: &Path) -> Result<Vec<File>, VfsError> {
+    let mut names = Vec::new();
+    for name in disk.read_dir(dir)? {
+        let name = name.to_string_lossy().into_owned();
+        match disk.read_dir(&dir.join(&name)) {
+            Ok(below) => {
+                names.extend(below.iter().map(|file| format!("{name}/{}", file.to_string_lossy())));
+            }
+            Err(_) => names.push(name),
+        }
+    }
+    let read = |name: String| {
+        let file = disk.open(&dir.join(&name), OpenMode::Read)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(File { kind: kind_of(&name), name, bytes })
+    };
+    names.into_iter().map(read).collect()
+}
