@@ -136,11 +136,14 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Whether it comes at a point of a pruning.
-    pub(super) fn is_in_a_pruning(&self) -> bool {
+    /// Whether it comes where only long lives with large blocks come: twigs fill, log is pruned.
+    pub(super) fn needs_a_long_life(&self) -> bool {
         let Self::Fault { fault, .. } = self else { return false };
-        matches!(&fault.calls, Calls::Point(name) if name.starts_with("prune"))
-            || matches!(&fault.calls, Calls::Of(VfsOp::RemoveFile, _))
+        match &fault.calls {
+            Calls::Point(name) => name.starts_with("prune"),
+            Calls::Of(op, part) => *op == VfsOp::RemoveFile || part == "twigs",
+            Calls::All | Calls::Changes => false,
+        }
     }
 }
 

@@ -42,7 +42,7 @@ struct Life {
 pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     let mut settings = Settings::random(&mut session.rng, session.in_step);
     let end = choose::end(&mut session.rng);
-    if end.is_in_a_pruning() {
+    if end.needs_a_long_life() {
         settings.prune_soon();
     }
     session.notes.push(format!("{settings:?}"));
@@ -103,7 +103,7 @@ fn live(session: &mut Session, settings: &Settings, end: &End) -> Result<Life, S
     plan(false);
     let keys = session.blocks.shape().keys;
     let (count, shape) = match end {
-        End::Fault { .. } if end.is_in_a_pruning() && session.has_lived => {
+        End::Fault { .. } if end.needs_a_long_life() && session.has_lived => {
             (60, GenShape { keys_per_change_set: 600, change_sets: 3, ..GenShape::default() })
         }
         End::Fault { .. } => {
