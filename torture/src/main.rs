@@ -64,6 +64,9 @@ struct FlipsArgs {
     /// remove:FILE, rename:FILE:TO, copy:FILE:TO.
     #[arg(long)]
     replay: Option<flips::Change>,
+    /// With --replay: damage the store after it was opened.
+    #[arg(long)]
+    while_open: bool,
 }
 
 fn main() -> ExitCode {
@@ -130,7 +133,10 @@ fn flips(args: &FlipsArgs) -> ExitCode {
     let workers = args.workers.unwrap_or(cores);
     let plan = flips::Plan { seed, count: args.count, stride: args.stride, workers };
     let result = match &args.replay {
-        Some(change) => flips::replay(change, seed, memory).map(|text| (text, Vec::new())),
+        Some(change) => {
+            let replayed = flips::replay(change, args.while_open, seed, memory);
+            replayed.map(|text| (text, Vec::new()))
+        }
         None => {
             flips::run(plan, memory).map(|report| (report.to_string(), report.failures.clone()))
         }

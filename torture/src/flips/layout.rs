@@ -70,7 +70,10 @@ fn hashed_len(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The fields of the frame at `frame`, each with its name; none is empty.
-pub(super) fn frame_fields(bytes: &[u8], frame: &Range<usize>) -> Vec<(&'static str, Range<usize>)> {
+pub(super) fn frame_fields(
+    bytes: &[u8],
+    frame: &Range<usize>,
+) -> Vec<(&'static str, Range<usize>)> {
     let at = frame.start;
     let (Some(hashed), Some(key)) = (hashed_len(bytes, at), bytes.get(at)) else { return vec![] };
     let key = usize::from(*key);
@@ -120,7 +123,7 @@ pub(super) fn manifests(bytes: &[u8], height: u64) -> Vec<Range<usize>> {
 }
 
 fn manifest(bytes: &[u8], start: usize) -> Option<Range<usize>> {
-    let mut at = start + 104;
+    let mut at = start + 112;
     for _ in 0..SHARDS {
         let edges: [u8; 2] = bytes.get(at + 64..at + 66)?.try_into().ok()?;
         at += 66 + 33 * usize::from(u16::from_le_bytes(edges));

@@ -36,33 +36,44 @@ impl Said {
 
     fn verdict(self) -> Verdict {
         let Some((by, text)) = self.0 else { return Verdict::Unaffected };
-        let names_a_file = [".log", ".twigs", "meta.redb", "/meta"].iter().any(|name| text.contains(name));
+        let names_a_file =
+            [".log", ".twigs", "meta.redb", "/meta"].iter().any(|name| text.contains(name));
         Verdict::Reported { by, names_a_file, text }
     }
 }
 
-/// Damages a copy of the specimen and asks it everything.
-pub(super) fn probe(specimen: &Specimen, change: Option<&Change>, seed: u64) -> Verdict {
+/// Damages a copy of the specimen, before it is opened or just after, and asks it everything.
+pub(super) fn probe(
+    specimen: &Specimen,
+    change: Option<&Change>,
+    while_open: bool,
+    seed: u64,
+) -> Verdict {
     let disk = specimen.disk.settled_copy(seed);
-    if let Some(change) = change
-        && let Err(error) = change.apply(&disk, &dir())
-    {
-        return Verdict::Wrong(format!("the damage could not be done: {error}"));
+    let damage = || match change.map(|change| change.apply(&disk, &dir())) {
+        Some(Err(error)) => Err(Verdict::Wrong(format!("the damage could not be done: {error}"))),
+        _ => Ok(()),
+    };
+    if !while_open && let Err(verdict) = damage() {
+        return verdict;
     }
     let mut said = Said::default();
     let mut store = match Store::open(dir(), options(&disk)) {
         Ok(store) => store,
         Err(error) => {
-            let only_twigs = change.is_some_and(|change| {
-                change.files().iter().all(|file| kind_of(file) == Kind::Twigs)
-            });
-            if only_twigs {
-                return Verdict::Wrong(format!("a damaged twig file keeps the store shut: {error}"));
+            let twigs = |file: &&str| kind_of(file) == Kind::Twigs;
+            if change.is_some_and(|change| change.files().iter().all(twigs)) {
+                return Verdict::Wrong(format!(
+                    "a damaged twig file keeps the store shut: {error}"
+                ));
             }
             said.note("open", &error);
             return said.verdict();
         }
     };
+    if while_open && let Err(verdict) = damage() {
+        return verdict;
+    }
     if let Some(known) = gone_back(specimen, &store.reader()) {
         return Verdict::Known(known);
     }
@@ -162,7 +173,9 @@ fn history(specimen: &Specimen, reader: &Reader, said: &mut Said) -> Result<(), 
         }
     }
     match reader.root_at(Height(specimen.height + 1)) {
-        Ok(root) => Err(format!("height {} does not exist, its root is {root}", specimen.height + 1)),
+        Ok(root) => {
+            Err(format!("height {} does not exist, its root is {root}", specimen.height + 1))
+        }
         Err(_) => Ok(()),
     }
 }

@@ -87,7 +87,7 @@ impl Specimen {
         for number in 0..14 {
             match number {
                 // The last two are small: every byte of them is tried.
-                12 => small(&mut blocks, number),
+                12 => make_small(&mut blocks),
                 5 => blocks.go_on(4, shape(10, 60_000)),
                 _ => {}
             }
@@ -133,11 +133,16 @@ impl Specimen {
     /// What is missing.
     pub(super) fn is_worth_it(&self) -> Result<(), String> {
         let count = |kind| self.files.iter().filter(|file| file.kind == kind).count();
+        let last_two = self.last_two();
         let log = self.files.iter().find(|file| file.kind == Kind::Log);
         for (holds, what) in [
             (count(Kind::Log) >= 5, "several segments of the log"),
             (count(Kind::Twigs) >= 2, "several segments of the twig file"),
             (log.is_some_and(|log| !log.name.ends_with("/0000000000000000.log")), "pruned log"),
+            (
+                last_two.len() == 2 && last_two.iter().all(|(_, record)| record.frames.len() >= 4),
+                "entries in the last two blocks",
+            ),
             (self.rows.len() as u64 > HISTORY, "dropped history"),
             (self.values.iter().any(|(_, value)| value.is_none()), "absent keys"),
             (
@@ -162,11 +167,19 @@ impl Specimen {
     }
 }
 
-fn small(blocks: &mut BlockGen, number: usize) {
-    let few = GenShape { change_sets: 2, ..shape(3, 40) };
-    blocks.go_on(number as u64, few);
+/// From here on two blocks, of puts and of strict operations, that have a few of them.
+fn make_small(blocks: &mut BlockGen) {
+    let few = shape(3, 40);
+    let some = |seed: &u64| {
+        let mut trial = blocks.clone();
+        trial.go_on(*seed, few);
+        let net: usize = trial.net().1.iter().map(Vec::len).sum();
+        let strict: usize = trial.strict().tasks.iter().flatten().map(Vec::len).sum();
+        (3..9).contains(&net) && (3..9).contains(&strict)
+    };
+    let seed = (0..10_000).find(some).unwrap_or_default();
+    blocks.go_on(seed, few);
 }
-
 
 /// All files below `dir`, by name.
 fn files(disk: &PowerLossDisk, dir: &Path) -> Result<Vec<File>, VfsError> {
