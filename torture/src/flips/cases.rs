@@ -136,7 +136,17 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
         };
         let of_kind: Vec<&File> = specimen.files.iter().filter(|file| file.kind == kind).collect();
         let Some(file) = pick(rng, &of_kind) else { continue };
-        let (region, range) = region(specimen, file, rng);
+        // Most entries are dead or sentries; a third of what hits the log hits what `get` reads.
+        let live = pick(rng, &specimen.live).filter(|_| kind == Kind::Log && rng.below(3) == 0);
+        let (file, (region, range)) = match live {
+            Some((number, frame)) => {
+                let file = &specimen.files[*number];
+                let fields = layout::frame_fields(&file.bytes, frame);
+                let Some((_, field)) = pick(rng, &fields) else { continue };
+                (file, ("entry that is read", field.clone()))
+            }
+            None => (*file, region(specimen, file, rng)),
+        };
         if range.is_empty() {
             continue;
         }

@@ -8,7 +8,8 @@ use hedgerow::{CompactionRule, Digest, Error, Height, Options, Store};
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs, VfsError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(super) struct Specimen {
     pub(super) kept_from: u64,
     /// All files, by name.
     pub(super) files: Vec<File>,
+    /// Where the values that `get` returns lie: number of the file, frame.
+    pub(super) live: Vec<(usize, Range<usize>)>,
 }
 
 /// What a file is.
@@ -116,13 +119,16 @@ impl Specimen {
         let mut keys = blocks.keys().to_vec();
         keys.extend((0..40).map(|number| format!("never written {number}").into_bytes()));
         let value = |key: Vec<u8>| (key.clone(), model.get(&key).map(<[u8]>::to_vec));
+        let values: Vec<_> = keys.into_iter().map(value).collect();
+        let files = files(&disk, &dir())?;
         Ok(Self {
             height: model.height(),
-            values: keys.into_iter().map(value).collect(),
+            live: live(&files, &values),
+            values,
             pairs: model.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect(),
             kept_from: model.height() + 1 - HISTORY,
             rows,
-            files: files(&disk, &dir())?,
+            files,
             disk,
         })
     }
@@ -145,6 +151,7 @@ impl Specimen {
             ),
             (self.rows.len() as u64 > HISTORY, "dropped history"),
             (self.values.iter().any(|(_, value)| value.is_none()), "absent keys"),
+            (self.live.len() == self.pairs.len() && self.live.len() > 100, "every key's entry"),
             (
                 self.values.iter().flat_map(|(_, value)| value).any(|value| value.len() > 5_000),
                 "a large value",
@@ -179,6 +186,25 @@ fn make_small(blocks: &mut BlockGen) {
     };
     let seed = (0..10_000).find(some).unwrap_or_default();
     blocks.go_on(seed, few);
+}
+
+/// The frame of the last entry of each key that is present.
+fn live(files: &[File], values: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<(usize, Range<usize>)> {
+    let present = values.iter().filter(|(_, value)| value.is_some());
+    let present: BTreeSet<&[u8]> = present.map(|(key, _)| &key[..]).collect();
+    let mut last = BTreeMap::new();
+    // By position, and so by serial number.
+    for (number, file) in files.iter().enumerate().filter(|(_, file)| file.kind == Kind::Log) {
+        for record in layout::log_records(&file.bytes).unwrap_or_default() {
+            for frame in record.frames {
+                let Some(key) = layout::key(&file.bytes, &frame) else { continue };
+                if present.contains(key) {
+                    last.insert(key, (number, frame));
+                }
+            }
+        }
+    }
+    last.into_values().collect()
 }
 
 /// All files below `dir`, by name.
