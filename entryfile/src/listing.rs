@@ -106,16 +106,9 @@ impl Listing<'_> {
         self.make_dir()?;
         let mut table: Vec<Extent> = vec![];
         let mut file = None;
-        let bases = self.bases()?;
+        let bases = self.usable()?;
         for (index, &base) in bases.iter().enumerate() {
-            let (opened, len) = match self.open_segment(base, OpenMode::ReadWrite) {
-                Ok(opened) => opened,
-                Err(error) if is_unusable(&error) => {
-                    self.remove([&base].into_iter())?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+            let (opened, len) = self.open_segment(base, OpenMode::ReadWrite)?;
             let later = bases.get(index + 1..).unwrap_or_default();
             // What reaches into the next segment was never readable.
             let end = base.saturating_add(len).min(later.first().copied().unwrap_or(u64::MAX));
@@ -138,6 +131,23 @@ impl Listing<'_> {
             }
             _ => Segments::create(self.vfs, self.dir, self.format, self.id),
         }
+    }
+
+    /// Bases of the segments with an intact header; the other files are removed. Before any is read:
+    /// where a segment ends depends on which other there is.
+    fn usable(&self) -> Result<Vec<u64>, LogError> {
+        let mut usable = self.bases()?;
+        let mut unusable = vec![];
+        for &base in &usable {
+            match self.open_segment(base, OpenMode::Read) {
+                Ok(_) => {}
+                Err(error) if is_unusable(&error) => unusable.push(base),
+                Err(error) => return Err(error),
+            }
+        }
+        self.remove(unusable.iter())?;
+        usable.retain(|base| !unusable.contains(base));
+        Ok(usable)
     }
 
     fn path(&self, base: u64) -> PathBuf {
@@ -196,12 +206,14 @@ impl Listing<'_> {
 }
 
 /// Whether the error means that the file holds nothing of use, as after a crash that came before
-/// its header reached the disk; not that it could not be read or belongs to somebody else.
+/// its header reached the disk, or under a name that is not its own; not that it could not be read or
+/// belongs to somebody else.
 fn is_unusable(error: &LogError) -> bool {
     match error {
         LogError::Short { .. } => true,
         LogError::Corrupt { what, .. } => {
-            matches!(what, Damage::Magic | Damage::Checksum { .. } | Damage::Padding)
+            let misnamed = matches!(what, Damage::Place { .. });
+            misnamed || matches!(what, Damage::Magic | Damage::Checksum { .. } | Damage::Padding)
         }
         _ => false,
     }

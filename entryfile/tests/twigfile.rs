@@ -224,6 +224,28 @@ fn a_missing_twig_file_is_an_empty_one_and_a_foreign_one_an_error() {
     assert!(matches!(created, Err(LogError::Exists(_))));
 }
 
+/// It is derived data: a segment of this store under another's name costs its records, not the store.
+#[test]
+fn a_misnamed_segment_is_a_missing_one() {
+    let records: Vec<_> = (0..9).map(|i| record(i, i, i)).collect();
+    for base in ["0000000000000001", "00000000ffffffff", "7fffffffffffffff"] {
+        let (vfs, dir) = mem();
+        let (file, _) = open(&vfs, &dir, EVERYTHING);
+        file.append(&records).unwrap();
+        drop(file);
+        let second = files(&*vfs, &dir)[1].0.clone();
+        let name = dir.join(format!("{base}.twigs"));
+        vfs.rename(&second, &name).unwrap();
+        let (file, found) = open(&vfs, &dir, EVERYTHING);
+        assert_eq!(found.len(), 5, "{found:?}");
+        check(&file, &records[..4]);
+        check(&file, &records[8..]);
+        assert!(!vfs.exists(&name).unwrap());
+        file.append(&records[4..8]).unwrap();
+        check(&file, &records);
+    }
+}
+
 #[test]
 fn could_not_read_is_not_missing() {
     let (inner, dir) = mem();

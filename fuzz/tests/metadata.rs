@@ -29,6 +29,7 @@ fn manifest() {
             log_start: LogPosition(1 << 20),
             log_end: LogPosition(1 << 30),
             state_root: Digest([8; 32]),
+            history_from: Height(70),
             shards: std::array::from_fn(shard),
         };
         manifest.encode().unwrap()

@@ -15,7 +15,8 @@
 //!       56      8   log start
 //!       64      8   log end
 //!       72     32   state root
-//!      104   16 ×   shard:
+//!      104      8   first height with a history row, at most the height
+//!      112   16 ×   shard:
 //!                     0   8   next serial number
 //!                     8   8   oldest active serial number
 //!                    16   8   number of active entries
@@ -26,7 +27,7 @@
 //!    -4         4   CRC32C of everything before
 //! ```
 //!
-//! All numbers are little-endian. At least 1164 bytes, at most 34,956.
+//! All numbers are little-endian. At least 1172 bytes, at most 34,964.
 //!
 //! A checksum says that the bytes are those that were written, not that they are true. So what
 //! whoever reads a manifest is going to allocate by is bounded here, by [`Manifest::validate`]:
@@ -52,10 +53,10 @@ const MAGIC: [u8; 8] = *b"HgrwMan1";
 const VERSION: u16 = 1;
 
 const PARAMS_LEN: usize = 2 + 1 + 3 + 8 + 4 + 4;
-const FIXED_LEN: usize = FRAME_HEAD_LEN + PARAMS_LEN + 16 + 8 + 8 + 8 + 32;
+const FIXED_LEN: usize = FRAME_HEAD_LEN + PARAMS_LEN + 16 + 8 + 8 + 8 + 32 + 8;
 const SHARD_LEN: usize = 8 + 8 + 8 + 8 + 32 + 2;
 const EDGE_LEN: usize = 1 + 32;
-const _: () = assert!(FIXED_LEN == 104 && SHARD_LEN == 66);
+const _: () = assert!(FIXED_LEN == 112 && SHARD_LEN == 66);
 
 /// Most edge nodes of a shard: one per level.
 pub const MAX_EDGES: usize = 64;
@@ -74,6 +75,9 @@ pub struct Manifest {
     pub log_end: LogPosition,
     /// Root of all shards.
     pub state_root: Digest,
+    /// The first height whose history row is kept: all from here to `height` are there, so that one
+    /// which is missing is damage.
+    pub history_from: Height,
     /// The shards, in order.
     pub shards: [ShardManifest; SHARDS],
 }
@@ -111,6 +115,8 @@ impl Manifest {
         is(height <= Height::MAX, "the height", height.0, "heights have 39 bits")?;
         let rule = "the log ends before that";
         is(log_start <= log_end, "the log's start", log_start.0, rule)?;
+        let (what, from) = ("the first height with a history row", self.history_from);
+        is(from <= height, what, from.0, "the manifest's height is lower")?;
         let mut kept = 0_u64;
         for shard in &self.shards {
             shard.validate()?;
@@ -142,6 +148,7 @@ impl Manifest {
         out.u64(self.log_start.0);
         out.u64(self.log_end.0);
         out.digest(&self.state_root);
+        out.u64(self.history_from.0);
         for shard in &self.shards {
             out.u64(shard.next_sn.0);
             out.u64(shard.oldest_active.0);
@@ -171,6 +178,7 @@ impl Manifest {
             log_start: LogPosition(fields.u64("the log's start")?),
             log_end: LogPosition(fields.u64("the log's end")?),
             state_root: fields.digest("the state root")?,
+            history_from: Height(fields.u64("the first height with a history row")?),
             shards: {
                 let mut shards: [ShardManifest; SHARDS] = Default::default();
                 for shard in &mut shards {
@@ -279,6 +287,7 @@ mod tests {
             log_start: LogPosition(1 << 20),
             log_end: LogPosition(1 << 40),
             state_root: digest(200),
+            history_from: Height(123_000),
             shards: std::array::from_fn(shard),
         }
     }
@@ -295,7 +304,7 @@ mod tests {
         }
         let bytes = largest.encode().unwrap();
         assert_eq!(bytes.len(), Manifest::MAX_LEN);
-        assert_eq!(Manifest::MAX_LEN, 34_956);
+        assert_eq!(Manifest::MAX_LEN, 34_964);
         assert_eq!(Manifest::decode(&bytes).unwrap(), largest);
     }
 
@@ -304,16 +313,17 @@ mod tests {
         let mut manifest = sample();
         manifest.shards.iter_mut().for_each(|shard| shard.edges.clear());
         let bytes = manifest.encode().unwrap();
-        assert_eq!(bytes.len(), 1164);
+        assert_eq!(bytes.len(), 1172);
         assert_eq!(bytes[..13], *b"HgrwMan1\x01\x00\x10\x00\x01");
         assert_eq!(bytes[16..24], 77u64.to_le_bytes());
         assert_eq!(bytes[32..48], manifest.store_id);
         assert_eq!(bytes[48..56], manifest.height.0.to_le_bytes());
         assert_eq!(bytes[72..104], manifest.state_root.0);
-        let second = 104 + 66;
+        assert_eq!(bytes[104..112], 123_000_u64.to_le_bytes());
+        let second = 112 + 66;
         assert_eq!(bytes[second..second + 8], manifest.shards[1].next_sn.0.to_le_bytes());
         assert_eq!(bytes[second + 32..second + 64], manifest.shards[1].root.0);
-        assert_eq!(bytes[1160..], crc32c::crc32c(&bytes[..1160]).to_le_bytes());
+        assert_eq!(bytes[1168..], crc32c::crc32c(&bytes[..1168]).to_le_bytes());
     }
 
     #[test]
@@ -339,7 +349,8 @@ mod tests {
     #[test]
     fn contradictions_are_refused_on_the_way_out_and_in() {
         type Spoil = fn(&mut Manifest);
-        let spoils: [(Spoil, &str); 14] = [
+        let spoils: [(Spoil, &str); 15] = [
+            (|manifest| manifest.history_from.0 = manifest.height.0 + 1, "the first height with"),
             (|manifest| manifest.height = Height(Height::MAX.0 + 1), "the height"),
             (|manifest| manifest.log_start.0 = manifest.log_end.0 + 1, "the log's start"),
             (|manifest| manifest.shards[3].next_sn.0 = 1 << 51, "a shard's next serial number"),
@@ -378,11 +389,11 @@ mod tests {
         let top_byte_of_the_height = 55;
         let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_the_height, 1));
         assert!(matches!(error, Err(DecodeError::Field(_))));
-        let top_byte_of_a_serial_number = 104 + 7;
+        let top_byte_of_a_serial_number = 112 + 7;
         let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_a_serial_number, 1));
         assert!(matches!(error, Err(DecodeError::Field(_))), "{error:?}");
         // The count of edge nodes is checked before it allocates.
-        let error = Manifest::decode(&damage::patched(&bytes, 104 + 65, 0xFF)).unwrap_err();
+        let error = Manifest::decode(&damage::patched(&bytes, 112 + 65, 0xFF)).unwrap_err();
         assert!(error.to_string().contains("edge nodes is 65280"), "{error}");
     }
 }

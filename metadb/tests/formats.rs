@@ -54,6 +54,7 @@ prop_compose! {
             // At most 2^39 entries in each of the 16 shards.
             log_end: LogPosition(start + (54 << 43)),
             state_root,
+            history_from: Height(height / 2),
             shards,
         }
     }

@@ -13,7 +13,7 @@
 
 use crate::Error;
 use crate::rebuild::{Source, rebuild};
-use crate::shared::Shared;
+use crate::shared::{Shared, missing_row};
 use hedgerow_metadb::Manifest;
 use hedgerow_types::{Digest, Height, ShardId};
 
@@ -108,16 +108,10 @@ fn check_log(shared: &Shared, manifest: &Manifest) -> Result<(), Error> {
 /// Reads every history row, and compares the last one with the manifest. Returns their number.
 fn check_history(shared: &Shared, manifest: &Manifest) -> Result<u64, Error> {
     let last = manifest.height;
-    let first = shared.with_meta(|meta| meta.first_history())?;
-    let first = first.filter(|&first| first <= last);
-    let Some(first) = first else {
-        return Err(Error::Corrupt(format!("there is no history row of height {last}")));
-    };
+    let first = manifest.history_from;
     for height in (first.0..=last.0).map(Height) {
         let Some(row) = shared.with_meta(|meta| meta.history(height))? else {
-            return Err(Error::Corrupt(format!(
-                "the history row of height {height} is missing between {first} and {last}"
-            )));
+            return Err(Error::Corrupt(missing_row(height, &(first..=last))));
         };
         let same_shards = manifest.shards.iter().enumerate().all(|(shard, part)| {
             row.shard_roots[shard] == part.root && row.oldest_active[shard] == part.oldest_active

@@ -221,6 +221,9 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
         manifest.height = height;
         manifest.log_end = last.block.record.end();
         manifest.state_root = last.roots.state;
+        // What was dropped is not there again when more is to be kept.
+        let history_from = self.pruning.history_from(height);
+        manifest.history_from = manifest.history_from.max(history_from);
         for (shard, part) in manifest.shards.iter_mut().zip(&last.block.parts) {
             shard.next_sn = part.first_sn.plus(part.spans.len() as u64);
             shard.oldest_active = part.oldest_active;
@@ -234,8 +237,8 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
             shared.options.disk.at_point(points::PRUNE_PLANNED)?;
         }
         let rows: Vec<_> = ready.iter().map(|h| (h.block.height, (*h.row).clone())).collect();
-        let history_from = self.pruning.history_from(height);
-        let commit = Commit { manifest: &manifest, rows: &rows, history_from };
+        let commit =
+            Commit { manifest: &manifest, rows: &rows, history_from: manifest.history_from };
         shared.with_meta(|meta| meta.commit(&commit))?;
         shared.options.disk.at_point(points::COMMIT_MANIFEST_WRITTEN)?;
         shared.counters.commits.fetch_add(1, Ordering::Relaxed);

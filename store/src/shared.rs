@@ -26,6 +26,7 @@ use hedgerow_metadb::{HistoryRow, MetaDb, MetaError};
 use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -86,23 +87,34 @@ impl Shared {
     /// The history row of a height, published or durable.
     ///
     /// # Errors
-    /// [`Error::HeightUnavailable`] if it is ahead of the published state or was dropped.
+    /// [`Error::HeightUnavailable`] if it is ahead of the published state or was dropped;
+    /// [`Error::Corrupt`] if it should be there and is not.
     pub(crate) fn history(&self, height: Height) -> Result<Arc<HistoryRow>, Error> {
         if let Some(row) = self.recent.lock().get(&height) {
             return Ok(Arc::clone(row));
         }
         // Rows leave `recent` only after they are in the engine.
-        let (row, first) = self.with_meta(|meta| {
-            let row = meta.history(height)?;
-            let first = if row.is_none() { meta.first_history()? } else { None };
-            Ok((row, first))
-        })?;
+        if let Some(row) = self.with_meta(|meta| meta.history(height))? {
+            return Ok(Arc::new(row));
+        }
+        // Whether the row should be there says the manifest, and it must have said so before the look
+        // and still say so after it: both ends of what is kept move on, and neither comes back.
+        let says = |meta: &dyn MetaDb| {
+            Ok::<_, MetaError>(meta.manifest()?.map(|it| it.history_from..=it.height))
+        };
+        let (before, row, after) =
+            self.with_meta(|meta| Ok((says(meta)?, meta.history(height)?, says(meta)?)))?;
         if let Some(row) = row {
             return Ok(Arc::new(row));
         }
+        let (Some(before), Some(after)) = (before, after) else {
+            return Err(Error::Corrupt("the manifest is gone".into()));
+        };
+        if before.contains(&height) && after.contains(&height) {
+            return Err(Error::Corrupt(missing_row(height, &after)));
+        }
         let last = self.flow.look(|progress| progress.published);
-        let first = first.unwrap_or(last);
-        Err(Error::HeightUnavailable { height, first, last })
+        Err(Error::HeightUnavailable { height, first: *after.start(), last })
     }
 
     /// Asks the metadata engine.
@@ -137,6 +149,15 @@ impl Shared {
         let published = self.published.read();
         (published.height, published.roots().state)
     }
+}
+
+/// What is said of a row that the metadata has lost.
+pub(crate) fn missing_row(height: Height, kept: &RangeInclusive<Height>) -> String {
+    let (first, last) = (kept.start(), kept.end());
+    format!(
+        "the history row of height {height} is missing between {first} and {last} in the database \
+         below meta/"
+    )
 }
 
 /// One value per shard.

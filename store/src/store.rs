@@ -375,6 +375,7 @@ impl Place {
             log_start: hedgerow_types::LogPosition(0),
             log_end: record.end(),
             state_root: roots.state,
+            history_from: Height(0),
             shards: std::array::from_fn(|shard| ShardManifest {
                 next_sn: SerialNumber(genesis.spans.len() as u64),
                 oldest_active: SerialNumber(0),
@@ -387,7 +388,9 @@ impl Place {
         self.vfs.create_dir_all(&self.path(META))?;
         let meta = self.meta(&options, true)?;
         let rows = [(Height(0), row)];
-        meta.commit(&Commit { manifest: &manifest, rows: &rows, history_from: Height(0) })?;
+        let commit =
+            Commit { manifest: &manifest, rows: &rows, history_from: manifest.history_from };
+        meta.commit(&commit)?;
         self.vfs.at_point(points::CREATE_MANIFEST_WRITTEN)?;
         self.vfs.sync_dir(&self.dir)?;
         self.vfs.remove_file(&self.path(CREATING))?;

@@ -121,12 +121,13 @@ fn the_bytes_of_the_metadata_are_pinned() {
         log_start: LogPosition(1 << 20),
         log_end: LogPosition(1 << 40),
         state_root: Digest([200; 32]),
+        history_from: Height(123_000),
         shards: std::array::from_fn(shard),
     };
     pinned(
         "the manifest",
         &manifest.encode().unwrap(),
-        "3b42945e0b5f2ddc556faa131062bd79de30e1238be7800d2af418c973967622",
+        "697b2c0757df29ebc70e7edc4ab40a5c90685a8aaf3d667fdfde60e456c4d054",
     );
     let row = HistoryRow {
         root: Digest([99; 32]),

@@ -38,8 +38,7 @@ fn forge(disk: &Arc<dyn Vfs>, change: impl Fn(&mut Manifest, &mut HistoryRow)) {
     let mut row = db.history(manifest.height).unwrap().unwrap();
     change(&mut manifest, &mut row);
     let rows = [(manifest.height, row)];
-    let from = Height(0);
-    db.commit(&Commit { manifest: &manifest, rows: &rows, history_from: from }).unwrap();
+    db.commit(&Commit { manifest: &manifest, rows: &rows, history_from: Height(0) }).unwrap();
 }
 
 fn open_and_check(disk: &Arc<dyn Vfs>) -> Result<(), Error> {
@@ -105,14 +104,27 @@ fn a_missing_history_row_is_found() {
         disk.remove_file(path).unwrap();
         let file = disk.open(path, OpenMode::CreateNew).unwrap();
         file.write_all_at(&std::fs::read(&outside).unwrap(), 0).unwrap();
+        // To readers too; the other rows are there.
+        let store = Store::open(dir(), on(&disk)).unwrap();
+        for height in 0..=LAST {
+            let row = store.reader().root_at(Height(height));
+            match row {
+                Ok(_) => assert_ne!(height, gone),
+                Err(Error::Corrupt(reason)) => {
+                    assert_eq!(height, gone);
+                    assert!(reason.contains("is missing") && reason.contains("meta"), "{reason}");
+                }
+                Err(error) => panic!("{gone}: {error}"),
+            }
+        }
+        let beyond = store.reader().root_at(Height(LAST + 1));
+        assert!(matches!(beyond, Err(Error::HeightUnavailable { .. })), "{beyond:?}");
+        drop(store);
         match open_and_check(&disk) {
-            // As if it had been dropped on purpose: the first row kept is the next one.
-            Ok(()) => assert_eq!(gone, 0),
             Err(Error::Corrupt(reason)) => {
-                assert!(gone > 0);
                 assert!(reason.contains(&format!("height {gone} is missing")), "{gone}: {reason}");
             }
-            Err(error) => panic!("{gone}: {error}"),
+            other => panic!("{gone}: {other:?}"),
         }
     }
 }

@@ -14,6 +14,16 @@ const PAGE: u64 = 4096;
 pub(super) struct Case {
     pub(super) class: String,
     pub(super) change: Change,
+    /// Not before the store opens, but after: what no opening has looked at.
+    pub(super) while_open: bool,
+}
+
+impl Case {
+    /// What replays it.
+    pub(super) fn command(&self, seed: u64) -> String {
+        let while_open = if self.while_open { " --while-open" } else { "" };
+        format!("torture flips --seed {seed} --replay {}{while_open}", self.change)
+    }
 }
 
 /// All cases in an order that follows from the seed: every byte of what must be whole, `stride` apart,
@@ -46,7 +56,8 @@ fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &
         for at in (first..range.end).step_by(stride) {
             let mask = mask(rng);
             let change = Change::Flip { file: file.name.clone(), at: at as u64, mask };
-            cases.push(Case { class: format!("every byte: {class}"), change });
+            let class = format!("every byte: {class}");
+            cases.push(Case { class, change, while_open: false });
         }
     };
     for file in &specimen.files {
@@ -74,7 +85,9 @@ fn mask(rng: &mut SplitMix64) -> u8 {
 
 /// Every file removed, misnamed, and there twice.
 fn names(specimen: &Specimen, cases: &mut Vec<Case>) {
-    let mut case = |class: &str, change| cases.push(Case { class: class.to_owned(), change });
+    let mut case = |class: &str, change| {
+        cases.push(Case { class: class.to_owned(), change, while_open: false });
+    };
     for (number, file) in specimen.files.iter().enumerate() {
         let name = || file.name.clone();
         case("file removed", Change::Remove { file: name() });
@@ -123,23 +136,36 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
         };
         let of_kind: Vec<&File> = specimen.files.iter().filter(|file| file.kind == kind).collect();
         let Some(file) = pick(rng, &of_kind) else { continue };
-        let (region, range) = region(specimen, file, rng);
+        // Most entries are dead or sentries; a third of what hits the log hits what `get` reads.
+        let live = pick(rng, &specimen.live).filter(|_| kind == Kind::Log && rng.below(3) == 0);
+        let (file, (region, range)) = match live {
+            Some((number, frame)) => {
+                let file = &specimen.files[*number];
+                let fields = layout::frame_fields(&file.bytes, frame);
+                let Some((_, field)) = pick(rng, &fields) else { continue };
+                (file, ("entry that is read", field.clone()))
+            }
+            None => (*file, region(specimen, file, rng)),
+        };
         if range.is_empty() {
             continue;
         }
         let at = range.start as u64 + rng.below(range.len() as u64);
         let Some((what, change)) = damage(file, at, rng) else { continue };
+        // Bytes may rot while the store is open too; a file that is cut then was cut by somebody.
+        let while_open = rng.below(4) == 0
+            && matches!(change, Change::Flip { .. } | Change::Zero { .. } | Change::Swap { .. });
         let kind = match kind {
             Kind::Log => "log",
             Kind::Twigs => "twigs",
             _ => "redb",
         };
         let class = match change {
-            Change::Len { .. } => format!("{kind}: {what}"),
+            _ if while_open => format!("{kind}, while open: {what}"),
             Change::Flip { .. } => format!("{kind}, {region}: {what}"),
             _ => format!("{kind}: {what}"),
         };
-        return Case { class, change };
+        return Case { class, change, while_open };
     }
 }
 

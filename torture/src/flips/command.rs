@@ -23,6 +23,9 @@ pub struct FlipsArgs {
     /// remove:FILE, rename:FILE:TO, copy:FILE:TO.
     #[arg(long)]
     replay: Option<Change>,
+    /// With --replay: damage the store after it was opened.
+    #[arg(long)]
+    while_open: bool,
 }
 
 /// Runs the command; `memory` asks the program's allocator.
@@ -33,7 +36,10 @@ pub fn flips(args: &FlipsArgs, memory: Memory) -> ExitCode {
     let workers = args.workers.unwrap_or(cores);
     let plan = Plan { seed, count: args.count, stride: args.stride, workers };
     let result = match &args.replay {
-        Some(change) => replay(change, seed, memory).map(|text| (text, Vec::new())),
+        Some(change) => {
+            let replayed = replay(change, args.while_open, seed, memory);
+            replayed.map(|text| (text, Vec::new()))
+        }
         None => run(plan, memory).map(|report| (report.to_string(), report.failures.clone())),
     };
     match result {

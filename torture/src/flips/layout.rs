@@ -69,6 +69,12 @@ fn hashed_len(bytes: &[u8], at: usize) -> Option<usize> {
     Some(53 + key + value + 8 * usize::from(*bytes.get(at + 4)?))
 }
 
+/// The key of the entry in a frame.
+pub(super) fn key<'a>(bytes: &'a [u8], frame: &Range<usize>) -> Option<&'a [u8]> {
+    let len = usize::from(*bytes.get(frame.start)?);
+    bytes.get(frame.start + 5..frame.start + 5 + len)
+}
+
 /// The fields of the frame at `frame`, each with its name; none is empty.
 pub(super) fn frame_fields(
     bytes: &[u8],
@@ -123,7 +129,7 @@ pub(super) fn manifests(bytes: &[u8], height: u64) -> Vec<Range<usize>> {
 }
 
 fn manifest(bytes: &[u8], start: usize) -> Option<Range<usize>> {
-    let mut at = start + 104;
+    let mut at = start + 112;
     for _ in 0..SHARDS {
         let edges: [u8; 2] = bytes.get(at + 64..at + 66)?.try_into().ok()?;
         at += 66 + 33 * usize::from(u16::from_le_bytes(edges));

@@ -84,7 +84,7 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
     let started = Instant::now();
     let panics = Panics::watch();
     let specimen = make()?;
-    let (undamaged, one) = memory.most(|| probe(&specimen, None, plan.seed));
+    let (undamaged, one) = memory.most(|| probe(&specimen, None, false, plan.seed));
     if undamaged != Verdict::Unaffected {
         return Err(format!("the undamaged store: {undamaged:?}"));
     }
@@ -128,10 +128,15 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
 ///
 /// # Errors
 /// What was wrong.
-pub fn replay(change: &Change, seed: u64, memory: Memory) -> Result<String, String> {
+pub fn replay(
+    change: &Change,
+    while_open: bool,
+    seed: u64,
+    memory: Memory,
+) -> Result<String, String> {
     let panics = Panics::watch();
     let specimen = make()?;
-    let case = Case { class: "replayed".into(), change: change.clone() };
+    let case = Case { class: "replayed".into(), change: change.clone(), while_open };
     let (verdict, most) = memory.most(|| in_a_thread(&specimen, &case, seed));
     let panics = panics.take();
     let text = format!("{verdict:?}, {most} bytes in use at once, panics: {panics:?}");
@@ -150,9 +155,9 @@ fn in_a_thread(specimen: &Specimen, case: &Case, seed: u64) -> Verdict {
     let asked = std::thread::scope(|scope| {
         let body = || {
             let _limit = Limit::of(LIMIT);
-            probe(specimen, Some(&case.change), seed)
+            probe(specimen, Some(&case.change), case.while_open, seed)
         };
-        let name = format!("torture flips --replay {}", case.change);
+        let name = case.command(seed);
         std::thread::Builder::new().name(name).spawn_scoped(scope, body).map(|thread| thread.join())
     });
     match asked {

@@ -42,22 +42,27 @@ impl Said {
     }
 }
 
-/// Damages a copy of the specimen and asks it everything.
-pub(super) fn probe(specimen: &Specimen, change: Option<&Change>, seed: u64) -> Verdict {
+/// Damages a copy of the specimen, before it is opened or just after, and asks it everything.
+pub(super) fn probe(
+    specimen: &Specimen,
+    change: Option<&Change>,
+    while_open: bool,
+    seed: u64,
+) -> Verdict {
     let disk = specimen.disk.settled_copy(seed);
-    if let Some(change) = change
-        && let Err(error) = change.apply(&disk, &dir())
-    {
-        return Verdict::Wrong(format!("the damage could not be done: {error}"));
+    let damage = || match change.map(|change| change.apply(&disk, &dir())) {
+        Some(Err(error)) => Err(Verdict::Wrong(format!("the damage could not be done: {error}"))),
+        _ => Ok(()),
+    };
+    if !while_open && let Err(verdict) = damage() {
+        return verdict;
     }
     let mut said = Said::default();
     let mut store = match Store::open(dir(), options(&disk)) {
         Ok(store) => store,
         Err(error) => {
-            let only_twigs = change.is_some_and(|change| {
-                change.files().iter().all(|file| kind_of(file) == Kind::Twigs)
-            });
-            if only_twigs {
+            let twigs = |file: &&str| kind_of(file) == Kind::Twigs;
+            if change.is_some_and(|change| change.files().iter().all(twigs)) {
                 return Verdict::Wrong(format!(
                     "a damaged twig file keeps the store shut: {error}"
                 ));
@@ -66,6 +71,9 @@ pub(super) fn probe(specimen: &Specimen, change: Option<&Change>, seed: u64) -> 
             return said.verdict();
         }
     };
+    if while_open && let Err(verdict) = damage() {
+        return verdict;
+    }
     if let Some(known) = gone_back(specimen, &store.reader()) {
         return Verdict::Known(known);
     }

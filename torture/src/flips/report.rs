@@ -90,8 +90,9 @@ impl Report {
     fn fail(&mut self, number: usize, case: &Case, what: &str) {
         let what: String = what.chars().take(600).collect();
         self.failures.push(format!(
-            "case {number}, {}: {what}\nreplay: torture flips --seed {} --replay {}",
-            case.class, self.seed, case.change
+            "case {number}, {}: {what}\nreplay: {}",
+            case.class,
+            case.command(self.seed)
         ));
     }
 }

@@ -8,7 +8,8 @@ use hedgerow::{CompactionRule, Digest, Error, Height, Options, Store};
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs, VfsError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(super) struct Specimen {
     pub(super) kept_from: u64,
     /// All files, by name.
     pub(super) files: Vec<File>,
+    /// Where the values that `get` returns lie: number of the file, frame.
+    pub(super) live: Vec<(usize, Range<usize>)>,
 }
 
 /// What a file is.
@@ -87,7 +90,7 @@ impl Specimen {
         for number in 0..14 {
             match number {
                 // The last two are small: every byte of them is tried.
-                12 => small(&mut blocks, number),
+                12 => make_small(&mut blocks),
                 5 => blocks.go_on(4, shape(10, 60_000)),
                 _ => {}
             }
@@ -116,13 +119,16 @@ impl Specimen {
         let mut keys = blocks.keys().to_vec();
         keys.extend((0..40).map(|number| format!("never written {number}").into_bytes()));
         let value = |key: Vec<u8>| (key.clone(), model.get(&key).map(<[u8]>::to_vec));
+        let values: Vec<_> = keys.into_iter().map(value).collect();
+        let files = files(&disk, &dir())?;
         Ok(Self {
             height: model.height(),
-            values: keys.into_iter().map(value).collect(),
+            live: live(&files, &values),
+            values,
             pairs: model.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect(),
             kept_from: model.height() + 1 - HISTORY,
             rows,
-            files: files(&disk, &dir())?,
+            files,
             disk,
         })
     }
@@ -133,13 +139,19 @@ impl Specimen {
     /// What is missing.
     pub(super) fn is_worth_it(&self) -> Result<(), String> {
         let count = |kind| self.files.iter().filter(|file| file.kind == kind).count();
+        let last_two = self.last_two();
         let log = self.files.iter().find(|file| file.kind == Kind::Log);
         for (holds, what) in [
             (count(Kind::Log) >= 5, "several segments of the log"),
             (count(Kind::Twigs) >= 2, "several segments of the twig file"),
             (log.is_some_and(|log| !log.name.ends_with("/0000000000000000.log")), "pruned log"),
+            (
+                last_two.len() == 2 && last_two.iter().all(|(_, record)| record.frames.len() >= 4),
+                "entries in the last two blocks",
+            ),
             (self.rows.len() as u64 > HISTORY, "dropped history"),
             (self.values.iter().any(|(_, value)| value.is_none()), "absent keys"),
+            (self.live.len() == self.pairs.len() && self.live.len() > 100, "every key's entry"),
             (
                 self.values.iter().flat_map(|(_, value)| value).any(|value| value.len() > 5_000),
                 "a large value",
@@ -162,9 +174,37 @@ impl Specimen {
     }
 }
 
-fn small(blocks: &mut BlockGen, number: usize) {
-    let few = GenShape { change_sets: 2, ..shape(3, 40) };
-    blocks.go_on(number as u64, few);
+/// From here on two blocks, of puts and of strict operations, that have a few of them.
+fn make_small(blocks: &mut BlockGen) {
+    let few = shape(3, 40);
+    let some = |seed: &u64| {
+        let mut trial = blocks.clone();
+        trial.go_on(*seed, few);
+        let net: usize = trial.net().1.iter().map(Vec::len).sum();
+        let strict: usize = trial.strict().tasks.iter().flatten().map(Vec::len).sum();
+        (3..9).contains(&net) && (3..9).contains(&strict)
+    };
+    let seed = (0..10_000).find(some).unwrap_or_default();
+    blocks.go_on(seed, few);
+}
+
+/// The frame of the last entry of each key that is present.
+fn live(files: &[File], values: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<(usize, Range<usize>)> {
+    let present = values.iter().filter(|(_, value)| value.is_some());
+    let present: BTreeSet<&[u8]> = present.map(|(key, _)| &key[..]).collect();
+    let mut last = BTreeMap::new();
+    // By position, and so by serial number.
+    for (number, file) in files.iter().enumerate().filter(|(_, file)| file.kind == Kind::Log) {
+        for record in layout::log_records(&file.bytes).unwrap_or_default() {
+            for frame in record.frames {
+                let Some(key) = layout::key(&file.bytes, &frame) else { continue };
+                if present.contains(key) {
+                    last.insert(key, (number, frame));
+                }
+            }
+        }
+    }
+    last.into_values().collect()
 }
 
 /// All files below `dir`, by name.
