@@ -90,7 +90,14 @@ pub(super) fn probe(
     if let Err(error) = store.close() {
         said.note("close", &error);
     }
-    said.verdict()
+    let only_twigs = change.is_some_and(|change| change.files().iter().all(twigs));
+    match said.verdict() {
+        // What opening finds damaged it makes again from the log.
+        Verdict::Reported { by, text, .. } if only_twigs && !while_open => {
+            Verdict::Wrong(format!("a damaged twig file was not made again: {by}: {text}"))
+        }
+        verdict => verdict,
+    }
 }
 
 /// A store that opened in the state of an earlier height: the database fell back to a commit before
