@@ -67,6 +67,9 @@ struct FlipsArgs {
     /// With --replay: damage the store after it was opened.
     #[arg(long)]
     while_open: bool,
+    /// With --replay: it is a failure if nobody notices.
+    #[arg(long)]
+    must_report: bool,
 }
 
 fn main() -> ExitCode {
@@ -134,7 +137,7 @@ fn flips(args: &FlipsArgs) -> ExitCode {
     let plan = flips::Plan { seed, count: args.count, stride: args.stride, workers };
     let result = match &args.replay {
         Some(change) => {
-            let replayed = flips::replay(change, args.while_open, seed, memory);
+            let replayed = flips::replay(change, args.while_open, args.must_report, seed, memory);
             replayed.map(|text| (text, Vec::new()))
         }
         None => {
