@@ -16,13 +16,16 @@ pub(super) struct Case {
     pub(super) change: Change,
     /// Not before the store opens, but after: what no opening has looked at.
     pub(super) while_open: bool,
+    /// Every byte there counts: somebody must notice.
+    pub(super) must_report: bool,
 }
 
 impl Case {
     /// What replays it.
     pub(super) fn command(&self, seed: u64) -> String {
         let while_open = if self.while_open { " --while-open" } else { "" };
-        format!("torture flips --seed {seed} --replay {}{while_open}", self.change)
+        let must_report = if self.must_report { " --must-report" } else { "" };
+        format!("torture flips --seed {seed} --replay {}{while_open}{must_report}", self.change)
     }
 }
 
@@ -57,7 +60,8 @@ fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &
             let mask = mask(rng);
             let change = Change::Flip { file: file.name.clone(), at: at as u64, mask };
             let class = format!("every byte: {class}");
-            cases.push(Case { class, change, while_open: false });
+            let must_report = file.kind != Kind::Twigs;
+            cases.push(Case { class, change, while_open: false, must_report });
         }
     };
     for file in &specimen.files {
@@ -86,7 +90,8 @@ fn mask(rng: &mut SplitMix64) -> u8 {
 /// Every file removed, misnamed, and there twice.
 fn names(specimen: &Specimen, cases: &mut Vec<Case>) {
     let mut case = |class: &str, change| {
-        cases.push(Case { class: class.to_owned(), change, while_open: false });
+        let class = class.to_owned();
+        cases.push(Case { class, change, while_open: false, must_report: false });
     };
     for (number, file) in specimen.files.iter().enumerate() {
         let name = || file.name.clone();
@@ -165,7 +170,7 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
             Change::Flip { .. } => format!("{kind}, {region}: {what}"),
             _ => format!("{kind}: {what}"),
         };
-        return Case { class, change, while_open };
+        return Case { class, change, while_open, must_report: false };
     }
 }
 

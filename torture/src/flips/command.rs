@@ -26,6 +26,9 @@ pub struct FlipsArgs {
     /// With --replay: damage the store after it was opened.
     #[arg(long)]
     while_open: bool,
+    /// With --replay: it is a failure if nobody notices.
+    #[arg(long)]
+    must_report: bool,
 }
 
 /// Runs the command; `memory` asks the program's allocator.
@@ -37,7 +40,7 @@ pub fn flips(args: &FlipsArgs, memory: Memory) -> ExitCode {
     let plan = Plan { seed, count: args.count, stride: args.stride, workers };
     let result = match &args.replay {
         Some(change) => {
-            let replayed = replay(change, args.while_open, seed, memory);
+            let replayed = replay(change, args.while_open, args.must_report, seed, memory);
             replayed.map(|text| (text, Vec::new()))
         }
         None => run(plan, memory).map(|report| (report.to_string(), report.failures.clone())),

@@ -131,16 +131,21 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
 pub fn replay(
     change: &Change,
     while_open: bool,
+    must_report: bool,
     seed: u64,
     memory: Memory,
 ) -> Result<String, String> {
     let panics = Panics::watch();
     let specimen = make()?;
-    let case = Case { class: "replayed".into(), change: change.clone(), while_open };
+    let change = change.clone();
+    let case = Case { class: "replayed".into(), change, while_open, must_report };
     let (verdict, most) = memory.most(|| in_a_thread(&specimen, &case, seed));
     let panics = panics.take();
     let text = format!("{verdict:?}, {most} bytes in use at once, panics: {panics:?}");
-    let wrong = matches!(verdict, Verdict::Wrong(_)) || panics.iter().any(|panic| !panic.in_redb);
+    let unnoticed = must_report && verdict == Verdict::Unaffected;
+    let wrong = unnoticed
+        || matches!(verdict, Verdict::Wrong(_))
+        || panics.iter().any(|panic| !panic.in_redb);
     if wrong { Err(text) } else { Ok(text) }
 }
 

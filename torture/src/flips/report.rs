@@ -48,6 +48,7 @@ impl Report {
         let class = self.classes.entry(case.class.clone()).or_default();
         class[0] += 1;
         match verdict {
+            Verdict::Unaffected if case.must_report => self.fail(number, case, "nobody noticed"),
             Verdict::Unaffected => {
                 class[1] += 1;
                 self.unaffected += 1;
