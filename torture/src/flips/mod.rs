@@ -33,6 +33,7 @@ use hedgerow_testkit::Limit;
 use panics::Panics;
 use probe::{Verdict, probe};
 use specimen::Specimen;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -97,6 +98,7 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
 
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report::new(plan, size, one));
+    let suspects = Mutex::new(Vec::new());
     let lock = || report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let work = || {
         while !stop.load(Ordering::SeqCst) {
@@ -108,7 +110,13 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
             for panic in panics.take() {
                 report.note_panic(number + 1, case, &panic);
             }
-            report.note_memory(number + 1, case, (memory.peak)().saturating_sub(before), most);
+            let peak = (memory.peak)().saturating_sub(before);
+            report.peak = report.peak.max(peak);
+            if peak > most {
+                // By this case or one beside it.
+                suspects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(number);
+                (memory.reset)();
+            }
             if report.failures.len() >= MOST_FAILURES {
                 stop.store(true, Ordering::SeqCst);
             }
@@ -120,6 +128,19 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
         }
     });
     let mut report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // Alone, each takes what it takes.
+    let mut alone = BTreeSet::new();
+    for number in suspects.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        alone.extend(number.saturating_sub(plan.workers)..=number + plan.workers);
+    }
+    for number in alone {
+        let Some(case) = cases.get(number) else { continue };
+        let (_, most) = memory.most(|| in_a_thread(&specimen, case, plan.seed));
+        if most > 2 * one + size {
+            report.note_memory(number + 1, case, most);
+        }
+    }
+    panics.take();
     report.time = started.elapsed();
     Ok(report)
 }
