@@ -136,6 +136,13 @@ pub(super) enum End {
 }
 
 impl End {
+    /// A sync of the manifest that fails, after a few that do not.
+    pub(super) fn failed_sync(rng: &mut SplitMix64) -> Self {
+        let calls = Calls::Of(VfsOp::Sync, "meta".into());
+        let fault = Fault::once(calls, rng.below(8), FaultKind::Eio);
+        Self::Fault { fault, while_opening: false }
+    }
+
     /// Whether it comes where only long lives with large blocks come: twigs fill, log is pruned.
     pub(super) fn needs_a_long_life(&self) -> bool {
         let Self::Fault { fault, .. } = self else { return false };

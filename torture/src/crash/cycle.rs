@@ -41,7 +41,9 @@ struct Life {
 /// Runs a life to its end, opens what is left, and compares it with the model.
 pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     let mut settings = Settings::random(&mut session.rng, session.in_step);
-    let end = choose::end(&mut session.rng);
+    let believe = session.rules == Rules::BeliefToo && session.rng.below(2) == 0;
+    let end =
+        if believe { End::failed_sync(&mut session.rng) } else { choose::end(&mut session.rng) };
     if end.needs_a_long_life() {
         settings.prune_soon();
     }
@@ -60,7 +62,11 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
             matches!(failed.op, VfsOp::Sync | VfsOp::SyncDir)
                 && matches!(failed.kind, FaultKind::Eio | FaultKind::Full)
         });
-    let after = if failed_sync { After::PowerLoss } else { after };
+    let after = match (failed_sync, believe) {
+        (true, _) => After::PowerLoss,
+        (false, true) => After::ProcessDeath,
+        (false, false) => after,
+    };
     let seed = session.rng.next_u64();
     session.disk = match after {
         After::PowerLoss => session.disk.power_cycle(seed),
