@@ -134,7 +134,10 @@ impl Reach {
                     self.count("eio: directory sync");
                 }
             }
+            FaultKind::Denied if *op == VfsOp::LockDir => self.count("denied: lock"),
             FaultKind::Denied => self.count(format!("denied: {part_name}")),
+            FaultKind::Interrupted => self.count(format!("interrupted: {what}")),
+            FaultKind::Missing => self.count(format!("missing: {part_name}")),
             FaultKind::PowerOff => {
                 self.count(format!("power off: {part_name} {what}"));
                 self.note_crash(*op, part, point.as_deref().unwrap_or(""), trace);

@@ -506,7 +506,7 @@ impl VfsFile for PowerLossFile {
             self.check_writable().map_err(|reason| (offset, reason))?;
             let done = match fault {
                 None => buf.len(),
-                Some(FaultKind::Denied) => 0,
+                Some(kind) if kind.is_clean() => 0,
                 Some(_) => state.rng.below(buf.len() as u64 + 1) as usize,
             };
             whole::write(&buf[..done], offset, |rest, at| self.write_call(state, rest, at))?;

@@ -1,7 +1,7 @@
 //! What is to go wrong at which call, and what was called so far.
 
 use crate::VfsOp;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 
 /// Calls of a [`PowerLossDisk`](super::PowerLossDisk).
@@ -43,13 +43,24 @@ pub enum FaultKind {
     Full,
     /// The system refuses (EACCES), and nothing has happened.
     Denied,
+    /// A signal came (EINTR), and nothing has happened. Not for reads and writes: there the loops
+    /// around the system's calls hide it, see [`short_calls`](super::PowerLossDisk::short_calls).
+    Interrupted,
+    /// The path is not there (ENOENT), for this call at least.
+    Missing,
     /// The power goes: this call and all later ones fail. A write may have happened in part.
     PowerOff,
 }
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Eio, Self::Full, Self::Denied, Self::PowerOff];
+    pub const ALL: [Self; 6] =
+        [Self::Eio, Self::Full, Self::Denied, Self::Interrupted, Self::Missing, Self::PowerOff];
+
+    /// Whether nothing at all has happened when a call fails in this way.
+    pub const fn is_clean(self) -> bool {
+        matches!(self, Self::Denied | Self::Interrupted | Self::Missing)
+    }
 
     pub(super) fn reason(self) -> std::io::Error {
         match self {
@@ -61,6 +72,12 @@ impl FaultKind {
                 std::io::ErrorKind::PermissionDenied,
                 "injected: permission denied",
             ),
+            Self::Interrupted => {
+                std::io::Error::new(std::io::ErrorKind::Interrupted, "injected: a signal came")
+            }
+            Self::Missing => {
+                std::io::Error::new(std::io::ErrorKind::NotFound, "injected: no such file")
+            }
             Self::PowerOff => std::io::Error::other("the power is off"),
         }
     }
@@ -114,6 +131,8 @@ pub struct Trace {
     pub calls: u64,
     /// Calls that changed something, see [`Calls::Changes`].
     pub changes: u64,
+    /// Calls of each operation.
+    pub by_op: HashMap<VfsOp, u64>,
     /// A digest of all changes in order: operation, path, offset, length. Two runs with the same
     /// digest did the same things to the disk.
     pub digest: u64,
@@ -135,6 +154,7 @@ impl Trace {
             *self.points.entry(name).or_default() += 1;
         } else {
             self.calls += 1;
+            *self.by_op.entry(op).or_default() += 1;
             if !op.changes() {
                 return;
             }
