@@ -28,7 +28,7 @@ fn the_same_seed_survives_the_same_calls() {
 #[test]
 fn calls_that_fail() {
     let _limit = Limit::new();
-    let summary = faults::run(97, 13, 2_000).unwrap();
+    let summary = faults::run(faults::Strides { changes: 97, all: 2_000, first: 13 }).unwrap();
     if let Some((line, what)) = summary.failures.first() {
         panic!("{what}\nreplay: {line}");
     }

@@ -1,8 +1,12 @@
 //! The command `torture faults`.
 
-use super::{replay, run};
+use super::{Strides, replay, run};
 use std::process::ExitCode;
 use std::time::Instant;
+
+/// Up to these strides everything that is wanted must have failed.
+const MOST_STRIDE: u64 = 4;
+const MOST_READ_STRIDE: u64 = 400;
 
 /// What `torture faults` is given.
 #[derive(Debug, clap::Args)]
@@ -31,7 +35,8 @@ pub fn faults(args: &FaultsArgs) -> ExitCode {
         return replay(line).map_or_else(|what| said(&what), |()| ExitCode::SUCCESS);
     }
     let started = Instant::now();
-    let summary = match run(args.stride.max(1), args.first, args.read_stride.max(1)) {
+    let strides = Strides { changes: args.stride, all: args.read_stride, first: args.first };
+    let summary = match run(strides) {
         Ok(summary) => summary,
         Err(what) => return said(&what),
     };
@@ -47,7 +52,9 @@ pub fn faults(args: &FaultsArgs) -> ExitCode {
     if !missing.is_empty() {
         println!("never failed: {}", missing.join("; "));
     }
-    if summary.failures.is_empty() && (missing.is_empty() || args.stride > 1) {
+    // With larger strides some kinds of calls are missed.
+    let is_quick = args.stride > MOST_STRIDE || args.read_stride > MOST_READ_STRIDE;
+    if summary.failures.is_empty() && (missing.is_empty() || is_quick) {
         ExitCode::SUCCESS
     } else {
         println!("{} runs failed", summary.failures.len());

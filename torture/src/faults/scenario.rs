@@ -1,13 +1,12 @@
 //! The scenario, what it must answer, and a run of it with one fault.
 
 use crate::crash::{Image, Reach, check_cause, store_dir, submit_net};
-use hedgerow::{CompactionRule, Digest, Error, Height, Options, Store, StoreParams};
+use hedgerow::{CompactionRule, Digest, Error, Height, Options, Reader, Store, StoreParams};
 use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::limit::Limit;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_vfs::VfsOp;
-use hedgerow_vfs::power_loss::{Fault, FaultKind, PowerLossDisk, Trace};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use hedgerow_vfs::power_loss::{Fault, PowerLossDisk, Trace};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,9 +167,7 @@ impl Scenario {
         let disk = script.disk.settled_copy(1);
         disk.plan(fault.clone());
         let mut progress = Progress { durable: script.base };
-        let played =
-            catch_unwind(AssertUnwindSafe(|| self.play(part, &disk, &mut progress, reach)))
-                .map_err(|_| String::from("a panic"))?;
+        let played = self.play(part, &disk, &mut progress, reach);
         let trace = disk.trace();
         reach.note_trace(&trace);
         match played {
@@ -187,7 +184,7 @@ impl Scenario {
         // A failed sync that the next process believes is mended by the next issue: here the power
         // goes, so that it reads what is there.
         let failed_sync = trace.failed.iter().any(|failed| {
-            matches!(failed.op, VfsOp::Sync | VfsOp::SyncDir) && failed.kind != FaultKind::Denied
+            matches!(failed.op, VfsOp::Sync | VfsOp::SyncDir) && !failed.kind.is_clean()
         });
         let disk = if failed_sync { disk.power_cycle(fault.after) } else { disk.process_death() };
         self.finish(part, &disk, &progress)
@@ -196,6 +193,9 @@ impl Scenario {
     /// Opens without a fault and goes on to the end.
     fn finish(&self, part: Part, disk: &PowerLossDisk, before: &Progress) -> Result<(), String> {
         let script = self.script(part);
+        if part == Part::Create {
+            script.opens_or_refuses(&disk.settled_copy(0))?;
+        }
         let params = StoreParams::default().with_compaction(self.rule);
         let opened = Store::open_or_create(store_dir(), params, Self::options(disk));
         let mut store = opened.map_err(|error| format!("opening afterwards: {error}"))?;
@@ -306,9 +306,20 @@ impl Script {
         Ok(())
     }
 
+    /// Some values and proofs. The blocks of a store that stopped may still be published meanwhile:
+    /// what was read then says nothing about either height, and is read again.
     fn read_some(&self, store: &Store) -> Result<(), Stop> {
         let reader = store.reader();
-        let height = reader.height().0;
+        loop {
+            let height = reader.height().0;
+            let answer = self.read_at(&reader, height);
+            if !matches!(answer, Err(Stop::Wrong(_))) || reader.height().0 == height {
+                return answer;
+            }
+        }
+    }
+
+    fn read_at(&self, reader: &Reader, height: u64) -> Result<(), Stop> {
         let (root, values) = self.state(height)?;
         for (key, value) in self.keys.iter().zip(values).skip((height % 7) as usize).step_by(11) {
             let found = reader.get(key)?;
@@ -342,11 +353,27 @@ impl Script {
         }
         for at in height.0.saturating_sub(2).max(self.base)..=height.0 {
             let row = reader.history(Height(at))?;
-            if row.root != self.state(at)?.0 {
+            // What came before the script had extra data of its own.
+            let extra_differs = at > self.base && row.extra != at.to_string().as_bytes();
+            if row.root != self.state(at)?.0 || extra_differs {
                 return Err(Stop::Wrong(format!("the history of height {at} is {row:?}")));
             }
         }
         self.read_some(store)
+    }
+
+    /// A creation that was cut short is whole or says what it is; `open` never makes a store of it.
+    fn opens_or_refuses(&self, disk: &PowerLossDisk) -> Result<(), String> {
+        let read = |store: &Store| match self.read_back(store) {
+            Ok(()) => Ok(()),
+            Err(Stop::Failed(error)) => Err(format!("opened, but {error}")),
+            Err(Stop::Wrong(what)) => Err(format!("opened, but {what}")),
+        };
+        match Store::open(store_dir(), Scenario::options(disk)) {
+            Ok(store) => read(&store),
+            Err(Error::NoStore(_) | Error::Unfinished(_)) => Ok(()),
+            Err(error) => Err(format!("opening a creation that was cut short: {error}")),
+        }
     }
 
     /// A store that stopped takes no block; while the disk reads, it answers as before.
@@ -358,7 +385,16 @@ impl Script {
     ) -> Result<(), Stop> {
         disk.plan_nothing();
         if store.stats().poison.is_none() {
-            return Ok(()); // A read failed, for good; nothing else did.
+            // A read failed, and nothing else: the store is as good as new.
+            return match self.read_back(store) {
+                Err(Stop::Failed(error)) if store.stats().poison.is_none() => {
+                    Err(Stop::Wrong(format!("after a failed read: {error}")))
+                }
+                other => {
+                    reach.count("a read failed, and the next did not");
+                    other
+                }
+            };
         }
         let next = store.height().next();
         if store.begin_block(next).is_ok() {
