@@ -6,7 +6,7 @@ use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::limit::Limit;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_vfs::VfsOp;
-use hedgerow_vfs::power_loss::{Fault, PowerLossDisk, Trace};
+use hedgerow_vfs::power_loss::{Fault, FaultKind, PowerLossDisk, Trace};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,7 +186,12 @@ impl Scenario {
         let failed_sync = trace.failed.iter().any(|failed| {
             matches!(failed.op, VfsOp::Sync | VfsOp::SyncDir) && !failed.kind.is_clean()
         });
-        let disk = if failed_sync { disk.power_cycle(fault.after) } else { disk.process_death() };
+        let disk = match (failed_sync, fault.kind) {
+            (false, _) => disk.process_death(),
+            // Of the two ways in which a sync fails, one does not leave to chance what is lost.
+            (true, FaultKind::Full) => disk.lose_all_unsynced(),
+            (true, _) => disk.power_cycle(fault.after),
+        };
         self.finish(part, &disk, &progress)
     }
 
