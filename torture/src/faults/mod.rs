@@ -46,6 +46,9 @@ const INTERRUPTIBLE: [VfsOp; 11] = [
 const BY_PATH: [VfsOp; 6] =
     [VfsOp::Open, VfsOp::Create, VfsOp::ReadDir, VfsOp::RemoveFile, VfsOp::Rename, VfsOp::SyncDir];
 
+/// Calls of an operation that are all tried, whatever the stride: among so few each is another case.
+const FEW: u64 = 16;
+
 /// What one run of all calls came to.
 #[derive(Debug, Default)]
 pub struct Summary {
@@ -117,8 +120,12 @@ fn jobs(part: Part, trace: &Trace, strides: Strides) -> Vec<Job> {
         for &op in ops {
             let count = trace.by_op.get(&op).copied().unwrap_or(0);
             let calls = Calls::Of(op, String::new());
-            let stride = if op.changes() { strides.changes } else { strides.all };
-            for after in chosen(count, stride.min(count).max(1)) {
+            let stride = match op.changes() {
+                _ if count <= FEW => 1,
+                true => strides.changes,
+                false => strides.all,
+            };
+            for after in chosen(count, stride) {
                 jobs.push((part, Fault::once(calls.clone(), after, kind)));
             }
         }
