@@ -174,7 +174,12 @@ pub trait VfsFile: Send + Sync + Debug {
     ///
     /// # Errors
     /// `Eof` if the file ends before `buf` is full; the content of `buf` is then unspecified.
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), VfsError>;
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), VfsError> {
+        if self.read_at_most(buf, offset)? < buf.len() {
+            return Err(VfsError::eof(self.path(), offset, buf.len(), self.len()?));
+        }
+        Ok(())
+    }
 
     /// Fills as much of `buf` as the file has from `offset` on and returns how much that was; less
     /// than `buf.len()` only at the end of the file.

@@ -451,13 +451,6 @@ impl VfsFile for MemFile {
         &self.path
     }
 
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), VfsError> {
-        if self.read_at_most(buf, offset)? < buf.len() {
-            return Err(VfsError::eof(&self.path, offset, buf.len(), self.len()?));
-        }
-        Ok(())
-    }
-
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {
         let filled = self.data.read(buf, offset);
         filled.map_err(|reason| VfsError::new(VfsOp::Read, &self.path, Some(offset), reason))

@@ -120,13 +120,6 @@ impl VfsFile for RealFile {
         &self.path
     }
 
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), VfsError> {
-        if self.read_at_most(buf, offset)? < buf.len() {
-            return Err(VfsError::eof(&self.path, offset, buf.len(), self.len()?));
-        }
-        Ok(())
-    }
-
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {
         let filled = whole::read(buf, offset, |rest, at| os::read_at(&self.file, rest, at));
         filled.map_err(|(at, reason)| self.failed(VfsOp::Read, Some(at), reason))

@@ -479,13 +479,6 @@ impl VfsFile for PowerLossFile {
         &self.path
     }
 
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), VfsError> {
-        if self.read_at_most(buf, offset)? < buf.len() {
-            return Err(VfsError::eof(&self.path, offset, buf.len(), self.len()?));
-        }
-        Ok(())
-    }
-
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {
         let len = Some(buf.len() as u64);
         let mut call = self.disk.call(VfsOp::Read, &self.path, Some(offset), len);
