@@ -6,7 +6,6 @@ use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::VfsOp;
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
-use std::sync::Arc;
 
 /// One of `choices`.
 pub(super) fn pick<T: Clone>(rng: &mut SplitMix64, choices: &[T]) -> T {
@@ -80,11 +79,10 @@ impl Settings {
         self.segment_bytes = 20_000;
     }
 
-    pub(super) fn options(&self, disk: &PowerLossDisk) -> Result<Options, Error> {
+    /// On the disk of a session, see [`Session::options`](super::Session::options).
+    pub(super) fn options(&self, disk: &PowerLossDisk, on: Options) -> Result<Options, Error> {
         disk.short_calls(self.short_calls);
-        claim(disk);
-        let mut options = Options::new()
-            .disk(Arc::new(disk.clone()))
+        let mut options = on
             .hasher(by_name(self.hasher)?)
             .threads(self.threads)
             .durability(self.durability)

@@ -3,7 +3,7 @@
 use super::choose::{self, After, End, Settings, pick};
 use super::compare::compare;
 use super::session::{Rules, Session, dir};
-use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Options, Store, Task, Ticket};
+use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Store, Task, Ticket};
 use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
@@ -68,10 +68,10 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
         (false, false) => after,
     };
     let seed = session.rng.next_u64();
-    session.disk = match after {
-        After::PowerLoss => session.disk.power_cycle(seed),
-        After::ProcessDeath => session.disk.process_death(),
-    };
+    match after {
+        After::PowerLoss => session.power_cycle(seed)?,
+        After::ProcessDeath => session.disk = session.disk.process_death(),
+    }
     if after == After::ProcessDeath {
         session.reach.count("opened again without power loss");
     } else if matches!(end, End::Close) {
@@ -90,7 +90,7 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
 fn live(session: &mut Session, settings: &Settings, end: &End) -> Result<Life, String> {
     let base = session.model.height();
     let mut life = Life { durable: base, published: base, ..Life::default() };
-    let options = settings.options(&session.disk).map_err(|error| error.to_string())?;
+    let options = session.options(settings)?;
     let plan = |opening: bool| match end {
         End::Fault { fault, while_opening } if *while_opening == opening => {
             session.disk.plan(fault.clone());
@@ -326,9 +326,7 @@ fn recover(
     base: u64,
 ) -> Result<(), String> {
     let accepted = base + life.sent.len() as u64;
-    let options = Options::new().disk(std::sync::Arc::new(session.disk.clone())).threads(1);
-    choose::claim(&session.disk);
-    let opened = Store::open(dir(), options);
+    let opened = Store::open(dir(), session.base_options().threads(1));
     let trace = session.disk.trace();
     session.note(&trace)?;
     let mut store = opened.map_err(|error| format!("opening what is left: {error}"))?;
@@ -378,7 +376,8 @@ fn recover(
     store.close().map_err(|error| format!("closing: {error}"))?;
     // In half of the cycles nothing more has reached the disk when the power goes again.
     if session.rng.below(2) == 0 {
-        session.disk = session.disk.power_cycle(session.rng.next_u64());
+        let seed = session.rng.next_u64();
+        session.power_cycle(seed)?;
     }
     Ok(())
 }

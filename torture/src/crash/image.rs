@@ -1,18 +1,21 @@
 //! Stores that have lived for a while: every sentry was moved at least once, old twigs are dead, log
 //! was pruned. Made once per rule and process, copied for each session.
 
-use hedgerow::{CompactionRule, Error, Height, Options, Store, StoreParams};
+use super::beside::Beside;
+use hedgerow::{CompactionRule, Error, Height, Store, StoreParams};
 use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_types::{Digest, SENTRIES_PER_SHARD, ShardId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// A store at rest, and what it holds.
 #[derive(Clone)]
 pub(crate) struct Image {
     pub(crate) disk: PowerLossDisk,
+    /// The engine's files, if it keeps them elsewhere.
+    pub(crate) beside: Option<Beside>,
     pub(crate) model: Model,
     pub(crate) blocks: BlockGen,
     /// Root of the model's height; older rows were dropped.
@@ -22,28 +25,32 @@ pub(crate) struct Image {
 /// Keys of all images.
 pub(crate) const KEYS: usize = 600;
 
-static MADE: Mutex<BTreeMap<(u32, u32), Image>> = Mutex::new(BTreeMap::new());
+static MADE: Mutex<BTreeMap<(&str, u32, u32), Image>> = Mutex::new(BTreeMap::new());
 
 impl Image {
     /// The image of a rule that always compacts.
     ///
     /// # Errors
     /// What the store said.
-    pub(crate) fn of(rule: CompactionRule) -> Result<Self, Error> {
+    pub(crate) fn of(rule: CompactionRule, beside: Option<&Beside>) -> Result<Self, Error> {
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (rule.ratio(), rule.div());
+        let engine = beside.map_or("", |beside| beside.engine.name());
+        let key = (engine, rule.ratio(), rule.div());
         if let Some(image) = made.get(&key) {
             return Ok(image.clone());
         }
-        let image = Self::make(rule)?;
+        let beside = beside.map(|beside| beside.sibling(&format!("image-{}", made.len())));
+        let image = Self::make(rule, beside)?;
         made.insert(key, image.clone());
         Ok(image)
     }
 
-    fn make(rule: CompactionRule) -> Result<Self, Error> {
+    fn make(rule: CompactionRule, beside: Option<Beside>) -> Result<Self, Error> {
         let disk = PowerLossDisk::new(1);
-        let options = Options::new()
-            .disk(Arc::new(disk.clone()))
+        if let Some(beside) = &beside {
+            beside.forget()?;
+        }
+        let options = Beside::options(beside.as_ref(), &disk)
             .threads(1)
             .segment_bytes(150_000)
             .keep_heights(1)
@@ -64,6 +71,6 @@ impl Image {
         }
         let root = store.reader().root_at(Height(model.height()))?;
         store.close()?;
-        Ok(Self { disk, model, blocks, root })
+        Ok(Self { disk, beside, model, blocks, root })
     }
 }

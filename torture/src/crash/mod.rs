@@ -16,6 +16,7 @@
 //! disk sees the same calls in the same order whenever the session is run again. Some run freely, with
 //! several threads: there a seed gives the same blocks and plans, not the same interleaving.
 
+mod beside;
 mod choose;
 pub mod command;
 mod compare;

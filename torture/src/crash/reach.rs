@@ -71,7 +71,8 @@ impl Reach {
         self.of(CYCLES)
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
+    /// Adds what happened to `other`.
+    pub fn merge(&mut self, other: &Self) {
         for (what, times) in &other.counts {
             if what.starts_with("most ") {
                 let held = self.counts.entry(what.clone()).or_default();

@@ -1,11 +1,12 @@
 //! One seed: a store, a model, and cycles that follow each other.
 
+use super::beside::Beside;
 use super::choose;
 use super::compare::Past;
 use super::cycle::cycle;
 use super::image::{Image, KEYS};
 use super::reach::{CYCLES, Reach};
-use hedgerow::{CompactionRule, Store, StoreParams};
+use hedgerow::{CompactionRule, Engine, Options, Store, StoreParams};
 use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::limit::Limit;
@@ -47,6 +48,8 @@ pub struct Session {
     pub(super) model: Model,
     pub(super) past: Past,
     pub(super) disk: PowerLossDisk,
+    /// Where an engine keeps the manifest that opens files itself.
+    pub(super) beside: Option<Beside>,
     pub(super) reach: Reach,
     /// What was done, for whoever reads a failure.
     pub(super) notes: Vec<String>,
@@ -79,6 +82,17 @@ impl Session {
 
     /// Runs the session of `seed`, this many cycles of it.
     pub fn run(seed: u64, cycles: u64, rules: Rules) -> Outcome {
+        Self::run_with(seed, cycles, rules, None)
+    }
+
+    /// The same with the manifest in an engine that opens files itself, in the directory `place`: the
+    /// files around it lose what was not synced.
+    pub fn run_beside(seed: u64, cycles: u64, engine: Engine, place: &Path) -> Outcome {
+        let beside = Beside::new(engine, place.join(format!("{}-{seed}", engine.name())));
+        Self::run_with(seed, cycles, Rules::NoBelief, Some(beside))
+    }
+
+    fn run_with(seed: u64, cycles: u64, rules: Rules, beside: Option<Beside>) -> Outcome {
         let _limit = Limit::of_work(LONGEST, format!("torture crash --replay {seed}"));
         let in_step = Self::is_in_step(seed);
         let mut rng = SplitMix64::new(seed.wrapping_add(1));
@@ -89,6 +103,7 @@ impl Session {
             has_lived: false,
             rules,
             disk: PowerLossDisk::new(rng.next_u64()),
+            beside,
             rng,
             rule,
             blocks,
@@ -109,6 +124,9 @@ impl Session {
 
     fn go(&mut self, cycles: u64) -> Result<(), String> {
         self.notes.push(format!("{:?}", self.rule));
+        if let Some(beside) = &self.beside {
+            beside.forget().map_err(|error| error.to_string())?;
+        }
         if self.rule.threshold() == 1 && self.rng.below(4) > 0 {
             self.take_image()?;
         } else {
@@ -123,6 +141,23 @@ impl Session {
             self.reach.count(CYCLES);
         }
         Ok(())
+    }
+
+    /// Options that say nothing but which disk and which engine; what is promised of the disk is
+    /// claimed.
+    pub(super) fn base_options(&self) -> Options {
+        choose::claim(&self.disk);
+        Beside::options(self.beside.as_ref(), &self.disk)
+    }
+
+    pub(super) fn options(&self, settings: &choose::Settings) -> Result<Options, String> {
+        settings.options(&self.disk, self.base_options()).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn power_cycle(&mut self, seed: u64) -> Result<(), String> {
+        self.disk = self.disk.power_cycle(seed);
+        let Some(beside) = &self.beside else { return Ok(()) };
+        beside.after_power_loss(&self.disk).map_err(|error| error.to_string())
     }
 
     /// Notes what the disk saw.
@@ -140,8 +175,12 @@ impl Session {
 
     /// Begins with a store that has lived for a while.
     fn take_image(&mut self) -> Result<(), String> {
-        let image = Image::of(self.rule).map_err(|error| format!("making an image: {error}"))?;
-        let Image { disk, model, mut blocks, root } = image;
+        let made = |error: &dyn std::fmt::Display| format!("making an image: {error}");
+        let image = Image::of(self.rule, self.beside.as_ref()).map_err(|error| made(&error))?;
+        let Image { disk, beside, model, mut blocks, root } = image;
+        if let (Some(to), Some(from)) = (&self.beside, beside) {
+            to.copy_from(&from).map_err(|error| made(&error))?;
+        }
         let shape = choose::shape(&mut self.rng);
         blocks.go_on(self.rng.next_u64(), GenShape { keys: KEYS, ..shape });
         self.disk = disk.settled_copy(self.rng.next_u64());
@@ -157,7 +196,7 @@ impl Session {
         let mut attempts = self.rng.below(4);
         loop {
             let settings = choose::Settings::random(&mut self.rng, self.in_step);
-            let options = settings.options(&self.disk).map_err(|error| error.to_string())?;
+            let options = self.options(&settings)?;
             if attempts > 0 {
                 let kind = choose::pick(
                     &mut self.rng,
@@ -188,11 +227,12 @@ impl Session {
             attempts = attempts.saturating_sub(1);
             let power = self.rng.below(2) == 0;
             self.notes.push(format!("{:?}, then power loss: {power}", created.err()));
-            self.disk = if power {
-                self.disk.power_cycle(self.rng.next_u64())
+            if power {
+                let seed = self.rng.next_u64();
+                self.power_cycle(seed)?;
             } else {
-                self.disk.process_death()
-            };
+                self.disk = self.disk.process_death();
+            }
         }
     }
 }

@@ -81,7 +81,7 @@ impl Scenario {
     pub fn new() -> Result<Self, String> {
         // Ratio and div are not 0.
         let rule = CompactionRule::new(1, 1, 1).unwrap_or_default();
-        let image = Image::of(rule).map_err(|error| format!("making an image: {error}"))?;
+        let image = Image::of(rule, None).map_err(|error| format!("making an image: {error}"))?;
         let Image { disk, mut model, mut blocks, .. } = image;
         let shape = GenShape {
             keys: blocks.keys().len(),

@@ -82,7 +82,7 @@ impl Specimen {
     /// What the store or the disk said.
     pub(super) fn make() -> Result<Self, Error> {
         let rule = CompactionRule::new(1, 1, 1).unwrap_or_default();
-        let Image { disk, mut model, mut blocks, .. } = Image::of(rule)?;
+        let Image { disk, mut model, mut blocks, .. } = Image::of(rule, None)?;
         let disk = disk.settled_copy(1);
         let mut rows = BTreeMap::new();
         let mut store = Store::open(dir(), options(&disk))?;
