@@ -6,15 +6,33 @@ mod common;
 use bolero::check;
 use common::{Count, Damage};
 use hedgerow_proof::{Proof, ProofRef, SerialPath, verify};
+use hedgerow_testkit::vectors;
 use hedgerow_types::entry::{EntryFields, EntryRef, encode_sentry};
 use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId, Version};
 
 const ITERATIONS: usize = 200_000;
+/// Samples are numbered by a byte.
+const SAMPLES: usize = 256;
 
+/// At most [`SAMPLES`], evenly spread.
+fn spread(mut all: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let step = all.len().div_ceil(SAMPLES).max(1);
+    let mut number = 0;
+    all.retain(|_| {
+        number += 1;
+        number % step == 0
+    });
+    all
+}
+
+/// Entries that QMDB recorded, a sentry, and some of the least and greatest lengths.
 fn entries() -> Vec<Vec<u8>> {
     let mut sentry = vec![];
     encode_sentry(ShardId::new(3).unwrap(), 77, &mut sentry);
-    let mut samples = vec![sentry];
+    let mut samples: Vec<_> =
+        vectors::entries().iter().map(|entry| entry.hashed_bytes().to_vec()).collect();
+    samples.truncate(SAMPLES - 4);
+    samples.push(sentry);
     for (key_len, value_len, dsns) in [(1, 0, 0), (32, 100, 1), (255, 300, 3)] {
         let (key, value) = (vec![7; key_len], vec![9; value_len]);
         let deactivated: Vec<_> = (0..dsns).map(SerialNumber).collect();
@@ -72,9 +90,12 @@ fn proofs() -> Vec<Vec<u8>> {
         let left = std::array::from_fn(|i| node(i as u8));
         let upper: Vec<_> = (12..15).map(node).collect();
         let (right, state) = ([node(20); 3], [node(30); 4]);
-        Proof::assemble(entry, &left, &[0xFF; 32], &right, &upper, &state).unwrap().into_bytes()
+        Proof::assemble(entry, &left, &[0xFF; 32], &right, &upper, &state).map(Proof::into_bytes)
     };
-    entries().iter().map(assemble).collect()
+    // Some of the recorded serial numbers would need a longer path.
+    let samples: Vec<_> = entries().iter().flat_map(assemble).collect();
+    assert!(samples.len() > 20);
+    samples
 }
 
 #[test]
@@ -103,11 +124,13 @@ fn proof() {
 #[test]
 fn serial_path() {
     static COUNT: Count = Count::new("proof by serial number");
-    let samples: Vec<_> = [1, 2, 21, 51]
-        .map(|upper| {
-            [&5000_u64.to_le_bytes()[..], &vec![upper; 32 * (17 + upper as usize)]].concat()
-        })
-        .into();
+    // Recorded proofs, and some of lengths that were not recorded.
+    let made = [1, 2, 21, 51].map(|upper| {
+        [&5000_u64.to_le_bytes()[..], &vec![upper; 32 * (17 + upper as usize)]].concat()
+    });
+    let sets = vectors::all_sets();
+    let recorded = sets.iter().filter(|set| set.has_proofs).flat_map(|set| set.proofs());
+    let samples = spread(made.into_iter().chain(recorded.map(|vector| vector.proof)).collect());
     check!().with_iterations(ITERATIONS).with_type::<Damage>().for_each(|damage| {
         let bytes = damage.apply(&samples);
         let decoded = SerialPath::decode(&bytes);
