@@ -127,7 +127,8 @@ impl Listing<'_> {
                 if len > last.end - last.base {
                     cut(&*file, last.end - last.base)?;
                 }
-                Ok(Segments::new(self.vfs, self.dir, self.format, self.id, table, file))
+                let segments = Segments::new(self.vfs, self.dir, self.format, self.id, table, file);
+                Ok(segments.sync_inherited())
             }
             _ => Segments::create(self.vfs, self.dir, self.format, self.id),
         }

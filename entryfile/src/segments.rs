@@ -186,6 +186,8 @@ struct Writer {
     last: Extent,
     /// Files with bytes that were not synced.
     unsynced: Vec<Arc<dyn VfsFile>>,
+    /// Bases of segments that were found when opening, and of which nobody says that they are synced.
+    inherited: Vec<u64>,
     /// Whether a file was created whose name was not synced.
     new_names: bool,
     /// Gathers small pieces; kept for its allocation.
@@ -232,6 +234,7 @@ impl Segments {
                 file,
                 last,
                 unsynced: vec![],
+                inherited: vec![],
                 new_names: false,
                 gathered: vec![],
             }),
@@ -239,6 +242,17 @@ impl Segments {
             failed: OnceLock::new(),
             counters: IoCounters::default(),
         }
+    }
+
+    /// The next sync is also of everything that was found when opening: a process that died may have
+    /// left it in the cache of the system, bytes and names.
+    pub(crate) fn sync_inherited(self) -> Self {
+        {
+            let mut writer = self.writer.lock();
+            writer.inherited = self.extents().iter().map(|extent| extent.base).collect();
+            writer.new_names = true;
+        }
+        self
     }
 
     /// The file of the segment at `base`.
@@ -345,13 +359,27 @@ impl Segments {
     pub(crate) fn sync(&self) -> Result<(), LogError> {
         let _one_at_a_time = self.syncing.lock();
         self.check_writable()?;
-        let (files, new_names) = {
+        let (files, inherited, new_names) = {
             let mut writer = self.writer.lock();
-            (std::mem::take(&mut writer.unsynced), std::mem::take(&mut writer.new_names))
+            let files = std::mem::take(&mut writer.unsynced);
+            let inherited = std::mem::take(&mut writer.inherited);
+            (files, inherited, std::mem::take(&mut writer.new_names))
         };
-        for file in files {
+        let sync = |file: &dyn VfsFile| {
             file.sync().map_err(LogError::io("syncing a segment")).map_err(|e| self.fail(e))?;
             self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+            Ok::<(), LogError>(())
+        };
+        for base in inherited {
+            // Those that were pruned meanwhile need no sync.
+            if self.find(base).is_some() {
+                let opened = self.vfs.open(&self.path(base), OpenMode::ReadWrite);
+                let opened = opened.map_err(LogError::io("opening a segment to sync it"));
+                sync(&*opened.map_err(|error| self.fail(error))?)?;
+            }
+        }
+        for file in files {
+            sync(&*file)?;
         }
         if new_names {
             let synced = self.vfs.sync_dir(&self.dir);

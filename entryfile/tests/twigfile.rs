@@ -10,6 +10,7 @@ use hedgerow_entryfile::{
     EntryLog, LogError, LogOptions, StoreId, TwigFile, TwigFileOptions, TwigRecord,
 };
 use hedgerow_types::{Digest, LogPosition, SHARDS, ShardId, TwigId};
+use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs};
 use std::path::Path;
 use std::sync::Arc;
@@ -355,4 +356,30 @@ fn groups_of_a_twig_are_read_through_its_record() {
         let missing = record.breaks.remove(3);
         assert!(log.read_group(&record, usize::from(missing.0)).is_err());
     }
+}
+
+/// What a process left in the system's cache when it died is not durable because the next one finds
+/// it: the next sync is of that too, bytes and names.
+#[test]
+fn a_sync_is_also_of_what_another_process_left() {
+    let disk = PowerLossDisk::new(1);
+    let dir = Path::new("twigs");
+    // Several segments.
+    let records: Vec<_> = (0..10).map(|twig| record(twig, twig / 16, twig)).collect();
+    {
+        let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+        let file = TwigFile::create(vfs, dir, common::ID, options(20_000, 0)).unwrap();
+        file.sync().unwrap();
+        file.append(&records).unwrap();
+        assert!(file.stats().segments > 3);
+    }
+    let disk = disk.process_death();
+    let (file, found) = open(&(Arc::new(disk.clone()) as Arc<dyn Vfs>), dir, EVERYTHING);
+    assert_eq!(found.len(), records.len());
+    file.sync().unwrap();
+    drop(file);
+    let disk = disk.lose_all_unsynced();
+    let (file, found) = open(&(Arc::new(disk) as Arc<dyn Vfs>), dir, EVERYTHING);
+    assert_eq!(found.len(), records.len());
+    check(&file, &records);
 }
