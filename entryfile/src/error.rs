@@ -6,9 +6,8 @@
 //! given to everybody who comes later.
 
 use crate::segments::FORMAT_VERSION;
-use hedgerow_types::LogPosition;
-use hedgerow_types::ShardId;
 use hedgerow_types::entry::EntryError;
+use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::VfsError;
 use std::fmt;
 use std::path::PathBuf;
@@ -130,7 +129,7 @@ pub enum LogError {
 
 impl LogError {
     /// Makes the error of an operation on the disk.
-    pub(crate) fn io(doing: &'static str) -> impl FnOnce(VfsError) -> Self {
+    pub(crate) fn io(doing: &'static str) -> impl Fn(VfsError) -> Self + Copy {
         move |source| Self::Io { doing, source }
     }
 }
@@ -186,6 +185,13 @@ pub enum Damage {
     Header,
     /// The fields of a twig record contradict each other.
     Twig(&'static str),
+    /// It is the record of this height, which does not follow the one before.
+    Height(Height),
+    /// It cannot be read, and a later record says that it was durable.
+    Durable {
+        /// The height of the block that it held.
+        height: Height,
+    },
 }
 
 impl fmt::Display for Damage {
@@ -215,6 +221,13 @@ impl fmt::Display for Damage {
             }
             Self::Header => f.write_str("a header lies here, not an entry"),
             Self::Twig(what) => f.write_str(what),
+            Self::Height(height) => write!(f, "a record of height {height} is out of order"),
+            Self::Durable { height } => {
+                write!(
+                    f,
+                    "the record of height {height} is damaged, and a later one says that it was durable"
+                )
+            }
         }
     }
 }

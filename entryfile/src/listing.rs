@@ -19,6 +19,7 @@ use crate::segments::{Extent, Format, SEGMENT_HEADER_LEN, Segments};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +30,19 @@ pub(crate) enum Intact {
     SegmentUpTo(u64),
     /// Everything up to this position; what follows, later segments included, must go.
     AllUpTo(u64),
+}
+
+/// The segments that hold a part of the log.
+struct Covering {
+    /// Of all segments that there are.
+    bases: Vec<u64>,
+    /// Which of them hold that part.
+    kept: Range<usize>,
+    table: Vec<Extent>,
+    /// The last of the table, its file and the length of that.
+    last: Extent,
+    file: Arc<dyn VfsFile>,
+    len: u64,
 }
 
 /// Segments to be opened.
@@ -54,6 +68,55 @@ impl Listing<'_> {
 
     /// Opens segments that must hold every byte from `start` to `end`, and drops all others.
     pub(crate) fn open_exactly(self, start: u64, end: u64) -> Result<Segments, LogError> {
+        let Covering { bases, kept, table, last, file, len } =
+            self.covering(start, end, OpenMode::ReadWrite)?;
+        self.remove(bases.get(kept.end..).unwrap_or_default().iter().rev())?;
+        if len > last.end - last.base {
+            cut(&*file, last.end - last.base)?;
+        }
+        self.remove(bases.get(..kept.start).unwrap_or_default().iter())?;
+        Ok(Segments::new(self.vfs, self.dir, self.format, self.id, table, file))
+    }
+
+    /// Opens, to be read only, segments that must hold every byte from `start` to `end`, and whatever
+    /// follows without a gap. Returns the segments that follow with one beside them.
+    #[expect(clippy::type_complexity, reason = "a pair of lists")]
+    pub(crate) fn open_beyond(
+        self,
+        start: u64,
+        end: u64,
+    ) -> Result<(Segments, Vec<(Extent, Arc<dyn VfsFile>)>), LogError> {
+        let Covering { bases, kept, mut table, mut last, mut file, len } =
+            self.covering(start, end, OpenMode::Read)?;
+        last.end = last.base.saturating_add(len);
+        let mut unconnected = vec![];
+        for &base in bases.get(kept.end..).unwrap_or_default() {
+            let (opened, len) = match self.open_segment(base, OpenMode::Read) {
+                Ok(opened) => opened,
+                Err(error) if is_unusable(&error) => break,
+                Err(error) => return Err(error),
+            };
+            let extent = Extent { base, end: base.saturating_add(len) };
+            if unconnected.is_empty() && base == last.end {
+                if let Some(open) = table.last_mut() {
+                    *open = last;
+                }
+                table.push(extent);
+                (last, file) = (extent, opened);
+            } else {
+                unconnected.push((extent, opened));
+            }
+        }
+        if let Some(open) = table.last_mut() {
+            *open = last;
+        }
+        let segments = Segments::new(self.vfs, self.dir, self.format, self.id, table, file);
+        Ok((segments, unconnected))
+    }
+
+    /// Looks at the segments that must hold every byte from `start` to `end`; the last one is opened
+    /// as `mode` says.
+    fn covering(&self, start: u64, end: u64, mode: OpenMode) -> Result<Covering, LogError> {
         let bounds = LogError::Bounds { start: LogPosition(start), end: LogPosition(end) };
         let bases = self.bases()?;
         let kept_from = bases.partition_point(|&base| base <= start).checked_sub(1);
@@ -71,7 +134,7 @@ impl Listing<'_> {
         let mut file = None;
         for (index, &base) in kept.iter().enumerate() {
             let next = kept.get(index + 1);
-            let mode = if next.is_some() { OpenMode::Read } else { OpenMode::ReadWrite };
+            let mode = if next.is_some() { OpenMode::Read } else { mode };
             let (opened, len) = self.open_segment(base, mode)?;
             let must_end = next.copied().unwrap_or(end);
             if let Some(missing) = (must_end - base).checked_sub(len).filter(|&bytes| bytes > 0) {
@@ -84,16 +147,10 @@ impl Listing<'_> {
             table.push(Extent { base, end: must_end });
             file = Some((opened, len));
         }
-        let (Some((file, len)), Some(last)) = (file, table.last()) else {
+        let (Some((file, len)), Some(&last)) = (file, table.last()) else {
             return Err(bounds);
         };
-
-        self.remove(bases.get(kept_to..).unwrap_or_default().iter().rev())?;
-        if len > last.end - last.base {
-            cut(&*file, last.end - last.base)?;
-        }
-        self.remove(bases.get(..kept_from).unwrap_or_default().iter())?;
-        Ok(Segments::new(self.vfs, self.dir, self.format, self.id, table, file))
+        Ok(Covering { kept: kept_from..kept_to, bases, table, last, file, len })
     }
 
     /// Opens whatever segments there are, for data that can be computed again: files without an

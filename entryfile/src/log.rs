@@ -3,7 +3,7 @@
 use crate::cache::EntryCache;
 use crate::frame::ALIGN;
 use crate::listing::Listing;
-use crate::record::{RECORD_HEADER_LEN, RecordHeader};
+use crate::record::{RECORD_HEADER_LEN, RecordHeader, padded};
 use crate::segments::{Batch, Extent, Format, IoCounters, Segments};
 use crate::tail::Tail;
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
@@ -127,7 +127,7 @@ impl EntryLog {
         Ok(Self::new(listing.open_exactly(start.0, end.0)?, &options))
     }
 
-    fn new(segments: Segments, options: &LogOptions) -> Self {
+    pub(crate) fn new(segments: Segments, options: &LogOptions) -> Self {
         let tail = Tail::new(segments.last(), options.segment_size, options.tail_bytes);
         Self {
             start: AtomicU64::new(segments.start()),
@@ -402,7 +402,10 @@ fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
         return Err(LogError::OutOfOrder { expected: LogPosition(batch.end()), got });
     }
     batch.put(&record.header().encode())?;
-    record.runs().iter().try_for_each(|run| batch.put(run))
+    record.runs().iter().try_for_each(|run| batch.put(run))?;
+    batch.put(record.extra())?;
+    let padding = padded(record.header().extra_len) as usize - record.extra().len();
+    batch.put(&[0; ALIGN][..padding])
 }
 
 /// The entry in memory at `at`, which `record` covers.

@@ -1,20 +1,34 @@
 //! The record: what one block adds to the log.
 //!
 //! ```text
-//!  position                                                                        end
-//!  │ header, 160 bytes │ run of shard 0 │ run of shard 1 │ ... │ run of shard 15 │
+//!  position                                                                                end
+//!  │ header, 352 bytes │ run of shard 0 │ run of shard 1 │ ... │ run of shard 15 │ extra │
 //!
-//!  header  offset  0        8        16         24                          152        156
-//!                 ┌────────┬────────┬──────────┬───────────────────────────┬──────────┬──────┐
-//!                 │ magic  │ height │ position │ 16 x (bytes, entries) u32 │ crc32c   │ zero │
-//!                 └────────┴────────┴──────────┴───────────────────────────┴──────────┴──────┘
-//!                   8        8        8          128                         4          4
+//!  header  offset  bytes
+//!               0      8  magic
+//!               8      8  height
+//!              16      8  position
+//!              24      8  entries of all shards before this block
+//!              32      8  a height that was durable when the record was made
+//!              40      8  a height that was published then
+//!              48     32  the state root of that height
+//!         80 + 16s     16  shard s: bytes of its run u32, entries in it u32, oldest active entry u64
+//!             336      4  bytes of the extra data
+//!             340      4  crc32c of the extra data
+//!             344      4  crc32c of bytes 0 to 343
+//!             348      4  zero
 //!
 //!  run     frame of the shard's first new entry │ frame of its second │ ...      (may be empty)
+//!  extra   what the application gave with the block, then zeros to a multiple of 8
 //! ```
 //!
+//! A record holds all that is needed to take the block in again after a crash, so that the log is the
+//! journal of the store: a block is durable once its record is. What it says of heights gone by tells
+//! a record that is damaged from one that was never whole, and a state that was computed wrongly from a
+//! right one.
+//!
 //! Invariants:
-//! * The header's checksum covers its first 152 bytes; the entries carry their own.
+//! * The header's checksum covers its first 344 bytes; the entries carry their own.
 //! * Every part is a multiple of 8 bytes long, and the position is a multiple of 8.
 //! * A run is immutable once its record exists. Its serial numbers are consecutive.
 
@@ -22,14 +36,31 @@ use crate::frame::{self, ALIGN, MIN_FRAME_LEN};
 use crate::{Damage, LogError, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::entry::EntryRef;
-use hedgerow_types::{Height, LogPosition, SHARDS, ShardId};
+use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
 
 /// Bytes before the first run of a record.
-pub const RECORD_HEADER_LEN: usize = 24 + SHARDS * 8 + 8;
+pub const RECORD_HEADER_LEN: usize = SHARDS_AT + SHARDS * 16 + 16;
+const SHARDS_AT: usize = 80;
+const EXTRA_AT: usize = RECORD_HEADER_LEN - 16;
 const CRC_AT: usize = RECORD_HEADER_LEN - 8;
-const MAGIC: [u8; 8] = *b"HgrwRec1";
+const MAGIC: [u8; 8] = *b"HgrwRec2";
 
-const _: () = assert!(RECORD_HEADER_LEN == 160 && RECORD_HEADER_LEN.is_multiple_of(ALIGN));
+const _: () = assert!(RECORD_HEADER_LEN == 352 && RECORD_HEADER_LEN.is_multiple_of(ALIGN));
+
+/// What a record says beside its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockState {
+    /// Serial number of each shard below which nothing is active after the block.
+    pub oldest_active: [SerialNumber; SHARDS],
+    /// Entries of all shards before the block, active or not.
+    pub entries_before: u64,
+    /// A height that was durable when the record was made.
+    pub durable: Height,
+    /// A height that was published then, and its state root.
+    pub published: (Height, Digest),
+    /// What the application gave with the block.
+    pub extra: Bytes,
+}
 
 /// The header of a record: all that is needed to find its runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +71,12 @@ pub(crate) struct RecordHeader {
     pub(crate) run_lens: [u32; SHARDS],
     /// Entries in each run.
     pub(crate) entries: [u32; SHARDS],
+    pub(crate) oldest_active: [SerialNumber; SHARDS],
+    pub(crate) entries_before: u64,
+    pub(crate) durable: Height,
+    pub(crate) published: (Height, Digest),
+    pub(crate) extra_len: u32,
+    pub(crate) extra_crc: u32,
 }
 
 impl RecordHeader {
@@ -48,11 +85,18 @@ impl RecordHeader {
         out[..8].copy_from_slice(&MAGIC);
         out[8..16].copy_from_slice(&self.height.0.to_le_bytes());
         out[16..24].copy_from_slice(&self.position.to_le_bytes());
-        let (pairs, _) = out[24..CRC_AT].as_chunks_mut::<8>();
-        for (pair, (len, count)) in pairs.iter_mut().zip(self.run_lens.iter().zip(&self.entries)) {
-            pair[..4].copy_from_slice(&len.to_le_bytes());
-            pair[4..].copy_from_slice(&count.to_le_bytes());
+        out[24..32].copy_from_slice(&self.entries_before.to_le_bytes());
+        out[32..40].copy_from_slice(&self.durable.0.to_le_bytes());
+        out[40..48].copy_from_slice(&self.published.0.0.to_le_bytes());
+        out[48..80].copy_from_slice(&self.published.1.0);
+        let (parts, _) = out[SHARDS_AT..EXTRA_AT].as_chunks_mut::<16>();
+        for (shard, part) in parts.iter_mut().enumerate() {
+            part[..4].copy_from_slice(&self.run_lens[shard].to_le_bytes());
+            part[4..8].copy_from_slice(&self.entries[shard].to_le_bytes());
+            part[8..].copy_from_slice(&self.oldest_active[shard].0.to_le_bytes());
         }
+        out[EXTRA_AT..EXTRA_AT + 4].copy_from_slice(&self.extra_len.to_le_bytes());
+        out[EXTRA_AT + 4..CRC_AT].copy_from_slice(&self.extra_crc.to_le_bytes());
         let crc = crc32c::crc32c(&out[..CRC_AT]);
         out[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         out
@@ -79,11 +123,21 @@ impl RecordHeader {
         if u64_at(16) != position {
             return Err(Damage::Place { named: u64_at(16) });
         }
+        let mut root = Digest::ZERO;
+        root.0.copy_from_slice(&bytes[48..80]);
         let header = Self {
             position,
             height: Height(u64_at(8)),
-            run_lens: std::array::from_fn(|shard| u32_at(24 + 8 * shard)),
-            entries: std::array::from_fn(|shard| u32_at(28 + 8 * shard)),
+            run_lens: std::array::from_fn(|shard| u32_at(SHARDS_AT + 16 * shard)),
+            entries: std::array::from_fn(|shard| u32_at(SHARDS_AT + 16 * shard + 4)),
+            oldest_active: std::array::from_fn(|shard| {
+                SerialNumber(u64_at(SHARDS_AT + 16 * shard + 8))
+            }),
+            entries_before: u64_at(24),
+            durable: Height(u64_at(32)),
+            published: (Height(u64_at(40)), root),
+            extra_len: u32_at(EXTRA_AT),
+            extra_crc: u32_at(EXTRA_AT + 4),
         };
         for (&len, &named) in header.run_lens.iter().zip(&header.entries) {
             check_counts(len as usize, named)?;
@@ -91,9 +145,10 @@ impl RecordHeader {
         Ok(header)
     }
 
-    /// Length in bytes of the record, header included. At most 160 + 16 * 4 GiB.
+    /// Length in bytes of the record, header included. At most 352 + 17 * 4 GiB.
     pub(crate) fn record_len(&self) -> u64 {
-        RECORD_HEADER_LEN as u64 + self.run_lens.iter().map(|&len| u64::from(len)).sum::<u64>()
+        let runs: u64 = self.run_lens.iter().map(|&len| u64::from(len)).sum();
+        RECORD_HEADER_LEN as u64 + runs + padded(self.extra_len)
     }
 
     /// Position of the first byte after the record.
@@ -107,6 +162,11 @@ impl RecordHeader {
         let start = Record::run_start(LogPosition(self.position), &lens, shard).0;
         (start, start.saturating_add(u64::from(self.run_lens[shard.index()])))
     }
+}
+
+/// Bytes that extra data of `len` bytes takes up.
+pub(crate) fn padded(len: u32) -> u64 {
+    u64::from(len).next_multiple_of(ALIGN as u64)
 }
 
 /// Whether a run of `len` bytes can hold `entries` entries.
@@ -123,23 +183,25 @@ fn check_counts(len: usize, entries: u32) -> Result<(), Damage> {
 pub struct Record {
     header: RecordHeader,
     runs: [Bytes; SHARDS],
+    extra: Bytes,
 }
 
 impl Record {
     /// The record whose header begins at `position`.
     ///
     /// `runs` holds each shard's new entries as frames back to back, in serial-number order;
-    /// `entries` says how many.
+    /// `entries` says how many; `state` is what else there is to say.
     ///
     /// # Errors
     /// [`LogError::Misaligned`] for the position; [`LogError::Malformed`] if a run's length is not
-    /// a multiple of 8, exceeds 4 GiB or cannot hold as many entries, or if the record would reach
-    /// beyond the last position.
+    /// a multiple of 8, exceeds 4 GiB or cannot hold as many entries, if the extra data exceeds
+    /// 4 GiB, or if the record would reach beyond the last position.
     pub fn new(
         position: LogPosition,
         height: Height,
         runs: [Bytes; SHARDS],
         entries: [u32; SHARDS],
+        state: BlockState,
     ) -> Result<Self, LogError> {
         if !position.0.is_multiple_of(ALIGN as u64) {
             return Err(LogError::Misaligned(position));
@@ -151,11 +213,30 @@ impl Record {
             check_counts(run.len(), count)
                 .map_err(|_| LogError::Malformed("a run does not hold its number of entries"))?;
         }
-        let header = RecordHeader { position: position.0, height, run_lens, entries };
+        let BlockState { oldest_active, entries_before, durable, published, extra } = state;
+        let extra_len = u32::try_from(extra.len())
+            .map_err(|_| LogError::Malformed("extra data of more than 4 GiB"))?;
+        let header = RecordHeader {
+            position: position.0,
+            height,
+            run_lens,
+            entries,
+            oldest_active,
+            entries_before,
+            durable,
+            published,
+            extra_len,
+            extra_crc: crc32c::crc32c(&extra),
+        };
         if position.0.checked_add(header.record_len()).is_none() {
             return Err(LogError::Malformed("a record beyond the last log position"));
         }
-        Ok(Self { header, runs })
+        Ok(Self { header, runs, extra })
+    }
+
+    /// A record as it was read: its parts may contradict each other, see [`Record::check`].
+    pub(crate) fn unchecked(header: RecordHeader, runs: [Bytes; SHARDS], extra: Bytes) -> Self {
+        Self { header, runs, extra }
     }
 
     /// Where the run of `shard` begins in a record at `position` whose runs have these lengths in
@@ -192,6 +273,31 @@ impl Record {
     /// How many entries the run of `shard` has.
     pub fn entries(&self, shard: ShardId) -> u32 {
         self.header.entries[shard.index()]
+    }
+
+    /// What the application gave with the block.
+    pub fn extra(&self) -> &Bytes {
+        &self.extra
+    }
+
+    /// Serial number of each shard below which nothing is active after the block.
+    pub fn oldest_active(&self) -> &[SerialNumber; SHARDS] {
+        &self.header.oldest_active
+    }
+
+    /// Entries of all shards before the block, active or not.
+    pub fn entries_before(&self) -> u64 {
+        self.header.entries_before
+    }
+
+    /// A height that was durable when the record was made.
+    pub fn durable(&self) -> Height {
+        self.header.durable
+    }
+
+    /// A height that was published when the record was made, and its state root.
+    pub fn published(&self) -> (Height, Digest) {
+        self.header.published
     }
 
     /// Length in bytes on disk, header included.
@@ -231,8 +337,13 @@ impl Record {
         frame::check(run.get(offset..).unwrap_or_default())
     }
 
-    /// Checks every frame and the number of entries of every run. The error says where.
+    /// Checks the extra data, every frame and the number of entries of every run. The error says where.
     pub(crate) fn check(&self) -> Result<(), (u64, Damage)> {
+        let (stored, computed) = (self.header.extra_crc, crc32c::crc32c(&self.extra));
+        if stored != computed {
+            let at = self.header.end() - padded(self.header.extra_len);
+            return Err((at, Damage::Checksum { stored, computed }));
+        }
         for shard in ShardId::all() {
             let (start, end) = self.header.run_bounds(shard);
             let (run, mut at, mut found) = (self.run(shard), start, 0);
@@ -273,14 +384,24 @@ impl Record {
 mod tests {
     use super::*;
 
-    #[test]
-    fn headers_are_read_back_and_every_flipped_bit_is_noticed() {
-        let header = RecordHeader {
+    fn header(entries: [u32; SHARDS]) -> RecordHeader {
+        RecordHeader {
             position: 64,
             height: Height(7),
-            run_lens: std::array::from_fn(|i| 128 * i as u32),
-            entries: std::array::from_fn(|i| i as u32),
-        };
+            run_lens: entries.map(|count| 128 * count),
+            entries,
+            oldest_active: std::array::from_fn(|i| SerialNumber(1000 + i as u64)),
+            entries_before: 1 << 40,
+            durable: Height(5),
+            published: (Height(6), Digest([9; 32])),
+            extra_len: 13,
+            extra_crc: 0x1234_5678,
+        }
+    }
+
+    #[test]
+    fn headers_are_read_back_and_every_flipped_bit_is_noticed() {
+        let header = header(std::array::from_fn(|i| i as u32));
         let mut bytes = header.encode();
         assert_eq!(RecordHeader::decode(&bytes, 64), Ok(header));
         assert_eq!(RecordHeader::decode(&bytes, 72), Err(Damage::Place { named: 64 }));
@@ -293,13 +414,7 @@ mod tests {
 
     #[test]
     fn every_changed_byte_of_a_header_is_noticed() {
-        let bytes = RecordHeader {
-            position: 64,
-            height: Height(7),
-            run_lens: [128; SHARDS],
-            entries: [2; SHARDS],
-        };
-        let bytes = bytes.encode();
+        let bytes = header([2; SHARDS]).encode();
         for byte in 0..bytes.len() {
             for flip in [0x01, 0x80, 0xFF] {
                 let mut damaged = bytes;
@@ -307,7 +422,7 @@ mod tests {
                 let damage = RecordHeader::decode(&damaged, 64).unwrap_err();
                 match byte {
                     0..8 => assert_eq!(damage, Damage::Magic),
-                    156.. => assert_eq!(damage, Damage::Padding),
+                    348.. => assert_eq!(damage, Damage::Padding),
                     _ => assert!(matches!(damage, Damage::Checksum { .. }), "{damage}"),
                 }
             }
@@ -318,7 +433,8 @@ mod tests {
     fn records_that_contradict_themselves_are_refused() {
         let make = |position, run: usize, count| {
             let runs = std::array::from_fn(|_| Bytes::from(vec![0; run]));
-            Record::new(LogPosition(position), Height(1), runs, [count; SHARDS])
+            let state = BlockState { extra: Bytes::from_static(b"more"), ..BlockState::default() };
+            Record::new(LogPosition(position), Height(1), runs, [count; SHARDS], state)
         };
         assert!(make(64, 128, 2).is_ok());
         assert!(make(64, 0, 0).is_ok());

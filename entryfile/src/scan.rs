@@ -85,12 +85,18 @@ impl EntryLog {
         self.read_disk(extent, runs_at, &mut bytes)?;
         let bytes = Bytes::from(bytes);
         let mut offset = 0;
-        let runs: [Bytes; SHARDS] = header.run_lens.map(|len| {
-            let run = bytes.slice(offset..offset + len as usize);
+        let mut take = |len: u32| {
+            let part = bytes.slice(offset..offset + len as usize);
             offset += len as usize;
-            run
-        });
-        Record::new(LogPosition(at), header.height, runs, header.entries)
+            part
+        };
+        let runs: [Bytes; SHARDS] = header.run_lens.map(&mut take);
+        let extra = take(header.extra_len);
+        // What is left is there to make the length a multiple of 8.
+        if bytes.slice(offset..).iter().any(|&byte| byte != 0) {
+            return Err(self.damaged(runs_at + offset as u64, Damage::Padding));
+        }
+        Ok(Record::unchecked(header, runs, extra))
     }
 }
 

@@ -1,15 +1,19 @@
-//! Small whole files: read with a limit, replace atomically.
+//! Whole files: read with a limit, replace atomically, write again.
 
-use crate::{OpenMode, Vfs, VfsError, VfsErrorKind, VfsOp};
+use crate::{OpenMode, Vfs, VfsError, VfsErrorKind, VfsFile, VfsOp};
 use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What [`write_atomic`] appends to a file's name for the copy it prepares. A crash can leave such
 /// a file behind; it means nothing and may be removed.
 pub const TEMP_SUFFIX: &str = ".tmp";
+
+/// Bytes that are copied at a time.
+const COPY: usize = 1 << 20;
 
 /// Replaces the content of the file at `path`, or creates it, such that a crash at any point leaves
 /// either the old content or the new, and the new once this has returned `Ok`.
@@ -24,14 +28,7 @@ pub const TEMP_SUFFIX: &str = ".tmp";
 /// [`VfsError`] of the step that failed. Unless that step is the last one, the old content is in
 /// place; the temporary file is removed if possible.
 pub fn write_atomic(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<(), VfsError> {
-    let Some(name) = path.file_name() else {
-        let reason = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
-        return Err(VfsError::new(VfsOp::Create, path, None, reason));
-    };
-    let mut temp_name = OsString::from(name);
-    temp_name.push(TEMP_SUFFIX);
-    let temp = path.with_file_name(temp_name);
-
+    let temp = temp_name(path)?;
     let prepared = prepare(vfs, &temp, bytes).and_then(|()| vfs.rename(&temp, path));
     if let Err(error) = prepared {
         // The first error is the one to report; a leftover is harmless and replaced next time.
@@ -42,13 +39,56 @@ pub fn write_atomic(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<(), VfsE
 }
 
 fn prepare(vfs: &dyn Vfs, temp: &Path, bytes: &[u8]) -> Result<(), VfsError> {
-    match vfs.remove_file(temp) {
+    let file = new_file(vfs, temp)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync()
+}
+
+fn new_file(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn VfsFile>, VfsError> {
+    match vfs.remove_file(path) {
         Err(error) if error.kind() != VfsErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = vfs.open(temp, OpenMode::CreateNew)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync()
+    vfs.open(path, OpenMode::CreateNew)
+}
+
+/// Writes the first `len` bytes of the file at `path` once more, as a whole, durably, name included:
+/// for a file of which nobody knows whether the medium has what the system shows. A crash leaves the
+/// one or the other. The rest of the file is dropped.
+///
+/// # Errors
+/// [`VfsError`] of the step that failed, as [`write_atomic`].
+pub fn renew_file(vfs: &dyn Vfs, path: &Path, len: u64) -> Result<(), VfsError> {
+    let temp = temp_name(path)?;
+    let copied = copy(vfs, path, &temp, len).and_then(|()| vfs.rename(&temp, path));
+    if let Err(error) = copied {
+        let _ = vfs.remove_file(&temp);
+        return Err(error);
+    }
+    vfs.sync_dir(&parent(path))
+}
+
+fn copy(vfs: &dyn Vfs, from: &Path, to: &Path, len: u64) -> Result<(), VfsError> {
+    let (from, to) = (vfs.open(from, OpenMode::Read)?, new_file(vfs, to)?);
+    let mut buf = vec![0; COPY];
+    let mut at = 0;
+    while at < len {
+        let part = (len - at).min(COPY as u64) as usize;
+        from.read_exact_at(&mut buf[..part], at)?;
+        to.write_all_at(&buf[..part], at)?;
+        at += part as u64;
+    }
+    to.sync()
+}
+
+fn temp_name(path: &Path) -> Result<PathBuf, VfsError> {
+    let Some(name) = path.file_name() else {
+        let reason = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
+        return Err(VfsError::new(VfsOp::Create, path, None, reason));
+    };
+    let mut temp_name = OsString::from(name);
+    temp_name.push(TEMP_SUFFIX);
+    Ok(path.with_file_name(temp_name))
 }
 
 /// The directory that holds `path`'s name; the current one for a bare name.

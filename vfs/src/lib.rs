@@ -56,7 +56,7 @@ mod whole;
 pub mod conformance;
 
 pub use error::{VfsError, VfsErrorKind, VfsOp};
-pub use files::{TEMP_SUFFIX, read_file, write_atomic};
+pub use files::{TEMP_SUFFIX, read_file, renew_file, write_atomic};
 pub use hooked::{Hook, HookedDisk, VfsCall};
 pub use mem::MemDisk;
 pub use real::RealDisk;

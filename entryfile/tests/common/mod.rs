@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::Bytes;
-use hedgerow_entryfile::{EntryLog, LogOptions, Record, StoreId, StoredEntry, push_frame};
+use hedgerow_entryfile::{
+    BlockState, EntryLog, LogOptions, Record, StoreId, StoredEntry, push_frame,
+};
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, Version};
 use hedgerow_vfs::{HookedDisk, MemDisk, RealDisk, Vfs, VfsCall, VfsOp};
@@ -137,7 +139,12 @@ impl Model {
             self.entries.push(Expected { record: position, at, shard, sn, hashed });
         }
         let runs = runs.map(Bytes::from);
-        let record = Record::new(position, Height(self.height), runs, counts).unwrap();
+        let state = BlockState {
+            oldest_active: std::array::from_fn(|shard| SerialNumber(shard as u64)),
+            extra: Bytes::from(vec![7; self.height as usize % 20]),
+            ..BlockState::default()
+        };
+        let record = Record::new(position, Height(self.height), runs, counts, state).unwrap();
         let record = Arc::new(record);
         self.records.push(Arc::clone(&record));
         record
