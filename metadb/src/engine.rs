@@ -38,7 +38,7 @@ pub enum Engine {
 const ALL: [(&str, &str); 3] =
     [("redb", "meta.redb"), ("rocksdb", "meta.rocksdb"), ("sled", "meta.sled")];
 /// Appended to the name of a database that is being made.
-const NEW_SUFFIX: &str = ".new";
+pub(crate) const NEW_SUFFIX: &str = ".new";
 
 impl Engine {
     /// The engines that were compiled in; the first is the one to take unless told otherwise.
@@ -58,7 +58,7 @@ impl Engine {
         self.driver().name
     }
 
-    fn driver(self) -> &'static Driver {
+    pub(crate) fn driver(self) -> &'static Driver {
         match self {
             #[cfg(feature = "redb")]
             Self::Redb => &crate::engines::redb::DRIVER,
@@ -106,6 +106,7 @@ impl FromStr for Engine {
 /// # Errors
 /// [`MetaError::Disk`] if that cannot be found out.
 pub fn exists(engine: Engine, vfs: &dyn Vfs, dir: &Path) -> Result<bool, MetaError> {
+    crate::renew::settle(engine.driver(), vfs, dir)?;
     Ok(vfs.exists(&dir.join(engine.driver().file))?)
 }
 
@@ -123,6 +124,7 @@ pub fn open(
     create: bool,
 ) -> Result<Box<dyn MetaDb>, MetaError> {
     let driver = engine.driver();
+    crate::renew::settle(driver, &*vfs, dir)?;
     for (found, file) in ALL {
         let path = dir.join(file);
         if found != driver.name && vfs.exists(&path)? {
@@ -137,12 +139,22 @@ pub fn open(
         }
         make(driver, &vfs, dir)?;
     }
-    let failed = |failure: Failure| failure.within(driver.name, &path);
-    let backend = guard("opening", || (driver.open)(&place)).map_err(failed)?;
-    Ok(Box::new(Database::new(driver.name, path, Guarded::new(backend))))
+    let backend = open_backend(driver, &place)?;
+    Ok(Box::new(Database::new(driver.name, path, backend)))
 }
 
-fn place(driver: &Driver, vfs: &Arc<dyn Vfs>, path: PathBuf) -> Result<Place, MetaError> {
+/// Opens what is there.
+pub(crate) fn open_backend(driver: &Driver, place: &Place) -> Result<Guarded, MetaError> {
+    let failed = |failure: Failure| failure.within(driver.name, &place.path);
+    let backend = guard("opening", || (driver.open)(place)).map_err(failed)?;
+    Ok(Guarded::new(backend))
+}
+
+pub(crate) fn place(
+    driver: &Driver,
+    vfs: &Arc<dyn Vfs>,
+    path: PathBuf,
+) -> Result<Place, MetaError> {
     let real = if driver.needs_real_disk { vfs.real_path(&path) } else { Some(path.clone()) };
     match real {
         Some(real) => Ok(Place { vfs: Arc::clone(vfs), path, real }),
@@ -153,10 +165,8 @@ fn place(driver: &Driver, vfs: &Arc<dyn Vfs>, path: PathBuf) -> Result<Place, Me
 /// Makes an empty database under a temporary name and gives it its own.
 fn make(driver: &Driver, vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<(), MetaError> {
     let temp = dir.join(format!("{}{NEW_SUFFIX}", driver.file));
-    if vfs.exists(&temp)? {
-        // A crash left it; nothing was ever committed to a database of this name.
-        if driver.is_dir { vfs.remove_dir_all(&temp)? } else { vfs.remove_file(&temp)? }
-    }
+    // If a crash left it, it means nothing.
+    crate::renew::remove(driver, &**vfs, &temp)?;
     let place = place(driver, vfs, temp.clone())?;
     let created = guard("creating", || (driver.create)(&place));
     created.map_err(|failure| failure.within(driver.name, &temp))?;

@@ -43,6 +43,7 @@ mod error;
 mod history;
 mod manifest;
 mod params;
+mod renew;
 
 pub use codec::{DecodeError, InvalidField};
 pub use engine::{Engine, UnknownEngine, exists, open};
@@ -50,6 +51,7 @@ pub use error::MetaError;
 pub use history::{HistoryRow, MAX_EXTRA_LEN};
 pub use manifest::{MAX_EDGES, Manifest, ShardManifest};
 pub use params::{HashFunction, StoreParams};
+pub use renew::{Renew, renew};
 
 use hedgerow_types::Height;
 use std::fmt::Debug;

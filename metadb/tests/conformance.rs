@@ -8,7 +8,8 @@
 mod support;
 
 use hedgerow_metadb::{
-    Commit, Engine, HistoryRow, MAX_EDGES, MAX_EXTRA_LEN, Manifest, MetaDb, MetaError, exists, open,
+    Commit, Engine, HistoryRow, MAX_EDGES, MAX_EXTRA_LEN, Manifest, MetaDb, MetaError, Renew,
+    exists, open, renew,
 };
 use hedgerow_types::{Height, LogPosition};
 use hedgerow_vfs::{MemDisk, OpenMode, RealDisk, Vfs};
@@ -295,4 +296,76 @@ fn engines_have_names() {
     }
     let error = "oracle".parse::<Engine>().unwrap_err();
     assert!(error.to_string().starts_with("\"oracle\" is not a database engine"), "{error}");
+}
+
+/// A database that is written once more holds what it held, and nothing of it is left beside it.
+#[test]
+fn a_renewed_database_holds_what_it_held() {
+    for case in cases() {
+        let db = case.create();
+        for height in 1..=600 {
+            commit(&*db, height, 1.max(height / 2)).unwrap();
+        }
+        drop(db);
+        let names = case.vfs.read_dir(&case.dir).unwrap();
+        for _ in 0..2 {
+            renew(case.engine, &case.vfs, &case.dir, Renew::Always).unwrap();
+            assert_eq!(case.vfs.read_dir(&case.dir).unwrap(), names);
+            assert_state(&*case.open(false).unwrap(), 600, 300);
+        }
+    }
+}
+
+/// Where an engine keeps a directory, a renewal can be cut short between two renames.
+#[test]
+fn a_renewal_that_was_cut_short_is_ended() {
+    for case in cases() {
+        let db = case.create();
+        commit(&*db, 1, 1).unwrap();
+        drop(db);
+        let name = case.vfs.read_dir(&case.dir).unwrap().remove(0);
+        let mut aside = name.clone();
+        aside.push(".old");
+        if case.engine.name() == "redb" {
+            continue; // one rename
+        }
+        let (name, aside) = (case.dir.join(name), case.dir.join(aside));
+        case.vfs.rename(&name, &aside).unwrap();
+        assert!(exists(case.engine, &*case.vfs, &case.dir).unwrap());
+        assert!(!case.vfs.exists(&aside).unwrap());
+        case.vfs.create_dir_all(&aside).unwrap();
+        assert_state(&*case.open(false).unwrap(), 1, 1);
+        assert!(!case.vfs.exists(&aside).unwrap());
+    }
+}
+
+/// A database whose rows went does not stay as large as it was.
+#[test]
+fn a_bloated_database_shrinks() {
+    for case in cases() {
+        if case.engine.name() != "redb" {
+            continue; // the others see to it themselves
+        }
+        let size = || {
+            let path = case.dir.join(case.vfs.read_dir(&case.dir).unwrap().remove(0));
+            case.vfs.open(&path, OpenMode::Read).unwrap().len().unwrap()
+        };
+        let db = case.create();
+        for height in 1..=20 {
+            let rows = [(Height(height), row(height, MAX_EXTRA_LEN))];
+            let (manifest, history_from) = (&manifest(height, 2), Height(0));
+            db.commit(&Commit { manifest, rows: &rows, history_from }).unwrap();
+        }
+        drop(db);
+        let before = size();
+        renew(case.engine, &case.vfs, &case.dir, Renew::IfBloated).unwrap();
+        assert_eq!(size(), before, "all of it is needed");
+        let db = case.open(false).unwrap();
+        commit(&*db, 21, 21).unwrap();
+        drop(db);
+        assert!(size() > 16 << 20, "{}", size());
+        renew(case.engine, &case.vfs, &case.dir, Renew::IfBloated).unwrap();
+        assert!(size() < 4 << 20, "{}", size());
+        assert_state(&*case.open(false).unwrap(), 21, 21);
+    }
 }
