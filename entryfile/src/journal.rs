@@ -14,7 +14,8 @@
 //! * The record that follows the last whole one was torn by the crash, or it was whole and is damaged.
 //!   A sector that was not written reads as zeros or lies beyond the end of the file. So a record in
 //!   which nothing is missing, and that is not right, is damaged. So is one that another record calls
-//!   durable. Damage is an error: cutting would lose what was promised.
+//!   durable. Damage is an error: cutting would lose what was promised. What does not even look like
+//!   the header of that record is nobody's, and is cut.
 //! * What is whole was perhaps never on the medium. The system forgets that a page is dirty when writing
 //!   it fails, and a process that opens the store after that finds it all the same. So it is written
 //!   again before anybody builds on it: the same bytes in the same place, or a file as a whole under
@@ -105,7 +106,8 @@ impl EntryLog {
         self.read_disk(extent, at, &mut header)?;
         let (end, known) = match RecordHeader::decode(&header, at) {
             Ok(header) => (header.end(), true),
-            Err(_) => (head_end, false),
+            Err(_) if RecordHeader::resembles(&header, at, lost) => (head_end, false),
+            Err(_) => (extent.end.saturating_add(1), false),
         };
         // Whoever follows may know that this one was durable.
         let mut followers = vec![];

@@ -145,6 +145,18 @@ impl RecordHeader {
         Ok(header)
     }
 
+    /// Whether `bytes`, which are no header, are one with few fields changed: that of the block of
+    /// `height` at `position`.
+    pub(crate) fn resembles(
+        bytes: &[u8; RECORD_HEADER_LEN],
+        position: u64,
+        height: Height,
+    ) -> bool {
+        let named =
+            bytes[8..16] == height.0.to_le_bytes() && bytes[16..24] == position.to_le_bytes();
+        bytes[..8] == MAGIC || named
+    }
+
     /// Length in bytes of the record, header included. At most 352 + 17 * 4 GiB.
     pub(crate) fn record_len(&self) -> u64 {
         let runs: u64 = self.run_lens.iter().map(|&len| u64::from(len)).sum();

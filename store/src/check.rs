@@ -14,6 +14,7 @@
 use crate::Error;
 use crate::rebuild::{Source, rebuild};
 use crate::shared::{Shared, missing_row};
+use hedgerow_entryfile::Journal;
 use hedgerow_metadb::Manifest;
 use hedgerow_types::{Digest, Height, ShardId};
 
@@ -40,11 +41,13 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
     let Some(manifest) = shared.with_meta(|meta| meta.manifest())? else {
         return Err(Error::Corrupt("the manifest is gone".into()));
     };
+    let journal = Journal { end: manifest.log_end, height: manifest.height };
     let rebuilt = shared.pool.install(|| {
         rebuild(&Source {
             log: &shared.log,
             twigs: None,
             manifest: &manifest,
+            journal,
             hasher: &*shared.hasher,
             progress: shared.options.progress.as_ref(),
         })

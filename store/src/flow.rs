@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     pub(crate) accepted: Height,
     pub(crate) published: Height,
     pub(crate) durable: Height,
+    /// What everything that follows the log now and then, the manifest above all, has come to.
+    pub(crate) settled: Height,
     /// Log bytes of the blocks that are accepted and not yet durable.
     pub(crate) bytes: BTreeMap<Height, u64>,
     pub(crate) poison: Option<Arc<Error>>,
@@ -45,12 +47,13 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// Everything up to `height` is durable.
-    pub(crate) fn new(height: Height) -> Self {
+    /// Everything up to `height` is durable, up to `settled` the manifest says so.
+    pub(crate) fn new(height: Height, settled: Height) -> Self {
         let progress = Progress {
             accepted: height,
             published: height,
             durable: height,
+            settled,
             bytes: BTreeMap::new(),
             poison: None,
         };
@@ -92,6 +95,15 @@ impl Flow {
             progress.published = progress.published.max(height);
             progress.durable = height;
             progress.bytes = progress.bytes.split_off(&height.next());
+        }
+        self.moved.notify_all();
+    }
+
+    /// Everything that is durable is settled.
+    pub(crate) fn settle(&self) {
+        {
+            let mut progress = self.progress.lock();
+            progress.settled = progress.durable;
         }
         self.moved.notify_all();
     }

@@ -71,6 +71,7 @@ mod prove;
 mod prune;
 mod reader;
 mod rebuild;
+mod replay;
 mod resolve;
 mod shared;
 mod stages;

@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) keep_history: Option<u64>,
     pub(crate) keep_heights: Option<u64>,
+    pub(crate) manifest_blocks: u64,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
 }
@@ -73,6 +74,7 @@ impl Default for Options {
             segment_bytes: 256 << 20,
             keep_history: None,
             keep_heights: None,
+            manifest_blocks: 64,
             engine: None,
             progress: None,
         }
@@ -218,6 +220,20 @@ impl Options {
         self
     }
 
+    /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
+    /// log, or a segment, were written since the last time. Blocks are durable without it; opening takes
+    /// in again what it does not know. Pruning acts when it is committed.
+    #[must_use]
+    pub fn manifest_blocks(mut self, blocks: u64) -> Self {
+        self.manifest_blocks = blocks;
+        self
+    }
+
+    /// Bytes of log after which the manifest is committed.
+    pub(crate) fn manifest_bytes(&self) -> u64 {
+        self.segment_bytes.min(32 << 20)
+    }
+
     /// The metadata engine. Default: the first of redb, RocksDB, sled that was compiled in. A store
     /// is opened with the engine it was created with.
     #[must_use]
@@ -246,6 +262,9 @@ impl Options {
         let refuse = |option, reason: &str| Err(Error::Option { option, reason: reason.into() });
         if self.max_in_flight == 0 {
             return refuse("max_in_flight", "at least one block must be in flight");
+        }
+        if self.manifest_blocks == 0 {
+            return refuse("manifest_blocks", "must be at least 1");
         }
         if self.max_value_bytes > MAX_VALUE_LEN {
             return refuse("max_value_bytes", "the entry format ends at 16777215");
@@ -278,6 +297,7 @@ impl fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)
+            .field("manifest_blocks", &self.manifest_blocks)
             .field("engine", &self.engine)
             .finish_non_exhaustive()
     }

@@ -9,14 +9,20 @@
 //!     │                    │ Hashed { roots, twig records }
 //!     │                    ▼
 //!     └──────────────► persist stage    append, sync log ► wait for Hashed ► write twig records
-//!                                       ► manifest (one atomic commit) ──────► Ticket::durable
+//!                                       ─────────────────────────────────────► Ticket::durable
+//!                                       now and then, and at the end:
+//!                                       sync twig file ► manifest (one atomic commit)
 //!                                       ► delete what the manifest no longer needs
 //! ```
 //!
 //! While block h is hashed and synced, the caller resolves and updates block h + 1.
 //!
-//! Invariant: a block's manifest is committed after its record is synced and its root known; nothing
-//! is deleted before a manifest that no longer needs it is durable.
+//! The log is the journal: a record holds all that is needed to take its block in again, so a block is
+//! durable once its record is. The manifest follows after a number of blocks or bytes, which bounds what
+//! opening has to take in again.
+//!
+//! Invariant: a manifest is committed after the records and twig records up to its height are synced and
+//! its root is known; nothing is deleted before a manifest that no longer needs it is durable.
 
 use crate::Error;
 use crate::layer::Layer;
@@ -54,7 +60,6 @@ pub(crate) struct BlockDelta {
     pub(crate) record: Arc<Record>,
     pub(crate) parts: Vec<ShardPart>,
     pub(crate) layers: Arc<Vec<Layer>>,
-    pub(crate) extra: Vec<u8>,
     pub(crate) counts: Counts,
     /// Set when it is known, before the block is published.
     pub(crate) root: Arc<OnceLock<Digest>>,
@@ -78,18 +83,28 @@ impl stages::Block for BlockDelta {
 /// The running stages of a store.
 pub(crate) type Pipeline = stages::Pipeline<BlockDelta>;
 
-/// Starts the stages on the state `forest` with the youngest twigs `open`; `manifest` is the durable
-/// one.
+/// Starts the stages on the state `forest` with the youngest twigs `open`, as `behind` describes it.
 pub(crate) fn start(
     shared: &Arc<Shared>,
     forest: Forest,
     open: Vec<OpenTwig>,
-    manifest: Manifest,
+    behind: Unsettled,
 ) -> Result<Pipeline, Error> {
     let hash = HashStage { shared: Arc::clone(shared), forest, open };
     let pruning = Pruning::new(Arc::clone(shared));
-    let persist = PersistStage { shared: Arc::clone(shared), pruning, manifest, intent: None };
+    let persist = PersistStage { shared: Arc::clone(shared), pruning, behind, intent: None };
     Pipeline::start(&shared.flow, hash, persist)
+}
+
+/// The newest durable state, as a manifest, and what the manifest on disk does not know yet.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    /// What is to be committed next.
+    pub(crate) manifest: Manifest,
+    /// The history rows that go with it.
+    pub(crate) rows: Vec<(Height, Arc<HistoryRow>)>,
+    /// Bytes of log since the last one.
+    pub(crate) bytes: u64,
 }
 
 struct HashStage {
@@ -142,7 +157,7 @@ impl HashWork<BlockDelta> for HashStage {
             root: applied.roots.state,
             shard_roots: applied.roots.shards,
             oldest_active: std::array::from_fn(|shard| block.parts[shard].oldest_active),
-            extra: block.extra.clone(),
+            extra: record.extra().to_vec(),
         });
         let edits: Vec<_> =
             shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
@@ -192,8 +207,7 @@ fn apply_edits(
 struct PersistStage {
     shared: Arc<Shared>,
     pruning: Pruning,
-    /// The last one committed.
-    manifest: Manifest,
+    behind: Unsettled,
     /// What the last manifest committed no longer needs.
     intent: Option<PruneIntent>,
 }
@@ -216,14 +230,10 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
             shared.twigs.write(&hashed.twigs)?;
         }
         shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?;
-        let height = last.block.height;
-        let mut manifest = self.manifest.clone();
-        manifest.height = height;
+        let Unsettled { manifest, rows, bytes } = &mut self.behind;
+        manifest.height = last.block.height;
         manifest.log_end = last.block.record.end();
         manifest.state_root = last.roots.state;
-        // What was dropped is not there again when more is to be kept.
-        let history_from = self.pruning.history_from(height);
-        manifest.history_from = manifest.history_from.max(history_from);
         for (shard, part) in manifest.shards.iter_mut().zip(&last.block.parts) {
             shard.next_sn = part.first_sn.plus(part.spans.len() as u64);
             shard.oldest_active = part.oldest_active;
@@ -232,23 +242,12 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
         for (shard, root) in manifest.shards.iter_mut().zip(&last.roots.shards) {
             shard.root = *root;
         }
-        let intent = self.pruning.plan(&mut manifest)?;
-        if intent.is_some() {
-            shared.options.disk.at_point(points::PRUNE_PLANNED)?;
+        rows.extend(ready.iter().map(|hashed| (hashed.block.height, Arc::clone(&hashed.row))));
+        *bytes += ready.iter().map(|hashed| hashed.block.record.bytes_len()).sum::<u64>();
+        let (blocks, bytes) = (rows.len() as u64, *bytes);
+        if blocks >= shared.options.manifest_blocks || bytes >= shared.options.manifest_bytes() {
+            self.write_manifest()?;
         }
-        let rows: Vec<_> = ready.iter().map(|h| (h.block.height, (*h.row).clone())).collect();
-        let commit =
-            Commit { manifest: &manifest, rows: &rows, history_from: manifest.history_from };
-        shared.with_meta(|meta| meta.commit(&commit))?;
-        shared.options.disk.at_point(points::COMMIT_MANIFEST_WRITTEN)?;
-        shared.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.manifest = manifest;
-
-        {
-            let mut recent = shared.recent.lock();
-            *recent = recent.split_off(&height.next());
-        }
-        self.intent = intent;
         Ok(())
     }
 
@@ -259,7 +258,47 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
-        Ok(self.shared.twigs.file.sync()?)
+    fn settle(&mut self) -> Result<(), Error> {
+        if !self.behind.rows.is_empty() {
+            self.write_manifest()?;
+            self.pruning.carry_out(self.intent.take());
+        }
+        Ok(())
+    }
+}
+
+impl PersistStage {
+    /// Commits the manifest of the last block that is durable, and the history up to it.
+    fn write_manifest(&mut self) -> Result<(), Error> {
+        let shared = &*self.shared;
+        let mut manifest = self.behind.manifest.clone();
+        let height = manifest.height;
+        // What was dropped is not there again when more is to be kept.
+        let history_from = self.pruning.history_from(height);
+        manifest.history_from = manifest.history_from.max(history_from);
+        // Opening drops the twig records of blocks that the manifest does not know; all others must be
+        // there for good.
+        shared.twigs.file.sync()?;
+        shared.options.disk.at_point(points::MANIFEST_TWIGS_SYNCED)?;
+        let intent = self.pruning.plan(&mut manifest)?;
+        if intent.is_some() {
+            shared.options.disk.at_point(points::PRUNE_PLANNED)?;
+        }
+        let rows = self.behind.rows.iter().map(|(height, row)| (*height, (**row).clone()));
+        let commit = Commit {
+            manifest: &manifest,
+            rows: &rows.collect::<Vec<_>>(),
+            history_from: manifest.history_from,
+        };
+        shared.with_meta(|meta| meta.commit(&commit))?;
+        shared.options.disk.at_point(points::MANIFEST_WRITTEN)?;
+        shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.behind = Unsettled { manifest, rows: Vec::new(), bytes: 0 };
+        {
+            let mut recent = shared.recent.lock();
+            *recent = recent.split_off(&height.next());
+        }
+        self.intent = intent;
+        Ok(())
     }
 }

@@ -3,8 +3,11 @@
 //!
 //! ```text
 //!  create   marked ► log synced ► twigs synced ► manifest written ► done
-//!  open     locked ► manifest read ► log cut ► twig file cut ► rebuilt ► twigs written ► done
-//!  commit   begin ► log written ► log synced ► twigs written ► (prune: planned) ► manifest written ► done
+//!  open     locked ► metadata renewed ► manifest read ► journal found ► journal renewed ► log cut
+//!           ► twig file cut ► rebuilt ► twigs written ► done
+//!  commit   begin ► log written ► log synced ► twigs written ► done
+//!  manifest twig file synced ► (prune: planned) ► manifest written
+//!  close    settled ► done
 //!  prune    planned ────────────────────────────────────────────────► begin ► log removed ► done
 //! ```
 
@@ -18,7 +21,10 @@ pub(crate) const CREATE_MANIFEST_WRITTEN: Point = "create: manifest written";
 pub(crate) const CREATE_DONE: Point = "create: done";
 
 pub(crate) const OPEN_LOCKED: Point = "open: locked";
+pub(crate) const OPEN_METADATA_RENEWED: Point = "open: metadata renewed";
 pub(crate) const OPEN_MANIFEST_READ: Point = "open: manifest read";
+pub(crate) const OPEN_JOURNAL_FOUND: Point = "open: journal found";
+pub(crate) const OPEN_JOURNAL_RENEWED: Point = "open: journal renewed";
 pub(crate) const OPEN_LOG_CUT: Point = "open: log cut";
 pub(crate) const OPEN_TWIG_FILE_CUT: Point = "open: twig file cut";
 pub(crate) const OPEN_REBUILT: Point = "open: rebuilt";
@@ -29,8 +35,13 @@ pub(crate) const COMMIT_BEGIN: Point = "commit: begin";
 pub(crate) const COMMIT_LOG_WRITTEN: Point = "commit: log written";
 pub(crate) const COMMIT_LOG_SYNCED: Point = "commit: log synced";
 pub(crate) const COMMIT_TWIGS_WRITTEN: Point = "commit: twigs written";
-pub(crate) const COMMIT_MANIFEST_WRITTEN: Point = "commit: manifest written";
 pub(crate) const COMMIT_DONE: Point = "commit: done";
+
+pub(crate) const MANIFEST_TWIGS_SYNCED: Point = "manifest: twigs synced";
+pub(crate) const MANIFEST_WRITTEN: Point = "manifest: written";
+
+pub(crate) const CLOSE_SETTLED: Point = "close: settled";
+pub(crate) const CLOSE_DONE: Point = "close: done";
 
 pub(crate) const PRUNE_PLANNED: Point = "prune: planned";
 pub(crate) const PRUNE_BEGIN: Point = "prune: begin";
@@ -38,14 +49,17 @@ pub(crate) const PRUNE_LOG_REMOVED: Point = "prune: log removed";
 pub(crate) const PRUNE_DONE: Point = "prune: done";
 
 /// All of them, in the order of the procedures above.
-pub const ALL: [&str; 22] = [
+pub const ALL: [&str; 28] = [
     CREATE_MARKED,
     CREATE_LOG_SYNCED,
     CREATE_TWIGS_SYNCED,
     CREATE_MANIFEST_WRITTEN,
     CREATE_DONE,
     OPEN_LOCKED,
+    OPEN_METADATA_RENEWED,
     OPEN_MANIFEST_READ,
+    OPEN_JOURNAL_FOUND,
+    OPEN_JOURNAL_RENEWED,
     OPEN_LOG_CUT,
     OPEN_TWIG_FILE_CUT,
     OPEN_REBUILT,
@@ -55,10 +69,13 @@ pub const ALL: [&str; 22] = [
     COMMIT_LOG_WRITTEN,
     COMMIT_LOG_SYNCED,
     COMMIT_TWIGS_WRITTEN,
-    COMMIT_MANIFEST_WRITTEN,
     COMMIT_DONE,
+    MANIFEST_TWIGS_SYNCED,
     PRUNE_PLANNED,
+    MANIFEST_WRITTEN,
     PRUNE_BEGIN,
     PRUNE_LOG_REMOVED,
     PRUNE_DONE,
+    CLOSE_SETTLED,
+    CLOSE_DONE,
 ];

@@ -8,8 +8,8 @@
 //!          deleted ─────►│
 //! ```
 //!
-//! Order (design, rule 2): the twig file is synced, the manifest that holds the edge nodes and the
-//! new start is committed, and only then files are deleted. Opening a store deletes again whatever
+//! Order (design, rule 2): the twig file is synced, the caller sees to that, the manifest that holds the
+//! edge nodes and the new start is committed, and only then files are deleted. Opening a store deletes again whatever
 //! its manifest does not need.
 //!
 //! Whole twigs are kept from the first on that was not wholly inactive: a proof of an active entry
@@ -79,7 +79,6 @@ impl Pruning {
             cut = cut.min(record.record);
         }
         let Some(log_start) = shared.log.prunable(cut) else { return Ok(None) };
-        shared.twigs.file.sync()?;
         let published = shared.published.read();
         for shard in ShardId::all() {
             let kept = &mut manifest.shards[shard.index()];

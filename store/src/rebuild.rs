@@ -10,6 +10,7 @@
 //!                └ leaf hashes, in batches   └──► youngest twigs, places, compaction cursors
 //!                                            ▼
 //!                                      Forest::restore ──► roots, compared with the manifest's
+//!   journal    records behind the manifest ──► `replay`: block by block, as when they were made
 //! ```
 //!
 //! Numbers from disk are bounded before anything is sized by them: the manifest's by
@@ -21,9 +22,11 @@
 use crate::Error;
 use crate::bits::ActiveBits;
 use crate::options::{Progress, ProgressFn};
+use crate::pipeline::Unsettled;
+use crate::replay::Replay;
 use crate::twigs::{OpenTwig, TwigStore, nodes_from_leaves, run_position};
 use crate::update::ShardWriter;
-use hedgerow_entryfile::{EntryLog, RunCursor, ScannedRecord, TwigRecord};
+use hedgerow_entryfile::{EntryLog, Journal, RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
 use hedgerow_index::ShardIndex;
 use hedgerow_merkle::{Forest, ShardRestore};
@@ -41,6 +44,8 @@ pub(crate) struct Source<'a> {
     /// `None`: trust no twig record, hash every entry, follow every deactivation.
     pub(crate) twigs: Option<&'a TwigStore>,
     pub(crate) manifest: &'a Manifest,
+    /// What follows the manifest's end and is to be taken in again.
+    pub(crate) journal: Journal,
     pub(crate) hasher: &'a dyn BatchHasher,
     pub(crate) progress: Option<&'a ProgressFn>,
 }
@@ -54,9 +59,11 @@ pub(crate) struct Rebuilt {
     pub(crate) open: Vec<OpenTwig>,
     /// Records of finished twigs that had to be made from the entries.
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
+    /// The state, and what of it the manifest on disk does not know.
+    pub(crate) behind: Unsettled,
 }
 
-/// Rebuilds the state that the manifest describes.
+/// Rebuilds the state that the manifest describes, and takes the journal in.
 ///
 /// # Errors
 /// [`Error::Corrupt`] or [`Error::RootMismatch`] if the files contradict each other; a failed read.
@@ -69,7 +76,12 @@ pub(crate) fn rebuild(source: &Source<'_>) -> Result<Rebuilt, Error> {
         from = from.min(scan.scan_from(source)?);
         shards.push(scan);
     }
-    let total_bytes = manifest.log_end.0 - from.0;
+    let total_bytes = source.journal.end.0 - from.0;
+    let progress = |end: LogPosition| {
+        if let Some(progress) = source.progress {
+            progress(Progress { scanned_bytes: end.0 - from.0, total_bytes });
+        }
+    };
     let mut last = None;
     for record in source.log.scan(from, manifest.log_end) {
         let record = record?;
@@ -79,16 +91,22 @@ pub(crate) fn rebuild(source: &Source<'_>) -> Result<Rebuilt, Error> {
         }
         last = Some(height);
         scan_record(source, &mut shards, &record)?;
-        if let Some(progress) = source.progress {
-            progress(Progress { scanned_bytes: record.end().0 - from.0, total_bytes });
-        }
+        progress(record.end());
     }
     if last != Some(manifest.height) {
         let (last, said) = (last.unwrap_or_default(), manifest.height);
         let reason = format!("the log ends with height {last}, the manifest says {said}");
         return Err(Error::Corrupt(reason));
     }
-    finish(source, shards)
+    let forest = restore(source, &mut shards)?;
+    let mut replay = Replay::new(source, forest);
+    for record in source.log.scan(manifest.log_end, source.journal.end) {
+        let record = record?;
+        replay.take(&mut shards, &record)?;
+        progress(record.end());
+    }
+    let (forest, behind) = replay.end(&mut shards)?;
+    finish(forest, behind, shards)
 }
 
 fn scan_record(
@@ -123,23 +141,35 @@ struct RunWork {
     key_of: Vec<usize>,
 }
 
-struct ShardScan<'a> {
-    shard: ShardId,
-    part: &'a ShardManifest,
+pub(crate) struct ShardScan<'a> {
+    pub(crate) shard: ShardId,
+    pub(crate) part: &'a ShardManifest,
     /// Left roots of the twigs from the first kept one up to the youngest, as far as known.
     left_roots: Vec<Option<Digest>>,
     /// From the twig `bits_from` on.
-    bits: ActiveBits,
+    pub(crate) bits: ActiveBits,
     bits_from: TwigId,
     /// Key-hash prefix and position of every entry from the oldest active twig on.
     seen: Vec<(u64, LogPosition)>,
     /// Leaves of the twig that is being read, if it needs them.
     leaves: Vec<Digest>,
-    open: OpenTwig,
+    pub(crate) open: OpenTwig,
     /// Serial number of the next entry, once one was read.
     next: Option<SerialNumber>,
     cursor: Option<RunCursor>,
-    twigs: Vec<Arc<TwigRecord>>,
+    pub(crate) twigs: Vec<Arc<TwigRecord>>,
+}
+
+/// What a run of the journal brings to its shard.
+#[derive(Default)]
+pub(crate) struct JournalRun {
+    pub(crate) first_sn: SerialNumber,
+    pub(crate) spans: Vec<Span>,
+    pub(crate) deactivated: Vec<SerialNumber>,
+    pub(crate) key_spans: Vec<Span>,
+    pub(crate) keys: Vec<Digest>,
+    /// Which entries of `seen` the keys belong to.
+    key_of: Vec<usize>,
 }
 
 impl<'a> ShardScan<'a> {
@@ -190,7 +220,7 @@ impl<'a> ShardScan<'a> {
         Ok(source.manifest.log_start)
     }
 
-    fn corrupt(&self, what: impl std::fmt::Display) -> Error {
+    pub(crate) fn corrupt(&self, what: impl std::fmt::Display) -> Error {
         Error::Corrupt(format!("shard {}: {what}", self.shard))
     }
 
@@ -257,6 +287,53 @@ impl<'a> ShardScan<'a> {
         work.leaves = vec![Digest::ZERO; work.leaf_spans.len()];
         work.keys = vec![Digest::ZERO; work.key_spans.len()];
         Ok(work)
+    }
+
+    /// Serial number of the next entry.
+    pub(crate) fn next_sn(&self) -> SerialNumber {
+        self.next.unwrap_or(self.part.next_sn)
+    }
+
+    /// Reads the shard's entries of a record of the journal.
+    pub(crate) fn journal_run(&mut self, record: &ScannedRecord) -> Result<JournalRun, Error> {
+        let mut run = JournalRun { first_sn: self.next_sn(), ..JournalRun::default() };
+        let start = run_position(record.record(), self.shard);
+        for (at, entry) in record.entries(self.shard) {
+            let offset = (at.0 - start.0) as u32;
+            run.spans.push(Span { offset, len: entry.hashed_bytes().len() as u32 });
+            let sn = entry.serial_number();
+            if sn != self.next_sn() {
+                return Err(self.corrupt(format_args!("entry {sn} is out of order")));
+            }
+            self.next = Some(sn.plus(1));
+            self.bits.set(sn);
+            for gone in entry.deactivated() {
+                if !self.bits.clear(gone) {
+                    return Err(
+                        self.corrupt(format_args!("entry {sn} replaces {gone}, not active"))
+                    );
+                }
+                run.deactivated.push(gone);
+            }
+            match entry.sentry_key_hash() {
+                Some(key_hash) => self.seen.push((key_hash.prefix_u64(), at)),
+                None => {
+                    run.key_of.push(self.seen.len());
+                    let (offset, len) = (offset + HEADER_LEN as u32, entry.key().len() as u32);
+                    run.key_spans.push(Span { offset, len });
+                    self.seen.push((0, at));
+                }
+            }
+        }
+        run.keys = vec![Digest::ZERO; run.key_spans.len()];
+        Ok(run)
+    }
+
+    /// Takes the key hashes of a run of the journal.
+    pub(crate) fn take_keys(&mut self, run: &JournalRun) {
+        for (number, digest) in run.key_of.iter().zip(&run.keys) {
+            self.seen[*number].0 = KeyHash(digest.0).prefix_u64();
+        }
     }
 
     /// Takes the hashes of a run, and makes the records of twigs that it finished.
@@ -355,7 +432,8 @@ impl<'a> ShardScan<'a> {
     }
 }
 
-fn finish(source: &Source<'_>, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error> {
+/// The tree as the manifest describes it.
+fn restore(source: &Source<'_>, shards: &mut [ShardScan<'_>]) -> Result<Forest, Error> {
     let manifest = source.manifest;
     let parts: Vec<ShardRestore> =
         shards.par_iter_mut().map(ShardScan::restore).collect::<Result<_, _>>()?;
@@ -372,9 +450,19 @@ fn finish(source: &Source<'_>, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt
             recorded: manifest.state_root,
         });
     }
+    Ok(forest)
+}
+
+fn finish(
+    forest: Forest,
+    behind: Unsettled,
+    mut shards: Vec<ShardScan<'_>>,
+) -> Result<Rebuilt, Error> {
     let index = shards.par_iter_mut().map(ShardScan::index).collect::<Result<_, _>>()?;
-    let mut rebuilt = Rebuilt { forest, index, writers: vec![], open: vec![], twigs: vec![] };
-    for scan in shards {
+    let parts = behind.manifest.shards.clone();
+    let mut rebuilt =
+        Rebuilt { forest, index, writers: vec![], open: vec![], twigs: vec![], behind };
+    for (scan, part) in shards.into_iter().zip(parts) {
         let Some(cursor) = scan.cursor else {
             return Err(scan.corrupt("the oldest active entry is not in the log"));
         };
@@ -382,9 +470,9 @@ fn finish(source: &Source<'_>, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt
         rebuilt.twigs.extend(scan.twigs);
         rebuilt.writers.push(ShardWriter {
             shard: scan.shard,
-            next_sn: scan.part.next_sn,
-            oldest_active: scan.part.oldest_active,
-            active: scan.part.active,
+            next_sn: part.next_sn,
+            oldest_active: part.oldest_active,
+            active: part.active,
             bits: scan.bits,
             cursor,
         });

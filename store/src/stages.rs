@@ -6,10 +6,12 @@
 //!      │                       │ hashed
 //!      │                       ▼
 //!      └─────Arc<block>──► persist stage  PersistWork::append ► wait for the same blocks hashed
-//!                                         ► commit ► say that it is durable ► clean_up
+//!   settle ──────────────►                ► commit ► say that it is durable ► clean_up
+//!                                         settle, when somebody wants it and at the end
 //! ```
 //!
-//! One append and one commit cover all blocks that wait for them.
+//! One append and one commit cover all blocks that wait for them. What is durable without the manifest
+//! saying so is settled now and then by `commit`, and by `settle` at once.
 //!
 //! Invariant: a stage that fails latches its error, and only then its channels close, so that the other
 //! stage ends as well, after it has finished what came before the failure. Whoever finds a channel
@@ -52,8 +54,16 @@ pub(crate) trait PersistWork<B, H>: Send + 'static {
     /// Does what may be done only after the commit, and what nobody has to wait for.
     fn clean_up(&mut self) -> Result<(), Error>;
 
-    /// Everything is done.
-    fn finish(&mut self) -> Result<(), Error>;
+    /// Brings everything that follows now and then to the last block that was committed.
+    fn settle(&mut self) -> Result<(), Error>;
+}
+
+/// What the persist stage is given.
+#[derive(Debug)]
+enum ToPersist<B> {
+    Block(Arc<B>),
+    /// Somebody wants everything settled.
+    Settle,
 }
 
 /// The running stages.
@@ -62,7 +72,7 @@ pub(crate) struct Pipeline<B> {
     flow: Arc<Flow>,
     /// Closed to make the stages end.
     to_hash: Option<Sender<Arc<B>>>,
-    to_persist: Option<Sender<Arc<B>>>,
+    to_persist: Option<Sender<ToPersist<B>>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
 }
 
@@ -76,15 +86,15 @@ impl<B: Block> Pipeline<B> {
         Self::with(
             flow,
             move |stage| run_hash(stage, hash),
-            move |stage: &Stage<B, Receiver<W::Hashed>>| run_persist(stage, persist),
+            move |stage: &Stage<ToPersist<B>, Receiver<W::Hashed>>| run_persist(stage, persist),
         )
     }
 
     /// Starts two threads that run these.
     fn with<H: Send + 'static>(
         flow: &Arc<Flow>,
-        hash: impl FnOnce(&Stage<B, Sender<H>>) -> Result<(), Error> + Send + 'static,
-        persist: impl FnOnce(&Stage<B, Receiver<H>>) -> Result<(), Error> + Send + 'static,
+        hash: impl FnOnce(&Stage<Arc<B>, Sender<H>>) -> Result<(), Error> + Send + 'static,
+        persist: impl FnOnce(&Stage<ToPersist<B>, Receiver<H>>) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let (to_hash, blocks_to_hash) = unbounded();
         let (to_persist, blocks_to_persist) = unbounded();
@@ -114,10 +124,10 @@ impl<B: Block> Pipeline<B> {
         Ok(pipeline)
     }
 
-    fn spawn<C: Send + 'static>(
+    fn spawn<I: Send + 'static, C: Send + 'static>(
         &mut self,
-        stage: Stage<B, C>,
-        run: impl FnOnce(&Stage<B, C>) -> Result<(), Error> + Send + 'static,
+        stage: Stage<I, C>,
+        run: impl FnOnce(&Stage<I, C>) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
         let name = stage.name;
         let body = move || {
@@ -152,14 +162,26 @@ impl<B> Pipeline<B> {
     }
 
     fn send(&self, block: &Arc<B>) -> Result<(), Error> {
-        for channel in [&self.to_persist, &self.to_hash] {
-            let sent = channel.as_ref().map(|channel| channel.send(Arc::clone(block)));
-            if !matches!(sent, Some(Ok(()))) {
-                let reason = "ended before the store was closed".into();
-                return Err(Error::Thread { name: "hedgerow", reason });
-            }
+        let persist = self.to_persist.as_ref();
+        let persist = persist.map(|channel| channel.send(ToPersist::Block(Arc::clone(block))));
+        let hash = self.to_hash.as_ref().map(|channel| channel.send(Arc::clone(block)));
+        if matches!((persist, hash), (Some(Ok(())), Some(Ok(())))) {
+            return Ok(());
         }
-        Ok(())
+        let reason = "ended before the store was closed".into();
+        Err(Error::Thread { name: "hedgerow", reason })
+    }
+
+    /// Settles all that was accepted, and waits until that is done.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the stages ended.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        let sent = self.to_persist.as_ref().map(|channel| channel.send(ToPersist::Settle));
+        if !matches!(sent, Some(Ok(()))) {
+            self.flow.check()?;
+        }
+        self.flow.wait_for(|at| (at.settled >= at.accepted).then_some(()))
     }
 
     /// Lets the stages finish what they have and joins them.
@@ -185,17 +207,17 @@ impl<B> Drop for Pipeline<B> {
 }
 
 /// What a running stage has. When it is dropped, which closes the channels, the stage has ended.
-struct Stage<B, C> {
+struct Stage<I, C> {
     name: &'static str,
     flow: Arc<Flow>,
-    blocks: Receiver<Arc<B>>,
+    blocks: Receiver<I>,
     /// To or from the other stage.
     hashed: C,
     /// What the stage has to bring to the height that is accepted.
     goal: fn(&Progress) -> Height,
 }
 
-impl<B, C> Drop for Stage<B, C> {
+impl<I, C> Drop for Stage<I, C> {
     /// Latches an end that is a failure and that nobody has latched, before the channels close.
     fn drop(&mut self) {
         // Closed by whoever hands blocks in, and taken from to the end.
@@ -227,7 +249,7 @@ impl Drop for PanicGuard<'_> {
 }
 
 fn run_hash<B: Block, W: HashWork<B>>(
-    stage: &Stage<B, Sender<W::Hashed>>,
+    stage: &Stage<Arc<B>, Sender<W::Hashed>>,
     mut work: W,
 ) -> Result<(), Error> {
     let Stage { flow, blocks, hashed: out, .. } = stage;
@@ -247,25 +269,44 @@ fn run_hash<B: Block, W: HashWork<B>>(
 }
 
 fn run_persist<B: Block, H>(
-    stage: &Stage<B, Receiver<H>>,
+    stage: &Stage<ToPersist<B>, Receiver<H>>,
     mut work: impl PersistWork<B, H>,
 ) -> Result<(), Error> {
     let Stage { flow, blocks, hashed, .. } = stage;
     // Heights of blocks whose records are synced and whose roots have not come yet.
     let mut synced = VecDeque::new();
+    let mut settle = false;
     loop {
-        // Wait for a block only if nothing else is to be done.
-        let mut batch: Vec<_> = blocks.try_iter().collect();
-        if batch.is_empty() && synced.is_empty() {
+        let mut items: Vec<_> = blocks.try_iter().collect();
+        if items.is_empty() && synced.is_empty() && !settle {
+            // Nothing else is to be done.
             match blocks.recv() {
-                Ok(block) => batch.push(block),
-                Err(_) => return work.finish(),
+                Ok(item) => items.push(item),
+                Err(_) => {
+                    work.settle()?;
+                    flow.settle();
+                    return Ok(());
+                }
             }
-            batch.extend(blocks.try_iter());
+            items.extend(blocks.try_iter());
+        }
+        let mut batch = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                ToPersist::Block(block) => batch.push(block),
+                ToPersist::Settle => settle = true,
+            }
         }
         if !batch.is_empty() {
             work.append(&batch)?;
             synced.extend(batch.iter().map(|block| block.height()));
+        }
+        if synced.is_empty() {
+            // All of it is committed, and it was asked for.
+            work.settle()?;
+            flow.settle();
+            settle = false;
+            continue;
         }
         let Ok(first) = hashed.recv() else {
             return Ok(()); // The hash stage failed and has said so.

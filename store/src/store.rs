@@ -3,6 +3,7 @@
 //! ```text
 //!   <dir>/LOCK        held while the store is open
 //!   <dir>/CREATING    there while a creation is not finished
+//!   <dir>/CLOSED      there while the store is closed and everything was synced without an error
 //!   <dir>/meta/       the manifest and the history: what is durable
 //!   <dir>/log/        the entry log
 //!   <dir>/twigs/      the twig file, derived from the log
@@ -14,11 +15,12 @@
 
 use crate::Error;
 use crate::block::Block;
-use crate::flow::Flow;
+use crate::flow::{Flow, Progress};
 use crate::genesis::genesis;
 use crate::hasher::BatchHasher;
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
+use crate::pipeline::Unsettled;
 use crate::points;
 use crate::reader::Reader;
 use crate::rebuild::{Rebuilt, Source, rebuild};
@@ -27,14 +29,15 @@ use crate::ticket::Ticket;
 use crate::twigs::{TwigStore, run_position};
 use crate::writer::Writer;
 use hashbrown::HashMap;
-use hedgerow_entryfile::{EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions};
+use hedgerow_entryfile::{
+    BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions,
+};
 use hedgerow_metadb::{
-    Commit, Engine, HistoryRow, Manifest, MetaDb, MetaError, ShardManifest, StoreParams,
+    Commit, Engine, HistoryRow, Manifest, MetaDb, MetaError, Renew, ShardManifest, StoreParams,
 };
 use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
-use hedgerow_vfs::{DirLock, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
+use hedgerow_vfs::{DirLock, OpenMode, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -43,6 +46,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
+const CLOSED: &str = "CLOSED";
 const META: &str = "meta";
 const LOG: &str = "log";
 const TWIGS: &str = "twigs";
@@ -56,6 +60,7 @@ pub struct Store {
     pub(crate) writer: Writer,
     pub(crate) shared: Arc<Shared>,
     params: StoreParams,
+    place: Place,
     /// Given back last.
     _lock: DirLock,
 }
@@ -181,7 +186,7 @@ impl Store {
     /// # Errors
     /// The first difference found, or a failed read.
     pub fn check(&mut self) -> Result<crate::CheckReport, Error> {
-        self.flush()?;
+        self.writer.settle()?;
         crate::check::check(&self.shared)
     }
 
@@ -211,10 +216,18 @@ impl Drop for Store {
         }
         // Readers and tickets may live on; the database is closed before the lock is given back.
         *self.shared.meta.write() = None;
+        let settled = |at: &Progress| at.poison.is_none() && at.settled == at.accepted;
+        if self.shared.flow.look(settled)
+            && let Err(error) = self.place.mark_closed()
+        {
+            // Then the next opening does more than it would have to.
+            tracing::warn!(%error, "could not mark the store as closed");
+        }
     }
 }
 
 /// The directory of a store.
+#[derive(Debug)]
 struct Place {
     dir: PathBuf,
     vfs: Arc<dyn Vfs>,
@@ -258,6 +271,23 @@ impl Place {
             VfsErrorKind::InUse => Error::InUse(self.dir.clone()),
             _ => error.into(),
         })
+    }
+
+    /// Says that everything was written and no sync failed. Need not be durable: it is for the next
+    /// process on this machine, which may read out of the system's cache what never reached the medium.
+    fn mark_closed(&self) -> Result<(), Error> {
+        self.vfs.at_point(points::CLOSE_SETTLED)?;
+        self.vfs.open(&self.path(CLOSED), OpenMode::CreateNew)?;
+        Ok(self.vfs.at_point(points::CLOSE_DONE)?)
+    }
+
+    /// Takes the mark away, before anything is written. Returns whether it was there.
+    fn take_closed(&self) -> Result<bool, Error> {
+        let was = self.has(CLOSED)?;
+        if was {
+            self.vfs.remove_file(&self.path(CLOSED))?;
+        }
+        Ok(was)
     }
 
     fn is_empty(&self) -> Result<bool, Error> {
@@ -331,7 +361,8 @@ impl Place {
         let log_options = Self::log_options(&options);
         let log = EntryLog::create(Arc::clone(&self.vfs), &self.path(LOG), id, log_options)?;
         let counts = [genesis.spans.len() as u32; SHARDS];
-        let record = Record::new(log.next_position(), Height(0), genesis.runs.clone(), counts)?;
+        let (at, runs) = (log.next_position(), genesis.runs.clone());
+        let record = Record::new(at, Height(0), runs, counts, BlockState::default())?;
         let record = Arc::new(record);
         log.announce(Arc::clone(&record))?;
         log.append_many(&[Arc::clone(&record)])?;
@@ -396,9 +427,10 @@ impl Place {
         self.vfs.remove_file(&self.path(CREATING))?;
         self.vfs.sync_dir(&self.dir)?;
         self.vfs.at_point(points::CREATE_DONE)?;
-        let rebuilt = Rebuilt { forest, index, writers, open, twigs: vec![] };
+        let behind = Unsettled { manifest, rows: vec![], bytes: 0 };
+        let rebuilt = Rebuilt { forest, index, writers, open, twigs: vec![], behind };
         let pool = pool(&options, "hedgerow")?;
-        start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })
+        start(Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock })
     }
 
     fn open(
@@ -409,6 +441,12 @@ impl Place {
         lock: DirLock,
     ) -> Result<Store, Error> {
         self.vfs.at_point(points::OPEN_LOCKED)?;
+        let renew = if self.take_closed()? { Renew::IfBloated } else { Renew::Always };
+        let engine = self.engine(&options)?;
+        if hedgerow_metadb::exists(engine, &*self.vfs, &self.path(META))? {
+            hedgerow_metadb::renew(engine, &self.vfs, &self.path(META), renew)?;
+        }
+        self.vfs.at_point(points::OPEN_METADATA_RENEWED)?;
         let meta = match self.meta(&options, false) {
             Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
                 return Err(Error::NoStore(self.dir));
@@ -422,26 +460,26 @@ impl Place {
         }
         self.vfs.at_point(points::OPEN_MANIFEST_READ)?;
         let id = StoreId(manifest.store_id);
+        let (vfs, dir) = (|| Arc::clone(&self.vfs), self.path(LOG));
+        let (start_at, end) = (manifest.log_start, manifest.log_end);
+        let journal = EntryLog::find_journal(vfs(), &dir, id, start_at, end, manifest.height)?;
+        self.vfs.at_point(points::OPEN_JOURNAL_FOUND)?;
+        EntryLog::renew_journal(&*self.vfs, &dir, start_at, end, &journal)?;
+        self.vfs.at_point(points::OPEN_JOURNAL_RENEWED)?;
         let log_options = Self::log_options(&options);
-        let log = EntryLog::open(
-            Arc::clone(&self.vfs),
-            &self.path(LOG),
-            id,
-            log_options,
-            manifest.log_start,
-            manifest.log_end,
-        )?;
+        let log = EntryLog::open(vfs(), &dir, id, log_options, start_at, journal.end)?;
         self.vfs.at_point(points::OPEN_LOG_CUT)?;
         let twig_options = Self::twig_options(&options);
-        let (vfs, dir) = (Arc::clone(&self.vfs), self.path(TWIGS));
-        let (file, _) = TwigFile::open(vfs, &dir, id, twig_options, manifest.log_end)?;
+        let dir = self.path(TWIGS);
+        let (file, _) = TwigFile::open(vfs(), &dir, id, twig_options, manifest.log_end)?;
         let twigs = TwigStore::new(file);
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(&options, "hedgerow")?;
         let attempt = |twigs| {
             let (log, manifest, hasher) = (&log, &manifest, &*hasher);
             let progress = options.progress.as_ref();
-            pool.install(|| rebuild(&Source { log, twigs, manifest, hasher, progress }))
+            let source = Source { log, twigs, manifest, journal, hasher, progress };
+            pool.install(|| rebuild(&source))
         };
         let rebuilt = match attempt(Some(&twigs)) {
             Err(error) if error.is_contradiction() => {
@@ -458,18 +496,18 @@ impl Place {
         twigs.write(&rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
         let store =
-            start(Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock })?;
-        self.vfs.at_point(points::OPEN_DONE)?;
+            start(Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock })?;
+        store.place.vfs.at_point(points::OPEN_DONE)?;
         Ok(store)
     }
 }
 
 /// Everything that an open store is put together from.
 struct Parts {
+    place: Place,
     log: EntryLog,
     twigs: TwigStore,
     meta: Box<dyn MetaDb>,
-    manifest: Manifest,
     rebuilt: Rebuilt,
     pool: rayon::ThreadPool,
     options: Options,
@@ -478,8 +516,11 @@ struct Parts {
 }
 
 fn start(parts: Parts) -> Result<Store, Error> {
-    let Parts { log, twigs, meta, manifest, rebuilt, pool, options, hasher, lock } = parts;
-    let height = manifest.height;
+    let Parts { place, log, twigs, meta, rebuilt, pool, options, hasher, lock } = parts;
+    let behind = rebuilt.behind;
+    let (height, manifest) = (behind.manifest.height, &behind.manifest);
+    // The manifest on disk is older by the rows that are to follow it.
+    let settled = Height(height.0 - behind.rows.len() as u64);
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -489,8 +530,8 @@ fn start(parts: Parts) -> Result<Store, Error> {
             index: rebuilt.index,
             forest: rebuilt.forest.clone(),
         }),
-        flow: Arc::new(Flow::new(height)),
-        recent: Mutex::new(BTreeMap::new()),
+        flow: Arc::new(Flow::new(height, settled)),
+        recent: Mutex::new(behind.rows.iter().cloned().collect()),
         hasher,
         pool,
         hash_pool: self::pool(&options, "hedgerow-hash")?,
@@ -501,10 +542,10 @@ fn start(parts: Parts) -> Result<Store, Error> {
         counters: Counters::default(),
     });
     let params = manifest.params;
-    let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, manifest)?;
+    let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;
     let rule = params.compaction();
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, rebuilt.writers);
-    Ok(Store { writer, shared, params, _lock: lock })
+    Ok(Store { writer, shared, params, place, _lock: lock })
 }
 
 fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {

@@ -14,7 +14,7 @@ use crate::ticket::Ticket;
 use crate::twigs::run_position;
 use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
 use bytes::Bytes;
-use hedgerow_entryfile::{Record, RunCursor, StoredEntry};
+use hedgerow_entryfile::{BlockState, Record, RunCursor, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_types::{CompactionRule, Height, KeyHash, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -115,6 +115,11 @@ impl Writer {
         let ticket = Ticket::new(&flow, height, block.counts, &block.root);
         self.pipeline.accept(&block, block.record.bytes_len())?;
         Ok(ticket)
+    }
+
+    /// Brings the manifest to the last block, and waits until that is done.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        self.pipeline.settle()
     }
 
     /// Ends the stages after what they have.
@@ -230,7 +235,14 @@ impl Writer {
                 active: delta.active,
             });
         }
-        let record = Arc::new(Record::new(log.next_position(), height, runs, entries)?);
+        let state = BlockState {
+            oldest_active: std::array::from_fn(|shard| parts[shard].oldest_active),
+            entries_before: parts.iter().map(|part: &ShardPart| part.first_sn.0).sum(),
+            durable: self.shared.flow.look(|progress| progress.durable),
+            published: self.shared.state_root(),
+            extra: Bytes::from(extra),
+        };
+        let record = Arc::new(Record::new(log.next_position(), height, runs, entries, state)?);
         for (shard, (layer, part)) in ShardId::all().zip(layers.iter_mut().zip(&parts)) {
             let start = run_position(&record, shard);
             layer.settle(|entry| start.plus(u64::from(part.spans[entry as usize].offset)));
@@ -251,7 +263,6 @@ impl Writer {
             record,
             parts,
             layers: Arc::new(layers),
-            extra,
             counts,
             root: Arc::new(OnceLock::new()),
         })

@@ -349,8 +349,8 @@ fn a_root_is_known_before_the_nodes_are_back() {
     store.check().unwrap();
 }
 
-/// A root that no check vouched for turns out wrong: nobody is given it any more, nothing of the block
-/// is kept.
+/// A root that no check vouched for turns out wrong: nobody is given it any more, nothing of what the
+/// device computed is kept.
 #[test]
 fn a_wrong_early_root_stops_the_store() {
     let _limit = Limit::new();
@@ -374,9 +374,15 @@ fn a_wrong_early_root_stops_the_store() {
     assert_eq!(reader.root(), (Height(1), expected[0]));
     drop(reader);
     store.close().unwrap_err();
+    // The block was accepted: its record may be in the log, and then it is taken in again. What the
+    // device made of it is nowhere.
     let mut store = Store::open(dir(), on(&disk)).unwrap();
-    assert_eq!(store.reader().root(), (Height(1), expected[0]));
-    assert_eq!(two_keys(&mut store, 2).root().unwrap(), expected[1]);
+    let (Height(height), root) = store.reader().root();
+    assert_eq!(root, expected[height as usize - 1]);
+    if height == 1 {
+        assert_eq!(two_keys(&mut store, 2).root().unwrap(), expected[1]);
+    }
+    store.check().unwrap();
 }
 
 /// The roots after two blocks of [`two_keys`], from the CPU.

@@ -9,7 +9,8 @@ use common::{copy, dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Error, Height, Store};
 use hedgerow_entryfile::{
-    EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord, push_frame,
+    BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord,
+    push_frame,
 };
 use hedgerow_metadb::{HistoryRow, Manifest, ShardManifest, StoreParams};
 use hedgerow_proof::{Proof, SerialPath};
@@ -70,7 +71,14 @@ fn the_bytes_of_the_log_are_pinned() {
             }
             (runs[shard], counts[shard]) = (run.into(), 3);
         }
-        let record = Record::new(log.next_position(), Height(height as u64), runs, counts).unwrap();
+        let record = Record::new(
+            log.next_position(),
+            Height(height as u64),
+            runs,
+            counts,
+            BlockState::default(),
+        )
+        .unwrap();
         let record = Arc::new(record);
         log.announce(Arc::clone(&record)).unwrap();
         log.append(&record).unwrap();
@@ -78,7 +86,7 @@ fn the_bytes_of_the_log_are_pinned() {
     let mut names = vfs.read_dir(folder).unwrap();
     names.sort();
     // Names are part of the format.
-    assert_eq!(names, ["0000000000000000.log", "00000000000002c0.log"]);
+    assert_eq!(names, ["0000000000000000.log", "0000000000000380.log"]);
     let bytes: Vec<_> = names.iter().flat_map(|name| read(&vfs, &folder.join(name))).collect();
     pinned("the log", &bytes, "444c4e0e2352290b23b4767ad1c3d0a321e0ba95ac20ee1c2ee575ea36b8d034");
 }

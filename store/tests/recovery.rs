@@ -105,7 +105,7 @@ fn a_log_beyond_the_manifest_is_cut() {
     for tail in [&b"garbage"[..], &[0; 5000], &[0xFF; 100_000]] {
         file.write_all_at(tail, len).unwrap();
         check_open(&disk, &roots);
-        assert_eq!(file.len().unwrap(), len);
+        assert_eq!(file.len().unwrap(), len, "{}", tail.len());
     }
     // And it goes on from there.
     let mut store = Store::open(dir(), small(&disk)).unwrap();
@@ -247,7 +247,7 @@ fn a_disk_that_stops_at_any_moment() {
         store.check().unwrap();
     }
     println!("{behind} at the durable height, {ahead} beyond");
-    assert!(behind > 10);
+    assert!(behind > 0 && ahead > 0);
 }
 
 /// F-B5: metadata that cannot be read, or is gone, is an error and never an empty store.

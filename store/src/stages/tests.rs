@@ -207,7 +207,7 @@ impl PersistWork<Toy, Height> for Persist {
         self.0.fail_at(Fault::CleanUp(self.0.committed.load(Ordering::SeqCst)))
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    fn settle(&mut self) -> Result<(), Error> {
         let before = self.0.finished.swap(true, Ordering::SeqCst);
         assert!(!before);
         Ok(())
@@ -275,7 +275,7 @@ fn run(faults: usize, patient: Option<Answers>) {
     let in_flight = thread_rng().gen_range(1..=3);
     let faults = (0..faults).map(|_| Fault::any(blocks)).collect();
     let world = Arc::new(World { faults, patient, ..World::default() });
-    let flow = Arc::new(Flow::new(Height(0)));
+    let flow = Arc::new(Flow::new(Height(0), Height(0)));
     let hash = Hash { world: Arc::clone(&world), flow: Arc::clone(&flow) };
     let mut pipeline = Pipeline::start(&flow, hash, Persist(Arc::clone(&world))).unwrap();
     let mut waiters = Vec::new();
@@ -399,7 +399,7 @@ fn two_failures_race() {
 
 /// Takes some blocks, then ends as if all were well: what an error that somebody forgot to hand on
 /// looks like.
-fn desert<C>(stage: &Stage<Toy, C>, after: u64) -> Result<(), Error> {
+fn desert<I, C>(stage: &Stage<I, C>, after: u64) -> Result<(), Error> {
     for _ in 0..after {
         if stage.blocks.recv().is_err() {
             break;
@@ -417,7 +417,7 @@ fn a_stage_that_ends_by_itself_stops_the_store() {
             [(true, true), (true, false), (false, true)][thread_rng().gen_range(0..3)];
         let after = thread_rng().gen_range(0..=blocks);
         let world = Arc::new(World::default());
-        let flow = Arc::new(Flow::new(Height(0)));
+        let flow = Arc::new(Flow::new(Height(0), Height(0)));
         let work = Hash { world: Arc::clone(&world), flow: Arc::clone(&flow) };
         let pipeline = Pipeline::with(
             &flow,

@@ -54,7 +54,7 @@ pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
         let header = &segment[at..at + RECORD_HEADER_LEN];
         at += RECORD_HEADER_LEN;
         for shard in 0..SHARDS {
-            let len = header[24 + 8 * shard..][..4].try_into().unwrap();
+            let len = header[80 + 16 * shard..][..4].try_into().unwrap();
             let end = at + u32::from_le_bytes(len) as usize;
             while at < end {
                 let (entry, _) = EntryRef::parse_prefix(&segment[at..end]).unwrap();
@@ -63,6 +63,8 @@ pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
                 at += frame_len(len);
             }
         }
+        let extra = header[336..][..4].try_into().unwrap();
+        at += (u32::from_le_bytes(extra) as usize).next_multiple_of(8);
     }
     frames
 }

@@ -1,0 +1,181 @@
+//! Taking the journal in: the blocks that are durable and that the manifest does not know.
+//!
+//! ```text
+//!   state of the manifest ─► record h+1 ─► record h+2 ─► ... ─► the newest durable state
+//!                              entries ► bits, index, places of twigs
+//!                              tree pass ► root ► history row
+//! ```
+//!
+//! A record says how the block left the shards, so nothing is decided anew: no operation is known here,
+//! and no compaction rule. What the record says is compared with what its entries come to; and with a
+//! root that an earlier block is known to have had.
+
+use crate::Error;
+use crate::pipeline::Unsettled;
+use crate::rebuild::{JournalRun, ShardScan, Source};
+use crate::shared::per_shard;
+use crate::twigs::run_position;
+use hashbrown::HashMap;
+use hedgerow_entryfile::ScannedRecord;
+use hedgerow_hasher_api::MessageGroup;
+use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
+use hedgerow_metadb::HistoryRow;
+use hedgerow_types::{SHARDS, SerialNumber, ShardId};
+use std::sync::Arc;
+
+/// A state on its way from the manifest's height to the journal's.
+pub(crate) struct Replay<'a> {
+    source: &'a Source<'a>,
+    forest: Forest,
+    behind: Unsettled,
+}
+
+impl<'a> Replay<'a> {
+    /// Begins with the tree that the manifest describes.
+    pub(crate) fn new(source: &'a Source<'a>, forest: Forest) -> Self {
+        let behind = Unsettled { manifest: source.manifest.clone(), rows: Vec::new(), bytes: 0 };
+        Self { source, forest, behind }
+    }
+
+    /// Takes in the next record.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::RootMismatch`] if it contradicts the state before it.
+    pub(crate) fn take(
+        &mut self,
+        shards: &mut [ShardScan<'_>],
+        record: &ScannedRecord,
+    ) -> Result<(), Error> {
+        let (height, expected) = (record.height(), self.behind.manifest.height.next());
+        if height != expected {
+            let at = record.position();
+            let reason = format!("the record at {at} is of height {height}, not {expected}");
+            return Err(Error::Corrupt(reason));
+        }
+        let before: u64 = shards.iter().map(|scan| scan.next_sn().0).sum();
+        let said = record.record().entries_before();
+        if said != before {
+            let reason =
+                format!("height {height} says that {said} entries precede it: {before} do");
+            return Err(Error::Corrupt(reason));
+        }
+        self.compare_root(record)?;
+        let mut runs = Vec::with_capacity(SHARDS);
+        for scan in shards.iter_mut() {
+            runs.push(scan.journal_run(record)?);
+        }
+        self.hash_keys(record, &mut runs)?;
+        for (scan, run) in shards.iter_mut().zip(&runs) {
+            scan.take_keys(run);
+        }
+        self.apply(shards, record, &runs)
+    }
+
+    /// Whether a root that was known when the record was made is what it came to here.
+    fn compare_root(&self, record: &ScannedRecord) -> Result<(), Error> {
+        let (height, recorded) = record.record().published();
+        let Unsettled { manifest, rows, .. } = &self.behind;
+        let computed = if height == self.source.manifest.height {
+            Some(self.source.manifest.state_root)
+        } else if height == manifest.height {
+            Some(manifest.state_root)
+        } else {
+            rows.iter().rev().find(|(at, _)| *at == height).map(|(_, row)| row.root)
+        };
+        match computed {
+            Some(computed) if computed != recorded => {
+                Err(Error::RootMismatch { height, computed, recorded })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hash_keys(&self, record: &ScannedRecord, runs: &mut [JournalRun]) -> Result<(), Error> {
+        let mut groups = Vec::with_capacity(SHARDS);
+        for (shard, run) in ShardId::all().zip(runs) {
+            let arena = record.record().run(shard);
+            groups.push(MessageGroup { arena, spans: &run.key_spans, out: &mut run.keys });
+        }
+        Ok(self.source.hasher.messages(&mut groups)?)
+    }
+
+    fn apply(
+        &mut self,
+        shards: &mut [ShardScan<'_>],
+        scanned: &ScannedRecord,
+        runs: &[JournalRun],
+    ) -> Result<(), Error> {
+        let record = scanned.record();
+        let oldest_active = *record.oldest_active();
+        let change = |shard: ShardId| {
+            let run = &runs[shard.index()];
+            ShardChange {
+                arena: record.run(shard),
+                entries: &run.spans,
+                deactivated: &run.deactivated,
+                oldest_active: oldest_active[shard.index()],
+            }
+        };
+        let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
+        let applied = self.forest.apply(self.source.hasher, &changes)?;
+        let mut places = HashMap::new();
+        for (scan, run) in shards.iter_mut().zip(runs) {
+            let start = run_position(record, scan.shard);
+            for filled in scan.open.note_run(record.position(), start, run.first_sn, &run.spans) {
+                places.insert((scan.shard, filled.twig), filled);
+            }
+        }
+        for FinishedTwig { shard, twig, nodes } in applied.finished {
+            let scan = &mut shards[shard.index()];
+            let Some(places) = places.remove(&(shard, twig)) else {
+                return Err(scan.corrupt(format_args!("the places of twig {twig} are lost")));
+            };
+            scan.twigs.push(Arc::new(places.into_record(shard, nodes)?));
+        }
+        let row = HistoryRow {
+            root: applied.roots.state,
+            shard_roots: applied.roots.shards,
+            oldest_active,
+            extra: record.extra().to_vec(),
+        };
+        self.advance(scanned, row);
+        Ok(())
+    }
+
+    fn advance(&mut self, scanned: &ScannedRecord, row: HistoryRow) {
+        let Unsettled { manifest, rows, bytes } = &mut self.behind;
+        manifest.height = scanned.height();
+        manifest.log_end = scanned.end();
+        manifest.state_root = row.root;
+        for (number, shard) in manifest.shards.iter_mut().enumerate() {
+            shard.root = row.shard_roots[number];
+            shard.oldest_active = row.oldest_active[number];
+        }
+        rows.push((manifest.height, Arc::new(row)));
+        *bytes += scanned.record().bytes_len();
+    }
+
+    /// The state at the end of the journal.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if what is active is not what the last record says.
+    pub(crate) fn end(
+        mut self,
+        shards: &mut [ShardScan<'_>],
+    ) -> Result<(Forest, Unsettled), Error> {
+        let parts = self.behind.manifest.shards.iter_mut();
+        for (scan, part) in shards.iter_mut().zip(parts) {
+            part.next_sn = scan.next_sn();
+            part.active = scan.bits.count();
+            let oldest = part.oldest_active;
+            let first = scan.bits.next_active(SerialNumber(0));
+            if oldest > part.next_sn || first.is_none_or(|first| first < oldest) {
+                return Err(scan.corrupt(format_args!(
+                    "the journal says that nothing below {oldest} is active"
+                )));
+            }
+            scan.bits.drop_before(oldest.twig());
+        }
+        Ok((self.forest, self.behind))
+    }
+}
