@@ -8,7 +8,8 @@ use bolero::check;
 use bytes::Bytes;
 use common::{Count, Damage};
 use hedgerow_entryfile::{
-    EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord, push_frame,
+    BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord,
+    push_frame,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -47,10 +48,11 @@ fn log() {
     let log = EntryLog::create(Arc::clone(&vfs), dir, ID, LogOptions::default()).unwrap();
     // What checksums cover, as ranges of the file; each is followed by its checksum.
     let mut covered = vec![(0, 60)];
+    let state = BlockState { extra: Bytes::from_static(b"extra"), ..BlockState::default() };
     for height in 0..3 {
         let at = log.next_position();
-        covered.push((at.0 as usize, at.0 as usize + 152));
-        let mut place = at.0 as usize + 160;
+        covered.push((at.0 as usize, at.0 as usize + 344));
+        let mut place = at.0 as usize + 352;
         let (mut runs, mut counts): ([Bytes; 16], _) = (Default::default(), [0; 16]);
         for shard in [0, 7, 15] {
             let mut run = vec![];
@@ -70,7 +72,8 @@ fn log() {
             place += run.len();
             (runs[shard], counts[shard]) = (Bytes::from(run), 2);
         }
-        let record = Arc::new(Record::new(at, Height(height as u64), runs, counts).unwrap());
+        let record =
+            Arc::new(Record::new(at, Height(height as u64), runs, counts, state.clone()).unwrap());
         log.announce(Arc::clone(&record)).unwrap();
         log.append(&record).unwrap();
     }
@@ -93,8 +96,10 @@ fn log() {
                 let Ok(record) = record else { return false };
                 // What is accepted is what would be written.
                 let record = record.record();
-                again.extend(&bytes[record.position().0 as usize..][..160]);
+                again.extend(&bytes[record.position().0 as usize..][..352]);
                 ShardId::all().for_each(|shard| again.extend(record.run(shard)));
+                again.extend(record.extra());
+                again.resize(again.len().next_multiple_of(8), 0);
                 true
             });
             if good {

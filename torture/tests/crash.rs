@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use hedgerow_testkit::limit::Limit;
-use hedgerow_torture::crash::{Rules, Session, every_creation};
+use hedgerow_torture::crash::{Session, every_creation};
 use hedgerow_torture::faults;
 
 /// Enough to meet some of everything.
@@ -14,7 +14,7 @@ const CYCLES: u64 = 8;
 fn the_same_seed_survives_the_same_calls() {
     let _limit = Limit::new();
     let seed = (1..).find(|&seed| Session::is_in_step(seed)).unwrap();
-    let [first, second] = [(); 2].map(|()| Session::run(seed, CYCLES, Rules::NoBelief));
+    let [first, second] = [(); 2].map(|()| Session::run(seed, CYCLES));
     for outcome in [&first, &second] {
         if let Err(what) = &outcome.result {
             panic!("seed {seed}: {what}\nreplay: torture crash --replay {seed}");

@@ -54,6 +54,7 @@ pub(super) struct Settings {
     pub(super) entry_cache_bytes: u64,
     pub(super) hasher: &'static str,
     pub(super) short_calls: u64,
+    pub(super) manifest_blocks: u64,
 }
 
 impl Settings {
@@ -70,6 +71,7 @@ impl Settings {
             entry_cache_bytes: pick(rng, &[0, 5_000, 1 << 20]),
             hasher: pick(rng, &["cpu", "cpu", "scalar", "cpu:portable"]),
             short_calls: pick(rng, &[0, 0, 20]),
+            manifest_blocks: pick(rng, &[1, 1, 2, 7, 64]),
         }
     }
 
@@ -77,6 +79,7 @@ impl Settings {
     pub(super) fn prune_soon(&mut self) {
         self.keep_heights = Some(1);
         self.segment_bytes = 20_000;
+        self.manifest_blocks = self.manifest_blocks.min(7);
     }
 
     /// On the disk of a session, see [`Session::options`](super::Session::options).
@@ -89,7 +92,8 @@ impl Settings {
             .max_in_flight(self.max_in_flight)
             .segment_bytes(self.segment_bytes)
             .tail_bytes(self.tail_bytes)
-            .entry_cache_bytes(self.entry_cache_bytes);
+            .entry_cache_bytes(self.entry_cache_bytes)
+            .manifest_blocks(self.manifest_blocks);
         if let Some(heights) = self.keep_history {
             options = options.keep_history(heights);
         }
@@ -117,8 +121,12 @@ pub(super) fn claim(disk: &PowerLossDisk) {
         ("create: done", "/twigs"),
         ("open: log cut", "/log"),
         ("commit: log synced", "/log"),
-        ("commit: manifest written", "/log"),
+        ("commit: done", "/log"),
+        ("manifest: written", "/log"),
+        ("manifest: written", "/twigs"),
         ("prune: planned", "/twigs"),
+        ("close: settled", "/log"),
+        ("close: settled", "/twigs"),
     ] {
         disk.claim(point, part);
     }

@@ -1,6 +1,6 @@
 //! The command `torture crash`.
 
-use super::{CYCLES_PER_SESSION, Rules, Session, Summary, Until, every_creation, run};
+use super::{CYCLES_PER_SESSION, Session, Summary, Until, every_creation, run};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,17 +22,12 @@ pub struct CrashArgs {
     /// Fail if something that a run of thousands of cycles meets was not met.
     #[arg(long)]
     all_paths: bool,
-    /// Let the next process believe what a failed sync left in the cache: known to lose stores, and
-    /// expected to.
-    #[arg(long)]
-    known_red: bool,
 }
 
 /// Runs the command.
 pub fn crash(args: &CrashArgs) -> ExitCode {
-    let rules = if args.known_red { Rules::BeliefToo } else { Rules::NoBelief };
     if let Some(seed) = args.replay {
-        let outcome = Session::run(seed, CYCLES_PER_SESSION, rules);
+        let outcome = Session::run(seed, CYCLES_PER_SESSION);
         print!("{}", outcome.reach);
         return match outcome.result {
             Ok(()) => ExitCode::SUCCESS,
@@ -47,11 +42,8 @@ pub fn crash(args: &CrashArgs) -> ExitCode {
     let time = Duration::from_secs_f64(args.minutes * 60.0);
     let until = Until { cycles: args.cycles, time };
     println!("first seed {seed}");
-    let summary = run(seed, until, rules);
+    let summary = run(seed, until);
     print_summary(&summary, seed);
-    if args.known_red {
-        return known_red(&summary);
-    }
     let mut ok = creations(seed);
     for (seed, what) in &summary.failures {
         ok = false;
@@ -89,22 +81,4 @@ fn creations(seed: u64) -> bool {
         }
     }
     false
-}
-
-/// What is known to fail must fail, or the note that it does is out of date.
-fn known_red(summary: &Summary) -> ExitCode {
-    let (failed, sessions) = (summary.failures.len(), summary.sessions);
-    if let Some((seed, what)) = summary.failures.first() {
-        let first = what.lines().next().unwrap_or_default();
-        println!(
-            "for example, seed {seed}: {first}\nreplay: torture crash --known-red --replay {seed}"
-        );
-        println!(
-            "KNOWN RED: a failed sync is believed by the next process: {failed} of {sessions} sessions"
-        );
-        ExitCode::SUCCESS
-    } else {
-        println!("FAILED: a failed sync is no longer believed: take Rules::NoBelief away");
-        ExitCode::FAILURE
-    }
 }

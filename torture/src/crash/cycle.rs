@@ -2,7 +2,7 @@
 
 use super::choose::{self, After, End, Settings, pick};
 use super::compare::compare;
-use super::session::{Rules, Session, dir};
+use super::session::{Session, dir};
 use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Store, Task, Ticket};
 use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::model::NetChangeSet;
@@ -41,7 +41,7 @@ struct Life {
 /// Runs a life to its end, opens what is left, and compares it with the model.
 pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     let mut settings = Settings::random(&mut session.rng, session.in_step);
-    let believe = session.rules == Rules::BeliefToo && session.rng.below(2) == 0;
+    let believe = session.rng.below(10) == 0;
     let end =
         if believe { End::failed_sync(&mut session.rng) } else { choose::end(&mut session.rng) };
     if end.needs_a_long_life() {
@@ -57,16 +57,8 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     note_life(session, &life, &trace, base);
 
     let after = if session.rng.below(4) == 0 { After::ProcessDeath } else { After::PowerLoss };
-    let failed_sync = session.rules == Rules::NoBelief
-        && trace.failed.iter().any(|failed| {
-            matches!(failed.op, VfsOp::Sync | VfsOp::SyncDir)
-                && matches!(failed.kind, FaultKind::Eio | FaultKind::Full)
-        });
-    let after = match (failed_sync, believe) {
-        (true, _) => After::PowerLoss,
-        (false, true) => After::ProcessDeath,
-        (false, false) => after,
-    };
+    // What a failed sync left in the cache is there for the next process to believe.
+    let after = if believe { After::ProcessDeath } else { after };
     let seed = session.rng.next_u64();
     match after {
         After::PowerLoss => session.power_cycle(seed)?,
@@ -74,6 +66,11 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     }
     if after == After::ProcessDeath {
         session.reach.count("opened again without power loss");
+        let failed_sync = |op| matches!(op, VfsOp::Sync | VfsOp::SyncDir);
+        if trace.failed.iter().any(|failed| failed_sync(failed.op) && failed.kind == FaultKind::Eio)
+        {
+            session.reach.count("opened again after a sync that failed");
+        }
     } else if matches!(end, End::Close) {
         session.reach.count("closed, then the power went");
     }
@@ -345,6 +342,10 @@ fn recover(
         .reach
         .greatest("blocks published and lost at once", life.published.saturating_sub(height));
     let cut = |line: &String| line.starts_with("setting the length of") && line.contains("/log/");
+    let renewed = |line: &String| line.starts_with("writing") && line.contains("/log/");
+    if trace.recent.iter().any(renewed) {
+        session.reach.count("opening took blocks in again");
+    }
     if trace.recent.iter().any(cut) {
         session.reach.count("opening cut the log");
     }

@@ -23,6 +23,8 @@ const WANTED: &[&str] = &[
     "recovered: beyond the durable height",
     "several blocks under one sync",
     "opened again without power loss",
+    "opened again after a sync that failed",
+    "opening took blocks in again",
     "closed, then the power went",
     "crash while opening",
     "crash while creating",

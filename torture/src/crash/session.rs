@@ -22,17 +22,6 @@ pub const CYCLES_PER_SESSION: u64 = 20;
 /// Longer than any session takes: one that hangs ends the program.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What is left out of the cycles.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rules {
-    /// After a failed sync the power goes before the next process opens the store.
-    #[default]
-    NoBelief,
-    /// Nothing: after a failed sync the next process may find in the cache what the medium does not
-    /// have, and believe it. The store does not stand that yet.
-    BeliefToo,
-}
-
 /// A store that is crashed over and over.
 pub struct Session {
     pub(super) rng: SplitMix64,
@@ -40,8 +29,6 @@ pub struct Session {
     pub(super) in_step: bool,
     /// Whether it began with a store that had lived for a while, where pruning is near.
     pub(super) has_lived: bool,
-    /// See [`Rules`].
-    pub(super) rules: Rules,
     pub(super) rule: CompactionRule,
     pub(super) blocks: BlockGen,
     /// At the height that opened last.
@@ -81,18 +68,18 @@ impl Session {
     }
 
     /// Runs the session of `seed`, this many cycles of it.
-    pub fn run(seed: u64, cycles: u64, rules: Rules) -> Outcome {
-        Self::run_with(seed, cycles, rules, None)
+    pub fn run(seed: u64, cycles: u64) -> Outcome {
+        Self::run_with(seed, cycles, None)
     }
 
     /// The same with the manifest in an engine that opens files itself, in the directory `place`: the
     /// files around it lose what was not synced.
     pub fn run_beside(seed: u64, cycles: u64, engine: Engine, place: &Path) -> Outcome {
         let beside = Beside::new(engine, place.join(format!("{}-{seed}", engine.name())));
-        Self::run_with(seed, cycles, Rules::NoBelief, Some(beside))
+        Self::run_with(seed, cycles, Some(beside))
     }
 
-    fn run_with(seed: u64, cycles: u64, rules: Rules, beside: Option<Beside>) -> Outcome {
+    fn run_with(seed: u64, cycles: u64, beside: Option<Beside>) -> Outcome {
         let _limit = Limit::of_work(LONGEST, format!("torture crash --replay {seed}"));
         let in_step = Self::is_in_step(seed);
         let mut rng = SplitMix64::new(seed.wrapping_add(1));
@@ -101,7 +88,6 @@ impl Session {
         let mut session = Self {
             in_step,
             has_lived: false,
-            rules,
             disk: PowerLossDisk::new(rng.next_u64()),
             beside,
             rng,

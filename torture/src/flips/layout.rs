@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// Bytes of a segment's header.
 pub(super) const SEGMENT_HEADER: usize = 64;
-const RECORD_HEADER: usize = 160;
+const RECORD_HEADER: usize = 352;
 const TWIG_HEADER: usize = 32;
 const SHARDS: usize = 16;
 
@@ -45,15 +45,16 @@ pub(super) fn log_records(bytes: &[u8]) -> Option<Vec<LogRecord>> {
     let mut records = Vec::new();
     let mut start = SEGMENT_HEADER;
     while start < bytes.len() {
-        if bytes.get(start..start + 8)? != b"HgrwRec1" {
+        if bytes.get(start..start + 8)? != b"HgrwRec2" {
             return None;
         }
         let height = u64_at(bytes, start + 8)?;
-        let lens = (0..SHARDS).map(|shard| u32_at(bytes, start + 24 + 8 * shard));
-        let end = start + RECORD_HEADER + lens.sum::<Option<usize>>()?;
+        let lens = (0..SHARDS).map(|shard| u32_at(bytes, start + 80 + 16 * shard));
+        let runs_end = start + RECORD_HEADER + lens.sum::<Option<usize>>()?;
+        let end = runs_end + u32_at(bytes, start + 336)?.next_multiple_of(8);
         let mut frames = Vec::new();
         let mut at = start + RECORD_HEADER;
-        while at < end {
+        while at < runs_end {
             let len = (hashed_len(bytes, at)? + 4).next_multiple_of(8);
             frames.push(at..at + len);
             at += len;

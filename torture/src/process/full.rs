@@ -414,7 +414,7 @@ fn moment(d: &mut SplitMix64, created: bool) -> Moment {
         "commit: log synced",
         "commit: twigs written",
         "prune: planned",
-        "commit: manifest written",
+        "manifest: written",
     ];
     let create = ["create: marked", "create: log synced", "create: twigs synced"];
     match d.below(4) {
