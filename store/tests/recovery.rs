@@ -7,6 +7,7 @@ use common::{dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Digest, Error, Height, Options, Store};
 use hedgerow_entryfile::LogError;
+use hedgerow_metadb::{Engine, Manifest};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsOp};
@@ -111,6 +112,70 @@ fn a_log_beyond_the_manifest_is_cut() {
     let mut store = Store::open(dir(), small(&disk)).unwrap();
     submit(&mut store, 21).unwrap().durable().unwrap();
     store.check().unwrap();
+}
+
+/// What the store said that is durable is there although no manifest knows it; with all that was known of
+/// its heights.
+#[test]
+fn blocks_that_no_manifest_knows_are_taken_in_again() {
+    let _limit = Limit::new();
+    for segment_bytes in [100_000, 64 << 20] {
+        let disk = disk();
+        let options = || on(&disk).manifest_blocks(1_000_000).segment_bytes(segment_bytes);
+        let mut store = Store::create(dir(), params(1, 4, 5), options()).unwrap();
+        let mut roots = vec![store.reader().root().1];
+        let mut left = None;
+        for height in 1..=40 {
+            let ticket = submit(&mut store, height).unwrap();
+            ticket.durable().unwrap();
+            roots.push(ticket.root().unwrap());
+            if height % 10 == 0 {
+                // As a process leaves it that is killed now.
+                left = Some(common::copy(&disk));
+            }
+        }
+        let rows: Vec<_> =
+            (1..=40).map(|height| store.reader().history(Height(height)).unwrap()).collect();
+        store.close().unwrap();
+        let left = left.unwrap();
+        let manifest = manifest_of(&left);
+        assert!(segment_bytes < 1 << 20 || manifest.height == Height(0), "{}", manifest.height);
+        check_open(&left, &roots);
+        let store = Store::open(dir(), on(&left)).unwrap();
+        for (row, height) in rows.iter().zip(1..) {
+            assert_eq!(store.reader().history(Height(height)).unwrap(), *row);
+        }
+        store.close().unwrap();
+        assert_eq!(manifest_of(&left).height, Height(40));
+    }
+}
+
+fn manifest_of(disk: &Arc<dyn Vfs>) -> Manifest {
+    let (engine, folder) = (Engine::Redb, dir().join("meta"));
+    let copy = common::copy(disk);
+    let db = hedgerow_metadb::open(engine, copy, &folder, false).unwrap();
+    db.manifest().unwrap().unwrap()
+}
+
+/// Metadata that is older than the log: nothing is cut, what follows is taken in again.
+#[test]
+fn a_manifest_from_a_backup_is_brought_up_to_the_log() {
+    let _limit = Limit::new();
+    let disk = disk();
+    build(&disk, 10);
+    let path = files(&disk, "meta").remove(0);
+    let backup = hedgerow_vfs::read_file(&*disk, &path, 1 << 30).unwrap();
+    let mut store = Store::open(dir(), small(&disk)).unwrap();
+    for height in 11..=90 {
+        submit(&mut store, height).unwrap();
+    }
+    store.flush().unwrap();
+    let roots: Vec<_> =
+        (0..=90).map(|height| store.reader().root_at(Height(height)).unwrap()).collect();
+    store.close().unwrap();
+    hedgerow_vfs::write_atomic(&*disk, &path, &backup).unwrap();
+    assert_eq!(manifest_of(&disk).height, Height(10));
+    check_open(&disk, &roots);
 }
 
 #[test]
