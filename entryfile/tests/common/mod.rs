@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::Bytes;
-use hedgerow_entryfile::{EntryLog, LogOptions, Record, StoreId, StoredEntry, push_frame};
+use hedgerow_entryfile::{
+    EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, push_frame,
+};
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, Version};
 use hedgerow_vfs::{HookedDisk, MemDisk, RealDisk, Vfs, VfsCall, VfsOp};
@@ -222,7 +224,7 @@ pub(crate) fn assert_same(expected: &Expected, entry: &StoredEntry) {
 
 /// No cache, nothing kept in memory once it is written: every read goes to the disk.
 pub(crate) fn disk_only(segment_size: u64) -> LogOptions {
-    LogOptions { segment_size, cache_bytes: 0, tail_bytes: 0 }
+    LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes: 0, tail_bytes: 0 }
 }
 
 /// The files of a directory with their lengths.
