@@ -28,6 +28,17 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
+/// Heights that a store keeps if nothing else is said.
+const KEEP: u64 = 1024;
+
+/// How many heights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Default,
+    Heights(u64),
+    All,
+}
+
 /// What hashes.
 #[derive(Clone, Debug)]
 pub(crate) enum HasherChoice {
@@ -50,9 +61,10 @@ pub struct Options {
     pub(crate) max_value_bytes: usize,
     pub(crate) entry_cache_bytes: u64,
     pub(crate) tail_bytes: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) keep_history: Option<u64>,
-    pub(crate) keep_heights: Option<u64>,
+    /// `None`: segments grow with the log.
+    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) keep_history: Keep,
+    pub(crate) keep_heights: Keep,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
 }
@@ -70,9 +82,9 @@ impl Default for Options {
             max_value_bytes: 64 << 10,
             entry_cache_bytes: 32 << 20,
             tail_bytes: 16 << 20,
-            segment_bytes: 256 << 20,
-            keep_history: None,
-            keep_heights: None,
+            segment_bytes: None,
+            keep_history: Keep::Default,
+            keep_heights: Keep::Default,
             engine: None,
             progress: None,
         }
@@ -195,27 +207,70 @@ impl Options {
         self
     }
 
-    /// Size at which a log segment is full: the unit in which pruning frees disk. Default 256 MiB.
+    /// Size at which a log segment is full: the unit in which pruning frees disk. Default: a sixteenth
+    /// of the log, at least 4 MiB and at most 256 MiB, so that a store of any size has few files and
+    /// frees disk.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.segment_bytes = bytes;
+        self.segment_bytes = Some(bytes);
         self
     }
 
-    /// Heights whose roots, shard roots and extra data are kept. Default: all.
+    /// Heights whose roots, shard roots and extra data are kept: that of the last durable block and
+    /// those before it. Default 1,024. At least one more is kept than
+    /// [`keep_heights`](Self::keep_heights) asks for, since pruning asks the history. An archive of
+    /// roots says `u64::MAX`.
     #[must_use]
     pub fn keep_history(mut self, heights: u64) -> Self {
-        self.keep_history = Some(heights);
+        self.keep_history = Keep::Heights(heights);
         self
     }
 
     /// Prunes: log and twig records wholly below the oldest entry that was active this many heights
-    /// ago are deleted, in whole segments. Default: nothing is pruned. History is kept for at least
-    /// as many heights.
+    /// ago are deleted, in whole segments. Default 1,024, or as many as
+    /// [`keep_history`](Self::keep_history) keeps if those are fewer. At least as many heights are kept
+    /// as blocks may be [in flight](Self::max_in_flight). What was pruned is gone: a store that is opened with
+    /// fewer heights than before deletes accordingly.
+    ///
+    /// What keeps the rest from being deleted is in [`Stats::prune_hold`](crate::Stats::prune_hold).
+    /// Under a compaction rule whose threshold the store does not reach, such as
+    /// [`CompactionRule::QMDB`](crate::CompactionRule::QMDB) below 320 million keys, the oldest entries
+    /// stay active and nothing can be pruned; the log says so once.
     #[must_use]
     pub fn keep_heights(mut self, heights: u64) -> Self {
-        self.keep_heights = Some(heights);
+        self.keep_heights = Keep::Heights(heights);
         self
+    }
+
+    /// For an archive: nothing is pruned and all history is kept. Its disk grows with every block.
+    #[must_use]
+    pub fn keep_all(mut self) -> Self {
+        (self.keep_history, self.keep_heights) = (Keep::All, Keep::All);
+        self
+    }
+
+    /// How many heights behind the last durable one pruning looks for the oldest entries that must
+    /// stay; `None`: nothing is pruned.
+    pub(crate) fn look_back(&self) -> Option<u64> {
+        let keep = match (self.keep_heights, self.keep_history) {
+            (Keep::All, _) => return None,
+            (Keep::Heights(heights), _) => heights,
+            (Keep::Default, Keep::Heights(rows)) => KEEP.min(rows.saturating_sub(1)),
+            (Keep::Default, Keep::Default | Keep::All) => KEEP,
+        };
+        // While a block is resolved, others in flight may become durable: what it reads must stay.
+        Some(keep.max(self.max_in_flight as u64))
+    }
+
+    /// History rows to be kept; `None`: all.
+    pub(crate) fn history_rows(&self) -> Option<u64> {
+        // Pruning reads the row of the height that it looks back to.
+        let pruning = self.look_back().map_or(0, |heights| heights.saturating_add(1));
+        match self.keep_history {
+            Keep::All => None,
+            Keep::Heights(rows) => Some(rows.max(pruning)),
+            Keep::Default => Some(KEEP.max(pruning)),
+        }
     }
 
     /// The metadata engine. Default: the first of redb, RocksDB, sled that was compiled in. A store
@@ -250,13 +305,13 @@ impl Options {
         if self.max_value_bytes > MAX_VALUE_LEN {
             return refuse("max_value_bytes", "the entry format ends at 16777215");
         }
-        if self.segment_bytes == 0 {
+        if self.segment_bytes == Some(0) {
             return refuse("segment_bytes", "must not be 0");
         }
-        if self.keep_heights == Some(0) {
+        if self.keep_heights == Keep::Heights(0) {
             return refuse("keep_heights", "must be at least 1");
         }
-        if self.keep_history == Some(0) {
+        if self.keep_history == Keep::Heights(0) {
             return refuse("keep_history", "must be at least 1");
         }
         Ok(())
