@@ -185,8 +185,16 @@ impl Options {
         self
     }
 
-    /// Longest value that a put accepts, at most 2^24 - 1. Default 64 KiB. A create rewrites its
-    /// neighbour's entry, value included, so that large values amplify writes.
+    /// Longest value that a put accepts, at most 2^24 - 1. Default 64 KiB.
+    ///
+    /// Large values amplify writes, and not only their owner's: whoever creates or deletes a key has
+    /// the entry before it written again, value included, and compaction moves it later. Somebody who
+    /// looks for a key next to a large value (as many trials as there are keys) writes twice this many
+    /// bytes with each create and delete, at no cost of their own. That is inherent in the tree. An
+    /// application that charges for operations can charge by what they write:
+    /// [`Receipt::log_bytes`](crate::Receipt::log_bytes),
+    /// [`neighbour_bytes`](crate::Receipt::neighbour_bytes) and
+    /// [`moved_bytes`](crate::Receipt::moved_bytes) are the same on every node.
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;

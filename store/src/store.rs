@@ -166,7 +166,7 @@ impl Store {
     ) -> Result<Ticket, Error> {
         self.writer.check_begin(height)?;
         let ops = BlockOps::from_tasks(tasks, self.writer.max_value_bytes())?;
-        self.writer.submit(&ops, extra.into())
+        self.writer.submit(&ops, &mut extra.into())
     }
 
     /// Waits until everything that was submitted is durable.

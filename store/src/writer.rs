@@ -14,7 +14,7 @@ use crate::ticket::Ticket;
 use crate::twigs::run_position;
 use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
 use bytes::Bytes;
-use hedgerow_entryfile::{Record, RunCursor, StoredEntry};
+use hedgerow_entryfile::{LogError, Record, RunCursor, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_types::{CompactionRule, Height, KeyHash, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -87,7 +87,8 @@ impl Writer {
     }
 
     /// Takes a block in. Waits while too much is in flight, not for hashing or the disk.
-    pub(crate) fn submit(&mut self, ops: &BlockOps, extra: Vec<u8>) -> Result<Ticket, Error> {
+    /// Takes `extra` only if it accepts the block.
+    pub(crate) fn submit(&mut self, ops: &BlockOps, extra: &mut Vec<u8>) -> Result<Ticket, Error> {
         let height = self.height.next();
         self.check_begin(height)?;
         if extra.len() > MAX_EXTRA_BYTES {
@@ -103,17 +104,24 @@ impl Writer {
         let _guard = PanicGuard { name: "submit", flow: &flow };
         let deltas = self.update(height, ops, &plans)?;
         // From here on the writer's view of the shards is that after the block.
-        let block = match self.record(height, deltas, extra) {
+        let block = match self.record(height, deltas, std::mem::take(extra)) {
             Ok(block) => Arc::new(block),
             Err(error) => {
-                self.shared.flow.poison(error.clone());
-                return Err(error);
+                // The persist stage may have failed a moment ago and be about to say so: then its
+                // failure is the cause, not that the log takes no more.
+                let cause = match error {
+                    Error::Log(LogError::Failed(first)) => Error::Log((*first).clone()),
+                    other => other,
+                };
+                flow.poison(cause.clone());
+                return Err(flow.check().err().unwrap_or(cause));
             }
         };
         self.height = height;
         self.layers.push_back((height, Arc::clone(&block.layers)));
-        let ticket = Ticket::new(&flow, height, block.counts, &block.root);
-        self.pipeline.accept(&block, block.record.bytes_len())?;
+        let log_bytes = block.record.bytes_len();
+        let ticket = Ticket::new(&flow, height, block.counts, log_bytes, &block.root);
+        self.pipeline.accept(&block, log_bytes)?;
         Ok(ticket)
     }
 

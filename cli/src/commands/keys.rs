@@ -105,7 +105,7 @@ fn one_block(
     fill(&mut block)?;
     let receipt = block.commit()?;
     store.close()?;
-    let Receipt { height, root, created, updated, deleted, absent_deletes } = receipt;
+    let Receipt { height, root, created, updated, deleted, absent_deletes, .. } = receipt;
     // The commit of a durable block and the close went well.
     let durable = true;
     let height = height.0;
