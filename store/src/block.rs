@@ -106,6 +106,11 @@ impl<'s> Block<'s> {
     /// a block whose read failed may be handed in again. [`Error::WrongHeight`] if the block was
     /// accepted before; [`Error::Poisoned`].
     pub fn submit(&mut self) -> Result<Ticket, Error> {
+        self.store.writer.say_that_nobody_waits();
+        self.hand_in()
+    }
+
+    fn hand_in(&mut self) -> Result<Ticket, Error> {
         self.store.writer.check_begin(self.height)?;
         let ticket = self.store.writer.submit(&self.ops, &mut self.extra)?;
         self.ops = BlockOps::default();
@@ -120,7 +125,7 @@ impl<'s> Block<'s> {
     /// As [`Block::submit`] and [`Ticket::root`].
     pub fn commit(&mut self) -> Result<Receipt, Error> {
         let durability = self.store.shared.options.durability;
-        let ticket = self.submit()?;
+        let ticket = self.hand_in()?;
         let receipt = ticket.receipt()?;
         if durability == Durability::EachBlock {
             ticket.durable()?;

@@ -53,7 +53,8 @@ pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 pub struct Options {
     pub(crate) disk: Arc<dyn Vfs>,
     pub(crate) hasher: HasherChoice,
-    pub(crate) tuning: hasher::Tuning,
+    /// `None`: nobody asked for one.
+    pub(crate) tuning: Option<hasher::Tuning>,
     pub(crate) threads: usize,
     pub(crate) durability: Durability,
     pub(crate) max_in_flight: usize,
@@ -74,7 +75,7 @@ impl Default for Options {
         Self {
             disk: Arc::new(RealDisk),
             hasher: HasherChoice::Named(hasher::DEFAULT.into()),
-            tuning: hasher::Tuning::default(),
+            tuning: None,
             threads: 0,
             durability: Durability::default(),
             max_in_flight: 2,
@@ -147,10 +148,12 @@ impl Options {
     }
 
     /// How a device is used that [`hasher_named`](Self::hasher_named) names: how many of its digests
-    /// are checked, for example.
+    /// are checked, for example. Refused where it would do nothing: for a backend that is no device,
+    /// and for one that [exists already](Self::hasher). With `auto` on a machine without a device it is
+    /// logged that it does nothing.
     #[must_use]
     pub fn device_tuning(mut self, tuning: hasher::Tuning) -> Self {
-        self.tuning = tuning;
+        self.tuning = Some(tuning);
         self
     }
 
@@ -162,7 +165,11 @@ impl Options {
         self
     }
 
-    /// When a commit counts as done. Default [`Durability::Pipelined`].
+    /// When a commit counts as done. Default [`Durability::Pipelined`]. It is what
+    /// [`Block::commit`](crate::Block::commit) waits for: whoever hands blocks in with
+    /// [`Block::submit`](crate::Block::submit) or [`Store::submit_tasks`](crate::Store::submit_tasks)
+    /// asks the [`Ticket`](crate::Ticket); under [`Durability::EachBlock`] the first such block is
+    /// logged.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -299,9 +306,43 @@ impl Options {
     /// Refuses options that cannot work, and finds the backend that they ask for.
     pub(crate) fn check(&self) -> Result<Arc<dyn BatchHasher>, Error> {
         self.check_numbers()?;
+        let hasher = match &self.hasher {
+            HasherChoice::Named(name) => {
+                hasher::by_name_tuned(name, self.tuning.unwrap_or_default())?
+            }
+            HasherChoice::Given(hasher) => Arc::clone(hasher),
+        };
+        self.check_tuning(&*hasher)?;
+        if let (Keep::Heights(asked), Some(kept)) = (self.keep_history, self.history_rows())
+            && asked < kept
+        {
+            tracing::info!(
+                asked,
+                kept,
+                "option keep_history: more heights are kept, since pruning asks their history",
+            );
+        }
+        Ok(hasher)
+    }
+
+    /// Refuses a tuning that would tune nothing.
+    fn check_tuning(&self, hasher: &dyn BatchHasher) -> Result<(), Error> {
+        if self.tuning.is_none() {
+            return Ok(());
+        }
+        let refuse = |reason: String| Err(Error::Option { option: "device_tuning", reason });
         match &self.hasher {
-            HasherChoice::Named(name) => hasher::by_name_tuned(name, self.tuning),
-            HasherChoice::Given(hasher) => Ok(Arc::clone(hasher)),
+            HasherChoice::Given(_) => refuse(
+                "the backend was given ready-made (option hasher); tune it where it is made, or name \
+                 it (option hasher_named)"
+                    .into(),
+            ),
+            HasherChoice::Named(_) if hasher.capabilities().is_device => Ok(()),
+            HasherChoice::Named(name) if name == "auto" => {
+                tracing::info!("option device_tuning: there is no device here that it could tune");
+                Ok(())
+            }
+            HasherChoice::Named(name) => refuse(format!("the backend {name} is no device")),
         }
     }
 

@@ -165,6 +165,7 @@ impl Store {
         extra: impl Into<Vec<u8>>,
     ) -> Result<Ticket, Error> {
         self.writer.check_begin(height)?;
+        self.writer.say_that_nobody_waits();
         let ops = BlockOps::from_tasks(tasks, self.writer.max_value_bytes())?;
         self.writer.submit(&ops, &mut extra.into())
     }

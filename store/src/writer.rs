@@ -3,7 +3,6 @@
 //!
 //! Everything up to the record's announcement can refuse the block and leaves no trace.
 
-use crate::Error;
 use crate::layer::{Layer, Now, newest};
 use crate::ops::BlockOps;
 use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
@@ -13,6 +12,7 @@ use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
 use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
+use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{LogError, Record, RunCursor, StoredEntry};
 use hedgerow_hasher_api::hash_message;
@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     shards: Vec<ShardWriter>,
     /// Blocks that are accepted and, as far as the writer knows, not published; oldest first.
     layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
+    /// It was said that handing in does not wait.
+    said: bool,
 }
 
 impl Writer {
@@ -45,7 +47,19 @@ impl Writer {
         height: Height,
         shards: Vec<ShardWriter>,
     ) -> Self {
-        Self { shared, pipeline, rule, height, shards, layers: VecDeque::new() }
+        Self { shared, pipeline, rule, height, shards, layers: VecDeque::new(), said: false }
+    }
+
+    /// Says once that a block which is only handed in is not waited for, to whoever asked for blocks
+    /// that are.
+    pub(crate) fn say_that_nobody_waits(&mut self) {
+        if self.shared.options.durability == Durability::EachBlock && !self.said {
+            self.said = true;
+            tracing::info!(
+                "option durability: a block that is submitted is not waited for; its ticket says when \
+                 it is durable",
+            );
+        }
     }
 
     /// Checks that a block at `height` can begin.
