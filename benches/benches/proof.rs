@@ -9,7 +9,8 @@
 #![expect(clippy::unwrap_used, reason = "an error ends the bench")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use hedgerow::{Digest, Height, Options, Reader, Store, StoreParams, disk::MemDisk};
+use hedgerow::disk::MemDisk;
+use hedgerow::{CompactionRule, Digest, Height, Options, Reader, Store, StoreParams};
 use hedgerow_benches::workload::{Generator, Random};
 use std::{hint::black_box, sync::Arc};
 
@@ -21,7 +22,10 @@ const PROOFS: usize = 1000;
 /// The keys `0..keys` in a store in memory.
 fn store(generator: &Generator, keys: u32) -> Store {
     let options = Options::new().disk(Arc::new(MemDisk::new()));
-    let mut store = Store::create("store", StoreParams::default(), options).unwrap();
+    // The rule of the first figures, so that later ones compare.
+    let rule = CompactionRule::new(65_536, 1, 2).unwrap();
+    let params = StoreParams::default().with_compaction(rule);
+    let mut store = Store::create("store", params, options).unwrap();
     let (mut key, mut value) = (Vec::new(), Vec::new());
     for first in (0..keys).step_by(BLOCK as usize) {
         let height = Height(store.height().0 + 1);

@@ -95,6 +95,7 @@ pub use log::{EntryLog, LogOptions, LogStats};
 pub use read::Fill;
 pub use record::{BlockState, RECORD_HEADER_LEN, Record};
 pub use scan::{RecordScan, ScannedRecord};
+pub use segments::SegmentSize;
 pub use segments::{SEGMENT_HEADER_LEN, StoreId};
 pub use stored::StoredEntry;
 pub use twig::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};

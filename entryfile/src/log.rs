@@ -4,7 +4,7 @@ use crate::cache::EntryCache;
 use crate::frame::ALIGN;
 use crate::listing::Listing;
 use crate::record::{RECORD_HEADER_LEN, RecordHeader, padded};
-use crate::segments::{Batch, Extent, Format, IoCounters, Segments};
+use crate::segments::{Batch, Extent, Format, IoCounters, SegmentSize, Segments};
 use crate::tail::Tail;
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
@@ -20,9 +20,10 @@ pub(crate) const FORMAT: Format = Format { magic: *b"HgrwLog\0", suffix: ".log" 
 /// How a log is kept. May differ at every opening; nothing here changes what the log holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Length in bytes from which a segment is followed by a new one; pruning frees whole segments.
-    /// A segment ends with a record, so it exceeds this by up to a record. Default 256 MiB.
-    pub segment_size: u64,
+    /// Length from which a segment is followed by a new one; pruning frees whole segments. A segment
+    /// ends with a record, so it exceeds this by up to a record. Default: a sixteenth of the log,
+    /// at least 4 MiB and at most 256 MiB.
+    pub segment_size: SegmentSize,
     /// Bound in bytes of the cache of entries read from disk, overhead included; 0 turns it off.
     /// Default 32 MiB.
     pub cache_bytes: u64,
@@ -33,7 +34,8 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_size: 256 << 20, cache_bytes: 32 << 20, tail_bytes: 16 << 20 }
+        let segment_size = SegmentSize { least: 4 << 20, most: 256 << 20 };
+        Self { segment_size, cache_bytes: 32 << 20, tail_bytes: 16 << 20 }
     }
 }
 
@@ -128,11 +130,11 @@ impl EntryLog {
     }
 
     pub(crate) fn new(segments: Segments, options: &LogOptions) -> Self {
-        let tail = Tail::new(segments.last(), options.segment_size, options.tail_bytes);
+        let (start, last) = (segments.start(), segments.last());
         Self {
-            start: AtomicU64::new(segments.start()),
+            start: AtomicU64::new(start),
             segments,
-            tail: RwLock::new(tail),
+            tail: RwLock::new(Tail::new(start, last, options.segment_size, options.tail_bytes)),
             cache: EntryCache::new(options.cache_bytes),
             entries: EntryCounters::default(),
         }
@@ -166,7 +168,7 @@ impl EntryLog {
     /// [`LogError::Failed`] after a failed write or sync.
     pub fn announce(&self, record: Arc<Record>) -> Result<(), LogError> {
         self.segments.check_writable()?;
-        self.tail.write().announce(record)
+        self.tail.write().announce(record, self.start().0)
     }
 
     /// Writes the oldest record that was announced but not written. It is not durable before

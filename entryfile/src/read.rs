@@ -104,10 +104,8 @@ impl EntryLog {
         mut visit: impl FnMut(usize, EntryRef<'_>),
     ) -> Result<(), LogError> {
         let visit: &mut Visit<'_> = &mut |slot, entry| visit(slot as usize, entry);
+        check_count(at.len())?;
         let mut order: Vec<(u64, u32)> = at.iter().map(|at| at.0).zip(0..).collect();
-        if order.len() != at.len() {
-            return Err(LogError::Malformed("a batch of more than 2^32 reads"));
-        }
         order.sort_unstable();
         self.visit_memory(&mut order, visit)?;
         if self.cache.is_on() {
@@ -269,6 +267,14 @@ impl EntryLog {
     }
 }
 
+/// Reads of a batch are numbered with 32 bits.
+fn check_count(reads: usize) -> Result<(), LogError> {
+    match u32::try_from(reads) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(LogError::Malformed("a batch of 2^32 reads or more")),
+    }
+}
+
 /// Is shown an entry and whose it is.
 type Visit<'a> = dyn FnMut(u32, EntryRef<'_>) + 'a;
 
@@ -310,5 +316,21 @@ impl Results {
             .into_iter()
             .map(|slot| slot.ok_or(LogError::Malformed("a position that was not read")))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_as_many_reads_as_can_be_numbered() {
+        for reads in [0, 1, u32::MAX as usize] {
+            assert!(check_count(reads).is_ok(), "{reads}");
+        }
+        #[cfg(target_pointer_width = "64")]
+        for reads in [1_usize << 32, (1 << 32) + 1, usize::MAX] {
+            assert!(matches!(check_count(reads), Err(LogError::Malformed(_))), "{reads}");
+        }
     }
 }

@@ -131,6 +131,30 @@ impl Format {
     }
 }
 
+/// How long segments get before they are followed by a new one. Pruning frees whole segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSize {
+    /// Length in bytes in a small log.
+    pub least: u64,
+    /// Length in bytes in a large one.
+    pub most: u64,
+}
+
+/// A segment gets this part of all segments together, between [`SegmentSize`]'s bounds.
+const SEGMENTS_HELD: u64 = 16;
+
+impl SegmentSize {
+    /// The same length always.
+    pub const fn fixed(bytes: u64) -> Self {
+        Self { least: bytes, most: bytes }
+    }
+
+    /// Length in bytes at which a segment is full that was begun when all held `held` bytes.
+    pub fn full_at(self, held: u64) -> u64 {
+        (held / SEGMENTS_HELD).min(self.most).max(self.least)
+    }
+}
+
 /// The positions that one file covers, its header included. Never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {

@@ -12,7 +12,7 @@
 //! A record is readable from the moment it is announced. Once written it stays for a while, because
 //! what was written last is what is read soonest; the oldest go first, those not written never go.
 
-use crate::segments::{Extent, SEGMENT_HEADER_LEN};
+use crate::segments::{Extent, SEGMENT_HEADER_LEN, SegmentSize};
 use crate::{LogError, Record};
 use hedgerow_types::LogPosition;
 use std::collections::VecDeque;
@@ -29,7 +29,10 @@ pub(crate) struct Tail {
     limit: u64,
     /// The segment that the next record extends, as it will be once all records are written.
     last: Extent,
-    segment_size: u64,
+    segment_size: SegmentSize,
+    /// Length at which `last` is full. Decided once for each segment, so that where the next record
+    /// goes does not change while it is made.
+    full_at: u64,
 }
 
 #[derive(Debug)]
@@ -40,9 +43,10 @@ struct Item {
 }
 
 impl Tail {
-    /// Nothing in memory; `last` is the last segment on disk.
-    pub(crate) fn new(last: Extent, segment_size: u64, limit: u64) -> Self {
-        Self { items: VecDeque::new(), unwritten: 0, bytes: 0, limit, last, segment_size }
+    /// Nothing in memory; the log on disk begins at `start`, `last` is its last segment.
+    pub(crate) fn new(start: u64, last: Extent, segment_size: SegmentSize, limit: u64) -> Self {
+        let full_at = segment_size.full_at(last.end.saturating_sub(start));
+        Self { items: VecDeque::new(), unwritten: 0, bytes: 0, limit, last, segment_size, full_at }
     }
 
     /// End of the youngest record.
@@ -56,14 +60,15 @@ impl Tail {
 
     /// Where the next record begins. A new segment is begun when the last one is full.
     pub(crate) fn next_position(&self) -> u64 {
-        if self.last.is_full(self.segment_size) {
+        if self.last.is_full(self.full_at) {
             self.last.end.saturating_add(SEGMENT_HEADER_LEN as u64)
         } else {
             self.last.end
         }
     }
 
-    pub(crate) fn announce(&mut self, record: Arc<Record>) -> Result<(), LogError> {
+    /// Takes a record in; the log begins at `start` now.
+    pub(crate) fn announce(&mut self, record: Arc<Record>, start: u64) -> Result<(), LogError> {
         let (expected, got) = (self.next_position(), record.position().0);
         if expected != got {
             let (expected, got) = (LogPosition(expected), LogPosition(got));
@@ -71,6 +76,7 @@ impl Tail {
         }
         if got != self.last.end {
             self.last.base = self.last.end;
+            self.full_at = self.segment_size.full_at(self.last.base.saturating_sub(start));
         }
         self.last.end = record.end().0;
         self.bytes += record.bytes_len();

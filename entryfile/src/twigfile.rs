@@ -21,7 +21,7 @@
 //! twigs with other entries, and an old record must never come back for them.
 
 use crate::listing::{Intact, Listing};
-use crate::segments::{Extent, Format, Segments};
+use crate::segments::{Extent, Format, SegmentSize, Segments};
 use crate::twig::{self, TwigHeader, TwigRecord};
 use crate::{LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
@@ -41,16 +41,17 @@ const SCAN_WINDOW: usize = 1 << 20;
 /// How a twig file is kept. May differ at every opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TwigFileOptions {
-    /// Length in bytes from which a segment is followed by a new one. Default 64 MiB, about 7,000
-    /// twigs.
-    pub segment_size: u64,
+    /// Length from which a segment is followed by a new one. Default: a sixteenth of the file, at
+    /// least 512 KiB, about 55 twigs, and at most 64 MiB, about 7,000.
+    pub segment_size: SegmentSize,
     /// Bound in bytes of the cache of records. Default 4 MiB, about 400 twigs; 0 turns it off.
     pub cache_bytes: u64,
 }
 
 impl Default for TwigFileOptions {
     fn default() -> Self {
-        Self { segment_size: 64 << 20, cache_bytes: 4 << 20 }
+        let segment_size = SegmentSize { least: 512 << 10, most: 64 << 20 };
+        Self { segment_size, cache_bytes: 4 << 20 }
     }
 }
 
@@ -89,7 +90,7 @@ impl Weighter<(ShardId, TwigId), Arc<TwigRecord>> for RealBytes {
 #[derive(Debug)]
 pub struct TwigFile {
     segments: Segments,
-    segment_size: u64,
+    segment_size: SegmentSize,
     known: RwLock<Known>,
     cache: Option<Cache<(ShardId, TwigId), Arc<TwigRecord>, RealBytes>>,
     damaged: AtomicU64,
@@ -182,11 +183,13 @@ impl TwigFile {
         }
         let encoded: Result<Vec<_>, _> = records.iter().map(|record| record.encode()).collect();
         let encoded = encoded?;
+        let start = self.segments.start();
         let places = self.segments.append(|batch| {
             encoded
                 .iter()
                 .map(|bytes| {
-                    if batch.last().is_full(self.segment_size) {
+                    let held = batch.end().saturating_sub(start);
+                    if batch.last().is_full(self.segment_size.full_at(held)) {
                         batch.roll()?;
                     }
                     let place = (batch.last().base, batch.end());

@@ -6,7 +6,9 @@
 mod common;
 
 use common::{ID, Model, shape};
-use hedgerow_entryfile::{BlockState, Damage, EntryLog, Journal, LogError, LogOptions, Record};
+use hedgerow_entryfile::{
+    BlockState, Damage, EntryLog, Journal, LogError, LogOptions, Record, SegmentSize,
+};
 use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
 use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsOp, read_file};
@@ -16,7 +18,7 @@ use std::sync::Arc;
 const DIR: &str = "/log";
 
 fn options(segment_size: u64) -> LogOptions {
-    LogOptions { segment_size, cache_bytes: 0, tail_bytes: 0 }
+    LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes: 0, tail_bytes: 0 }
 }
 
 /// Records of a few entries; the manifest knows the first `settled` of them.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Model, Shape, assert_same, disk_only, disks, files, hooked, mem, shape};
-use hedgerow_entryfile::{EntryLog, Fill, LogError, LogOptions, SEGMENT_HEADER_LEN};
+use hedgerow_entryfile::{EntryLog, Fill, LogError, LogOptions, SEGMENT_HEADER_LEN, SegmentSize};
 use hedgerow_types::entry::MAX_LEN;
 use hedgerow_types::{LogPosition, MAX_VALUE_LEN};
 use proptest::prelude::*;
@@ -76,6 +76,43 @@ fn records_never_span_segments_and_are_read_at_every_boundary() {
             assert_eq!(log.stats().segments, 60);
         }
     }
+}
+
+/// A segment is a sixteenth of the log while it lies between the bounds, whatever was pruned and
+/// however often the log is opened.
+#[test]
+fn segments_grow_with_the_log_and_shrink_with_it() {
+    let (vfs, dir) = mem();
+    let segment_size = SegmentSize { least: 2_000, most: 9_000 };
+    let options = || LogOptions { segment_size, ..disk_only(0) };
+    let mut log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, options()).unwrap();
+    let mut model = Model::default();
+    // Every segment but the last one has its length: at least `least` and less than a record more.
+    let whole = |least: u64| {
+        let files: Vec<u64> = files(&*vfs, &dir).into_iter().map(|(_, len)| len).collect();
+        let few = files.len().saturating_sub(1);
+        files.into_iter().take(few).filter(|len| (least..least + 1_000).contains(len)).count()
+    };
+    for block in 0..1_200 {
+        model.commit(&log, &[shape(block % 16, 300)]);
+        // In the second half the log is held at a length at which the least size is right.
+        if block >= 600 && block % 10 == 9 {
+            log.prune_head(LogPosition(log.end().0 - 20_000)).unwrap();
+        }
+        if block % 100 == 99 {
+            let (start, end) = (log.start(), log.end());
+            log =
+                EntryLog::open(Arc::clone(&vfs), &dir, common::ID, options(), start, end).unwrap();
+        }
+        if block == 599 {
+            assert!(whole(2_000) >= 5, "the first ones are small");
+            assert!(whole(9_000) >= 5, "the last ones are large");
+            assert!(log.stats().segments < 60, "{}", log.stats().segments);
+        }
+    }
+    let segments = log.stats().segments;
+    assert_eq!((whole(2_000) as u64, segments > 8), (segments - 1, true), "{segments}");
+    model.check(&log);
 }
 
 /// Spec 16.4: recovery misread the file as soon as an entry was shorter than an earlier one.
@@ -340,7 +377,7 @@ proptest! {
     #[test]
     fn a_log_behaves_like_a_list_of_entries(steps in steps(), real in any::<bool>()) {
         let (vfs, dir, _temp) = disks().remove(usize::from(real));
-        let options = LogOptions { segment_size: 3000, cache_bytes: 5000, tail_bytes: 8000 };
+        let options = LogOptions { segment_size: SegmentSize::fixed(3000), cache_bytes: 5000, tail_bytes: 8000 };
         let mut log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, options).unwrap();
         let mut model = Model::default();
         let mut written = 0;
@@ -389,7 +426,7 @@ proptest! {
                 Step::Reopen { segment_size, tail_bytes, cache_bytes } => {
                     log.sync().unwrap();
                     let (start, end) = (log.start(), log.end());
-                    let options = LogOptions { segment_size, cache_bytes, tail_bytes };
+                    let options = LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes, tail_bytes };
                     log = EntryLog::open(Arc::clone(&vfs), &dir, common::ID, options, start, end)
                         .unwrap();
                     model.cut(end);

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Expected, Model, assert_same, mem, shape};
-use hedgerow_entryfile::{EntryLog, LogError, LogOptions, Record, RunCursor};
+use hedgerow_entryfile::{EntryLog, LogError, LogOptions, Record, RunCursor, SegmentSize};
 use hedgerow_testkit::Limit;
 use hedgerow_types::ShardId;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +19,11 @@ const BLOCKS: usize = 1500;
 fn readers_never_see_a_gap() {
     let _limit = Limit::new();
     let (vfs, dir) = mem();
-    let options = LogOptions { segment_size: 8_000, tail_bytes: 6_000, cache_bytes: 20_000 };
+    let options = LogOptions {
+        segment_size: SegmentSize::fixed(8_000),
+        tail_bytes: 6_000,
+        cache_bytes: 20_000,
+    };
     let log = EntryLog::create(vfs, &dir, common::ID, options).unwrap();
     let known: RwLock<Vec<Expected>> = RwLock::default();
     let (written, over) = (AtomicUsize::new(0), AtomicBool::new(false));

@@ -7,7 +7,7 @@ mod common;
 
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
-    EntryLog, LogError, LogOptions, StoreId, TwigFile, TwigFileOptions, TwigRecord,
+    EntryLog, LogError, LogOptions, SegmentSize, StoreId, TwigFile, TwigFileOptions, TwigRecord,
 };
 use hedgerow_types::{Digest, LogPosition, SHARDS, ShardId, TwigId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
@@ -36,7 +36,7 @@ fn record(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> {
 const EVERYTHING: LogPosition = LogPosition(u64::MAX);
 
 fn options(segment_size: u64, cache_bytes: u64) -> TwigFileOptions {
-    TwigFileOptions { segment_size, cache_bytes }
+    TwigFileOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes }
 }
 
 fn open(
@@ -307,7 +307,11 @@ fn pruning_removes_segments_that_nobody_needs() {
 fn groups_of_a_twig_are_read_through_its_record() {
     for (segment_size, tail_bytes) in [(1 << 30, 0), (4000, 0), (4000, 60_000), (900, 1 << 30)] {
         let (vfs, dir) = mem();
-        let log_options = LogOptions { segment_size, tail_bytes, cache_bytes: 0 };
+        let log_options = LogOptions {
+            segment_size: SegmentSize::fixed(segment_size),
+            tail_bytes,
+            cache_bytes: 0,
+        };
         let log = EntryLog::create(vfs, &dir, common::ID, log_options).unwrap();
         let mut model = Model::default();
         let mut count = 0;

@@ -48,6 +48,7 @@ use dispatch::Plan;
 use kernel::NodeJob;
 use parallel::Grain;
 use rayon::ThreadPool;
+use std::num::NonZero;
 use std::sync::Arc;
 
 /// Hashes batches on the CPU: the calling thread for small ones, a thread pool for large ones.
@@ -133,7 +134,9 @@ impl CpuHasher {
     fn threads(&self) -> usize {
         match &self.pool {
             Some(pool) => pool.current_num_threads(),
-            None => rayon::current_num_threads(),
+            None if rayon::current_thread_index().is_some() => rayon::current_num_threads(),
+            // Asking the global pool how many it has would start them.
+            None => std::thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
 

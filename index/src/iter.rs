@@ -62,6 +62,16 @@ impl<'a> Ties<'a> {
         }
     }
 
+    /// The group of these keys, 0..4096: the 12 bits of their key hashes after the shard's.
+    pub fn group(&self) -> u16 {
+        self.stem.group() as u16 // < 2^12 by its type
+    }
+
+    /// The fragment of these keys: the 32 bits of their key hashes after the group's.
+    pub fn fragment(&self) -> u32 {
+        self.stem.fragment()
+    }
+
     /// Whether `key` (of the index's shard) has the same stem. If so, only the entries tell which
     /// keys of the group are less than, equal to or greater than `key`.
     pub fn share_stem_with(&self, key: &KeyHash) -> bool {

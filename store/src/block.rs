@@ -97,14 +97,25 @@ impl<'s> Block<'s> {
         Ok(())
     }
 
-    /// Hands the block in. Does not wait for hashing or the disk, except while
-    /// [`Options::max_in_flight`](crate::Options::max_in_flight) blocks are on their way.
+    /// Hands the block in, which is then spent. Does not wait for hashing or the disk, except while
+    /// [`Options::max_in_flight`](crate::Options::max_in_flight) blocks are on their way; whatever the
+    /// [`Durability`], it is the ticket that says when the block is durable.
     ///
     /// # Errors
-    /// A failed read of an old entry: the block's operations are gone, the store is as it was, and
-    /// the height is still to be had. Or [`Error::Poisoned`].
-    pub fn submit(self) -> Result<Ticket, Error> {
-        self.store.writer.submit(&self.ops, self.extra)
+    /// A failed read of an old entry, or [`Error::BlockTooLarge`]: store and block are as they were. So
+    /// a block whose read failed may be handed in again. [`Error::WrongHeight`] if the block was
+    /// accepted before; [`Error::Poisoned`].
+    pub fn submit(&mut self) -> Result<Ticket, Error> {
+        self.store.writer.say_that_nobody_waits();
+        self.hand_in()
+    }
+
+    fn hand_in(&mut self) -> Result<Ticket, Error> {
+        self.store.writer.check_begin(self.height)?;
+        let ticket = self.store.writer.submit(&self.ops, &mut self.extra)?;
+        self.ops = BlockOps::default();
+        self.last = HashTable::new();
+        Ok(ticket)
     }
 
     /// Hands the block in and waits for its root; under [`Durability::EachBlock`] also until it is
@@ -112,9 +123,9 @@ impl<'s> Block<'s> {
     ///
     /// # Errors
     /// As [`Block::submit`] and [`Ticket::root`].
-    pub fn commit(self) -> Result<Receipt, Error> {
+    pub fn commit(&mut self) -> Result<Receipt, Error> {
         let durability = self.store.shared.options.durability;
-        let ticket = self.submit()?;
+        let ticket = self.hand_in()?;
         let receipt = ticket.receipt()?;
         if durability == Durability::EachBlock {
             ticket.durable()?;

@@ -17,7 +17,7 @@
 //!   received a layer's edits already: every key that a layer names is answered by the layer.
 //! * A removed key names the key `before` it at that moment, and that one was rewritten by the same
 //!   removal. So every `before` leads to a key that the same layer names, and walking them ends at
-//!   a present key.
+//!   a present key. In a settled layer they lead there in one step.
 
 use hashbrown::HashMap;
 use hedgerow_index::Edit;
@@ -98,31 +98,46 @@ impl Layer {
 
     /// As [`Layer::predecessor`], and makes the next walk over the same removed keys short.
     pub(crate) fn predecessor_mut(&mut self, key: &KeyHash, before_block: KeyHash) -> KeyHash {
-        let mut end = before_block;
-        let mut steps = 0;
-        while let Some(Now::Gone { before }) = self.get(&end) {
-            end = before;
-            steps += 1;
-        }
-        if steps > 1 {
-            let mut at = before_block;
-            while let Some(Slot { now: Now::Gone { before }, .. }) = self.slots.get_mut(&at) {
-                at = *before;
-                *before = end;
-            }
-        }
+        let end = self.shorten(before_block);
         match self.created.range(..key).next_back() {
             Some(created) => end.max(*created),
             None => end,
         }
     }
 
-    /// Turns entry numbers into log positions, once the record has its place.
-    pub(crate) fn settle(&mut self, position_of: impl Fn(u32) -> LogPosition) {
-        for slot in self.slots.values_mut() {
-            if let Now::Here(entry) = slot.now {
-                slot.now = Now::At(position_of(entry));
+    /// Walks from `key` over removed keys to the present one before them, and makes all of them lead
+    /// there directly.
+    fn shorten(&mut self, key: KeyHash) -> KeyHash {
+        let mut end = key;
+        let mut steps = 0;
+        while let Some(Now::Gone { before }) = self.get(&end) {
+            end = before;
+            steps += 1;
+        }
+        if steps > 1 {
+            let mut at = key;
+            while let Some(Slot { now: Now::Gone { before }, .. }) = self.slots.get_mut(&at) {
+                at = *before;
+                *before = end;
             }
+        }
+        end
+    }
+
+    /// Turns entry numbers into log positions, once the record has its place, and makes every removed
+    /// key lead to a present one directly: the blocks that ask from now on cannot.
+    pub(crate) fn settle(&mut self, position_of: impl Fn(u32) -> LogPosition) {
+        let mut gone = Vec::new();
+        for (key, slot) in &mut self.slots {
+            match slot.now {
+                Now::Here(entry) => slot.now = Now::At(position_of(entry)),
+                Now::Gone { .. } => gone.push(*key),
+                Now::At(_) => {}
+            }
+        }
+        // No way is walked twice: all along it is short then.
+        for key in gone {
+            self.shorten(key);
         }
     }
 
@@ -180,6 +195,35 @@ mod tests {
         assert_eq!(layer.predecessor(&key(35), key(30)), key(0), "strictly below");
         layer.removed(key(35), None, key(0));
         assert_eq!(layer.predecessor(&key(40), key(30)), key(0));
+    }
+
+    /// C8: keys deleted from above, one after the other, make a chain as long as they are many. A frozen
+    /// layer has none: every look-up for the next blocks would walk it.
+    #[test]
+    fn a_settled_layer_has_no_chains() {
+        let hash = |number: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            KeyHash(bytes)
+        };
+        const COUNT: u32 = 100_000;
+        let mut layer = Layer::default();
+        for number in (1..=COUNT).rev() {
+            layer.removed(hash(number), Some(LogPosition(8)), hash(number - 1));
+        }
+        layer.moved(hash(0), Some(LogPosition(0)), 0);
+        // One in the middle comes back: those above it end there.
+        layer.created(hash(COUNT / 2), 1);
+        layer.settle(|_| LogPosition(8));
+        for number in 1..=COUNT {
+            let before = match number {
+                _ if number == COUNT / 2 => continue,
+                _ if number > COUNT / 2 => hash(COUNT / 2),
+                _ => hash(0),
+            };
+            assert_eq!(layer.get(&hash(number)), Some(Now::Gone { before }), "{number}");
+        }
+        assert_eq!(layer.predecessor(&KeyHash::MAX, hash(COUNT)), hash(COUNT / 2));
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub use hedgerow_types::{CompactionRule, Digest, Height, KeyHash, SerialNumber, 
 pub use iter::Iter;
 pub use ops::{ChangeSet, Op, OpKind, Task};
 pub use options::{Durability, Options, Progress};
+pub use prune::PruneHold;
 pub use reader::{Proven, Reader};
 pub use stats::Stats;
 pub use store::Store;

@@ -70,13 +70,26 @@ pub(crate) struct RawOp {
     value_len: u32,
 }
 
+/// Bytes of replaced values that may stay in the arena, however small the rest is.
+const MAX_DEAD: usize = 64 << 10;
+
 /// The operations of a block.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BlockOps {
     arena: Vec<u8>,
+    /// Bytes that the arena may have.
+    limit: u32,
+    /// Bytes of the arena that no operation uses any more.
+    dead: usize,
     ops: Vec<RawOp>,
     /// Change sets begun so far, the empty ones included.
     change_sets: u32,
+}
+
+impl Default for BlockOps {
+    fn default() -> Self {
+        Self { arena: vec![], limit: u32::MAX, dead: 0, ops: vec![], change_sets: 0 }
+    }
 }
 
 impl BlockOps {
@@ -113,8 +126,11 @@ impl BlockOps {
     pub(crate) fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<u32, Error> {
         let number = u32::try_from(self.ops.len()).map_err(|_| Error::BlockTooLarge)?;
         let key_len = u8::try_from(key.len()).map_err(|_| Error::KeyLength(key.len()))?;
-        let key_at = self.append(key)?;
-        let value_at = self.append(value)?;
+        if !self.fits(key.len() + value.len(), 0) {
+            return Err(Error::BlockTooLarge);
+        }
+        self.make_room(key.len() + value.len());
+        let (key_at, value_at) = (self.append(key), self.append(value));
         self.ops.push(RawOp {
             change_set: self.change_sets.saturating_sub(1),
             kind,
@@ -129,22 +145,56 @@ impl BlockOps {
     /// Replaces what operation `number` does, keeping its key and change set.
     pub(crate) fn replace(&mut self, number: u32, kind: Kind, value: &[u8]) -> Result<(), Error> {
         let Some(op) = self.ops.get(number as usize).copied() else { return Ok(()) };
-        let room = op.value_at as usize..op.value_at as usize + value.len();
-        let value_at = if value.len() <= op.value_len as usize {
-            self.arena[room].copy_from_slice(value);
-            op.value_at
+        let (old_len, value_len) = (op.value_len as usize, value.len() as u32);
+        if value.len() <= old_len {
+            self.arena[op.value_at as usize..][..value.len()].copy_from_slice(value);
+            self.ops[number as usize] = RawOp { kind, value_len, ..op };
+            self.dead += old_len - value.len();
         } else {
-            self.append(value)?
-        };
-        self.ops[number as usize] = RawOp { kind, value_at, value_len: value.len() as u32, ..op };
+            if !self.fits(value.len(), old_len) {
+                return Err(Error::BlockTooLarge);
+            }
+            self.ops[number as usize] = RawOp { kind, value_len: 0, ..op };
+            self.dead += old_len;
+            self.make_room(value.len());
+            let value_at = self.append(value);
+            let op = &mut self.ops[number as usize];
+            (op.value_at, op.value_len) = (value_at, value_len);
+        }
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<u32, Error> {
-        let at = u32::try_from(self.arena.len()).map_err(|_| Error::BlockTooLarge)?;
+    /// Whether `more` bytes fit once `fewer` of those in use are given up.
+    fn fits(&self, more: usize, fewer: usize) -> bool {
+        (self.arena.len() - self.dead - fewer).saturating_add(more) <= self.limit as usize
+    }
+
+    /// Makes room for `more` bytes, which [fit](Self::fits): bytes that no operation uses go when they
+    /// are in the way, or most of all.
+    fn make_room(&mut self, more: usize) {
+        let in_the_way = self.arena.len().saturating_add(more) > self.limit as usize;
+        let most = self.dead > MAX_DEAD.max(self.arena.len() / 2);
+        if !in_the_way && !most {
+            return;
+        }
+        let mut arena = Vec::with_capacity(self.arena.len() - self.dead + more);
+        let mut moved = |at: u32, len: usize| {
+            let to = arena.len() as u32; // no further on than before
+            arena.extend_from_slice(&self.arena[at as usize..][..len]);
+            to
+        };
+        for op in &mut self.ops {
+            op.key_at = moved(op.key_at, usize::from(op.key_len));
+            op.value_at = moved(op.value_at, op.value_len as usize);
+        }
+        (self.arena, self.dead) = (arena, 0);
+    }
+
+    /// Appends bytes for which there is room.
+    fn append(&mut self, bytes: &[u8]) -> u32 {
+        let at = self.arena.len() as u32; // within the limit
         self.arena.extend_from_slice(bytes);
-        u32::try_from(self.arena.len()).map_err(|_| Error::BlockTooLarge)?;
-        Ok(at)
+        at
     }
 
     pub(crate) fn arena(&self) -> &[u8] {
@@ -193,4 +243,61 @@ pub(crate) fn check_value(key: &[u8], value: &[u8], max_value_bytes: usize) -> R
         return Err(Error::SentryShape);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(limit: u32) -> BlockOps {
+        let mut ops = BlockOps { limit, ..BlockOps::default() };
+        ops.begin_change_set().unwrap();
+        ops
+    }
+
+    /// C13: what is refused for its length leaves the block as it was, so that what fits still does.
+    #[test]
+    fn what_is_too_long_takes_no_room() {
+        let mut ops = limited(1_000);
+        let first = ops.push(Kind::Put, b"first", &[1; 500]).unwrap();
+        for _ in 0..3 {
+            assert!(matches!(ops.push(Kind::Put, b"k", &[2; 495]), Err(Error::BlockTooLarge)));
+            assert!(matches!(ops.replace(first, Kind::Put, &[3; 996]), Err(Error::BlockTooLarge)));
+        }
+        let second = ops.push(Kind::Put, b"k", &[4; 494]).unwrap();
+        assert_eq!(ops.arena().len(), 1_000);
+        assert_eq!((ops.value(&ops.ops()[0]), ops.ops().len()), (&[1; 500][..], 2));
+        // A shorter value leaves room for another operation.
+        ops.replace(second, Kind::Remove, &[]).unwrap();
+        ops.push(Kind::Put, b"third", &[5; 480]).unwrap();
+        let all: Vec<_> = ops.ops().iter().map(|op| (ops.key(op), ops.value(op))).collect();
+        let expected =
+            [(&b"first"[..], &[1; 500][..]), (&b"k"[..], &[][..]), (&b"third"[..], &[5; 480][..])];
+        assert_eq!(all, expected);
+    }
+
+    /// C13: the values that a key had before, within one block, take no memory.
+    #[test]
+    fn a_key_that_is_put_again_and_again_has_one_value() {
+        let mut ops = limited(u32::MAX);
+        let mut others = Vec::new();
+        for number in 0..100_u32 {
+            let key = number.to_be_bytes();
+            others.push(ops.push(Kind::Put, &key, &[number as u8; 1_000]).unwrap());
+        }
+        let hot = ops.push(Kind::Put, b"hot", &[]).unwrap();
+        let mut most = 0;
+        for len in 0..50_000 {
+            ops.replace(hot, Kind::Put, &vec![7; len % 40_000]).unwrap();
+            most = most.max(ops.arena().len());
+        }
+        // All that is in use and as much again, and what one value adds before it is noticed.
+        assert!(most < 2 * (100 * 1_004 + 40_000) + 64 * 1_024 + 40_000, "{most} bytes");
+        for (number, op) in others.iter().enumerate() {
+            let op = &ops.ops()[*op as usize];
+            assert_eq!(ops.key(op), (number as u32).to_be_bytes());
+            assert_eq!(ops.value(op), [number as u8; 1_000]);
+        }
+        assert_eq!(ops.value(&ops.ops()[hot as usize]), vec![7; 9_999]);
+    }
 }

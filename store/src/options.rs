@@ -28,6 +28,17 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
+/// Heights that a store keeps if nothing else is said.
+const KEEP: u64 = 1024;
+
+/// How many heights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Default,
+    Heights(u64),
+    All,
+}
+
 /// What hashes.
 #[derive(Clone, Debug)]
 pub(crate) enum HasherChoice {
@@ -42,7 +53,8 @@ pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 pub struct Options {
     pub(crate) disk: Arc<dyn Vfs>,
     pub(crate) hasher: HasherChoice,
-    pub(crate) tuning: hasher::Tuning,
+    /// `None`: nobody asked for one.
+    pub(crate) tuning: Option<hasher::Tuning>,
     pub(crate) threads: usize,
     pub(crate) durability: Durability,
     pub(crate) max_in_flight: usize,
@@ -50,9 +62,10 @@ pub struct Options {
     pub(crate) max_value_bytes: usize,
     pub(crate) entry_cache_bytes: u64,
     pub(crate) tail_bytes: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) keep_history: Option<u64>,
-    pub(crate) keep_heights: Option<u64>,
+    /// `None`: segments grow with the log.
+    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) keep_history: Keep,
+    pub(crate) keep_heights: Keep,
     pub(crate) manifest_blocks: u64,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
@@ -63,7 +76,7 @@ impl Default for Options {
         Self {
             disk: Arc::new(RealDisk),
             hasher: HasherChoice::Named(hasher::DEFAULT.into()),
-            tuning: hasher::Tuning::default(),
+            tuning: None,
             threads: 0,
             durability: Durability::default(),
             max_in_flight: 2,
@@ -71,9 +84,9 @@ impl Default for Options {
             max_value_bytes: 64 << 10,
             entry_cache_bytes: 32 << 20,
             tail_bytes: 16 << 20,
-            segment_bytes: 256 << 20,
-            keep_history: None,
-            keep_heights: None,
+            segment_bytes: None,
+            keep_history: Keep::Default,
+            keep_heights: Keep::Default,
             manifest_blocks: 64,
             engine: None,
             progress: None,
@@ -137,10 +150,12 @@ impl Options {
     }
 
     /// How a device is used that [`hasher_named`](Self::hasher_named) names: how many of its digests
-    /// are checked, for example.
+    /// are checked, for example. Refused where it would do nothing: for a backend that is no device,
+    /// and for one that [exists already](Self::hasher). With `auto` on a machine without a device it is
+    /// logged that it does nothing.
     #[must_use]
     pub fn device_tuning(mut self, tuning: hasher::Tuning) -> Self {
-        self.tuning = tuning;
+        self.tuning = Some(tuning);
         self
     }
 
@@ -152,7 +167,11 @@ impl Options {
         self
     }
 
-    /// When a commit counts as done. Default [`Durability::Pipelined`].
+    /// When a commit counts as done. Default [`Durability::Pipelined`]. It is what
+    /// [`Block::commit`](crate::Block::commit) waits for: whoever hands blocks in with
+    /// [`Block::submit`](crate::Block::submit) or [`Store::submit_tasks`](crate::Store::submit_tasks)
+    /// asks the [`Ticket`](crate::Ticket); under [`Durability::EachBlock`] the first such block is
+    /// logged.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -175,8 +194,16 @@ impl Options {
         self
     }
 
-    /// Longest value that a put accepts, at most 2^24 - 1. Default 64 KiB. A create rewrites its
-    /// neighbour's entry, value included, so that large values amplify writes.
+    /// Longest value that a put accepts, at most 2^24 - 1. Default 64 KiB.
+    ///
+    /// Large values amplify writes, and not only their owner's: whoever creates or deletes a key has
+    /// the entry before it written again, value included, and compaction moves it later. Somebody who
+    /// looks for a key next to a large value (as many trials as there are keys) writes twice this many
+    /// bytes with each create and delete, at no cost of their own. That is inherent in the tree. An
+    /// application that charges for operations can charge by what they write:
+    /// [`Receipt::log_bytes`](crate::Receipt::log_bytes),
+    /// [`neighbour_bytes`](crate::Receipt::neighbour_bytes) and
+    /// [`moved_bytes`](crate::Receipt::moved_bytes) are the same on every node.
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
@@ -197,26 +224,38 @@ impl Options {
         self
     }
 
-    /// Size at which a log segment is full: the unit in which pruning frees disk. Default 256 MiB.
+    /// Size at which a log segment is full: the unit in which pruning frees disk. Default: a sixteenth
+    /// of the log, at least 4 MiB and at most 256 MiB, so that a store of any size has few files and
+    /// frees disk.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.segment_bytes = bytes;
+        self.segment_bytes = Some(bytes);
         self
     }
 
-    /// Heights whose roots, shard roots and extra data are kept. Default: all.
+    /// Heights whose roots, shard roots and extra data are kept: that of the last durable block and
+    /// those before it. Default 1,024. At least one more is kept than
+    /// [`keep_heights`](Self::keep_heights) asks for, since pruning asks the history. An archive of
+    /// roots says `u64::MAX`.
     #[must_use]
     pub fn keep_history(mut self, heights: u64) -> Self {
-        self.keep_history = Some(heights);
+        self.keep_history = Keep::Heights(heights);
         self
     }
 
     /// Prunes: log and twig records wholly below the oldest entry that was active this many heights
-    /// ago are deleted, in whole segments. Default: nothing is pruned. History is kept for at least
-    /// as many heights.
+    /// ago are deleted, in whole segments. Default 1,024, or as many as
+    /// [`keep_history`](Self::keep_history) keeps if those are fewer. At least as many heights are kept
+    /// as blocks may be [in flight](Self::max_in_flight). What was pruned is gone: a store that is opened with
+    /// fewer heights than before deletes accordingly.
+    ///
+    /// What keeps the rest from being deleted is in [`Stats::prune_hold`](crate::Stats::prune_hold).
+    /// Under a compaction rule whose threshold the store does not reach, such as
+    /// [`CompactionRule::QMDB`](crate::CompactionRule::QMDB) below 320 million keys, the oldest entries
+    /// stay active and nothing can be pruned; the log says so once.
     #[must_use]
     pub fn keep_heights(mut self, heights: u64) -> Self {
-        self.keep_heights = Some(heights);
+        self.keep_heights = Keep::Heights(heights);
         self
     }
 
@@ -231,7 +270,38 @@ impl Options {
 
     /// Bytes of log after which the manifest is committed.
     pub(crate) fn manifest_bytes(&self) -> u64 {
-        self.segment_bytes.min(32 << 20)
+        self.segment_bytes.unwrap_or(u64::MAX).min(32 << 20)
+    }
+
+    /// For an archive: nothing is pruned and all history is kept. Its disk grows with every block.
+    #[must_use]
+    pub fn keep_all(mut self) -> Self {
+        (self.keep_history, self.keep_heights) = (Keep::All, Keep::All);
+        self
+    }
+
+    /// How many heights behind the last durable one pruning looks for the oldest entries that must
+    /// stay; `None`: nothing is pruned.
+    pub(crate) fn look_back(&self) -> Option<u64> {
+        let keep = match (self.keep_heights, self.keep_history) {
+            (Keep::All, _) => return None,
+            (Keep::Heights(heights), _) => heights,
+            (Keep::Default, Keep::Heights(rows)) => KEEP.min(rows.saturating_sub(1)),
+            (Keep::Default, Keep::Default | Keep::All) => KEEP,
+        };
+        // While a block is resolved, others in flight may become durable: what it reads must stay.
+        Some(keep.max(self.max_in_flight as u64))
+    }
+
+    /// History rows to be kept; `None`: all.
+    pub(crate) fn history_rows(&self) -> Option<u64> {
+        // Pruning reads the row of the height that it looks back to.
+        let pruning = self.look_back().map_or(0, |heights| heights.saturating_add(1));
+        match self.keep_history {
+            Keep::All => None,
+            Keep::Heights(rows) => Some(rows.max(pruning)),
+            Keep::Default => Some(KEEP.max(pruning)),
+        }
     }
 
     /// The metadata engine. Default: the first of redb, RocksDB, sled that was compiled in. A store
@@ -252,9 +322,43 @@ impl Options {
     /// Refuses options that cannot work, and finds the backend that they ask for.
     pub(crate) fn check(&self) -> Result<Arc<dyn BatchHasher>, Error> {
         self.check_numbers()?;
+        let hasher = match &self.hasher {
+            HasherChoice::Named(name) => {
+                hasher::by_name_tuned(name, self.tuning.unwrap_or_default())?
+            }
+            HasherChoice::Given(hasher) => Arc::clone(hasher),
+        };
+        self.check_tuning(&*hasher)?;
+        if let (Keep::Heights(asked), Some(kept)) = (self.keep_history, self.history_rows())
+            && asked < kept
+        {
+            tracing::info!(
+                asked,
+                kept,
+                "option keep_history: more heights are kept, since pruning asks their history",
+            );
+        }
+        Ok(hasher)
+    }
+
+    /// Refuses a tuning that would tune nothing.
+    fn check_tuning(&self, hasher: &dyn BatchHasher) -> Result<(), Error> {
+        if self.tuning.is_none() {
+            return Ok(());
+        }
+        let refuse = |reason: String| Err(Error::Option { option: "device_tuning", reason });
         match &self.hasher {
-            HasherChoice::Named(name) => hasher::by_name_tuned(name, self.tuning),
-            HasherChoice::Given(hasher) => Ok(Arc::clone(hasher)),
+            HasherChoice::Given(_) => refuse(
+                "the backend was given ready-made (option hasher); tune it where it is made, or name \
+                 it (option hasher_named)"
+                    .into(),
+            ),
+            HasherChoice::Named(_) if hasher.capabilities().is_device => Ok(()),
+            HasherChoice::Named(name) if name == "auto" => {
+                tracing::info!("option device_tuning: there is no device here that it could tune");
+                Ok(())
+            }
+            HasherChoice::Named(name) => refuse(format!("the backend {name} is no device")),
         }
     }
 
@@ -269,13 +373,13 @@ impl Options {
         if self.max_value_bytes > MAX_VALUE_LEN {
             return refuse("max_value_bytes", "the entry format ends at 16777215");
         }
-        if self.segment_bytes == 0 {
+        if self.segment_bytes == Some(0) {
             return refuse("segment_bytes", "must not be 0");
         }
-        if self.keep_heights == Some(0) {
+        if self.keep_heights == Keep::Heights(0) {
             return refuse("keep_heights", "must be at least 1");
         }
-        if self.keep_history == Some(0) {
+        if self.keep_history == Keep::Heights(0) {
             return refuse("keep_history", "must be at least 1");
         }
         Ok(())

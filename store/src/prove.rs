@@ -8,7 +8,7 @@ use hedgerow_entryfile::LogError;
 use hedgerow_hasher_api::hash_message;
 use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_path_in};
 use hedgerow_proof::{Proof, SerialPath};
-use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId};
+use hedgerow_types::{Digest, Height, KeyHash, SerialNumber, ShardId};
 use std::sync::atomic::Ordering;
 
 /// A proof that `key` has its value, or that it is absent.
@@ -16,6 +16,7 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
     let key_hash = KeyHash(hash_message(key).0);
     let shard = key_hash.shard();
     shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
+    let mut met = None;
     again(|| {
         loop {
             let entry = Reader::locate(shared, key, &key_hash)?;
@@ -25,6 +26,7 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
             let (height, root, path) = {
                 let published = shared.published.read();
                 if !published.forest.is_active(shard, sn) {
+                    no_race(&mut met, published.height, shard, sn)?;
                     shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
@@ -32,6 +34,7 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
             };
             let Some((_, left)) = left_part(shared, shard, sn, &path)? else {
                 // Pruned meanwhile, so replaced meanwhile.
+                no_race(&mut met, height, shard, sn)?;
                 shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
                 continue;
             };
@@ -49,6 +52,25 @@ pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
             return Ok(Proven { height, root, durable, proof });
         }
     })
+}
+
+/// Notes an entry that the index led to and that is not active in the state of `height`, or pruned.
+///
+/// # Errors
+/// [`Error::Corrupt`] if the index led to the same one again and the state is the same: then no block
+/// came between, and asking again would go on for ever.
+fn no_race(
+    met: &mut Option<(Height, SerialNumber)>,
+    height: Height,
+    shard: ShardId,
+    sn: SerialNumber,
+) -> Result<(), Error> {
+    if met.replace((height, sn)) == Some((height, sn)) {
+        return Err(Error::Corrupt(format!(
+            "the index leads to entry {sn} of shard {shard}, which is not active at height {height}"
+        )));
+    }
+    Ok(())
 }
 
 /// The path of a serial number, active or not, against its shard's root.
@@ -112,4 +134,21 @@ fn left_part(
     }
     let siblings = left_path_in(&record.nodes, &leaves, sn.leaf())?;
     Ok(Some((leaves[sn.leaf() % GROUP], siblings)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C11: a look-up that a block overtook begins again; one that nothing overtook ends.
+    #[test]
+    fn the_same_entry_in_the_same_state_is_no_race() {
+        let shard = ShardId::from_top_bits(0);
+        let mut met = None;
+        for (height, sn) in [(1, 5), (2, 5), (2, 6), (3, 6), (4, 5)] {
+            no_race(&mut met, Height(height), shard, SerialNumber(sn)).unwrap();
+        }
+        let twice = no_race(&mut met, Height(4), shard, SerialNumber(5));
+        assert!(matches!(twice, Err(Error::Corrupt(_))), "{twice:?}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::Error;
 use crate::points;
 use crate::shared::Shared;
 use hedgerow_metadb::Manifest;
-use hedgerow_types::{Height, LogPosition, SHARDS, ShardId, TwigId};
+use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,65 +30,145 @@ pub(crate) struct PruneIntent {
     first_kept: [TwigId; SHARDS],
 }
 
+/// What kept the rest of the log from being pruned when the last block became durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PruneHold {
+    /// The store was opened with [`Options::keep_all`](crate::Options::keep_all).
+    KeepAll,
+    /// There are no more heights yet than are kept, see
+    /// [`Options::keep_heights`](crate::Options::keep_heights).
+    FewHeights,
+    /// Iterators are open and may still read old entries.
+    Iterators {
+        /// How many.
+        open: usize,
+    },
+    /// The log has one segment only, which is the one being written.
+    OneSegment,
+    /// The history does not reach back as far as heights are kept, because fewer were kept before.
+    /// That passes with the blocks that come.
+    NoHistory {
+        /// The height whose history row is missing.
+        height: Height,
+    },
+    /// This entry, its shard's oldest active one as many heights ago as are kept, lies in the first
+    /// segment that is left. It moves on when its shard compacts, which a shard does when it is
+    /// written to, and never below the threshold of the
+    /// [compaction rule](crate::CompactionRule).
+    OldestEntry {
+        /// The shard.
+        shard: ShardId,
+        /// The entry.
+        sn: SerialNumber,
+    },
+}
+
 /// The pruning policy of an open store.
 #[derive(Debug)]
 pub(crate) struct Pruning {
     shared: Arc<Shared>,
     /// What could not be deleted yet.
     left: Option<PruneIntent>,
+    /// It was said that pruning cannot act under the store's compaction rule.
+    said: bool,
+}
+
+/// What `plan` comes to: what may go, and what keeps the rest.
+struct Plan {
+    log_start: Option<LogPosition>,
+    first_kept: [TwigId; SHARDS],
+    hold: PruneHold,
+}
+
+impl Plan {
+    /// Nothing may go.
+    fn held(hold: PruneHold) -> Self {
+        Self { log_start: None, first_kept: [TwigId(0); SHARDS], hold }
+    }
 }
 
 impl Pruning {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, left: None }
+        Self { shared, left: None, said: false }
     }
 
     /// The first height whose history row is kept when `height` is the last one.
     pub(crate) fn history_from(&self, height: Height) -> Height {
-        let options = &self.shared.options;
-        let Some(keep) = options.keep_history else { return Height(0) };
-        // Pruning looks `keep_heights` heights back.
-        let keep = keep.max(options.keep_heights.map_or(0, |heights| heights.saturating_add(1)));
-        Height(height.next().0.saturating_sub(keep))
+        let rows = self.shared.options.history_rows();
+        rows.map_or(Height(0), |rows| Height(height.next().0.saturating_sub(rows)))
     }
 
     /// Enters into `manifest`, which is about to be committed, what it no longer needs.
-    pub(crate) fn plan(&self, manifest: &mut Manifest) -> Result<Option<PruneIntent>, Error> {
+    pub(crate) fn plan(&mut self, manifest: &mut Manifest) -> Result<Option<PruneIntent>, Error> {
+        let Plan { log_start, first_kept, hold } = self.look(manifest)?;
         let shared = &*self.shared;
-        let Some(keep) = shared.options.keep_heights else { return Ok(None) };
-        // While a block is resolved, others in flight may become durable: what it reads must stay.
-        let keep = keep.max(shared.options.max_in_flight as u64);
-        let Some(height) = manifest.height.0.checked_sub(keep) else { return Ok(None) };
-        if shared.pins.load(Ordering::SeqCst) > 0 || shared.log.stats().segments < 2 {
+        *shared.prune_hold.lock() = Some(hold);
+        let Some(log_start) = log_start else {
+            self.say_if_useless(hold, manifest);
             return Ok(None);
-        }
-        let row = match shared.history(Height(height)) {
-            Ok(row) => row,
-            // Opened with a longer history than was kept before: prune once it is there.
-            Err(Error::HeightUnavailable { .. }) => return Ok(None),
-            Err(error) => return Err(error),
         };
-        let mut cut = manifest.log_end;
-        let mut first_kept = [TwigId(0); SHARDS];
-        for shard in ShardId::all() {
-            let twig = row.oldest_active[shard.index()].twig();
-            // The youngest twig has no record yet; its entries are recent, so nothing is lost by
-            // waiting until it has.
-            let Some(record) = shared.twigs.get(shard, twig)? else { return Ok(None) };
-            first_kept[shard.index()] = twig.max(manifest.shards[shard.index()].first_kept);
-            cut = cut.min(record.record);
-        }
-        let Some(log_start) = shared.log.prunable(cut) else { return Ok(None) };
         let published = shared.published.read();
-        for shard in ShardId::all() {
+        for (shard, first) in ShardId::all().zip(first_kept) {
             let kept = &mut manifest.shards[shard.index()];
-            let first = first_kept[shard.index()];
             kept.first_kept = first;
-            // Everything below `first` was inactive `keep` heights ago: its nodes are final.
+            // Everything below `first` was inactive as many heights ago as are kept: its nodes are
+            // final.
             kept.edges = published.forest.edges(shard, first)?;
         }
         manifest.log_start = log_start;
         Ok(Some(PruneIntent { log_start, first_kept }))
+    }
+
+    /// What may go once `manifest` is committed, and what keeps the rest.
+    fn look(&self, manifest: &Manifest) -> Result<Plan, Error> {
+        let shared = &*self.shared;
+        let held = |hold| Ok(Plan::held(hold));
+        let Some(keep) = shared.options.look_back() else { return held(PruneHold::KeepAll) };
+        let Some(height) = manifest.height.0.checked_sub(keep).map(Height) else {
+            return held(PruneHold::FewHeights);
+        };
+        let open = shared.pins.load(Ordering::SeqCst);
+        if open > 0 {
+            return held(PruneHold::Iterators { open });
+        }
+        if shared.log.stats().segments < 2 {
+            return held(PruneHold::OneSegment);
+        }
+        let row = match shared.history(height) {
+            Ok(row) => row,
+            Err(Error::HeightUnavailable { .. }) => return held(PruneHold::NoHistory { height }),
+            Err(error) => return Err(error),
+        };
+        let mut cut = manifest.log_end;
+        let mut first_kept = [TwigId(0); SHARDS];
+        let mut hold = PruneHold::OneSegment;
+        for shard in ShardId::all() {
+            let sn = row.oldest_active[shard.index()];
+            let oldest = PruneHold::OldestEntry { shard, sn };
+            // The youngest twig has no record yet; its entries are recent, so nothing is lost by
+            // waiting until it has.
+            let Some(record) = shared.twigs.get(shard, sn.twig())? else { return held(oldest) };
+            first_kept[shard.index()] = sn.twig().max(manifest.shards[shard.index()].first_kept);
+            if record.record < cut {
+                (cut, hold) = (record.record, oldest);
+            }
+        }
+        Ok(Plan { log_start: shared.log.prunable(cut), first_kept, hold })
+    }
+
+    /// Says once that pruning was asked for and the compaction rule never lets it begin.
+    fn say_if_useless(&mut self, hold: PruneHold, manifest: &Manifest) {
+        let PruneHold::OldestEntry { shard, .. } = hold else { return };
+        let (rule, active) = (manifest.params.compaction(), manifest.shards[shard.index()].active);
+        if active < rule.threshold() && !self.said {
+            self.said = true;
+            tracing::warn!(
+                threshold = rule.threshold(),
+                "nothing can be pruned (option keep_heights): shard {shard} has {active} entries, and \
+                 the store's compaction rule moves none below its threshold",
+            );
+        }
     }
 
     /// Deletes what the committed manifest no longer needs. What cannot be deleted is tried again

@@ -146,7 +146,8 @@ impl Reader {
     /// All keys and values of the published state of one height, in the order of the key hashes.
     ///
     /// The iterator remembers where every entry is: 8 bytes per key, as long as it lives; and while
-    /// it lives, nothing is pruned.
+    /// it lives, nothing is pruned. What it reads is what is there, at most twice as many entries as
+    /// there are keys.
     pub fn iter(&self) -> Iter {
         Iter::new(&self.shared)
     }

@@ -141,6 +141,18 @@ struct RunWork {
     key_of: Vec<usize>,
 }
 
+/// What the index has to know of an entry, if it is still active at the end.
+#[derive(Clone, Copy)]
+struct Seen {
+    sn: SerialNumber,
+    /// The first 8 bytes of its key hash.
+    prefix: u64,
+    at: LogPosition,
+}
+
+/// Dead entries that may be among those [`seen`](ShardScan::seen), beside a quarter of the active ones.
+const DEAD_SEEN: u64 = 4096;
+
 pub(crate) struct ShardScan<'a> {
     pub(crate) shard: ShardId,
     pub(crate) part: &'a ShardManifest,
@@ -149,8 +161,12 @@ pub(crate) struct ShardScan<'a> {
     /// From the twig `bits_from` on.
     pub(crate) bits: ActiveBits,
     bits_from: TwigId,
-    /// Key-hash prefix and position of every entry from the oldest active twig on.
-    seen: Vec<(u64, LogPosition)>,
+    /// The entries from the oldest active twig on, in order, but for those that are known to be dead.
+    seen: Vec<Seen>,
+    /// How many there were, the dead ones too.
+    noted: u64,
+    /// How many entries are active so far.
+    active: u64,
     /// Leaves of the twig that is being read, if it needs them.
     leaves: Vec<Digest>,
     pub(crate) open: OpenTwig,
@@ -193,6 +209,8 @@ impl<'a> ShardScan<'a> {
             bits: ActiveBits::starting_at(bits_from),
             bits_from,
             seen: Vec::new(),
+            noted: 0,
+            active: 0,
             leaves: Vec::new(),
             open: OpenTwig::default(),
             next: None,
@@ -260,6 +278,7 @@ impl<'a> ShardScan<'a> {
                 continue;
             }
             self.bits.set(sn);
+            self.active += 1;
             let bits_from = self.bits_from;
             for gone in entry.deactivated().filter(|gone| gone.twig() >= bits_from) {
                 if !self.bits.clear(gone) {
@@ -267,6 +286,7 @@ impl<'a> ShardScan<'a> {
                         self.corrupt(format_args!("entry {sn} replaces {gone}, not active"))
                     );
                 }
+                self.active -= 1;
             }
             if sn.twig() < oldest {
                 continue;
@@ -274,15 +294,15 @@ impl<'a> ShardScan<'a> {
             if sn >= self.part.oldest_active && self.cursor.is_none() {
                 self.cursor = Some(RunCursor::new(self.shard, record.position(), at));
             }
-            match entry.sentry_key_hash() {
-                Some(key_hash) => self.seen.push((key_hash.prefix_u64(), at)),
-                None => {
-                    work.key_of.push(self.seen.len());
-                    let (offset, len) = (span.offset + HEADER_LEN as u32, entry.key().len() as u32);
-                    work.key_spans.push(Span { offset, len });
-                    self.seen.push((0, at));
-                }
+            let sentry = entry.sentry_key_hash();
+            if sentry.is_none() {
+                work.key_of.push(self.seen.len());
+                let (offset, len) = (span.offset + HEADER_LEN as u32, entry.key().len() as u32);
+                work.key_spans.push(Span { offset, len });
             }
+            let prefix = sentry.map_or(0, |key_hash| key_hash.prefix_u64());
+            self.seen.push(Seen { sn, prefix, at });
+            self.noted += 1;
         }
         work.leaves = vec![Digest::ZERO; work.leaf_spans.len()];
         work.keys = vec![Digest::ZERO; work.key_spans.len()];
@@ -307,23 +327,24 @@ impl<'a> ShardScan<'a> {
             }
             self.next = Some(sn.plus(1));
             self.bits.set(sn);
+            self.active += 1;
             for gone in entry.deactivated() {
                 if !self.bits.clear(gone) {
                     return Err(
                         self.corrupt(format_args!("entry {sn} replaces {gone}, not active"))
                     );
                 }
+                self.active -= 1;
                 run.deactivated.push(gone);
             }
-            match entry.sentry_key_hash() {
-                Some(key_hash) => self.seen.push((key_hash.prefix_u64(), at)),
-                None => {
-                    run.key_of.push(self.seen.len());
-                    let (offset, len) = (offset + HEADER_LEN as u32, entry.key().len() as u32);
-                    run.key_spans.push(Span { offset, len });
-                    self.seen.push((0, at));
-                }
+            let sentry = entry.sentry_key_hash();
+            if sentry.is_none() {
+                run.key_of.push(self.seen.len());
+                let (offset, len) = (offset + HEADER_LEN as u32, entry.key().len() as u32);
+                run.key_spans.push(Span { offset, len });
             }
+            let prefix = sentry.map_or(0, |key_hash| key_hash.prefix_u64());
+            self.seen.push(Seen { sn, prefix, at });
         }
         run.keys = vec![Digest::ZERO; run.key_spans.len()];
         Ok(run)
@@ -332,7 +353,17 @@ impl<'a> ShardScan<'a> {
     /// Takes the key hashes of a run of the journal.
     pub(crate) fn take_keys(&mut self, run: &JournalRun) {
         for (number, digest) in run.key_of.iter().zip(&run.keys) {
-            self.seen[*number].0 = KeyHash(digest.0).prefix_u64();
+            self.seen[*number].prefix = KeyHash(digest.0).prefix_u64();
+        }
+        self.forget_dead();
+    }
+
+    /// What died meanwhile is dropped from time to time, so that of all that was ever written little
+    /// more is held than what is active.
+    fn forget_dead(&mut self) {
+        if self.seen.len() as u64 > self.active + self.active / 4 + DEAD_SEEN {
+            let bits = &self.bits;
+            self.seen.retain(|seen| bits.is_active(seen.sn));
         }
     }
 
@@ -344,8 +375,9 @@ impl<'a> ShardScan<'a> {
         work: RunWork,
     ) -> Result<(), Error> {
         for (number, digest) in work.key_of.iter().zip(&work.keys) {
-            self.seen[*number].0 = KeyHash(digest.0).prefix_u64();
+            self.seen[*number].prefix = KeyHash(digest.0).prefix_u64();
         }
+        self.forget_dead();
         let start = run_position(record.record(), self.shard);
         let filled = self.open.note_run(record.position(), start, work.first_sn, &work.spans);
         let mut leaves = work.leaves.into_iter();
@@ -394,7 +426,7 @@ impl<'a> ShardScan<'a> {
             )));
         }
         let (oldest, youngest) = (part.oldest_active.twig(), part.next_sn.twig());
-        if self.seen.len() as u64 != part.next_sn.0 - oldest.first().0
+        if self.noted != part.next_sn.0 - oldest.first().0
             || self.leaves.len() != part.next_sn.leaf()
         {
             return Err(self.corrupt("the log begins after an entry that is still needed"));
@@ -419,15 +451,10 @@ impl<'a> ShardScan<'a> {
 
     /// Active entries into the index.
     fn index(&mut self) -> Result<ShardIndex, Error> {
-        let base = self.part.oldest_active.twig().first();
-        let mut sn = base;
         let bits = &self.bits;
-        self.seen.retain(|_| {
-            let active = bits.is_active(sn);
-            sn = sn.plus(1);
-            active
-        });
-        ShardIndex::build(std::mem::take(&mut self.seen))
+        let seen = std::mem::take(&mut self.seen).into_iter();
+        let active = seen.filter(|seen| bits.is_active(seen.sn));
+        ShardIndex::build(active.map(|seen| (seen.prefix, seen.at)).collect())
             .map_err(|error| self.corrupt(format_args!("index: {error}")))
     }
 }

@@ -16,6 +16,7 @@
 //!   a pool may be given other work meanwhile, whoever's that is, and that work may want the lock.
 
 use crate::flow::Flow;
+use crate::prune::PruneHold;
 use crate::twigs::TwigStore;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) pins: AtomicUsize,
     /// Twigs below these are pruned on disk, or are about to be; the hash stage drops their nodes.
     pub(crate) first_kept: Mutex<[TwigId; SHARDS]>,
+    /// What kept the rest from being pruned when the last manifest was made.
+    pub(crate) prune_hold: Mutex<Option<PruneHold>>,
     /// The store was closed with blocks published that were not durable: what the log holds there
     /// may be written anew by whoever opens it next.
     pub(crate) abandoned: AtomicBool,

@@ -1,5 +1,6 @@
 //! Figures of an open store, for people and for monitoring.
 
+use crate::prune::PruneHold;
 use crate::shared::{Shared, per_shard};
 use hedgerow_entryfile::LogStats;
 use hedgerow_hasher_api::{Capabilities, Health};
@@ -41,6 +42,9 @@ pub struct Stats {
     pub commits: u64,
     /// Log bytes deleted by pruning since the store was opened.
     pub pruned_bytes: u64,
+    /// What kept the rest of the log from being pruned when the last block became durable; `None`
+    /// before the first since the store was opened.
+    pub prune_hold: Option<PruneHold>,
     /// The metadata engine.
     pub engine: &'static str,
     /// The hashing backend.
@@ -77,6 +81,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         proof_retries: counters.proof_retries.load(Ordering::Relaxed),
         commits: counters.commits.load(Ordering::Relaxed),
         pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
+        prune_hold: *shared.prune_hold.lock(),
         engine: shared.meta.read().as_ref().map_or("closed", |meta| meta.engine()),
         hasher: shared.hasher.capabilities(),
         hasher_health: shared.hasher.health(),

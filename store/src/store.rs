@@ -30,7 +30,7 @@ use crate::twigs::{TwigStore, run_position};
 use crate::writer::Writer;
 use hashbrown::HashMap;
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions,
+    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, TwigFile, TwigFileOptions,
 };
 use hedgerow_metadb::{
     Commit, Engine, HistoryRow, Manifest, MetaDb, MetaError, Renew, ShardManifest, StoreParams,
@@ -168,8 +168,9 @@ impl Store {
         extra: impl Into<Vec<u8>>,
     ) -> Result<Ticket, Error> {
         self.writer.check_begin(height)?;
+        self.writer.say_that_nobody_waits();
         let ops = BlockOps::from_tasks(tasks, self.writer.max_value_bytes())?;
-        self.writer.submit(&ops, extra.into())
+        self.writer.submit(&ops, &mut extra.into())
     }
 
     /// Waits until everything that was submitted is durable.
@@ -333,8 +334,9 @@ impl Place {
     }
 
     fn log_options(options: &Options) -> LogOptions {
+        let default = LogOptions::default();
         LogOptions {
-            segment_size: options.segment_bytes,
+            segment_size: options.segment_bytes.map_or(default.segment_size, SegmentSize::fixed),
             cache_bytes: options.entry_cache_bytes,
             tail_bytes: options.tail_bytes,
         }
@@ -342,7 +344,9 @@ impl Place {
 
     fn twig_options(options: &Options) -> TwigFileOptions {
         let default = TwigFileOptions::default();
-        TwigFileOptions { segment_size: default.segment_size.min(options.segment_bytes), ..default }
+        let SegmentSize { most, .. } = default.segment_size;
+        let given = options.segment_bytes.map(|bytes| SegmentSize::fixed(bytes.min(most)));
+        TwigFileOptions { segment_size: given.unwrap_or(default.segment_size), ..default }
     }
 
     fn create(
@@ -538,6 +542,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
         options,
         pins: AtomicUsize::new(0),
         first_kept: Mutex::new(per_shard(|shard| manifest.shards[shard.index()].first_kept)),
+        prune_hold: Mutex::new(None),
         abandoned: AtomicBool::new(false),
         counters: Counters::default(),
     });

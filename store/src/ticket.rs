@@ -7,17 +7,23 @@ use hedgerow_types::{Digest, Height};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// A submitted block. Dropping the ticket does not take the block back.
+/// A submitted block. Dropping the ticket does not take the block back. A ticket that is kept keeps
+/// nothing of the store in memory.
 #[derive(Clone)]
 pub struct Ticket {
     flow: Arc<Flow>,
     height: Height,
     counts: Counts,
+    log_bytes: u64,
     root: Arc<OnceLock<Digest>>,
 }
 
-/// What a block came to.
+/// What a block came to, and what it cost.
+///
+/// All of it follows from the blocks and the [`StoreParams`](crate::StoreParams): every store that was
+/// given the same says the same, so that an application may charge by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// The block's height.
     pub height: Height,
@@ -31,6 +37,14 @@ pub struct Receipt {
     pub deleted: u64,
     /// Deletes of keys that were absent: they changed nothing.
     pub absent_deletes: u64,
+    /// Bytes of log that the block takes: its entries, and the header of its record.
+    pub log_bytes: u64,
+    /// Bytes of these that are copies of neighbours' entries: a key that is created or deleted has the
+    /// entry before it written again, value included, since that entry names the next key.
+    pub neighbour_bytes: u64,
+    /// Bytes of these that are entries moved by compaction: up to two for a created key, one for an
+    /// updated one, whoever's they are.
+    pub moved_bytes: u64,
 }
 
 impl Ticket {
@@ -38,9 +52,10 @@ impl Ticket {
         flow: &Arc<Flow>,
         height: Height,
         counts: Counts,
+        log_bytes: u64,
         root: &Arc<OnceLock<Digest>>,
     ) -> Self {
-        Self { flow: Arc::clone(flow), height, counts, root: Arc::clone(root) }
+        Self { flow: Arc::clone(flow), height, counts, log_bytes, root: Arc::clone(root) }
     }
 
     /// The block's height.
@@ -79,9 +94,20 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn receipt(&self) -> Result<Receipt, Error> {
-        let Counts { created, updated, deleted, absent_deletes } = self.counts;
-        let root = self.root()?;
-        Ok(Receipt { height: self.height, root, created, updated, deleted, absent_deletes })
+        let Counts { created, updated, deleted, absent_deletes, neighbour_bytes, moved_bytes } =
+            self.counts;
+        let (height, root, log_bytes) = (self.height, self.root()?, self.log_bytes);
+        Ok(Receipt {
+            height,
+            root,
+            created,
+            updated,
+            deleted,
+            absent_deletes,
+            log_bytes,
+            neighbour_bytes,
+            moved_bytes,
+        })
     }
 
     /// Waits until the block survives power loss.

@@ -24,7 +24,7 @@ use crate::ops::{BlockOps, Kind};
 use crate::resolve::{Found, KeyState, Link, ShardPlan};
 use crate::twigs::TwigStore;
 use crate::{Error, OpKind};
-use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, push_frame};
+use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
 use hedgerow_hasher_api::{Span, hash_message};
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{
@@ -51,13 +51,17 @@ pub(crate) struct ShardWriter {
     pub(crate) cursor: RunCursor,
 }
 
-/// How many operations of each kind a block came to.
+/// How many operations of each kind a block came to, and what they wrote beside their own entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) created: u64,
     pub(crate) updated: u64,
     pub(crate) deleted: u64,
     pub(crate) absent_deletes: u64,
+    /// Bytes of log of entries that were written again because a neighbour came or went.
+    pub(crate) neighbour_bytes: u64,
+    /// Bytes of log of entries that compaction moved.
+    pub(crate) moved_bytes: u64,
 }
 
 impl Counts {
@@ -66,6 +70,8 @@ impl Counts {
         self.updated += other.updated;
         self.deleted += other.deleted;
         self.absent_deletes += other.absent_deletes;
+        self.neighbour_bytes += other.neighbour_bytes;
+        self.moved_bytes += other.moved_bytes;
     }
 }
 
@@ -391,6 +397,7 @@ impl Builder<'_> {
         version: Option<Version>,
         deactivated: &[SerialNumber],
     ) -> Result<(), Error> {
+        let kept = version.is_none();
         let (old, entry) = match current {
             Whole::Before(found) => {
                 let old = found.entry.get();
@@ -410,6 +417,12 @@ impl Builder<'_> {
                 (None, entry)
             }
         };
+        let len = self.spans.get(entry as usize).map_or(0, |span| frame_len(span.len as usize));
+        let bytes = match kept {
+            true => &mut self.counts.moved_bytes,
+            false => &mut self.counts.neighbour_bytes,
+        };
+        *bytes += len as u64;
         self.layer.moved(key_hash, old, entry);
         Ok(())
     }

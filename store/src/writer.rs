@@ -3,7 +3,6 @@
 //!
 //! Everything up to the record's announcement can refuse the block and leaves no trace.
 
-use crate::Error;
 use crate::layer::{Layer, Now, newest};
 use crate::ops::BlockOps;
 use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
@@ -13,8 +12,9 @@ use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
 use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
+use crate::{Durability, Error};
 use bytes::Bytes;
-use hedgerow_entryfile::{BlockState, Record, RunCursor, StoredEntry};
+use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_types::{CompactionRule, Height, KeyHash, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     shards: Vec<ShardWriter>,
     /// Blocks that are accepted and, as far as the writer knows, not published; oldest first.
     layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
+    /// It was said that handing in does not wait.
+    said: bool,
 }
 
 impl Writer {
@@ -45,7 +47,19 @@ impl Writer {
         height: Height,
         shards: Vec<ShardWriter>,
     ) -> Self {
-        Self { shared, pipeline, rule, height, shards, layers: VecDeque::new() }
+        Self { shared, pipeline, rule, height, shards, layers: VecDeque::new(), said: false }
+    }
+
+    /// Says once that a block which is only handed in is not waited for, to whoever asked for blocks
+    /// that are.
+    pub(crate) fn say_that_nobody_waits(&mut self) {
+        if self.shared.options.durability == Durability::EachBlock && !self.said {
+            self.said = true;
+            tracing::info!(
+                "option durability: a block that is submitted is not waited for; its ticket says when \
+                 it is durable",
+            );
+        }
     }
 
     /// Checks that a block at `height` can begin.
@@ -87,7 +101,8 @@ impl Writer {
     }
 
     /// Takes a block in. Waits while too much is in flight, not for hashing or the disk.
-    pub(crate) fn submit(&mut self, ops: &BlockOps, extra: Vec<u8>) -> Result<Ticket, Error> {
+    /// Takes `extra` only if it accepts the block.
+    pub(crate) fn submit(&mut self, ops: &BlockOps, extra: &mut Vec<u8>) -> Result<Ticket, Error> {
         let height = self.height.next();
         self.check_begin(height)?;
         if extra.len() > MAX_EXTRA_BYTES {
@@ -103,17 +118,24 @@ impl Writer {
         let _guard = PanicGuard { name: "submit", flow: &flow };
         let deltas = self.update(height, ops, &plans)?;
         // From here on the writer's view of the shards is that after the block.
-        let block = match self.record(height, deltas, extra) {
+        let block = match self.record(height, deltas, std::mem::take(extra)) {
             Ok(block) => Arc::new(block),
             Err(error) => {
-                self.shared.flow.poison(error.clone());
-                return Err(error);
+                // The persist stage may have failed a moment ago and be about to say so: then its
+                // failure is the cause, not that the log takes no more.
+                let cause = match error {
+                    Error::Log(LogError::Failed(first)) => Error::Log((*first).clone()),
+                    other => other,
+                };
+                flow.poison(cause.clone());
+                return Err(flow.check().err().unwrap_or(cause));
             }
         };
         self.height = height;
         self.layers.push_back((height, Arc::clone(&block.layers)));
-        let ticket = Ticket::new(&flow, height, block.counts, &block.root);
-        self.pipeline.accept(&block, block.record.bytes_len())?;
+        let log_bytes = block.record.bytes_len();
+        let ticket = Ticket::new(&flow, height, block.counts, log_bytes, &block.root);
+        self.pipeline.accept(&block, log_bytes)?;
         Ok(ticket)
     }
 

@@ -311,7 +311,7 @@ fn the_cause_is_the_first_failure() {
         let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
         fail.store(true, Ordering::SeqCst);
         for height in 1..2000 {
-            let Ok(block) = store.begin_block(Height(height)) else { break };
+            let Ok(mut block) = store.begin_block(Height(height)) else { break };
             if block.submit().is_err() {
                 break;
             }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 /// A store of some blocks, closed; and its root.
 fn build(blocks: u64) -> (Arc<dyn Vfs>, Digest) {
     let disk = disk();
-    let mut store = Store::create(dir(), params(1, 4, 5), on(&disk)).unwrap();
+    // All in one segment, in which the tests look for what they change.
+    let options = on(&disk).segment_bytes(1 << 30);
+    let mut store = Store::create(dir(), params(1, 4, 5), options).unwrap();
     for height in 1..=blocks {
         let mut block = store.begin_block(Height(height)).unwrap();
         for key in 0..40 {

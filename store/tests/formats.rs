@@ -9,8 +9,8 @@ use common::{copy, dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Error, Height, Store};
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord,
-    push_frame,
+    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, TwigFile, TwigFileOptions,
+    TwigRecord, push_frame,
 };
 use hedgerow_metadb::{HistoryRow, Manifest, ShardManifest, StoreParams};
 use hedgerow_proof::{Proof, SerialPath};
@@ -52,7 +52,7 @@ fn entry(sn: u64) -> Vec<u8> {
 #[test]
 fn the_bytes_of_the_log_are_pinned() {
     let (vfs, folder) = (disk(), Path::new("/log"));
-    let options = LogOptions { segment_size: 1, ..LogOptions::default() };
+    let options = LogOptions { segment_size: SegmentSize::fixed(1), ..LogOptions::default() };
     let log = EntryLog::create(Arc::clone(&vfs), folder, ID, options).unwrap();
     for height in 5..7 {
         let (mut runs, mut counts): ([_; SHARDS], _) = (Default::default(), [0; SHARDS]);

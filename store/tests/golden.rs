@@ -50,7 +50,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn options(disk: &Arc<dyn Vfs>) -> Options {
-    on(disk)
+    on(disk).segment_bytes(256 << 20)
 }
 
 /// The block of a height: the same for ever, and its effect on a model.

@@ -151,7 +151,8 @@ impl LogPosition {
 /// When a shard compacts (spec 7). Part of a store's parameters: it decides roots.
 ///
 /// A shard is compactible when `(next_sn - oldest) * ratio >= active * div` and
-/// `active >= threshold`, where `active` counts the sentries too.
+/// `active >= threshold`, where `active` counts the sentries too. A shard below the threshold never
+/// compacts: its log grows with every update, and nothing of it can be pruned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionRule {
     threshold: u64,
@@ -177,7 +178,8 @@ impl fmt::Display for ParamsError {
 impl core::error::Error for ParamsError {}
 
 impl CompactionRule {
-    /// QMDB's and skippydb's default: stores below 320 M keys never compact.
+    /// QMDB's and skippydb's default: a store below 320 M keys never compacts, so that its log grows
+    /// for ever. For compatibility.
     pub const QMDB: Self = Self { threshold: 20_000_000, ratio: 7, div: 10 };
 
     /// A rule with these parameters. With `ratio >= div` a shard above the threshold always
@@ -217,8 +219,13 @@ impl CompactionRule {
 }
 
 impl Default for CompactionRule {
-    /// Threshold 65,536, ratio 1, div 2: at most half of the log is dead.
+    /// Threshold 1, ratio 1, div 2, which holds in a store of any size: while a shard's keys are
+    /// created and updated, the span from its oldest active entry to its newest stays about twice what
+    /// is active, and never exceeds three times. (It exceeds twice while compaction is in a stretch
+    /// where all is active, such as genesis: there a move adds an entry and frees one.) Only creates
+    /// and updates compact (spec 7): a shard that nothing writes to stays as it is, and after many
+    /// deletes the span shrinks with the writes that follow.
     fn default() -> Self {
-        Self { threshold: 65_536, ratio: 1, div: 2 }
+        Self { threshold: 1, ratio: 1, div: 2 }
     }
 }

@@ -15,7 +15,7 @@ use crate::input::JsonLines;
 use crate::output::Output;
 use crate::text::as_text;
 use clap::{Args, ValueEnum};
-use hedgerow::{Digest, Durability, Height, Options, Reader, Store, Ticket};
+use hedgerow::{Digest, Durability, Height, Reader, Store, Ticket};
 use indicatif::{HumanCount, ProgressBar};
 use serde::Serialize;
 use std::fmt;
@@ -46,6 +46,8 @@ pub(crate) struct ApplyArgs {
     /// Longest value in bytes that is accepted
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_VALUE_BYTES)]
     max_value_bytes: usize,
+    #[command(flatten)]
+    keep: super::KeepArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -88,7 +90,7 @@ struct Applied {
 
 pub(super) fn run(args: &ApplyArgs, out: Output) -> Result<(), CliError> {
     let durability = args.durability.into();
-    let options = Options::new().durability(durability).max_value_bytes(args.max_value_bytes);
+    let options = args.keep.options().durability(durability).max_value_bytes(args.max_value_bytes);
     let mut store = open(&args.dir, options, out)?;
     let reader = store.reader();
     let bar = out.block_bar(None).with_message("applying");

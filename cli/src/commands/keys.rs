@@ -22,6 +22,8 @@ pub(crate) struct PutArgs {
     /// Longest value in bytes that is accepted
     #[arg(long, value_name = "N", default_value_t = super::apply::DEFAULT_MAX_VALUE_BYTES)]
     max_value_bytes: usize,
+    #[command(flatten)]
+    keep: super::KeepArgs,
 }
 
 /// Print the value of a key; prints "absent" on standard error if it has none
@@ -40,6 +42,8 @@ pub(crate) struct DeleteArgs {
     dir: PathBuf,
     /// The key: 0x and hex digits, or plain text
     key: BytesArg,
+    #[command(flatten)]
+    keep: super::KeepArgs,
 }
 
 /// `{"height", "root", "created", "updated", "deleted", "absent_deletes", "durable"}`
@@ -85,12 +89,12 @@ impl fmt::Display for Found<'_> {
 }
 
 pub(super) fn put(args: &PutArgs, out: Output) -> Result<(), CliError> {
-    let options = Options::new().max_value_bytes(args.max_value_bytes);
+    let options = args.keep.options().max_value_bytes(args.max_value_bytes);
     one_block(&args.dir, options, out, |block| block.put(&args.key.0, &args.value.0))
 }
 
 pub(super) fn delete(args: &DeleteArgs, out: Output) -> Result<(), CliError> {
-    one_block(&args.dir, Options::new(), out, |block| block.delete(&args.key.0))
+    one_block(&args.dir, args.keep.options(), out, |block| block.delete(&args.key.0))
 }
 
 fn one_block(
@@ -105,7 +109,7 @@ fn one_block(
     fill(&mut block)?;
     let receipt = block.commit()?;
     store.close()?;
-    let Receipt { height, root, created, updated, deleted, absent_deletes } = receipt;
+    let Receipt { height, root, created, updated, deleted, absent_deletes, .. } = receipt;
     // The commit of a durable block and the close went well.
     let durable = true;
     let height = height.0;

@@ -22,8 +22,9 @@ pub(crate) mod replay;
 
 use crate::error::CliError;
 use crate::output::{Output, follow};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use hedgerow::{CompactionRule, Options, Store};
+use std::num::NonZeroU64;
 use std::path::Path;
 
 /// What to do.
@@ -72,6 +73,29 @@ fn open(dir: &Path, options: Options, out: Output) -> Result<Store, CliError> {
     let store = Store::open(dir, options.on_progress(follow(&bar)));
     bar.finish_and_clear();
     Ok(store?)
+}
+
+/// What of the past a command that writes keeps: the same every time, or the shortest counts.
+#[derive(Debug, Args)]
+struct KeepArgs {
+    /// Heights whose entries and history are kept; what is older is pruned. The library's default
+    /// unless given
+    #[arg(long, value_name = "N", conflicts_with = "keep_all")]
+    keep_heights: Option<NonZeroU64>,
+
+    /// An archive: nothing is pruned, and the disk it takes grows with every block
+    #[arg(long)]
+    keep_all: bool,
+}
+
+impl KeepArgs {
+    fn options(&self) -> Options {
+        match self.keep_heights {
+            Some(heights) => Options::new().keep_heights(heights.get()).keep_history(heights.get()),
+            None if self.keep_all => Options::new().keep_all(),
+            None => Options::new(),
+        }
+    }
 }
 
 /// A compaction rule as `--compaction` takes it.

@@ -109,6 +109,30 @@ fn put_get_delete() {
     assert_eq!((&absent["present"], &absent["value"]), (&json!(false), &Value::Null));
 }
 
+/// History is kept as long as a command that writes says; an archive says so.
+#[test]
+fn what_is_kept_is_said_when_writing() {
+    let _limit = Limit::new();
+    let place = Place::new();
+    let write = |keep: &[&str]| {
+        for number in 0..6 {
+            let value = number.to_string();
+            place.run(&[&["put", "STORE", "key", &value][..], keep].concat()).ok();
+        }
+    };
+    let at_genesis = || place.run(&["root", "STORE", "--height", "0"]).code;
+    write(&[]);
+    write(&["--keep-all"]);
+    assert_eq!(at_genesis(), Some(0), "1,024 heights are kept without a word");
+    let both = place.run(&["put", "STORE", "key", "1", "--keep-all", "--keep-heights", "3"]);
+    assert_eq!(both.code, Some(2), "{}", both.stderr);
+    write(&["--keep-heights", "3"]);
+    assert_eq!(at_genesis(), Some(1));
+    assert_eq!(place.run(&["root", "STORE", "--height", "15"]).code, Some(0));
+    place.run(&["delete", "STORE", "key", "--keep-heights", "3"]).ok();
+    place.apply(&["--keep-heights", "3"], r#"{"height":20,"ops":[]}"#).ok();
+}
+
 #[test]
 fn errors_are_for_people() {
     let _limit = Limit::new();

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, StoreId, StoredEntry, push_frame,
+    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, push_frame,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, Version};
@@ -229,7 +229,7 @@ pub(crate) fn assert_same(expected: &Expected, entry: &StoredEntry) {
 
 /// No cache, nothing kept in memory once it is written: every read goes to the disk.
 pub(crate) fn disk_only(segment_size: u64) -> LogOptions {
-    LogOptions { segment_size, cache_bytes: 0, tail_bytes: 0 }
+    LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes: 0, tail_bytes: 0 }
 }
 
 /// The files of a directory with their lengths.

@@ -290,7 +290,7 @@ fn run(faults: usize, patient: Option<Answers>) {
         }
         flow.look(|at| assert!(at.bytes.len() < in_flight, "no room: {at:?}"));
         let root = Arc::default();
-        let ticket = Ticket::new(&flow, height, Counts::default(), &root);
+        let ticket = Ticket::new(&flow, height, Counts::default(), 0, &root);
         let sent = pipeline.accept(&Arc::new(Toy { height, root }), 1);
         accepted = height.0;
         look(&flow, &world);

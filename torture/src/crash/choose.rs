@@ -93,7 +93,8 @@ impl Settings {
             .segment_bytes(self.segment_bytes)
             .tail_bytes(self.tail_bytes)
             .entry_cache_bytes(self.entry_cache_bytes)
-            .manifest_blocks(self.manifest_blocks);
+            .manifest_blocks(self.manifest_blocks)
+            .keep_all();
         if let Some(heights) = self.keep_history {
             options = options.keep_history(heights);
         }
@@ -106,7 +107,8 @@ impl Settings {
     /// The first height whose history is kept when `height` is the last that was committed.
     pub(super) fn history_from(&self, height: u64) -> u64 {
         let Some(keep) = self.keep_history else { return 0 };
-        let keep = keep.max(self.keep_heights.map_or(0, |heights| heights + 1));
+        let look_back = |heights: u64| heights.max(self.max_in_flight as u64);
+        let keep = keep.max(self.keep_heights.map_or(0, |heights| look_back(heights) + 1));
         (height + 1).saturating_sub(keep)
     }
 }

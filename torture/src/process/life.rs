@@ -136,7 +136,8 @@ impl Life {
             .max_in_flight(self.in_flight)
             .tail_bytes(self.tail)
             .entry_cache_bytes(self.cache)
-            .segment_bytes(self.segment);
+            .segment_bytes(self.segment)
+            .keep_all();
         let options = match self.keep_heights {
             Some(heights) => options.keep_heights(heights),
             None => options,

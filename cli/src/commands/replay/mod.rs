@@ -241,8 +241,10 @@ impl Replay {
         })?;
         let params = StoreParams::default().with_compaction(rule);
         // The recorded engines accept every value that an entry can hold.
-        let mut options =
-            Options::new().threads(args.threads).max_value_bytes(hedgerow_types::MAX_VALUE_LEN);
+        let mut options = Options::new()
+            .threads(args.threads)
+            .max_value_bytes(hedgerow_types::MAX_VALUE_LEN)
+            .keep_all();
         // One backend for all stores of the run, so that it counts what it did.
         options = options.hasher(backend);
         if let Some(heights) = args.prune_keep {

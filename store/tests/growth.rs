@@ -1,0 +1,265 @@
+//! What a store keeps on disk and in memory is bounded by what is active and by the heights that it is
+//! to keep, not by how often it was written to.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{dir, disk, on, params};
+use hedgerow::disk::Vfs;
+use hedgerow::{
+    CompactionRule, Error, Height, Options, PruneHold, Stats, Store, StoreParams, Ticket,
+};
+use hedgerow_testkit::Limit;
+use hedgerow_testkit::recipe::SplitMix64;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Log bytes and entries that all shards together have as sentries.
+const SENTRIES: u64 = 65_536;
+
+/// Gives each of so many keys a value.
+fn put_all(store: &mut Store, keys: u64, word: u64) -> Ticket {
+    let height = store.height().next();
+    let mut block = store.begin_block(height).unwrap();
+    for key in 0..keys {
+        block.put(format!("key {key}"), format!("{word} of {key}")).unwrap();
+    }
+    block.submit().unwrap()
+}
+
+/// Updates so many random ones of `keys` keys.
+fn update(store: &mut Store, rng: &mut SplitMix64, keys: u64, updates: u64) -> Ticket {
+    let height = store.height().next();
+    let mut block = store.begin_block(height).unwrap();
+    for _ in 0..updates {
+        let key = rng.below(keys);
+        block.put(format!("key {key}"), rng.next_u64().to_le_bytes()).unwrap();
+    }
+    block.submit().unwrap()
+}
+
+/// Bytes of all files of a folder of the store.
+fn bytes_in(disk: &Arc<dyn Vfs>, folder: &str) -> u64 {
+    let folder = dir().join(folder);
+    let names = disk.read_dir(&folder).unwrap();
+    let len = |name: &Path| {
+        let file = disk.open(&folder.join(name), hedgerow_vfs::OpenMode::Read).unwrap();
+        file.len().unwrap()
+    };
+    names.iter().map(|name| len(Path::new(name))).sum()
+}
+
+/// Serial numbers from each shard's oldest active entry to its newest, all shards together.
+fn span(stats: &Stats) -> u64 {
+    stats.next_sn.iter().zip(&stats.oldest_active).map(|(next, oldest)| next.0 - oldest.0).sum()
+}
+
+/// The default rule holds in the smallest store too: the span of a shard is at most about twice what it
+/// has, and three times while compaction makes its way through genesis, where all is active.
+#[test]
+fn the_default_rule_bounds_the_span_of_a_store_of_any_size() {
+    let _limit = Limit::new();
+    for keys in [1, 1_000, 30_000] {
+        let disk = disk();
+        let mut store = Store::create(dir(), StoreParams::default(), on(&disk)).unwrap();
+        let mut rng = SplitMix64::new(keys);
+        put_all(&mut store, keys, 0);
+        let mut most = [0.0_f64; 2];
+        let blocks = 400_000 / keys.clamp(500, 5_000);
+        for number in 0..blocks {
+            // A block updates a key once only, so one key takes many change sets.
+            let height = store.height().next();
+            let mut block = store.begin_block(height).unwrap();
+            for _ in 0..keys.clamp(500, 5_000) {
+                if keys == 1 {
+                    block.next_change_set().unwrap();
+                }
+                let key = rng.below(keys);
+                block.put(format!("key {key}"), rng.next_u64().to_le_bytes()).unwrap();
+            }
+            block.commit().unwrap();
+            let stats = store.stats();
+            for (shard, next) in stats.next_sn.iter().enumerate() {
+                let span = next.0 - stats.oldest_active[shard].0;
+                // What is active of one shard is not in the figures; keys spread evenly.
+                let active = 4_096.0 + keys as f64 / 16.0;
+                let half = usize::from(number > blocks / 4 * 3);
+                most[half] = most[half].max(span as f64 / active);
+            }
+        }
+        // Some of the 16 shards have somewhat more keys than the mean.
+        let [early, late] = most;
+        assert!(early < 3.01, "{keys} keys: the span came to {early} times what is active");
+        assert!((1.9..2.2).contains(&late), "{keys} keys: the span stays at {late} times that");
+        store.check().unwrap();
+    }
+}
+
+/// A small store that is updated for long: the log holds at most four times what is active and two
+/// segments, the twig file and the memory stay where they are.
+#[test]
+fn a_small_store_that_is_updated_for_long_does_not_grow() {
+    let _limit = Limit::new();
+    let (disk, keys) = (disk(), 1_000);
+    let options = || on(&disk).keep_heights(16);
+    let mut store = Store::create(dir(), StoreParams::default(), options()).unwrap();
+    let mut rng = SplitMix64::new(7);
+    put_all(&mut store, keys, 0).durable().unwrap();
+    let (mut memory, mut twigs, mut longest) = ([0; 2], [0; 2], 0);
+    for block in 0..2_000 {
+        update(&mut store, &mut rng, keys, 500);
+        if block % 20 < 19 || block < 400 {
+            continue;
+        }
+        store.flush().unwrap();
+        let stats = store.stats();
+        let entry = stats.log_end.0 / stats.entries;
+        let active = (SENTRIES + stats.keys) * entry;
+        let segment = (stats.log.bytes / 16).max(4 << 20);
+        assert!(stats.log.bytes <= 4 * active + 2 * segment, "{stats:?}");
+        longest = longest.max(stats.log.bytes);
+        let half = usize::from(block >= 1_200);
+        memory[half] = memory[half].max(stats.tree_bytes + stats.index_bytes);
+        twigs[half] = twigs[half].max(bytes_in(&disk, "twigs"));
+    }
+    store.flush().unwrap();
+    let stats = store.stats();
+    assert!(stats.log_end.0 > 3 * longest, "{} written, {longest} held", stats.log_end);
+    assert!(matches!(stats.prune_hold, Some(PruneHold::OldestEntry { .. })), "{stats:?}");
+    assert!(memory[1] <= memory[0] + memory[0] / 10, "memory grew: {memory:?}");
+    assert!(twigs[1] <= twigs[0] + twigs[0] / 10, "twig file grew: {twigs:?}");
+    assert_eq!(bytes_in(&disk, "log"), stats.log.bytes);
+    store.check().unwrap();
+    store.close().unwrap();
+    Store::open(dir(), options()).unwrap().check().unwrap();
+}
+
+/// Without a word about it, a store keeps 1,024 heights and their history, and an archive says that it
+/// is one.
+#[test]
+fn by_default_heights_are_kept_and_an_archive_says_so() {
+    let _limit = Limit::new();
+    for archive in [false, true] {
+        let disk = disk();
+        let options = if archive { on(&disk).keep_all() } else { on(&disk) };
+        let options = options.segment_bytes(1 << 20);
+        let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+        let mut rng = SplitMix64::new(1);
+        put_all(&mut store, 1_000, 0);
+        for _ in 0..1_600 {
+            update(&mut store, &mut rng, 1_000, if archive { 100 } else { 500 });
+        }
+        store.flush().unwrap();
+        let (stats, last) = (store.stats(), store.height());
+        let reader = store.reader();
+        let first = match reader.root_at(Height(0)) {
+            Ok(_) => Height(0),
+            Err(Error::HeightUnavailable { first, .. }) => first,
+            Err(error) => panic!("{error}"),
+        };
+        reader.root_at(first).unwrap();
+        if archive {
+            assert_eq!((first.0, stats.log_start.0), (0, 0));
+            assert_eq!(stats.prune_hold, Some(PruneHold::KeepAll));
+        } else {
+            assert_eq!(last.0 - first.0, 1_024);
+            assert!(stats.log_start.0 > 0, "{stats:?}");
+        }
+    }
+}
+
+/// Fewer heights of history than are kept, or than are in flight, keep nothing from being pruned (C3).
+#[test]
+fn pruning_needs_no_more_history_than_is_kept() {
+    let _limit = Limit::new();
+    for (history, heights, in_flight) in [(1, 1, 3), (1, 1, 1), (2, 1, 8), (1, 5, 2), (9, 2, 4)] {
+        let disk = disk();
+        let options = on(&disk)
+            .keep_history(history)
+            .keep_heights(heights)
+            .max_in_flight(in_flight)
+            .segment_bytes(100_000);
+        let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
+        for word in 0..120 {
+            put_all(&mut store, 2_000, word).durable().unwrap();
+        }
+        let stats = store.stats();
+        assert!(
+            stats.log_start.0 > 0,
+            "history {history}, heights {heights}, in flight {in_flight}: {:?}",
+            stats.prune_hold
+        );
+        store.check().unwrap();
+    }
+}
+
+/// What keeps something from being pruned is in the figures.
+#[test]
+fn what_holds_pruning_back_is_said() {
+    let _limit = Limit::new();
+    let disk = disk();
+    let options = |heights| {
+        on(&disk).keep_history(1).keep_heights(heights).segment_bytes(100_000).max_in_flight(1)
+    };
+    let mut store = Store::create(dir(), params(1, 1, 1), options(3)).unwrap();
+    assert_eq!(store.stats().prune_hold, None);
+    let next = |store: &mut Store| {
+        let height = store.height().0;
+        put_all(store, 1_000, height).durable().unwrap();
+        store.stats().prune_hold
+    };
+    assert_eq!(next(&mut store), Some(PruneHold::FewHeights));
+    for _ in 0..9 {
+        next(&mut store);
+    }
+    // Of every shard, the first sentries are still in genesis.
+    let Some(PruneHold::OldestEntry { sn, .. }) = next(&mut store) else {
+        panic!("{:?}", store.stats().prune_hold)
+    };
+    assert!(sn.0 < 2_048, "{sn}");
+    let iterator = store.reader().iter();
+    let second = store.reader().iter();
+    assert_eq!(next(&mut store), Some(PruneHold::Iterators { open: 2 }));
+    drop((iterator, second));
+    assert!(matches!(next(&mut store), Some(PruneHold::OldestEntry { .. })));
+    store.close().unwrap();
+    // More heights than the history of the one before.
+    let mut store = Store::open(dir(), options(8)).unwrap();
+    let height = store.height().0 + 1 - 8;
+    assert_eq!(next(&mut store), Some(PruneHold::NoHistory { height: Height(height) }));
+    for _ in 0..8 {
+        next(&mut store);
+    }
+    assert!(matches!(next(&mut store), Some(PruneHold::OldestEntry { .. })));
+    store.close().unwrap();
+    let mut store = Store::open(dir(), options(8).keep_all()).unwrap();
+    assert_eq!(next(&mut store), Some(PruneHold::KeepAll));
+    store.close().unwrap();
+
+    let disk = common::disk();
+    let options = Options::default().disk(Arc::clone(&disk)).keep_heights(1).segment_bytes(1 << 30);
+    let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
+    for word in 0..5 {
+        put_all(&mut store, 10, word).durable().unwrap();
+    }
+    assert_eq!(store.stats().prune_hold, Some(PruneHold::OneSegment));
+}
+
+/// A rule under which a small store never compacts is one that the caller names.
+#[test]
+fn a_rule_that_never_compacts_prunes_nothing() {
+    let _limit = Limit::new();
+    let disk = disk();
+    let never = StoreParams::default().with_compaction(CompactionRule::QMDB);
+    let options = on(&disk).keep_heights(1).segment_bytes(100_000);
+    let mut store = Store::create(dir(), never, options).unwrap();
+    let mut rng = SplitMix64::new(3);
+    put_all(&mut store, 100, 0);
+    for _ in 0..100 {
+        update(&mut store, &mut rng, 100, 1_000).durable().unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!((stats.log_start.0, span(&stats)), (0, stats.entries));
+    let Some(PruneHold::OldestEntry { sn, .. }) = stats.prune_hold else { panic!("{stats:?}") };
+    assert_eq!(sn.0, 0);
+}
