@@ -5,7 +5,7 @@
 //! different answers. Errors are cheap to clone: the first one that writing meets is latched and
 //! given to everybody who comes later.
 
-use crate::segments::FORMAT_VERSION;
+use crate::header::FORMAT_VERSION;
 use hedgerow_types::LogPosition;
 use hedgerow_types::ShardId;
 use hedgerow_types::entry::EntryError;

@@ -15,7 +15,8 @@
 //! interrupted by a crash and is done again at the next opening. Names that are not those of
 //! segments are left alone.
 
-use crate::segments::{Extent, Format, SEGMENT_HEADER_LEN, Segments};
+use crate::header::{Format, SEGMENT_HEADER_LEN};
+use crate::segments::{Extent, Segments};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile};

@@ -2,9 +2,10 @@
 
 use crate::cache::EntryCache;
 use crate::frame::ALIGN;
+use crate::header::Format;
 use crate::listing::Listing;
 use crate::record::{RECORD_HEADER_LEN, RecordHeader};
-use crate::segments::{Batch, Extent, Format, IoCounters, Segments};
+use crate::segments::{Batch, Extent, IoCounters, Segments};
 use crate::tail::Tail;
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;

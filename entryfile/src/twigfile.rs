@@ -20,8 +20,9 @@
 //! are cut off, durably, when it is opened. Blocks that take the place of lost ones fill the same
 //! twigs with other entries, and an old record must never come back for them.
 
+use crate::header::Format;
 use crate::listing::{Intact, Listing};
-use crate::segments::{Extent, Format, Segments};
+use crate::segments::{Extent, Segments};
 use crate::twig::{self, TwigHeader, TwigRecord};
 use crate::{LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
