@@ -74,6 +74,7 @@ mod cursor;
 mod error;
 mod frame;
 mod group;
+mod handles;
 mod header;
 mod listing;
 mod log;

@@ -16,7 +16,7 @@
 //! segments are left alone.
 
 use crate::header::{Format, SEGMENT_HEADER_LEN};
-use crate::segments::{Extent, Segments};
+use crate::segments::{Extent, Segments, open_segment};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
@@ -94,7 +94,7 @@ impl Listing<'_> {
             cut(&*file, last.end - last.base)?;
         }
         self.remove(bases.get(..kept_from).unwrap_or_default().iter())?;
-        Ok(Segments::new(self.vfs, self.dir, self.format, self.id, table, file))
+        Segments::new(self.vfs, self.dir, self.format, self.id, table, file)
     }
 
     /// Opens whatever segments there are, for data that can be computed again: files without an
@@ -128,7 +128,7 @@ impl Listing<'_> {
                 if len > last.end - last.base {
                     cut(&*file, last.end - last.base)?;
                 }
-                Ok(Segments::new(self.vfs, self.dir, self.format, self.id, table, file))
+                Segments::new(self.vfs, self.dir, self.format, self.id, table, file)
             }
             _ => Segments::create(self.vfs, self.dir, self.format, self.id),
         }
@@ -171,24 +171,8 @@ impl Listing<'_> {
         Ok(bases)
     }
 
-    /// Opens a segment file and checks its header. Returns its length, at least a header's.
     fn open_segment(&self, base: u64, mode: OpenMode) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
-        let path = self.path(base);
-        let file = self.vfs.open(&path, mode).map_err(LogError::io("opening a segment"))?;
-        let len = file.len().map_err(LogError::io("opening a segment"))?;
-        let mut header = [0; SEGMENT_HEADER_LEN];
-        if let Some(missing) = (header.len() as u64).checked_sub(len).filter(|&bytes| bytes > 0) {
-            return Err(LogError::Short { path, missing });
-        }
-        let read = file.read_exact_at(&mut header, 0);
-        read.map_err(LogError::io("reading a segment's header"))?;
-        self.format.check_header(&header, self.id, base).map_err(|what| LogError::Corrupt {
-            path,
-            offset: 0,
-            at: LogPosition(base),
-            what,
-        })?;
-        Ok((file, len))
+        open_segment(&*self.vfs, self.dir, self.format, self.id, base, mode)
     }
 
     fn remove<'b>(&self, bases: impl Iterator<Item = &'b u64>) -> Result<(), LogError> {

@@ -23,20 +23,22 @@
 //!   last.
 //! * The first error of writing or syncing is latched. What a failed write or sync left on disk is
 //!   unknown, so everybody who wants to write or sync later gets that error; reading goes on.
-//! * Only a bounded number of files is open at a time; the others are opened when they are read.
+//! * Only a bounded number of files is open at a time (`handles`); the others are opened when they
+//!   are read, and their headers are checked each time: a name may lead elsewhere by then.
+//! * Nothing is made or removed in a directory that is not the one that was opened.
 
-use crate::header::{Format, HEADER, StoreId};
+use crate::handles::Handles;
+use crate::header::{Format, HEADER, SEGMENT_HEADER_LEN, StoreId};
 use crate::{Damage, LogError};
 use hedgerow_types::LogPosition;
-use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
+use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsErrorKind, VfsFile};
 use parking_lot::{Mutex, RwLock};
-use quick_cache::sync::Cache;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Segment files kept open for reading.
-const OPEN_FILES: usize = 256;
+/// Files with bytes that were not synced; when there are more, the oldest is synced and closed.
+const UNSYNCED_FILES: usize = 4;
 /// Pieces of at least this many bytes are written as they lie; shorter ones are gathered.
 const WRITE_DIRECT: usize = 64 << 10;
 /// Gathered bytes are written out when there are this many.
@@ -50,6 +52,11 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    /// Bytes that it covers: as many as its file has.
+    pub(crate) fn len(&self) -> u64 {
+        self.end - self.base
+    }
+
     /// Position of the first byte after the header.
     pub(crate) fn content(&self) -> u64 {
         self.base + HEADER
@@ -58,7 +65,7 @@ impl Extent {
     /// Whether this has grown to `segment_size` bytes and the next record begins a new segment. A
     /// segment without a record never has.
     pub(crate) fn is_full(&self, segment_size: u64) -> bool {
-        self.end > self.content() && self.end - self.base >= segment_size
+        self.end > self.content() && self.len() >= segment_size
     }
 }
 
@@ -81,12 +88,23 @@ pub(crate) struct Segments {
     id: StoreId,
     /// By base, increasing, never empty. Only the last one grows.
     table: RwLock<Vec<Extent>>,
-    files: Cache<u64, Arc<dyn VfsFile>>,
+    /// What `dir` was when it was opened, if the disk can tell.
+    dir_id: Option<FileId>,
+    files: Handles,
     writer: Mutex<Writer>,
+    doomed: Mutex<Doomed>,
     /// Held while syncing, so that no sync returns before one that took its work.
     syncing: Mutex<()>,
     failed: OnceLock<LogError>,
     pub(crate) counters: IoCounters,
+}
+
+/// Segments that are no longer in the table and whose files are still there.
+#[derive(Debug, Default)]
+struct Doomed {
+    extents: Vec<Extent>,
+    /// Bytes of those that went in calls that failed.
+    freed: u64,
 }
 
 /// What the appending thread owns.
@@ -113,7 +131,7 @@ impl Segments {
     ) -> Result<Self, LogError> {
         let counters = IoCounters::default();
         let (file, last) = new_file(&*vfs, dir, format, id, 0, &counters)?;
-        let this = Self::new(vfs, dir, format, id, vec![last], Arc::clone(&file));
+        let this = Self::new(vfs, dir, format, id, vec![last], Arc::clone(&file))?;
         {
             let mut writer = this.writer.lock();
             writer.unsynced.push(file);
@@ -130,15 +148,17 @@ impl Segments {
         id: StoreId,
         table: Vec<Extent>,
         file: Arc<dyn VfsFile>,
-    ) -> Self {
+    ) -> Result<Self, LogError> {
+        let dir_id = vfs.file_id(dir).map_err(LogError::io("opening a directory of segments"))?;
         let last = table.last().copied().unwrap_or(Extent { base: 0, end: HEADER });
-        Self {
+        Ok(Self {
+            files: Handles::new(&*vfs),
             vfs,
             dir: dir.to_owned(),
+            dir_id,
             format,
             id,
             table: RwLock::new(table),
-            files: Cache::new(OPEN_FILES),
             writer: Mutex::new(Writer {
                 file,
                 last,
@@ -146,10 +166,11 @@ impl Segments {
                 new_names: false,
                 gathered: vec![],
             }),
+            doomed: Mutex::default(),
             syncing: Mutex::new(()),
             failed: OnceLock::new(),
             counters: IoCounters::default(),
-        }
+        })
     }
 
     /// The file of the segment at `base`.
@@ -194,14 +215,79 @@ impl Segments {
 
     /// Fills `buf` with what was written at `at`, which with all of `buf` must lie in `extent`.
     pub(crate) fn read(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result<(), LogError> {
-        let file = self.files.get_or_insert_with(&extent.base, || {
-            self.vfs
-                .open(&self.path(extent.base), OpenMode::Read)
-                .map_err(LogError::io("opening a segment to read it"))
-        })?;
+        let file = self.reader(extent.base)?;
         file.read_exact_at(buf, at - extent.base).map_err(LogError::io("reading a segment"))?;
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_read.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The file of the segment at `base`, open and found to be that.
+    fn reader(&self, base: u64) -> Result<Arc<dyn VfsFile>, LogError> {
+        if let Some(file) = self.files.get(base) {
+            return Ok(file);
+        }
+        let (file, _) = self.open(base)?;
+        // What was removed from the table meanwhile must not stay open.
+        self.files.insert(base, &file, || {
+            self.table.read().binary_search_by_key(&base, |extent| extent.base).is_ok()
+        });
+        Ok(file)
+    }
+
+    /// Opens a segment by its name. Returns its length too.
+    fn open(&self, base: u64) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
+        let Self { vfs, dir, format, id, .. } = self;
+        self.with_room(|| open_segment(&**vfs, dir, format, *id, base, OpenMode::Read))
+    }
+
+    /// Opens something; if that fails because too many files are open, once more with none of ours
+    /// that can be closed.
+    fn with_room<T>(&self, open: impl Fn() -> Result<T, LogError>) -> Result<T, LogError> {
+        match open() {
+            Err(LogError::Io { source, .. }) if source.kind() == VfsErrorKind::TooManyFiles => {
+                self.files.clear();
+                open()
+            }
+            other => other,
+        }
+    }
+
+    /// Checks that the directory is still the one that was opened.
+    fn check_dir(&self) -> Result<(), LogError> {
+        match self.vfs.file_id(&self.dir) {
+            Ok(id) if id == self.dir_id => Ok(()),
+            Err(error) if error.kind() != VfsErrorKind::NotFound => {
+                Err(LogError::io("looking for the directory of segments")(error))
+            }
+            _ => Err(LogError::Moved(self.dir.clone())),
+        }
+    }
+
+    /// Checks that every name leads to a segment of the right length, and that of the last one to the
+    /// file that is written to. What is read from here on is read from what the names lead to now.
+    pub(crate) fn check_files(&self) -> Result<(), LogError> {
+        self.check_dir()?;
+        self.files.clear();
+        for extent in self.extents() {
+            let found = self.open(extent.base);
+            // Its end may have moved on, and it may have been removed.
+            let Some(extent) = self.find(extent.base) else { continue };
+            let (file, len) = found?;
+            let path = || self.path(extent.base);
+            let is_last = extent.base == self.last().base;
+            if let Some(missing) = extent.len().checked_sub(len).filter(|&bytes| bytes > 0) {
+                return Err(LogError::Short { path: path(), missing });
+            }
+            if len > extent.len() && !is_last {
+                return Err(LogError::Overlap { path: path(), excess: len - extent.len() });
+            }
+            let id = |file: &dyn VfsFile| file.id().map_err(LogError::io("looking for a segment"));
+            let writer = self.writer.lock();
+            if writer.last.base == extent.base && id(&*file)? != id(&*writer.file)? {
+                return Err(LogError::Moved(path()));
+            }
+        }
         Ok(())
     }
 
@@ -231,14 +317,18 @@ impl Segments {
         let result = result.map_err(|error| self.fail(error))?;
         let Batch { last, file, closed, gathered, .. } = batch;
 
-        let changed = closed.iter().map(|(_, file)| file).chain([&file]);
+        let changed = closed.iter().filter_map(|(_, file)| file.as_ref()).chain([&file]);
         for file in changed {
             if !writer.unsynced.iter().any(|other| Arc::ptr_eq(other, file)) {
                 writer.unsynced.push(Arc::clone(file));
             }
         }
+        while writer.unsynced.len() > UNSYNCED_FILES {
+            let oldest = writer.unsynced.remove(0);
+            self.sync_file(&*oldest)?;
+        }
         let mut table = self.table.write();
-        for extent in closed.iter().map(|&(extent, _)| extent).chain([last]) {
+        for extent in closed.iter().map(|(extent, _)| *extent).chain([last]) {
             match table.last_mut() {
                 Some(open) if open.base == extent.base => *open = extent,
                 _ => table.push(extent),
@@ -261,8 +351,7 @@ impl Segments {
             (std::mem::take(&mut writer.unsynced), std::mem::take(&mut writer.new_names))
         };
         for file in files {
-            file.sync().map_err(LogError::io("syncing a segment")).map_err(|e| self.fail(e))?;
-            self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+            self.sync_file(&*file)?;
         }
         if new_names {
             let synced = self.vfs.sync_dir(&self.dir);
@@ -273,11 +362,18 @@ impl Segments {
         Ok(())
     }
 
-    /// Takes the segments for which `goes` says so out of the table and then removes their files;
-    /// the last segment always stays. Returns the bytes freed. After an error some files may be
-    /// left; they are removed when the segments are opened again.
+    fn sync_file(&self, file: &dyn VfsFile) -> Result<(), LogError> {
+        file.sync().map_err(LogError::io("syncing a segment")).map_err(|e| self.fail(e))?;
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes the segments for which `goes` says so out of the table and then removes their files,
+    /// with those that earlier calls could not remove; the last segment always stays. Returns the
+    /// bytes freed since the last call that went well. After an error some files are left: the next
+    /// call tries again, and so does opening.
     pub(crate) fn remove(&self, goes: impl Fn(&Extent) -> bool) -> Result<u64, LogError> {
-        let mut gone = vec![];
+        let mut doomed = self.doomed.lock();
         {
             let mut table = self.table.write();
             let last = table.len().saturating_sub(1);
@@ -286,22 +382,34 @@ impl Segments {
                 let stays = index == last || !goes(extent);
                 index += 1;
                 if !stays {
-                    gone.push(*extent);
+                    doomed.extents.push(*extent);
                 }
                 stays
             });
         }
-        if gone.is_empty() {
-            return Ok(0);
+        if doomed.extents.is_empty() {
+            return Ok(std::mem::take(&mut doomed.freed));
         }
-        for extent in &gone {
-            self.files.remove(&extent.base);
-            let removed = self.vfs.remove_file(&self.path(extent.base));
-            removed.map_err(LogError::io("removing a pruned segment"))?;
+        self.check_dir()?;
+        let mut failed = None;
+        let mut left = vec![];
+        for extent in std::mem::take(&mut doomed.extents) {
+            self.files.remove(extent.base);
+            match self.vfs.remove_file(&self.path(extent.base)) {
+                Err(error) if error.kind() != VfsErrorKind::NotFound => {
+                    left.push(extent);
+                    failed.get_or_insert(error);
+                }
+                _ => doomed.freed += extent.len(),
+            }
+        }
+        doomed.extents = left;
+        if let Some(error) = failed {
+            return Err(LogError::io("removing a pruned segment")(error));
         }
         let synced = self.vfs.sync_dir(&self.dir);
         synced.map_err(LogError::io("syncing the removal of pruned segments"))?;
-        Ok(gone.iter().map(|extent| extent.end - extent.base).sum())
+        Ok(std::mem::take(&mut doomed.freed))
     }
 
     /// Latches `error` if it is the first, and returns it.
@@ -338,6 +446,31 @@ pub(crate) fn new_file(
     Ok((file, Extent { base, end: base + HEADER }))
 }
 
+/// Opens the segment at `base` and checks its header. Returns its length, at least a header's.
+pub(crate) fn open_segment(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    format: &Format,
+    id: StoreId,
+    base: u64,
+    mode: OpenMode,
+) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
+    let path = dir.join(format.file_name(base));
+    let file = vfs.open(&path, mode).map_err(LogError::io("opening a segment"))?;
+    let len = file.len().map_err(LogError::io("opening a segment"))?;
+    let mut header = [0; SEGMENT_HEADER_LEN];
+    if let Some(missing) = HEADER.checked_sub(len).filter(|&bytes| bytes > 0) {
+        return Err(LogError::Short { path, missing });
+    }
+    let read = file.read_exact_at(&mut header, 0);
+    read.map_err(LogError::io("reading a segment's header"))?;
+    format.check_header(&header, id, base).map_err(|what| {
+        let at = LogPosition(base);
+        LogError::Corrupt { path, offset: 0, at, what }
+    })?;
+    Ok((file, len))
+}
+
 /// Bytes on their way into the last segment, and into new ones.
 ///
 /// Small pieces are gathered and written together, large ones are written as they lie, so that
@@ -347,8 +480,9 @@ pub(crate) struct Batch<'a> {
     file: Arc<dyn VfsFile>,
     /// `end` counts what is gathered too.
     last: Extent,
-    /// Segments before the last one that this batch has completed.
-    closed: Vec<(Extent, Arc<dyn VfsFile>)>,
+    /// Segments before the last one that this batch has completed, with their files unless these are
+    /// synced already.
+    closed: Vec<(Extent, Option<Arc<dyn VfsFile>>)>,
     gathered: Vec<u8>,
 }
 
@@ -367,10 +501,19 @@ impl Batch<'_> {
     pub(crate) fn roll(&mut self) -> Result<(), LogError> {
         self.flush()?;
         let Segments { vfs, dir, format, id, counters, .. } = self.segments;
-        let (file, extent) = new_file(&**vfs, dir, format, *id, self.last.end, counters)?;
-        let closed =
-            (std::mem::replace(&mut self.last, extent), std::mem::replace(&mut self.file, file));
-        self.closed.push(closed);
+        self.segments.check_dir()?;
+        let (file, extent) = self
+            .segments
+            .with_room(|| new_file(&**vfs, dir, format, *id, self.last.end, counters))?;
+        let last = std::mem::replace(&mut self.last, extent);
+        self.closed.push((last, Some(std::mem::replace(&mut self.file, file))));
+        // One call may fill any number of segments; not all of them can stay open.
+        if let Some(at) = self.closed.len().checked_sub(UNSYNCED_FILES)
+            && let Some((_, file)) = self.closed.get_mut(at)
+            && let Some(file) = file.take()
+        {
+            self.segments.sync_file(&*file)?;
+        }
         Ok(())
     }
 

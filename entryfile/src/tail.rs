@@ -86,6 +86,13 @@ impl Tail {
         self.items.range(from..).map(|item| &item.record)
     }
 
+    /// The oldest record at or after `at` that is written.
+    pub(crate) fn written_from(&self, at: u64) -> Option<&Arc<Record>> {
+        let index = self.items.partition_point(|item| item.record.position().0 < at);
+        let written = self.items.len() - self.unwritten.min(self.items.len());
+        self.items.get(index).filter(|_| index < written).map(|item| &item.record)
+    }
+
     /// The `count` oldest records that were not written are now; returns records that need no
     /// longer be kept, for the caller to drop outside its lock.
     pub(crate) fn mark_written(&mut self, count: usize) -> Vec<Arc<Record>> {

@@ -285,11 +285,21 @@ impl TwigFile {
         self.segments.sync()
     }
 
+    /// Checks that what was written is what the names on the disk lead to, as far as lengths and
+    /// headers tell. What is read afterwards is read from there.
+    ///
+    /// # Errors
+    /// [`LogError::Moved`], [`LogError::Short`], [`LogError::Overlap`] or [`LogError::Corrupt`] if
+    /// not; [`LogError::Io`].
+    pub fn check_files(&self) -> Result<(), LogError> {
+        self.segments.check_files()
+    }
+
     /// Removes the segments all of whose records are of twigs below `first_kept` of their shard,
     /// never the last one, and returns the bytes freed. What else is below may stay readable.
     ///
     /// # Errors
-    /// [`LogError::Io`].
+    /// [`LogError::Io`], [`LogError::Moved`]; the next call tries again what was left.
     pub fn prune(&self, first_kept: &[TwigId; SHARDS]) -> Result<u64, LogError> {
         let last = self.segments.last().base;
         let mut gone = vec![];
