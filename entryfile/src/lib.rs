@@ -69,6 +69,7 @@
 //! goes through [`hedgerow_vfs`]. No thread is started.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod cache;
 mod cursor;
 mod error;

@@ -1,11 +1,12 @@
 //! The entry log: records are announced, written, synced, read and pruned.
 
+use crate::batch::Batch;
 use crate::cache::EntryCache;
 use crate::frame::ALIGN;
 use crate::header::Format;
 use crate::listing::Listing;
 use crate::record::{RECORD_HEADER_LEN, RecordHeader};
-use crate::segments::{Batch, Extent, IoCounters, Segments};
+use crate::segments::{Extent, IoCounters, Segments};
 use crate::tail::Tail;
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;

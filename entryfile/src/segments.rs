@@ -27,6 +27,7 @@
 //!   are read, and their headers are checked each time: a name may lead elsewhere by then.
 //! * Nothing is made or removed in a directory that is not the one that was opened.
 
+use crate::batch::Batch;
 use crate::handles::Handles;
 use crate::header::{Format, HEADER, SEGMENT_HEADER_LEN, StoreId};
 use crate::{Damage, LogError};
@@ -38,12 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Files with bytes that were not synced; when there are more, the oldest is synced and closed.
-const UNSYNCED_FILES: usize = 4;
-/// Pieces of at least this many bytes are written as they lie; shorter ones are gathered.
-const WRITE_DIRECT: usize = 64 << 10;
-/// Gathered bytes are written out when there are this many.
-const WRITE_GATHERED: usize = 256 << 10;
-
+pub(crate) const UNSYNCED_FILES: usize = 4;
 /// The positions that one file covers, its header included. Never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
@@ -82,10 +78,10 @@ pub(crate) struct IoCounters {
 /// The segments of one directory, open.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    vfs: Arc<dyn Vfs>,
-    dir: PathBuf,
-    format: &'static Format,
-    id: StoreId,
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) format: &'static Format,
+    pub(crate) id: StoreId,
     /// By base, increasing, never empty. Only the last one grows.
     table: RwLock<Vec<Extent>>,
     /// What `dir` was when it was opened, if the disk can tell.
@@ -243,7 +239,10 @@ impl Segments {
 
     /// Opens something; if that fails because too many files are open, once more with none of ours
     /// that can be closed.
-    fn with_room<T>(&self, open: impl Fn() -> Result<T, LogError>) -> Result<T, LogError> {
+    pub(crate) fn with_room<T>(
+        &self,
+        open: impl Fn() -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         match open() {
             Err(LogError::Io { source, .. }) if source.kind() == VfsErrorKind::TooManyFiles => {
                 self.files.clear();
@@ -254,7 +253,7 @@ impl Segments {
     }
 
     /// Checks that the directory is still the one that was opened.
-    fn check_dir(&self) -> Result<(), LogError> {
+    pub(crate) fn check_dir(&self) -> Result<(), LogError> {
         match self.vfs.file_id(&self.dir) {
             Ok(id) if id == self.dir_id => Ok(()),
             Err(error) if error.kind() != VfsErrorKind::NotFound => {
@@ -312,7 +311,7 @@ impl Segments {
         self.check_writable()?;
         let file = Arc::clone(&writer.file);
         let gathered = std::mem::take(&mut writer.gathered);
-        let mut batch = Batch { segments: self, last: writer.last, file, closed: vec![], gathered };
+        let mut batch = Batch::new(self, writer.last, file, gathered);
         let result = write(&mut batch).and_then(|result| batch.flush().map(|()| result));
         let result = result.map_err(|error| self.fail(error))?;
         let Batch { last, file, closed, gathered, .. } = batch;
@@ -362,7 +361,7 @@ impl Segments {
         Ok(())
     }
 
-    fn sync_file(&self, file: &dyn VfsFile) -> Result<(), LogError> {
+    pub(crate) fn sync_file(&self, file: &dyn VfsFile) -> Result<(), LogError> {
         file.sync().map_err(LogError::io("syncing a segment")).map_err(|e| self.fail(e))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -469,85 +468,4 @@ pub(crate) fn open_segment(
         LogError::Corrupt { path, offset: 0, at, what }
     })?;
     Ok((file, len))
-}
-
-/// Bytes on their way into the last segment, and into new ones.
-///
-/// Small pieces are gathered and written together, large ones are written as they lie, so that
-/// neither many system calls nor copies of large runs are made.
-pub(crate) struct Batch<'a> {
-    segments: &'a Segments,
-    file: Arc<dyn VfsFile>,
-    /// `end` counts what is gathered too.
-    last: Extent,
-    /// Segments before the last one that this batch has completed, with their files unless these are
-    /// synced already.
-    closed: Vec<(Extent, Option<Arc<dyn VfsFile>>)>,
-    gathered: Vec<u8>,
-}
-
-impl Batch<'_> {
-    /// Where the next byte goes.
-    pub(crate) fn end(&self) -> u64 {
-        self.last.end
-    }
-
-    /// The segment it goes to.
-    pub(crate) fn last(&self) -> Extent {
-        self.last
-    }
-
-    /// Begins a new segment here.
-    pub(crate) fn roll(&mut self) -> Result<(), LogError> {
-        self.flush()?;
-        let Segments { vfs, dir, format, id, counters, .. } = self.segments;
-        self.segments.check_dir()?;
-        let (file, extent) = self
-            .segments
-            .with_room(|| new_file(&**vfs, dir, format, *id, self.last.end, counters))?;
-        let last = std::mem::replace(&mut self.last, extent);
-        self.closed.push((last, Some(std::mem::replace(&mut self.file, file))));
-        // One call may fill any number of segments; not all of them can stay open.
-        if let Some(at) = self.closed.len().checked_sub(UNSYNCED_FILES)
-            && let Some((_, file)) = self.closed.get_mut(at)
-            && let Some(file) = file.take()
-        {
-            self.segments.sync_file(&*file)?;
-        }
-        Ok(())
-    }
-
-    /// Appends `bytes`.
-    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        if bytes.len() >= WRITE_DIRECT {
-            self.flush()?;
-            return self.write_at_end(bytes);
-        }
-        self.gathered.extend_from_slice(bytes);
-        self.last.end += bytes.len() as u64;
-        if self.gathered.len() >= WRITE_GATHERED { self.flush() } else { Ok(()) }
-    }
-
-    /// Writes out what is gathered.
-    fn flush(&mut self) -> Result<(), LogError> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let mut gathered = std::mem::take(&mut self.gathered);
-        self.last.end -= gathered.len() as u64;
-        let result = self.write_at_end(&gathered);
-        gathered.clear();
-        self.gathered = gathered;
-        result
-    }
-
-    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        let offset = self.last.end - self.last.base;
-        self.file.write_all_at(bytes, offset).map_err(LogError::io("appending to a segment"))?;
-        self.last.end += bytes.len() as u64;
-        let counters = &self.segments.counters;
-        counters.writes.fetch_add(1, Ordering::Relaxed);
-        counters.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
 }
