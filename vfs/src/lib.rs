@@ -12,6 +12,7 @@
 //!        │
 //!        ├── RealDisk      the operating system's files
 //!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
+//!        ├── ReadOnlyDisk  another Vfs that is never changed: what is written stays in memory
 //!        ├── HookedDisk    asks a closure before every operation of another Vfs: hold it back, fail it
 //!        └── PowerLossDisk forgets what was not synced, fails on demand (feature `power-loss`)
 //! ```
@@ -49,6 +50,7 @@ mod mem;
 mod path;
 #[cfg(feature = "power-loss")]
 pub mod power_loss;
+mod read_only;
 mod real;
 #[cfg(feature = "power-loss")]
 mod rng;
@@ -62,6 +64,7 @@ pub use files::{TEMP_SUFFIX, read_file, write_atomic};
 pub use hooked::{Hook, HookedDisk, VfsCall};
 pub use lock::{DirLock, Sharing};
 pub use mem::MemDisk;
+pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
 
 use std::{

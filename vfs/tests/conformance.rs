@@ -1,7 +1,9 @@
 //! The behaviour suite on every disk, decorated ones included.
 
 use hedgerow_vfs::power_loss::PowerLossDisk;
-use hedgerow_vfs::{Hook, HookedDisk, MemDisk, OpenMode, RealDisk, Vfs, VfsErrorKind, conformance};
+use hedgerow_vfs::{
+    Hook, HookedDisk, MemDisk, OpenMode, ReadOnlyDisk, RealDisk, Vfs, VfsErrorKind, conformance,
+};
 use std::{path::Path, sync::Arc};
 
 fn hooked(inner: impl Vfs) -> HookedDisk {
@@ -29,6 +31,19 @@ fn power_loss_disk() {
         conformance::run(&disk, Path::new("/"));
         conformance::run(&PowerLossDisk::new(2), Path::new(""));
     }
+}
+
+/// All but locks, which are shared on a disk that is only read.
+#[test]
+fn read_only_disk() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, lower) = (temp.path().join("dir"), Arc::new(MemDisk::new()));
+    std::fs::create_dir(&dir).unwrap();
+    conformance::run_unlocked(&ReadOnlyDisk::new(Arc::new(RealDisk)), &dir);
+    conformance::run_unlocked(&ReadOnlyDisk::new(lower.clone()), Path::new("/"));
+    // Nothing of it came through.
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+    assert!(lower.read_dir(Path::new("/")).unwrap().is_empty());
 }
 
 #[test]
