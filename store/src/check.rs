@@ -40,6 +40,9 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
     let Some(manifest) = shared.with_meta(|meta| meta.manifest())? else {
         return Err(Error::Corrupt("the manifest is gone".into()));
     };
+    // From here on, what is read is read from what the names lead to.
+    shared.log.check_files()?;
+    shared.twigs.file.check_files()?;
     let rebuilt = shared.pool.install(|| {
         rebuild(&Source {
             log: &shared.log,

@@ -79,6 +79,24 @@ pub enum Error {
     /// Somebody else, in this process or another, has the store open.
     #[error("the store in {0} is in use")]
     InUse(PathBuf),
+    /// The store's directory cannot be written to.
+    #[error(
+        "the store in {} cannot be opened for writing: {source}; the option read_only opens it for \
+         reading", dir.display()
+    )]
+    NotWritable {
+        /// The directory.
+        dir: PathBuf,
+        /// What the disk said.
+        source: VfsError,
+    },
+    /// The store was opened only to be read.
+    #[error("the store was opened for reading only (option read_only)")]
+    ReadOnly,
+    /// The store was opened by another process, of which this one is a forked copy without its
+    /// threads. Readers go on here.
+    #[error("the store belongs to process {0}, of which this one is a fork")]
+    Forked(u32),
     /// The store was created with other parameters.
     #[error("the store has other parameters: {0}")]
     Params(String),

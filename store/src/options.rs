@@ -4,7 +4,7 @@ use crate::Error;
 use crate::hasher::{self, BatchHasher};
 use hedgerow_metadb::Engine;
 use hedgerow_types::MAX_VALUE_LEN;
-use hedgerow_vfs::{RealDisk, Vfs};
+use hedgerow_vfs::{ReadOnlyDisk, RealDisk, Vfs};
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,6 +55,7 @@ pub struct Options {
     pub(crate) keep_heights: Option<u64>,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
+    pub(crate) read_only: bool,
 }
 
 impl Default for Options {
@@ -75,6 +76,7 @@ impl Default for Options {
             keep_heights: None,
             engine: None,
             progress: None,
+            read_only: false,
         }
     }
 }
@@ -226,10 +228,29 @@ impl Options {
         self
     }
 
+    /// Opens a store to read it, and changes nothing on the disk: for a store on a read-only medium,
+    /// or one that must stay as it is. What opening would write to put right what a crash left stays
+    /// in memory, and so it is done again each time. Any number of stores may have the same directory
+    /// open this way, but not while one has it open for writing. Blocks are refused with
+    /// [`Error::ReadOnly`], and so is creating. Not for the engines that need a real disk.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
     /// Called from time to time while opening reads the log.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// These options, with the disk that they ask for.
+    pub(crate) fn for_opening(mut self) -> Self {
+        if self.read_only {
+            self.disk = Arc::new(ReadOnlyDisk::new(self.disk));
+        }
         self
     }
 
@@ -279,6 +300,7 @@ impl fmt::Debug for Options {
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)
             .field("engine", &self.engine)
+            .field("read_only", &self.read_only)
             .finish_non_exhaustive()
     }
 }

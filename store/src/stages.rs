@@ -162,6 +162,13 @@ impl<B> Pipeline<B> {
         Ok(())
     }
 
+    /// In a forked copy of the process, where the threads are not: nothing is asked of them, and no lock
+    /// is touched that one of them may have held.
+    pub(crate) fn forget(&mut self) {
+        std::mem::forget((self.to_hash.take(), self.to_persist.take()));
+        std::mem::forget(std::mem::take(&mut self.threads));
+    }
+
     /// Lets the stages finish what they have and joins them.
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
         self.to_hash = None;
