@@ -10,22 +10,28 @@
 //! ```
 //!
 //! How many are kept is a share of what the process may have open: other parts of it need files too.
-//! Whoever holds a file keeps it open until it has read.
+//! Whoever holds a file keeps it open until it has read. When the process has no more, every set in it
+//! gives up its own ([`Handles::clear_all`]).
 
 use hedgerow_vfs::{Vfs, VfsFile};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Most files kept open, whatever the process may have.
 const MOST: u64 = 256;
 /// Of what the process may have open, one of so many. A store has two sets of segments.
 const SHARE: u64 = 8;
 
+type Open = RwLock<BTreeMap<u64, Handle>>;
+
+/// All sets of this process: what is limited is limited for all of them together.
+static ALL: Mutex<Vec<Weak<Open>>> = Mutex::new(Vec::new());
+
 #[derive(Debug)]
 pub(crate) struct Handles {
-    open: RwLock<BTreeMap<u64, Handle>>,
+    open: Arc<Open>,
     /// Counts what was inserted: the time by which "lately" is meant.
     clock: AtomicU64,
     most: usize,
@@ -41,7 +47,11 @@ impl Handles {
     /// As many as `vfs` can be asked for.
     pub(crate) fn new(vfs: &dyn Vfs) -> Self {
         let share = vfs.open_limit().map_or(MOST, |limit| (limit / SHARE).clamp(1, MOST));
-        Self { open: RwLock::default(), clock: AtomicU64::new(0), most: share as usize }
+        let open = Arc::new(Open::default());
+        let mut all = ALL.lock();
+        all.retain(|open| open.strong_count() > 0);
+        all.push(Arc::downgrade(&open));
+        Self { open, clock: AtomicU64::new(0), most: share as usize }
     }
 
     pub(crate) fn get(&self, base: u64) -> Option<Arc<dyn VfsFile>> {
@@ -80,9 +90,19 @@ impl Handles {
 
     /// Closes them all, except those that somebody is reading.
     pub(crate) fn clear(&self) {
-        let gone = std::mem::take(&mut *self.open.write());
-        drop(gone);
+        clear(&self.open);
     }
+
+    /// Closes those of every set in the process.
+    pub(crate) fn clear_all() {
+        let all: Vec<Arc<Open>> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|open| clear(open));
+    }
+}
+
+fn clear(open: &Open) {
+    let gone = std::mem::take(&mut *open.write());
+    drop(gone);
 }
 
 #[cfg(test)]

@@ -237,15 +237,15 @@ impl Segments {
         self.with_room(|| open_segment(&**vfs, dir, format, *id, base, OpenMode::Read))
     }
 
-    /// Opens something; if that fails because too many files are open, once more with none of ours
-    /// that can be closed.
+    /// Opens something; if that fails because too many files are open, once more with none that are
+    /// kept open for reading, by this or another store.
     pub(crate) fn with_room<T>(
         &self,
         open: impl Fn() -> Result<T, LogError>,
     ) -> Result<T, LogError> {
         match open() {
             Err(LogError::Io { source, .. }) if source.kind() == VfsErrorKind::TooManyFiles => {
-                self.files.clear();
+                Handles::clear_all();
                 open()
             }
             other => other,

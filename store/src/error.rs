@@ -158,6 +158,16 @@ pub enum Error {
     /// The tree refused what it was given.
     #[error(transparent)]
     Merkle(#[from] MerkleError),
+    /// A limit of the process leaves too little for a store.
+    #[error("{needed} bytes are needed and {left} are left of the {limit}")]
+    Limit {
+        /// What is limited, and how it is called.
+        limit: &'static str,
+        /// Bytes that are left.
+        left: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
     /// A thread could not be started, or ended in a panic.
     #[error("thread {name}: {reason}")]
     Thread {

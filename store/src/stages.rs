@@ -18,6 +18,7 @@
 
 use crate::Error;
 use crate::flow::{Flow, Progress};
+use crate::limits::{STACK_BYTES, no_thread};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Receiver, Sender, TryRecvError, unbounded};
 use hedgerow_types::Height;
@@ -127,8 +128,9 @@ impl<B: Block> Pipeline<B> {
         };
         let thread = thread::Builder::new()
             .name(name.into())
+            .stack_size(STACK_BYTES)
             .spawn(body)
-            .map_err(|error| Error::Thread { name, reason: error.to_string() })?;
+            .map_err(|error| no_thread(name, error))?;
         self.threads.push((name, thread));
         Ok(())
     }

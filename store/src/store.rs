@@ -21,6 +21,7 @@ use crate::block::Block;
 use crate::flow::Flow;
 use crate::genesis::genesis;
 use crate::hasher::BatchHasher;
+use crate::limits::{self, STACK_BYTES, no_thread};
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
 use crate::points;
@@ -52,6 +53,8 @@ const LOG: &str = "log";
 const TWIGS: &str = "twigs";
 /// What a fresh volume has in its root.
 const LOST_AND_FOUND: &str = "lost+found";
+/// The thread on which stores are opened.
+const OPENING: &str = "hedgerow-open";
 /// How the name of every engine's database begins.
 const DATABASES: &str = "meta.";
 
@@ -79,8 +82,14 @@ impl Store {
         params: StoreParams,
         options: Options,
     ) -> Result<Self, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack(OPENING, || Self::create_here(path, params, options))
+    }
+
+    fn create_here(path: &Path, params: StoreParams, options: Options) -> Result<Self, Error> {
+        limits::check(&options)?;
         let hasher = options.check()?;
-        let place = Place::new(path.as_ref(), &options)?;
+        let place = Place::new(path, &options)?;
         place.refuse_read_only(&options)?;
         // Before the lock: somebody else's directory does not get a file of ours.
         if place.exists()? && !place.is_empty()? {
@@ -101,9 +110,15 @@ impl Store {
     /// [`Error::Option`]; or what is wrong with the files: nothing is repaired except by cutting what
     /// was never durable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack(OPENING, || Self::open_here(path, options))
+    }
+
+    fn open_here(path: &Path, options: Options) -> Result<Self, Error> {
+        limits::check(&options)?;
         let hasher = options.check()?;
         let options = options.for_opening();
-        let place = Place::new(path.as_ref(), &options)?;
+        let place = Place::new(path, &options)?;
         // Without a trace of a store, not even a lock file is left behind.
         if !place.has_mark()? && !place.has_database()? {
             return Err(Error::NoStore(place.dir));
@@ -127,8 +142,18 @@ impl Store {
         params: StoreParams,
         options: Options,
     ) -> Result<Self, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack(OPENING, || Self::open_or_create_here(path, params, options))
+    }
+
+    fn open_or_create_here(
+        path: &Path,
+        params: StoreParams,
+        options: Options,
+    ) -> Result<Self, Error> {
+        limits::check(&options)?;
         let hasher = options.check()?;
-        let place = Place::new(path.as_ref(), &options)?;
+        let place = Place::new(path, &options)?;
         place.refuse_read_only(&options)?;
         // As in `create`.
         let ours = |place: &Place| Ok::<_, Error>(place.has_mark()? || place.has_database()?);
@@ -222,7 +247,7 @@ impl Store {
     pub fn check(&mut self) -> Result<crate::CheckReport, Error> {
         self.flush()?;
         self.locks.check_places()?;
-        crate::check::check(&self.shared)
+        limits::on_own_stack("hedgerow-check", || crate::check::check(&self.shared))
     }
 
     /// Figures of the open store.
@@ -664,8 +689,9 @@ fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Erro
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .thread_name(move |number| format!("{name}-{number}"))
+        .stack_size(STACK_BYTES)
         .build()
-        .map_err(|error| Error::Thread { name, reason: error.to_string() })
+        .map_err(|error| no_thread(name, error))
 }
 
 /// 16 random bytes: what tells one store's files from another's.

@@ -23,7 +23,7 @@ pub(crate) mod replay;
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use clap::Subcommand;
-use hedgerow::{CompactionRule, Options, Store};
+use hedgerow::{CompactionRule, Error, Options, Store};
 use std::path::Path;
 
 /// What to do.
@@ -72,6 +72,16 @@ fn open(dir: &Path, options: Options, out: Output) -> Result<Store, CliError> {
     let store = Store::open(dir, options.on_progress(follow(&bar)));
     bar.finish_and_clear();
     Ok(store?)
+}
+
+/// Opens a store to read it: where it cannot be written to, without writing.
+fn open_to_read(dir: &Path, options: Options, out: Output) -> Result<Store, CliError> {
+    match open(dir, options.clone(), out) {
+        Err(CliError::Store(error)) if matches!(*error, Error::NotWritable { .. }) => {
+            open(dir, options.read_only(), out)
+        }
+        other => other,
+    }
 }
 
 /// A compaction rule as `--compaction` takes it.
