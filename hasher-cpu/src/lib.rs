@@ -133,7 +133,10 @@ impl CpuHasher {
     fn threads(&self) -> usize {
         match &self.pool {
             Some(pool) => pool.current_num_threads(),
-            None => rayon::current_num_threads(),
+            None if rayon::current_thread_index().is_some() => rayon::current_num_threads(),
+            // Asking rayon here would start its global pool, or panic if the process may not start
+            // so many threads; it would have about as many.
+            None => std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 
