@@ -19,13 +19,15 @@ use std::thread;
 /// it.
 pub(crate) const STACK_BYTES: usize = 2 << 20;
 
-/// What the C library sets aside for each thread that allocates. It does without if it must, but what
-/// it has set aside nobody else can have.
-const ARENA_BYTES: u64 =
-    if cfg!(all(target_os = "linux", target_env = "gnu")) { 64 << 20 } else { 0 };
+/// What the C library may set aside for a thread that allocates, as long as it can. It does without if
+/// it must, so that one for every few threads is counted.
+const ARENA_BYTES: u64 = 64 << 20;
+/// How few.
+const THREADS_PER_ARENA: u64 = 8;
 
-/// What a small store needs besides threads and caches.
-const BASE_BYTES: u64 = 64 << 20;
+/// What a small store needs besides threads and caches: twice what was measured, since what is short
+/// after opening is an abort.
+const BASE_BYTES: u64 = 128 << 20;
 
 /// Stages and the thread that opens.
 const OWN_THREADS: u64 = 3;
@@ -66,7 +68,8 @@ pub(crate) fn check(options: &Options) -> Result<(), Error> {
     };
     let threads = (threads as u64).saturating_mul(2).saturating_add(OWN_THREADS);
     let needed = threads
-        .saturating_mul(STACK_BYTES as u64 + ARENA_BYTES)
+        .saturating_mul(STACK_BYTES as u64)
+        .saturating_add((threads / THREADS_PER_ARENA).saturating_mul(ARENA_BYTES))
         .saturating_add(options.entry_cache_bytes)
         .saturating_add(options.tail_bytes)
         .saturating_add(BASE_BYTES);
