@@ -55,6 +55,7 @@ impl<'a> Batch<'a> {
         let (file, extent) = self
             .segments
             .with_room(|| new_file(&**vfs, dir, format, *id, self.last.end, counters))?;
+        self.segments.note(extent.base, &*file)?;
         let last = std::mem::replace(&mut self.last, extent);
         self.closed.push((last, Some(std::mem::replace(&mut self.file, file))));
         // One call may fill any number of segments; not all of them can stay open.

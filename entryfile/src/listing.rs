@@ -16,10 +16,11 @@
 //! segments are left alone.
 
 use crate::header::{Format, SEGMENT_HEADER_LEN};
-use crate::segments::{Extent, Segments, open_segment};
+use crate::segments::{Extent, Segments, id_of, open_segment};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ impl Listing<'_> {
         }
 
         let mut table = vec![];
+        let mut ids = BTreeMap::new();
         let mut file = None;
         for (index, &base) in kept.iter().enumerate() {
             let next = kept.get(index + 1);
@@ -82,6 +84,7 @@ impl Listing<'_> {
                 let excess = len - (must_end - base);
                 return Err(LogError::Overlap { path: self.path(base), excess });
             }
+            ids.extend(id_of(&*opened)?.map(|id| (base, id)));
             table.push(Extent { base, end: must_end });
             file = Some((opened, len));
         }
@@ -94,7 +97,7 @@ impl Listing<'_> {
             cut(&*file, last.end - last.base)?;
         }
         self.remove(bases.get(..kept_from).unwrap_or_default().iter())?;
-        Segments::new(self.vfs, self.dir, self.format, self.id, table, file)
+        Segments::new(self.vfs, self.dir, self.format, self.id, table, file, ids)
     }
 
     /// Opens whatever segments there are, for data that can be computed again: files without an
@@ -106,6 +109,7 @@ impl Listing<'_> {
     ) -> Result<Segments, LogError> {
         self.make_dir()?;
         let mut table: Vec<Extent> = vec![];
+        let mut ids = BTreeMap::new();
         let mut file = None;
         let bases = self.usable()?;
         for (index, &base) in bases.iter().enumerate() {
@@ -114,6 +118,7 @@ impl Listing<'_> {
             // What reaches into the next segment was never readable.
             let end = base.saturating_add(len).min(later.first().copied().unwrap_or(u64::MAX));
             let whole = Extent { base, end };
+            ids.extend(id_of(&*opened)?.map(|id| (base, id)));
             let intact = inspect(whole, &*opened)?;
             let (Intact::SegmentUpTo(end) | Intact::AllUpTo(end)) = intact;
             table.push(Extent { base, end: end.clamp(whole.content().min(whole.end), whole.end) });
@@ -128,7 +133,7 @@ impl Listing<'_> {
                 if len > last.end - last.base {
                     cut(&*file, last.end - last.base)?;
                 }
-                Segments::new(self.vfs, self.dir, self.format, self.id, table, file)
+                Segments::new(self.vfs, self.dir, self.format, self.id, table, file, ids)
             }
             _ => Segments::create(self.vfs, self.dir, self.format, self.id),
         }

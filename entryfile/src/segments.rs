@@ -34,6 +34,7 @@ use crate::{Damage, LogError};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsErrorKind, VfsFile};
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -87,6 +88,8 @@ pub(crate) struct Segments {
     /// What `dir` was when it was opened, if the disk can tell.
     dir_id: Option<FileId>,
     files: Handles,
+    /// What the segments' files were when they were opened or made, by base.
+    ids: Mutex<BTreeMap<u64, FileId>>,
     writer: Mutex<Writer>,
     doomed: Mutex<Doomed>,
     /// Held while syncing, so that no sync returns before one that took its work.
@@ -127,7 +130,8 @@ impl Segments {
     ) -> Result<Self, LogError> {
         let counters = IoCounters::default();
         let (file, last) = new_file(&*vfs, dir, format, id, 0, &counters)?;
-        let this = Self::new(vfs, dir, format, id, vec![last], Arc::clone(&file))?;
+        let this = Self::new(vfs, dir, format, id, vec![last], Arc::clone(&file), BTreeMap::new())?;
+        this.note(last.base, &*file)?;
         {
             let mut writer = this.writer.lock();
             writer.unsynced.push(file);
@@ -144,6 +148,7 @@ impl Segments {
         id: StoreId,
         table: Vec<Extent>,
         file: Arc<dyn VfsFile>,
+        ids: BTreeMap<u64, FileId>,
     ) -> Result<Self, LogError> {
         let dir_id = vfs.file_id(dir).map_err(LogError::io("opening a directory of segments"))?;
         let last = table.last().copied().unwrap_or(Extent { base: 0, end: HEADER });
@@ -152,6 +157,7 @@ impl Segments {
             vfs,
             dir: dir.to_owned(),
             dir_id,
+            ids: Mutex::new(ids),
             format,
             id,
             table: RwLock::new(table),
@@ -234,7 +240,22 @@ impl Segments {
     /// Opens a segment by its name. Returns its length too.
     fn open(&self, base: u64) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
         let Self { vfs, dir, format, id, .. } = self;
-        self.with_room(|| open_segment(&**vfs, dir, format, *id, base, OpenMode::Read))
+        let opened =
+            self.with_room(|| open_segment(&**vfs, dir, format, *id, base, OpenMode::Read))?;
+        // A copy of the store has the same headers, and may have gone another way since.
+        let id = id_of(&*opened.0)?;
+        match (id, self.ids.lock().get(&base)) {
+            (Some(found), Some(noted)) if found != *noted => Err(LogError::Moved(self.path(base))),
+            _ => Ok(opened),
+        }
+    }
+
+    /// Notes which file the segment at `base` is.
+    pub(crate) fn note(&self, base: u64, file: &dyn VfsFile) -> Result<(), LogError> {
+        if let Some(id) = id_of(file)? {
+            self.ids.lock().insert(base, id);
+        }
+        Ok(())
     }
 
     /// Opens something; if that fails because too many files are open, once more with none that are
@@ -263,8 +284,7 @@ impl Segments {
         }
     }
 
-    /// Checks that every name leads to a segment of the right length, and that of the last one to the
-    /// file that is written to. What is read from here on is read from what the names lead to now.
+    /// Checks that every name leads to the file that it led to before, of the right length. What is read from here on is read from what the names lead to now.
     pub(crate) fn check_files(&self) -> Result<(), LogError> {
         self.check_dir()?;
         self.files.clear();
@@ -272,7 +292,7 @@ impl Segments {
             let found = self.open(extent.base);
             // Its end may have moved on, and it may have been removed.
             let Some(extent) = self.find(extent.base) else { continue };
-            let (file, len) = found?;
+            let (_, len) = found?;
             let path = || self.path(extent.base);
             let is_last = extent.base == self.last().base;
             if let Some(missing) = extent.len().checked_sub(len).filter(|&bytes| bytes > 0) {
@@ -280,11 +300,6 @@ impl Segments {
             }
             if len > extent.len() && !is_last {
                 return Err(LogError::Overlap { path: path(), excess: len - extent.len() });
-            }
-            let id = |file: &dyn VfsFile| file.id().map_err(LogError::io("looking for a segment"));
-            let writer = self.writer.lock();
-            if writer.last.base == extent.base && id(&*file)? != id(&*writer.file)? {
-                return Err(LogError::Moved(path()));
             }
         }
         Ok(())
@@ -399,7 +414,10 @@ impl Segments {
                     left.push(extent);
                     failed.get_or_insert(error);
                 }
-                _ => doomed.freed += extent.len(),
+                _ => {
+                    self.ids.lock().remove(&extent.base);
+                    doomed.freed += extent.len();
+                }
             }
         }
         doomed.extents = left;
@@ -443,6 +461,11 @@ pub(crate) fn new_file(
     counters.writes.fetch_add(1, Ordering::Relaxed);
     counters.bytes_written.fetch_add(HEADER, Ordering::Relaxed);
     Ok((file, Extent { base, end: base + HEADER }))
+}
+
+/// Which file it is, if the disk can tell.
+pub(crate) fn id_of(file: &dyn VfsFile) -> Result<Option<FileId>, LogError> {
+    file.id().map_err(LogError::io("asking which file a segment is"))
 }
 
 /// Opens the segment at `base` and checks its header. Returns its length, at least a header's.

@@ -458,3 +458,37 @@ fn twig_files_that_went_are_found() {
         put(&*vfs, &path, &bytes);
     }
 }
+
+/// A copy of the log has the same headers; it went another way since.
+#[test]
+fn a_diverged_copy_never_answers() {
+    let temp = tempfile::tempdir().unwrap();
+    let disks: [(Arc<dyn Vfs>, PathBuf); 2] =
+        [(Arc::new(RealDisk), temp.path().to_owned()), (Arc::new(MemDisk::new()), "/".into())];
+    for (vfs, root) in disks {
+        let (dir, other) = (root.join("log"), root.join("other"));
+        let (log, model) = filled(&vfs, &dir, common::ID, 12);
+        drop(filled(&vfs, &other, common::ID, 12));
+        let end = log.end();
+        let options = disk_only(1000);
+        let log = EntryLog::open(Arc::clone(&vfs), &dir, common::ID, options, LogPosition(0), end);
+        let log = log.unwrap();
+        if log_knows_files(&*vfs, &dir) {
+            // Each file by the copy's.
+            for (path, _) in files(&*vfs, &dir) {
+                vfs.rename(&other.join(path.file_name().unwrap()), &path).unwrap();
+            }
+            for entry in &model.entries {
+                let error = log.read(entry.at).map(drop).unwrap_err();
+                assert!(matches!(error, LogError::Moved(_)), "at {}: {error}", entry.at);
+            }
+            assert!(log.check_files().is_err());
+        } else {
+            eprintln!("SKIPPED: this system cannot tell files apart");
+        }
+    }
+}
+
+fn log_knows_files(vfs: &dyn Vfs, dir: &Path) -> bool {
+    files(vfs, dir).iter().all(|(path, _)| vfs.file_id(path).unwrap().is_some())
+}

@@ -308,7 +308,7 @@ impl Vfs for ReadOnlyDisk {
     fn file_id(&self, path: &Path) -> Result<Option<FileId>, VfsError> {
         let known = known(&self.changes.lock(), path);
         match known {
-            Known::File(file) => Ok(Some(file.id())),
+            Known::File(file) => file.id(),
             Known::Dir => Ok(None),
             Known::Underneath => self.inner.file_id(path),
             Known::No | Known::BelowFile => {
@@ -356,8 +356,10 @@ impl Layered {
         Ok(Self { base: Some(base), state: RwLock::new(state) })
     }
 
-    fn id(&self) -> FileId {
-        FileId { volume: u64::MAX, number: std::ptr::from_ref(self).addr() as u64 }
+    /// The file underneath is the same file, whatever was changed of it.
+    fn id(&self) -> Result<Option<FileId>, VfsError> {
+        let own = FileId { volume: u64::MAX, number: std::ptr::from_ref(self).addr() as u64 };
+        self.base.as_ref().map_or(Ok(Some(own)), |base| base.id())
     }
 
     /// The bytes from `offset` on to the end of its page.
@@ -467,7 +469,7 @@ impl VfsFile for LayeredFile {
     }
 
     fn id(&self) -> Result<Option<FileId>, VfsError> {
-        Ok(Some(self.file.id()))
+        self.file.id()
     }
 
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {

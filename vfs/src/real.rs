@@ -15,18 +15,23 @@ pub struct RealDisk;
 
 impl Vfs for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, VfsError> {
-        let (op, options) = match mode {
+        let (op, mut options) = match mode {
             OpenMode::Read => (VfsOp::Open, OpenOptions::new().read(true).clone()),
             OpenMode::ReadWrite => (VfsOp::Open, OpenOptions::new().read(true).write(true).clone()),
             OpenMode::CreateNew => {
                 (VfsOp::Create, OpenOptions::new().read(true).write(true).create_new(true).clone())
             }
         };
+        os::never_wait(&mut options);
         let open = || {
             let file = options.open(path)?;
+            let found = file.metadata()?;
             // Unix opens a directory for reading like a file.
-            if file.metadata()?.is_dir() {
+            if found.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
+            }
+            if !found.is_file() {
+                return Err(io::Error::other("not a regular file"));
             }
             Ok(file)
         };
@@ -124,6 +129,7 @@ fn lock_file(dir: &Path) -> Result<Locked, VfsError> {
     let path = dir.join(LOCK_FILE);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
+    os::never_wait(&mut options);
     // Again if it was removed between opening and locking: what is locked must be what others find.
     for _ in 0..100 {
         let file = options.open(&path).map_err(|reason| lock_failed(dir, reason))?;
@@ -148,32 +154,25 @@ fn lock_file(dir: &Path) -> Result<Locked, VfsError> {
 /// The guard of what is locked. It notices when `path` leads elsewhere; without a locked directory,
 /// when the file is no longer the one that others find.
 fn guard(path: &Path, dir: Option<Locked>, file: Option<Locked>) -> Result<DirLock, VfsError> {
-    let failed = |reason| lock_failed(path, reason);
-    let found = fs::metadata(path).map_err(failed)?;
-    let mut checked = vec![(path.to_owned(), os::file_id(&found))];
-    match (&dir, &file) {
-        // It was replaced between opening and now.
-        (Some(dir), _) if dir.id().map_err(failed)? != os::file_id(&found) => {
-            return Err(lock_failed(path, moved()));
-        }
-        (None, Some(file)) => checked.push((path.join(LOCK_FILE), file.id().map_err(failed)?)),
-        _ => {}
-    }
     let locked = path.to_owned();
     let check = move || {
-        for (path, id) in &checked {
-            let found = fs::metadata(path).map_err(|reason| lock_failed(&locked, reason))?;
-            if os::file_id(&found) != *id {
-                return Err(lock_failed(&locked, moved()));
-            }
+        let (held, path) = match (&dir, &file) {
+            (Some(dir), _) => (dir, locked.clone()),
+            (None, Some(file)) => (file, locked.join(LOCK_FILE)),
+            (None, None) => return Ok(()),
+        };
+        // Both now: what lies on several layers may change its number when it is written to.
+        let ids = held.id().and_then(|held| Ok((held, os::file_id(&fs::metadata(path)?))));
+        let (held, found) = ids.map_err(|reason| lock_failed(&locked, reason))?;
+        if held == found {
+            return Ok(());
         }
-        Ok(())
+        let text = "the path no longer leads to the directory that was locked";
+        Err(lock_failed(&locked, io::Error::other(text)))
     };
-    Ok(DirLock::with_check(path, (dir, file), check))
-}
-
-fn moved() -> io::Error {
-    io::Error::other("the path no longer leads to the directory that was locked")
+    // It may have been replaced between opening and now.
+    check()?;
+    Ok(DirLock::with_check(path, (), check))
 }
 
 /// A locked file or directory. Closing it is not enough to release the lock: a process that another
@@ -269,11 +268,16 @@ impl VfsFile for RealFile {
 mod os {
     use crate::FileId;
     use std::{
-        fs::{File, Metadata},
+        fs::{File, Metadata, OpenOptions},
         io,
-        os::unix::fs::{FileExt, MetadataExt},
+        os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
         path::Path,
     };
+
+    /// Opening a pipe would wait for its other end, and what has a name can be anything.
+    pub(super) fn never_wait(options: &mut OpenOptions) {
+        options.custom_flags(nix::libc::O_NONBLOCK);
+    }
 
     pub(super) fn file_id(of: &Metadata) -> Option<FileId> {
         Some(FileId { volume: of.dev(), number: of.ino() })
@@ -311,11 +315,13 @@ mod os {
 mod os {
     use crate::FileId;
     use std::{
-        fs::{self, File, Metadata},
+        fs::{self, File, Metadata, OpenOptions},
         io,
         os::windows::fs::FileExt,
         path::Path,
     };
+
+    pub(super) fn never_wait(_options: &mut OpenOptions) {}
 
     pub(super) fn file_id(_of: &Metadata) -> Option<FileId> {
         None

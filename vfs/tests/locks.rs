@@ -2,7 +2,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use hedgerow_vfs::{DirLock, LOCK_FILE, RealDisk, Sharing, Vfs, VfsError, VfsErrorKind};
+use hedgerow_vfs::{DirLock, LOCK_FILE, OpenMode, RealDisk, Sharing, Vfs, VfsError, VfsErrorKind};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -96,4 +96,20 @@ fn a_forked_process_does_not_release_the_lock() {
     in_use(RealDisk.hold_dir(&held, Sharing::Exclusive));
     drop((lock, part));
     drop(RealDisk.lock_dir(temp.path()).unwrap());
+}
+
+/// Whatever has the name of a file, opening it does not wait.
+#[test]
+fn a_pipe_is_no_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let pipe = temp.path().join(LOCK_FILE);
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return eprintln!("SKIPPED: no mkfifo here");
+    }
+    for mode in [OpenMode::Read, OpenMode::ReadWrite] {
+        let error = RealDisk.open(&pipe, mode).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+    RealDisk.lock_dir(temp.path()).unwrap_err();
 }
