@@ -6,7 +6,7 @@ use crate::frame::ALIGN;
 use crate::header::Format;
 use crate::listing::Listing;
 use crate::record::{RECORD_HEADER_LEN, RecordHeader};
-use crate::segments::{Extent, IoCounters, Segments};
+use crate::segments::{Extent, IoCounters, Longer, Segments};
 use crate::tail::Tail;
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
@@ -259,7 +259,7 @@ impl EntryLog {
     /// [`LogError::Moved`], [`LogError::Short`], [`LogError::Overlap`] or [`LogError::Corrupt`] if
     /// not; [`LogError::Io`].
     pub fn check_files(&self) -> Result<(), LogError> {
-        self.segments.check_files()?;
+        self.segments.check_files(Longer::Overlaps)?;
         let mut at = self.start().0;
         while let Some(record) = { self.tail.read().written_from(at).cloned() } {
             at = record.end().0;

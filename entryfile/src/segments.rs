@@ -66,6 +66,15 @@ impl Extent {
     }
 }
 
+/// What it means that a segment's file, not the last one's, is longer than the segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Longer {
+    /// It reaches into the next one: an error.
+    Overlaps,
+    /// What follows was damaged and is ignored.
+    Ignored,
+}
+
 /// Numbers for people, see [`LogStats`](crate::LogStats).
 #[derive(Debug, Default)]
 pub(crate) struct IoCounters {
@@ -285,7 +294,7 @@ impl Segments {
     }
 
     /// Checks that every name leads to the file that it led to before, of the right length. What is read from here on is read from what the names lead to now.
-    pub(crate) fn check_files(&self) -> Result<(), LogError> {
+    pub(crate) fn check_files(&self, longer: Longer) -> Result<(), LogError> {
         self.check_dir()?;
         self.files.clear();
         for extent in self.extents() {
@@ -298,7 +307,7 @@ impl Segments {
             if let Some(missing) = extent.len().checked_sub(len).filter(|&bytes| bytes > 0) {
                 return Err(LogError::Short { path: path(), missing });
             }
-            if len > extent.len() && !is_last {
+            if len > extent.len() && !is_last && longer == Longer::Overlaps {
                 return Err(LogError::Overlap { path: path(), excess: len - extent.len() });
             }
         }

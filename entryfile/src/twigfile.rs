@@ -22,7 +22,7 @@
 
 use crate::header::Format;
 use crate::listing::{Intact, Listing};
-use crate::segments::{Extent, Segments};
+use crate::segments::{Extent, Longer, Segments};
 use crate::twig::{self, TwigHeader, TwigRecord};
 use crate::{LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
@@ -289,10 +289,9 @@ impl TwigFile {
     /// headers tell. What is read afterwards is read from there.
     ///
     /// # Errors
-    /// [`LogError::Moved`], [`LogError::Short`], [`LogError::Overlap`] or [`LogError::Corrupt`] if
-    /// not; [`LogError::Io`].
+    /// [`LogError::Moved`], [`LogError::Short`] or [`LogError::Corrupt`] if not; [`LogError::Io`].
     pub fn check_files(&self) -> Result<(), LogError> {
-        self.segments.check_files()
+        self.segments.check_files(Longer::Ignored)
     }
 
     /// Removes the segments all of whose records are of twigs below `first_kept` of their shard,

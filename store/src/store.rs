@@ -247,6 +247,9 @@ impl Store {
     pub fn check(&mut self) -> Result<crate::CheckReport, Error> {
         self.flush()?;
         self.locks.check_places()?;
+        if !has_database(&*self.shared.options.disk, self.locks.root.path())? {
+            return Err(Error::Corrupt("the database below meta/ is gone".into()));
+        }
         limits::on_own_stack("hedgerow-check", || crate::check::check(&self.shared))
     }
 
@@ -319,6 +322,17 @@ fn is_absent(error: &VfsError) -> bool {
         || matches!(kind, ErrorKind::NotADirectory | ErrorKind::IsADirectory)
 }
 
+/// Whether there is a database of any engine in a store's directory, compiled in or not, finished or
+/// not.
+fn has_database(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
+    let names = match vfs.read_dir(&dir.join(META)) {
+        Ok(names) => names,
+        Err(error) if is_absent(&error) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(names.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(DATABASES))))
+}
+
 /// The directory of a store.
 struct Place {
     dir: PathBuf,
@@ -379,14 +393,8 @@ impl Place {
         Ok(mark.len()? == size_of::<StoreId>() as u64)
     }
 
-    /// Whether there is a database of any engine, compiled in or not, finished or not.
     fn has_database(&self) -> Result<bool, Error> {
-        let names = match self.vfs.read_dir(&self.path(META)) {
-            Ok(names) => names,
-            Err(error) if is_absent(&error) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(names.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(DATABASES))))
+        has_database(&*self.vfs, &self.dir)
     }
 
     /// Locks the directory of the store.
