@@ -1,14 +1,27 @@
-//! Input, line by line: a file, a gzip file, or standard input.
+//! Input, line by line: a file, a gzip file, or standard input. A line is read into memory as a whole,
+//! so it has a limit; a small gzip file may hold a very long one.
 
 use crate::error::CliError;
+use clap::Args;
 use flate2::read::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 /// Bytes read from the system at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// Longest line unless told otherwise: twice what `export` writes at most, with its own limits.
+const DEFAULT_MAX_LINE_BYTES: u64 = 128 << 20;
+
+/// What the commands that read lines can be told about them.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LineArgs {
+    /// Longest line in bytes that is read
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_LINE_BYTES)]
+    max_line_bytes: u64,
+}
 
 /// Lines of JSON, one object each; blank lines are passed over.
 pub(crate) struct JsonLines {
@@ -17,6 +30,7 @@ pub(crate) struct JsonLines {
     reader: Box<dyn BufRead>,
     line: u64,
     buffer: Vec<u8>,
+    max_line_bytes: u64,
 }
 
 impl JsonLines {
@@ -24,7 +38,7 @@ impl JsonLines {
     ///
     /// # Errors
     /// [`CliError::File`].
-    pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
+    pub(crate) fn open(path: &Path, limit: LineArgs) -> Result<Self, CliError> {
         let (name, reader): (_, Box<dyn BufRead>) = if path.as_os_str() == "-" {
             let stdin = BufReader::with_capacity(BUFFER_BYTES, io::stdin());
             ("standard input".to_owned(), Box::new(stdin))
@@ -41,20 +55,30 @@ impl JsonLines {
             };
             (path.display().to_string(), reader)
         };
-        Ok(Self { name, reader, line: 0, buffer: Vec::new() })
+        let LineArgs { max_line_bytes } = limit;
+        Ok(Self { name, reader, line: 0, buffer: Vec::new(), max_line_bytes })
     }
 
     /// The next object, or `None` at the end.
     ///
     /// # Errors
-    /// [`CliError::Line`] if the input cannot be read, or the line is not such an object.
+    /// [`CliError::Line`] if the input cannot be read, or the line is too long or not such an object.
     pub(crate) fn object<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CliError> {
         loop {
             self.buffer.clear();
             self.line += 1;
-            let read = self.reader.read_until(b'\n', &mut self.buffer);
-            if read.map_err(|error| self.bad(error.to_string()))? == 0 {
+            // One more than may be there: the end of the line.
+            let mut some = self.reader.by_ref().take(self.max_line_bytes.saturating_add(1));
+            let read = some.read_until(b'\n', &mut self.buffer);
+            let read = read.map_err(|error| self.bad(error.to_string()))? as u64;
+            if read == 0 {
                 return Ok(None);
+            }
+            if read > self.max_line_bytes && self.buffer.last() != Some(&b'\n') {
+                let max = self.max_line_bytes;
+                return Err(self.bad(format!(
+                    "the line is longer than {max} bytes, the limit (--max-line-bytes)"
+                )));
             }
             let line = self.buffer.trim_ascii();
             if !line.is_empty() {

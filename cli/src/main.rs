@@ -46,16 +46,37 @@ struct Cli {
     command: commands::Command,
 }
 
+/// Stack of the thread that does it all: the system's limit for the first thread (`ulimit -s`) is none
+/// of what is needed.
+const STACK_BYTES: usize = 8 << 20;
+
 fn main() -> ExitCode {
+    let thread = std::thread::Builder::new().name("command".into()).stack_size(STACK_BYTES);
+    match thread.spawn(run) {
+        // A panic has said what there is to say.
+        Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),
+        Err(error) => {
+            let limits = "the limits for it are threads (ulimit -u) and address space (ulimit -v)";
+            complain(&format!("error: starting a thread: {error}; {limits}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> ExitCode {
     let cli = Cli::parse();
     match commands::run(cli.command, Output::new(cli.json)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_broken_pipe() {
-                // If standard error is gone too, nobody is left to tell.
-                let _ = writeln!(std::io::stderr(), "{}", error.report());
+                complain(&error.report());
             }
             error.exit_code()
         }
     }
+}
+
+fn complain(text: &str) {
+    // If standard error is gone too, nobody is left to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -5,7 +5,7 @@
 //! different answers. Errors are cheap to clone: the first one that writing meets is latched and
 //! given to everybody who comes later.
 
-use crate::segments::FORMAT_VERSION;
+use crate::header::FORMAT_VERSION;
 use hedgerow_types::entry::EntryError;
 use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::VfsError;
@@ -110,6 +110,10 @@ pub enum LogError {
     /// A log was to be created where one exists. Nothing is ever overwritten.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    /// The path leads to another directory or file than the one that was opened: it was moved,
+    /// replaced or removed since. What is there now is left alone.
+    #[error("{} is no longer what was opened under this name", .0.display())]
+    Moved(PathBuf),
     /// A record does not follow what was announced or appended before it.
     #[error("record at log position {got}, expected one at {expected}")]
     OutOfOrder {

@@ -69,11 +69,14 @@
 //! goes through [`hedgerow_vfs`]. No thread is started.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod cache;
 mod cursor;
 mod error;
 mod frame;
 mod group;
+mod handles;
+mod header;
 mod journal;
 mod listing;
 mod log;
@@ -90,13 +93,13 @@ mod window;
 pub use cursor::RunCursor;
 pub use error::{Damage, LogError};
 pub use frame::{ALIGN, EntrySpan, FrameError, frame_len, push_frame, seal_frame};
+pub use header::{SEGMENT_HEADER_LEN, StoreId};
 pub use journal::Journal;
 pub use log::{EntryLog, LogOptions, LogStats};
 pub use read::Fill;
 pub use record::{BlockState, RECORD_HEADER_LEN, Record};
 pub use scan::{RecordScan, ScannedRecord};
 pub use segments::SegmentSize;
-pub use segments::{SEGMENT_HEADER_LEN, StoreId};
 pub use stored::StoredEntry;
 pub use twig::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};
 pub use twigfile::{TwigFile, TwigFileOptions, TwigFileStats};

@@ -15,10 +15,12 @@
 //! interrupted by a crash and is done again at the next opening. Names that are not those of
 //! segments are left alone.
 
-use crate::segments::{Extent, Format, SEGMENT_HEADER_LEN, Segments};
+use crate::header::{Format, SEGMENT_HEADER_LEN};
+use crate::segments::{Extent, Segments, id_of, open_segment};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
-use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
+use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsFile};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +41,8 @@ struct Covering {
     /// Which of them hold that part.
     kept: Range<usize>,
     table: Vec<Extent>,
+    /// By base: which file of the disk each is.
+    ids: BTreeMap<u64, FileId>,
     /// The last of the table, its file and the length of that.
     last: Extent,
     file: Arc<dyn VfsFile>,
@@ -68,14 +72,14 @@ impl Listing<'_> {
 
     /// Opens segments that must hold every byte from `start` to `end`, and drops all others.
     pub(crate) fn open_exactly(self, start: u64, end: u64) -> Result<Segments, LogError> {
-        let Covering { bases, kept, table, last, file, len } =
+        let Covering { bases, kept, table, ids, last, file, len } =
             self.covering(start, end, OpenMode::ReadWrite)?;
         self.remove(bases.get(kept.end..).unwrap_or_default().iter().rev())?;
         if len > last.end - last.base {
             cut(&*file, last.end - last.base)?;
         }
         self.remove(bases.get(..kept.start).unwrap_or_default().iter())?;
-        Ok(Segments::new(self.vfs, self.dir, self.format, self.id, table, file))
+        Segments::new(self.vfs, self.dir, self.format, self.id, table, file, ids)
     }
 
     /// Opens, to be read only, segments that must hold every byte from `start` to `end`, and whatever
@@ -86,7 +90,7 @@ impl Listing<'_> {
         start: u64,
         end: u64,
     ) -> Result<(Segments, Vec<(Extent, Arc<dyn VfsFile>)>), LogError> {
-        let Covering { bases, kept, mut table, mut last, mut file, len } =
+        let Covering { bases, kept, mut table, mut ids, mut last, mut file, len } =
             self.covering(start, end, OpenMode::Read)?;
         last.end = last.base.saturating_add(len);
         let mut unconnected = vec![];
@@ -98,6 +102,7 @@ impl Listing<'_> {
             };
             let extent = Extent { base, end: base.saturating_add(len) };
             if unconnected.is_empty() && base == last.end {
+                ids.extend(id_of(&*opened)?.map(|id| (base, id)));
                 if let Some(open) = table.last_mut() {
                     *open = last;
                 }
@@ -110,7 +115,7 @@ impl Listing<'_> {
         if let Some(open) = table.last_mut() {
             *open = last;
         }
-        let segments = Segments::new(self.vfs, self.dir, self.format, self.id, table, file);
+        let segments = Segments::new(self.vfs, self.dir, self.format, self.id, table, file, ids)?;
         Ok((segments, unconnected))
     }
 
@@ -131,6 +136,7 @@ impl Listing<'_> {
         }
 
         let mut table = vec![];
+        let mut ids = BTreeMap::new();
         let mut file = None;
         for (index, &base) in kept.iter().enumerate() {
             let next = kept.get(index + 1);
@@ -144,13 +150,14 @@ impl Listing<'_> {
                 let excess = len - (must_end - base);
                 return Err(LogError::Overlap { path: self.path(base), excess });
             }
+            ids.extend(id_of(&*opened)?.map(|id| (base, id)));
             table.push(Extent { base, end: must_end });
             file = Some((opened, len));
         }
         let (Some((file, len)), Some(&last)) = (file, table.last()) else {
             return Err(bounds);
         };
-        Ok(Covering { kept: kept_from..kept_to, bases, table, last, file, len })
+        Ok(Covering { kept: kept_from..kept_to, bases, table, ids, last, file, len })
     }
 
     /// Opens whatever segments there are, for data that can be computed again: files without an
@@ -162,6 +169,7 @@ impl Listing<'_> {
     ) -> Result<Segments, LogError> {
         self.make_dir()?;
         let mut table: Vec<Extent> = vec![];
+        let mut ids = BTreeMap::new();
         let mut file = None;
         let bases = self.usable()?;
         for (index, &base) in bases.iter().enumerate() {
@@ -170,6 +178,7 @@ impl Listing<'_> {
             // What reaches into the next segment was never readable.
             let end = base.saturating_add(len).min(later.first().copied().unwrap_or(u64::MAX));
             let whole = Extent { base, end };
+            ids.extend(id_of(&*opened)?.map(|id| (base, id)));
             let intact = inspect(whole, &*opened)?;
             let (Intact::SegmentUpTo(end) | Intact::AllUpTo(end)) = intact;
             table.push(Extent { base, end: end.clamp(whole.content().min(whole.end), whole.end) });
@@ -184,7 +193,8 @@ impl Listing<'_> {
                 if len > last.end - last.base {
                     cut(&*file, last.end - last.base)?;
                 }
-                let segments = Segments::new(self.vfs, self.dir, self.format, self.id, table, file);
+                let segments =
+                    Segments::new(self.vfs, self.dir, self.format, self.id, table, file, ids)?;
                 Ok(segments.sync_inherited())
             }
             _ => Segments::create(self.vfs, self.dir, self.format, self.id),
@@ -228,24 +238,8 @@ impl Listing<'_> {
         Ok(bases)
     }
 
-    /// Opens a segment file and checks its header. Returns its length, at least a header's.
     fn open_segment(&self, base: u64, mode: OpenMode) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
-        let path = self.path(base);
-        let file = self.vfs.open(&path, mode).map_err(LogError::io("opening a segment"))?;
-        let len = file.len().map_err(LogError::io("opening a segment"))?;
-        let mut header = [0; SEGMENT_HEADER_LEN];
-        if let Some(missing) = (header.len() as u64).checked_sub(len).filter(|&bytes| bytes > 0) {
-            return Err(LogError::Short { path, missing });
-        }
-        let read = file.read_exact_at(&mut header, 0);
-        read.map_err(LogError::io("reading a segment's header"))?;
-        self.format.check_header(&header, self.id, base).map_err(|what| LogError::Corrupt {
-            path,
-            offset: 0,
-            at: LogPosition(base),
-            what,
-        })?;
-        Ok((file, len))
+        open_segment(&*self.vfs, self.dir, self.format, self.id, base, mode)
     }
 
     fn remove<'b>(&self, bases: impl Iterator<Item = &'b u64>) -> Result<(), LogError> {

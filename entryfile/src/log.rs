@@ -1,10 +1,12 @@
 //! The entry log: records are announced, written, synced, read and pruned.
 
+use crate::batch::Batch;
 use crate::cache::EntryCache;
 use crate::frame::ALIGN;
+use crate::header::Format;
 use crate::listing::Listing;
 use crate::record::{RECORD_HEADER_LEN, RecordHeader, padded};
-use crate::segments::{Batch, Extent, Format, IoCounters, SegmentSize, Segments};
+use crate::segments::{Extent, IoCounters, Longer, SegmentSize, Segments};
 use crate::tail::Tail;
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
@@ -68,6 +70,9 @@ pub struct LogStats {
     /// Syncs of files.
     pub syncs: u64,
 }
+
+/// Bytes compared at a time.
+const COMPARED: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct EntryCounters {
@@ -240,11 +245,52 @@ impl EntryLog {
     /// freed. The caller has made the new start, [`EntryLog::prunable`], durable before.
     ///
     /// # Errors
-    /// [`LogError::Io`]; files that are left then go when the log is opened with the new start.
+    /// [`LogError::Io`], [`LogError::Moved`]; files that are left are tried again by the next call,
+    /// whatever its argument, and when the log is opened with the new start.
     pub fn prune_head(&self, upto: LogPosition) -> Result<u64, LogError> {
-        let Some(boundary) = self.segments.boundary(upto.0) else { return Ok(0) };
+        let boundary = self.segments.boundary(upto.0).unwrap_or(0);
         self.start.fetch_max(boundary, Ordering::AcqRel);
         self.segments.remove(|extent| extent.base < boundary)
+    }
+
+    /// Checks that what was written is what the names on the disk lead to: headers and lengths of all
+    /// segments, and every byte of the records that are still in memory. What is read from the disk
+    /// afterwards is read from what the names lead to now. Nobody may append meanwhile.
+    ///
+    /// # Errors
+    /// [`LogError::Moved`], [`LogError::Short`], [`LogError::Overlap`] or [`LogError::Corrupt`] if
+    /// not; [`LogError::Io`].
+    pub fn check_files(&self) -> Result<(), LogError> {
+        self.segments.check_files(Longer::Overlaps)?;
+        let mut at = self.start().0;
+        while let Some(record) = { self.tail.read().written_from(at).cloned() } {
+            at = record.end().0;
+            self.check_on_disk(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Compares a written record with what is on the disk.
+    fn check_on_disk(&self, record: &Record) -> Result<(), LogError> {
+        let mut at = record.position().0;
+        let extent = match self.extent(at) {
+            Err(LogError::Pruned { .. }) => return Ok(()),
+            other => other?,
+        };
+        let header = record.header().encode();
+        for bytes in [&header[..]].into_iter().chain(record.runs().iter().map(|run| &run[..])) {
+            for part in bytes.chunks(COMPARED) {
+                let mut found = vec![0; part.len()];
+                self.read_disk(extent, at, &mut found)?;
+                if let Some(offset) = found.iter().zip(part).position(|(a, b)| a != b) {
+                    let (stored, computed) = (crc32c::crc32c(&found), crc32c::crc32c(part));
+                    let what = Damage::Checksum { stored, computed };
+                    return Err(self.segments.corrupt(at + offset as u64, what));
+                }
+                at += part.len() as u64;
+            }
+        }
+        Ok(())
     }
 
     /// What the log has done since it was opened, and how large it is.

@@ -7,13 +7,6 @@
 //!             │ header │ ...    │ header │ ...              │ header │ ...        │  ◄── appended
 //!             └────────┴────────┴────────┴──────────────────┴────────┴────────────┘
 //!  file       <base_0>.log      <base_1>.log                <base_2>.log
-//!
-//!  name    base as 16 hex digits, then a suffix that tells the kind of file
-//!  header  offset  0       8         12     16         32     40     60       64
-//!                 ┌───────┬─────────┬──────┬──────────┬──────┬──────┬────────┐
-//!                 │ magic │ version │ zero │ store id │ base │ zero │ crc32c │
-//!                 └───────┴─────────┴──────┴──────────┴──────┴──────┴────────┘
-//!                   8       4         4      16         8      20     4
 //! ```
 //!
 //! Both the entry log and the twig file are made of these; what lies between the headers is theirs
@@ -30,106 +23,24 @@
 //!   last.
 //! * The first error of writing or syncing is latched. What a failed write or sync left on disk is
 //!   unknown, so everybody who wants to write or sync later gets that error; reading goes on.
-//! * Only a bounded number of files is open at a time; the others are opened when they are read.
+//! * Only a bounded number of files is open at a time (`handles`); the others are opened when they
+//!   are read, and their headers are checked each time: a name may lead elsewhere by then.
+//! * Nothing is made or removed in a directory that is not the one that was opened.
 
+use crate::batch::Batch;
+use crate::handles::Handles;
+use crate::header::{Format, HEADER, SEGMENT_HEADER_LEN, StoreId};
 use crate::{Damage, LogError};
 use hedgerow_types::LogPosition;
-use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
+use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsErrorKind, VfsFile};
 use parking_lot::{Mutex, RwLock};
-use quick_cache::sync::Cache;
-use std::fmt;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Bytes of a segment's header, which occupy positions like all others.
-pub const SEGMENT_HEADER_LEN: usize = 64;
-const HEADER: u64 = SEGMENT_HEADER_LEN as u64;
-const CRC_AT: usize = SEGMENT_HEADER_LEN - 4;
-pub(crate) const FORMAT_VERSION: u32 = 1;
-/// Segment files kept open for reading.
-const OPEN_FILES: usize = 256;
-/// Pieces of at least this many bytes are written as they lie; shorter ones are gathered.
-const WRITE_DIRECT: usize = 64 << 10;
-/// Gathered bytes are written out when there are this many.
-const WRITE_GATHERED: usize = 256 << 10;
-
-/// Names a store, so that files of two stores cannot be mixed up. 16 random bytes, chosen when the
-/// store is created.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StoreId(pub [u8; 16]);
-
-impl fmt::Debug for StoreId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoreId({:032x})", u128::from_be_bytes(self.0))
-    }
-}
-
-/// What tells one kind of segments from another.
-#[derive(Debug)]
-pub(crate) struct Format {
-    pub(crate) magic: [u8; 8],
-    /// Follows the base in a file's name, with the dot.
-    pub(crate) suffix: &'static str,
-}
-
-impl Format {
-    /// Name of the segment at `base`.
-    pub(crate) fn file_name(&self, base: u64) -> String {
-        format!("{base:016x}{}", self.suffix)
-    }
-
-    /// The base that a file's name tells, `None` if it is not one of these files. No file system
-    /// holds 2^63 bytes, so no log ever came that far, and positions in a segment cannot overflow.
-    pub(crate) fn base_of(&self, name: &std::ffi::OsStr) -> Option<u64> {
-        let digits = name.to_str()?.strip_suffix(self.suffix)?;
-        let base = u64::from_str_radix(digits, 16).ok()?;
-        let ours = base <= i64::MAX as u64 && name.to_str() == Some(&self.file_name(base));
-        ours.then_some(base)
-    }
-
-    fn encode_header(&self, id: StoreId, base: u64) -> [u8; SEGMENT_HEADER_LEN] {
-        let mut out = [0; SEGMENT_HEADER_LEN];
-        out[..8].copy_from_slice(&self.magic);
-        out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out[16..32].copy_from_slice(&id.0);
-        out[32..40].copy_from_slice(&base.to_le_bytes());
-        let crc = crc32c::crc32c(&out[..CRC_AT]);
-        out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        out
-    }
-
-    /// Checks the header of the segment that its name says is at `base`. The checksum comes first:
-    /// what differs with a checksum that matches was written so.
-    pub(crate) fn check_header(
-        &self,
-        header: &[u8; SEGMENT_HEADER_LEN],
-        id: StoreId,
-        base: u64,
-    ) -> Result<(), Damage> {
-        let expected = self.encode_header(id, base);
-        if *header == expected {
-            return Ok(());
-        }
-        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
-        if header[..8] != expected[..8] {
-            return Err(Damage::Magic);
-        }
-        let (stored, computed) =
-            (number(&header[CRC_AT..]) as u32, crc32c::crc32c(&header[..CRC_AT]));
-        if stored != computed {
-            Err(Damage::Checksum { stored, computed })
-        } else if header[8..12] != expected[8..12] {
-            Err(Damage::FormatVersion(number(&header[8..12]) as u32))
-        } else if header[16..32] != expected[16..32] {
-            Err(Damage::StoreId)
-        } else if header[32..40] != expected[32..40] {
-            Err(Damage::Place { named: number(&header[32..40]) })
-        } else {
-            Err(Damage::Padding)
-        }
-    }
-}
+/// Files with bytes that were not synced; when there are more, the oldest is synced and closed.
+pub(crate) const UNSYNCED_FILES: usize = 4;
 
 /// How long segments get before they are followed by a new one. Pruning frees whole segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +74,11 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    /// Bytes that it covers: as many as its file has.
+    pub(crate) fn len(&self) -> u64 {
+        self.end - self.base
+    }
+
     /// Position of the first byte after the header.
     pub(crate) fn content(&self) -> u64 {
         self.base + HEADER
@@ -171,8 +87,17 @@ impl Extent {
     /// Whether this has grown to `segment_size` bytes and the next record begins a new segment. A
     /// segment without a record never has.
     pub(crate) fn is_full(&self, segment_size: u64) -> bool {
-        self.end > self.content() && self.end - self.base >= segment_size
+        self.end > self.content() && self.len() >= segment_size
     }
+}
+
+/// What it means that a segment's file, not the last one's, is longer than the segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Longer {
+    /// It reaches into the next one: an error.
+    Overlaps,
+    /// What follows was damaged and is ignored.
+    Ignored,
 }
 
 /// Numbers for people, see [`LogStats`](crate::LogStats).
@@ -188,18 +113,31 @@ pub(crate) struct IoCounters {
 /// The segments of one directory, open.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    vfs: Arc<dyn Vfs>,
-    dir: PathBuf,
-    format: &'static Format,
-    id: StoreId,
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) format: &'static Format,
+    pub(crate) id: StoreId,
     /// By base, increasing, never empty. Only the last one grows.
     table: RwLock<Vec<Extent>>,
-    files: Cache<u64, Arc<dyn VfsFile>>,
+    /// What `dir` was when it was opened, if the disk can tell.
+    dir_id: Option<FileId>,
+    files: Handles,
+    /// What the segments' files were when they were opened or made, by base.
+    ids: Mutex<BTreeMap<u64, FileId>>,
     writer: Mutex<Writer>,
+    doomed: Mutex<Doomed>,
     /// Held while syncing, so that no sync returns before one that took its work.
     syncing: Mutex<()>,
     failed: OnceLock<LogError>,
     pub(crate) counters: IoCounters,
+}
+
+/// Segments that are no longer in the table and whose files are still there.
+#[derive(Debug, Default)]
+struct Doomed {
+    extents: Vec<Extent>,
+    /// Bytes of those that went in calls that failed.
+    freed: u64,
 }
 
 /// What the appending thread owns.
@@ -228,7 +166,8 @@ impl Segments {
     ) -> Result<Self, LogError> {
         let counters = IoCounters::default();
         let (file, last) = new_file(&*vfs, dir, format, id, 0, &counters)?;
-        let this = Self::new(vfs, dir, format, id, vec![last], Arc::clone(&file));
+        let this = Self::new(vfs, dir, format, id, vec![last], Arc::clone(&file), BTreeMap::new())?;
+        this.note(last.base, &*file)?;
         {
             let mut writer = this.writer.lock();
             writer.unsynced.push(file);
@@ -245,15 +184,19 @@ impl Segments {
         id: StoreId,
         table: Vec<Extent>,
         file: Arc<dyn VfsFile>,
-    ) -> Self {
+        ids: BTreeMap<u64, FileId>,
+    ) -> Result<Self, LogError> {
+        let dir_id = vfs.file_id(dir).map_err(LogError::io("opening a directory of segments"))?;
         let last = table.last().copied().unwrap_or(Extent { base: 0, end: HEADER });
-        Self {
+        Ok(Self {
+            files: Handles::new(&*vfs),
             vfs,
             dir: dir.to_owned(),
+            dir_id,
+            ids: Mutex::new(ids),
             format,
             id,
             table: RwLock::new(table),
-            files: Cache::new(OPEN_FILES),
             writer: Mutex::new(Writer {
                 file,
                 last,
@@ -262,10 +205,11 @@ impl Segments {
                 new_names: false,
                 gathered: vec![],
             }),
+            doomed: Mutex::default(),
             syncing: Mutex::new(()),
             failed: OnceLock::new(),
             counters: IoCounters::default(),
-        }
+        })
     }
 
     /// The next sync is also of everything that was found when opening: a process that died may have
@@ -321,14 +265,91 @@ impl Segments {
 
     /// Fills `buf` with what was written at `at`, which with all of `buf` must lie in `extent`.
     pub(crate) fn read(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result<(), LogError> {
-        let file = self.files.get_or_insert_with(&extent.base, || {
-            self.vfs
-                .open(&self.path(extent.base), OpenMode::Read)
-                .map_err(LogError::io("opening a segment to read it"))
-        })?;
+        let file = self.reader(extent.base)?;
         file.read_exact_at(buf, at - extent.base).map_err(LogError::io("reading a segment"))?;
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_read.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The file of the segment at `base`, open and found to be that.
+    fn reader(&self, base: u64) -> Result<Arc<dyn VfsFile>, LogError> {
+        if let Some(file) = self.files.get(base) {
+            return Ok(file);
+        }
+        let (file, _) = self.open(base)?;
+        // What was removed from the table meanwhile must not stay open.
+        self.files.insert(base, &file, || {
+            self.table.read().binary_search_by_key(&base, |extent| extent.base).is_ok()
+        });
+        Ok(file)
+    }
+
+    /// Opens a segment by its name. Returns its length too.
+    fn open(&self, base: u64) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
+        let Self { vfs, dir, format, id, .. } = self;
+        let opened =
+            self.with_room(|| open_segment(&**vfs, dir, format, *id, base, OpenMode::Read))?;
+        // A copy of the store has the same headers, and may have gone another way since.
+        let id = id_of(&*opened.0)?;
+        match (id, self.ids.lock().get(&base)) {
+            (Some(found), Some(noted)) if found != *noted => Err(LogError::Moved(self.path(base))),
+            _ => Ok(opened),
+        }
+    }
+
+    /// Notes which file the segment at `base` is.
+    pub(crate) fn note(&self, base: u64, file: &dyn VfsFile) -> Result<(), LogError> {
+        if let Some(id) = id_of(file)? {
+            self.ids.lock().insert(base, id);
+        }
+        Ok(())
+    }
+
+    /// Opens something; if that fails because too many files are open, once more with none that are
+    /// kept open for reading, by this or another store.
+    pub(crate) fn with_room<T>(
+        &self,
+        open: impl Fn() -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        match open() {
+            Err(LogError::Io { source, .. }) if source.kind() == VfsErrorKind::TooManyFiles => {
+                Handles::clear_all();
+                open()
+            }
+            other => other,
+        }
+    }
+
+    /// Checks that the directory is still the one that was opened.
+    pub(crate) fn check_dir(&self) -> Result<(), LogError> {
+        match self.vfs.file_id(&self.dir) {
+            Ok(id) if id == self.dir_id => Ok(()),
+            Err(error) if error.kind() != VfsErrorKind::NotFound => {
+                Err(LogError::io("looking for the directory of segments")(error))
+            }
+            _ => Err(LogError::Moved(self.dir.clone())),
+        }
+    }
+
+    /// Checks that every name leads to the file that it led to before, of the right length. What is read from here on is read from what the names lead to now.
+    pub(crate) fn check_files(&self, longer: Longer) -> Result<(), LogError> {
+        self.check_dir()?;
+        self.files.clear();
+        for extent in self.extents() {
+            let found = self.open(extent.base);
+            // Its end may have moved on, and it may have been removed.
+            let Some(extent) = self.find(extent.base) else { continue };
+            let (_, len) = found?;
+            let path = || self.path(extent.base);
+            let is_last = extent.base == self.last().base;
+            if let Some(missing) = extent.len().checked_sub(len).filter(|&bytes| bytes > 0) {
+                return Err(LogError::Short { path: path(), missing });
+            }
+            if len > extent.len() && !is_last && longer == Longer::Overlaps {
+                return Err(LogError::Overlap { path: path(), excess: len - extent.len() });
+            }
+        }
         Ok(())
     }
 
@@ -353,19 +374,23 @@ impl Segments {
         self.check_writable()?;
         let file = Arc::clone(&writer.file);
         let gathered = std::mem::take(&mut writer.gathered);
-        let mut batch = Batch { segments: self, last: writer.last, file, closed: vec![], gathered };
+        let mut batch = Batch::new(self, writer.last, file, gathered);
         let result = write(&mut batch).and_then(|result| batch.flush().map(|()| result));
         let result = result.map_err(|error| self.fail(error))?;
         let Batch { last, file, closed, gathered, .. } = batch;
 
-        let changed = closed.iter().map(|(_, file)| file).chain([&file]);
+        let changed = closed.iter().filter_map(|(_, file)| file.as_ref()).chain([&file]);
         for file in changed {
             if !writer.unsynced.iter().any(|other| Arc::ptr_eq(other, file)) {
                 writer.unsynced.push(Arc::clone(file));
             }
         }
+        while writer.unsynced.len() > UNSYNCED_FILES {
+            let oldest = writer.unsynced.remove(0);
+            self.sync_file(&*oldest)?;
+        }
         let mut table = self.table.write();
-        for extent in closed.iter().map(|&(extent, _)| extent).chain([last]) {
+        for extent in closed.iter().map(|(extent, _)| *extent).chain([last]) {
             match table.last_mut() {
                 Some(open) if open.base == extent.base => *open = extent,
                 _ => table.push(extent),
@@ -389,21 +414,16 @@ impl Segments {
             let inherited = std::mem::take(&mut writer.inherited);
             (files, inherited, std::mem::take(&mut writer.new_names))
         };
-        let sync = |file: &dyn VfsFile| {
-            file.sync().map_err(LogError::io("syncing a segment")).map_err(|e| self.fail(e))?;
-            self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-            Ok::<(), LogError>(())
-        };
         for base in inherited {
             // Those that were pruned meanwhile need no sync.
             if self.find(base).is_some() {
                 let opened = self.vfs.open(&self.path(base), OpenMode::ReadWrite);
                 let opened = opened.map_err(LogError::io("opening a segment to sync it"));
-                sync(&*opened.map_err(|error| self.fail(error))?)?;
+                self.sync_file(&*opened.map_err(|error| self.fail(error))?)?;
             }
         }
         for file in files {
-            sync(&*file)?;
+            self.sync_file(&*file)?;
         }
         if new_names {
             let synced = self.vfs.sync_dir(&self.dir);
@@ -414,11 +434,18 @@ impl Segments {
         Ok(())
     }
 
-    /// Takes the segments for which `goes` says so out of the table and then removes their files;
-    /// the last segment always stays. Returns the bytes freed. After an error some files may be
-    /// left; they are removed when the segments are opened again.
+    pub(crate) fn sync_file(&self, file: &dyn VfsFile) -> Result<(), LogError> {
+        file.sync().map_err(LogError::io("syncing a segment")).map_err(|e| self.fail(e))?;
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes the segments for which `goes` says so out of the table and then removes their files,
+    /// with those that earlier calls could not remove; the last segment always stays. Returns the
+    /// bytes freed since the last call that went well. After an error some files are left: the next
+    /// call tries again, and so does opening.
     pub(crate) fn remove(&self, goes: impl Fn(&Extent) -> bool) -> Result<u64, LogError> {
-        let mut gone = vec![];
+        let mut doomed = self.doomed.lock();
         {
             let mut table = self.table.write();
             let last = table.len().saturating_sub(1);
@@ -427,22 +454,37 @@ impl Segments {
                 let stays = index == last || !goes(extent);
                 index += 1;
                 if !stays {
-                    gone.push(*extent);
+                    doomed.extents.push(*extent);
                 }
                 stays
             });
         }
-        if gone.is_empty() {
-            return Ok(0);
+        if doomed.extents.is_empty() {
+            return Ok(std::mem::take(&mut doomed.freed));
         }
-        for extent in &gone {
-            self.files.remove(&extent.base);
-            let removed = self.vfs.remove_file(&self.path(extent.base));
-            removed.map_err(LogError::io("removing a pruned segment"))?;
+        self.check_dir()?;
+        let mut failed = None;
+        let mut left = vec![];
+        for extent in std::mem::take(&mut doomed.extents) {
+            self.files.remove(extent.base);
+            match self.vfs.remove_file(&self.path(extent.base)) {
+                Err(error) if error.kind() != VfsErrorKind::NotFound => {
+                    left.push(extent);
+                    failed.get_or_insert(error);
+                }
+                _ => {
+                    self.ids.lock().remove(&extent.base);
+                    doomed.freed += extent.len();
+                }
+            }
+        }
+        doomed.extents = left;
+        if let Some(error) = failed {
+            return Err(LogError::io("removing a pruned segment")(error));
         }
         let synced = self.vfs.sync_dir(&self.dir);
         synced.map_err(LogError::io("syncing the removal of pruned segments"))?;
-        Ok(gone.iter().map(|extent| extent.end - extent.base).sum())
+        Ok(std::mem::take(&mut doomed.freed))
     }
 
     /// Latches `error` if it is the first, and returns it.
@@ -479,140 +521,32 @@ pub(crate) fn new_file(
     Ok((file, Extent { base, end: base + HEADER }))
 }
 
-/// Bytes on their way into the last segment, and into new ones.
-///
-/// Small pieces are gathered and written together, large ones are written as they lie, so that
-/// neither many system calls nor copies of large runs are made.
-pub(crate) struct Batch<'a> {
-    segments: &'a Segments,
-    file: Arc<dyn VfsFile>,
-    /// `end` counts what is gathered too.
-    last: Extent,
-    /// Segments before the last one that this batch has completed.
-    closed: Vec<(Extent, Arc<dyn VfsFile>)>,
-    gathered: Vec<u8>,
+/// Which file it is, if the disk can tell.
+pub(crate) fn id_of(file: &dyn VfsFile) -> Result<Option<FileId>, LogError> {
+    file.id().map_err(LogError::io("asking which file a segment is"))
 }
 
-impl Batch<'_> {
-    /// Where the next byte goes.
-    pub(crate) fn end(&self) -> u64 {
-        self.last.end
+/// Opens the segment at `base` and checks its header. Returns its length, at least a header's.
+pub(crate) fn open_segment(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    format: &Format,
+    id: StoreId,
+    base: u64,
+    mode: OpenMode,
+) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
+    let path = dir.join(format.file_name(base));
+    let file = vfs.open(&path, mode).map_err(LogError::io("opening a segment"))?;
+    let len = file.len().map_err(LogError::io("opening a segment"))?;
+    let mut header = [0; SEGMENT_HEADER_LEN];
+    if let Some(missing) = HEADER.checked_sub(len).filter(|&bytes| bytes > 0) {
+        return Err(LogError::Short { path, missing });
     }
-
-    /// The segment it goes to.
-    pub(crate) fn last(&self) -> Extent {
-        self.last
-    }
-
-    /// Begins a new segment here.
-    pub(crate) fn roll(&mut self) -> Result<(), LogError> {
-        self.flush()?;
-        let Segments { vfs, dir, format, id, counters, .. } = self.segments;
-        let (file, extent) = new_file(&**vfs, dir, format, *id, self.last.end, counters)?;
-        let closed =
-            (std::mem::replace(&mut self.last, extent), std::mem::replace(&mut self.file, file));
-        self.closed.push(closed);
-        Ok(())
-    }
-
-    /// Appends `bytes`.
-    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        if bytes.len() >= WRITE_DIRECT {
-            self.flush()?;
-            return self.write_at_end(bytes);
-        }
-        self.gathered.extend_from_slice(bytes);
-        self.last.end += bytes.len() as u64;
-        if self.gathered.len() >= WRITE_GATHERED { self.flush() } else { Ok(()) }
-    }
-
-    /// Writes out what is gathered.
-    fn flush(&mut self) -> Result<(), LogError> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let mut gathered = std::mem::take(&mut self.gathered);
-        self.last.end -= gathered.len() as u64;
-        let result = self.write_at_end(&gathered);
-        gathered.clear();
-        self.gathered = gathered;
-        result
-    }
-
-    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        let offset = self.last.end - self.last.base;
-        self.file.write_all_at(bytes, offset).map_err(LogError::io("appending to a segment"))?;
-        self.last.end += bytes.len() as u64;
-        let counters = &self.segments.counters;
-        counters.writes.fetch_add(1, Ordering::Relaxed);
-        counters.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsStr;
-
-    const FORMAT: Format = Format { magic: *b"testtest", suffix: ".log" };
-
-    #[test]
-    fn a_base_is_told_by_its_name_and_nothing_else_is() {
-        for base in [0, 1, 0xABCD, i64::MAX as u64] {
-            assert_eq!(FORMAT.base_of(OsStr::new(&FORMAT.file_name(base))), Some(base));
-        }
-        for name in [
-            "",
-            "LOCK",
-            "0000000000000000",
-            "0000000000000000.logx",
-            "000000000000000g.log",
-            "00000000000000AB.log",
-            "0.log",
-            "+000000000000001.log",
-            "00000000000000000.log",
-            "8000000000000000.log",
-            "ffffffffffffffff.log",
-        ] {
-            assert_eq!(FORMAT.base_of(OsStr::new(name)), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn headers_say_what_is_wrong_with_them() {
-        let id = StoreId([5; 16]);
-        let good = FORMAT.encode_header(id, 4096);
-        assert_eq!(FORMAT.check_header(&good, id, 4096), Ok(()));
-        for (byte, flip) in (0..good.len()).flat_map(|byte| [1, 0x80, 0xFF].map(|f| (byte, f))) {
-            let mut header = good;
-            header[byte] ^= flip;
-            let damage = FORMAT.check_header(&header, id, 4096).unwrap_err();
-            match byte {
-                0..8 => assert_eq!(damage, Damage::Magic),
-                _ => assert!(matches!(damage, Damage::Checksum { .. }), "{byte}: {damage}"),
-            }
-            // With a checksum that fits, every field has a reason of its own.
-            let crc = crc32c::crc32c(&header[..CRC_AT]);
-            header[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-            let checked = FORMAT.check_header(&header, id, 4096);
-            match byte {
-                0..8 => assert_eq!(checked, Err(Damage::Magic)),
-                8..12 => assert!(matches!(checked, Err(Damage::FormatVersion(_))), "{checked:?}"),
-                16..32 => assert_eq!(checked, Err(Damage::StoreId)),
-                32..40 => assert!(matches!(checked, Err(Damage::Place { .. })), "{checked:?}"),
-                CRC_AT.. => assert_eq!(checked, Ok(())),
-                _ => assert_eq!(checked, Err(Damage::Padding)),
-            }
-        }
-        assert_eq!(FORMAT.check_header(&good, StoreId([6; 16]), 4096), Err(Damage::StoreId));
-        assert_eq!(FORMAT.check_header(&good, id, 0), Err(Damage::Place { named: 4096 }));
-        let other = Format { magic: *b"othertyp", suffix: ".log" };
-        assert_eq!(other.check_header(&good, id, 4096), Err(Damage::Magic));
-        let mut later = good;
-        later[8] = 9;
-        let crc = crc32c::crc32c(&later[..CRC_AT]);
-        later[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(FORMAT.check_header(&later, id, 4096), Err(Damage::FormatVersion(9)));
-    }
+    let read = file.read_exact_at(&mut header, 0);
+    read.map_err(LogError::io("reading a segment's header"))?;
+    format.check_header(&header, id, base).map_err(|what| {
+        let at = LogPosition(base);
+        LogError::Corrupt { path, offset: 0, at, what }
+    })?;
+    Ok((file, len))
 }

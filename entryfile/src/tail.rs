@@ -12,7 +12,8 @@
 //! A record is readable from the moment it is announced. Once written it stays for a while, because
 //! what was written last is what is read soonest; the oldest go first, those not written never go.
 
-use crate::segments::{Extent, SEGMENT_HEADER_LEN, SegmentSize};
+use crate::header::SEGMENT_HEADER_LEN;
+use crate::segments::{Extent, SegmentSize};
 use crate::{LogError, Record};
 use hedgerow_types::LogPosition;
 use std::collections::VecDeque;
@@ -89,6 +90,13 @@ impl Tail {
     pub(crate) fn unwritten(&self) -> impl ExactSizeIterator<Item = &Arc<Record>> {
         let from = self.items.len() - self.unwritten.min(self.items.len());
         self.items.range(from..).map(|item| &item.record)
+    }
+
+    /// The oldest record at or after `at` that is written.
+    pub(crate) fn written_from(&self, at: u64) -> Option<&Arc<Record>> {
+        let index = self.items.partition_point(|item| item.record.position().0 < at);
+        let written = self.items.len() - self.unwritten.min(self.items.len());
+        self.items.get(index).filter(|_| index < written).map(|item| &item.record)
     }
 
     /// The `count` oldest records that were not written are now; returns records that need no

@@ -20,8 +20,9 @@
 //! are cut off, durably, when it is opened. Blocks that take the place of lost ones fill the same
 //! twigs with other entries, and an old record must never come back for them.
 
+use crate::header::Format;
 use crate::listing::{Intact, Listing};
-use crate::segments::{Extent, Format, SegmentSize, Segments};
+use crate::segments::{Extent, Longer, SegmentSize, Segments};
 use crate::twig::{self, TwigHeader, TwigRecord};
 use crate::{LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
@@ -287,11 +288,20 @@ impl TwigFile {
         self.segments.sync()
     }
 
+    /// Checks that what was written is what the names on the disk lead to, as far as lengths and
+    /// headers tell. What is read afterwards is read from there.
+    ///
+    /// # Errors
+    /// [`LogError::Moved`], [`LogError::Short`] or [`LogError::Corrupt`] if not; [`LogError::Io`].
+    pub fn check_files(&self) -> Result<(), LogError> {
+        self.segments.check_files(Longer::Ignored)
+    }
+
     /// Removes the segments all of whose records are of twigs below `first_kept` of their shard,
     /// never the last one, and returns the bytes freed. What else is below may stay readable.
     ///
     /// # Errors
-    /// [`LogError::Io`].
+    /// [`LogError::Io`], [`LogError::Moved`]; the next call tries again what was left.
     pub fn prune(&self, first_kept: &[TwigId; SHARDS]) -> Result<u64, LogError> {
         let last = self.segments.last().base;
         let mut gone = vec![];

@@ -48,7 +48,6 @@ use dispatch::Plan;
 use kernel::NodeJob;
 use parallel::Grain;
 use rayon::ThreadPool;
-use std::num::NonZero;
 use std::sync::Arc;
 
 /// Hashes batches on the CPU: the calling thread for small ones, a thread pool for large ones.
@@ -135,8 +134,9 @@ impl CpuHasher {
         match &self.pool {
             Some(pool) => pool.current_num_threads(),
             None if rayon::current_thread_index().is_some() => rayon::current_num_threads(),
-            // Asking the global pool how many it has would start them.
-            None => std::thread::available_parallelism().map_or(1, NonZero::get),
+            // Asking rayon here would start its global pool, or panic if the process may not start
+            // so many threads; it would have about as many.
+            None => std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 

@@ -42,6 +42,9 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
         return Err(Error::Corrupt("the manifest is gone".into()));
     };
     let journal = Journal { end: manifest.log_end, height: manifest.height };
+    // From here on, what is read is read from what the names lead to.
+    shared.log.check_files()?;
+    shared.twigs.file.check_files()?;
     let rebuilt = shared.pool.install(|| {
         rebuild(&Source {
             log: &shared.log,

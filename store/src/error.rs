@@ -79,6 +79,24 @@ pub enum Error {
     /// Somebody else, in this process or another, has the store open.
     #[error("the store in {0} is in use")]
     InUse(PathBuf),
+    /// The store's directory cannot be written to.
+    #[error(
+        "the store in {} cannot be opened for writing: {source}; the option read_only opens it for \
+         reading", dir.display()
+    )]
+    NotWritable {
+        /// The directory.
+        dir: PathBuf,
+        /// What the disk said.
+        source: VfsError,
+    },
+    /// The store was opened only to be read.
+    #[error("the store was opened for reading only (option read_only)")]
+    ReadOnly,
+    /// The store was opened by another process, of which this one is a forked copy without its
+    /// threads. Readers go on here.
+    #[error("the store belongs to process {0}, of which this one is a fork")]
+    Forked(u32),
     /// The store was created with other parameters.
     #[error("the store has other parameters: {0}")]
     Params(String),
@@ -140,6 +158,16 @@ pub enum Error {
     /// The tree refused what it was given.
     #[error(transparent)]
     Merkle(#[from] MerkleError),
+    /// A limit of the process leaves too little for a store.
+    #[error("{needed} bytes are needed and {left} are left of the {limit}")]
+    Limit {
+        /// What is limited, and how it is called.
+        limit: &'static str,
+        /// Bytes that are left.
+        left: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
     /// A thread could not be started, or ended in a panic.
     #[error("thread {name}: {reason}")]
     Thread {

@@ -63,6 +63,7 @@ mod genesis;
 pub mod hasher;
 mod iter;
 mod layer;
+mod limits;
 mod ops;
 mod options;
 mod pipeline;
@@ -104,5 +105,5 @@ pub use writer::MAX_EXTRA_BYTES;
 pub mod disk {
     /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
     pub use crate::points::ALL as POINTS;
-    pub use hedgerow_vfs::{MemDisk, RealDisk, Vfs};
+    pub use hedgerow_vfs::{MemDisk, ReadOnlyDisk, RealDisk, Vfs};
 }

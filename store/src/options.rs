@@ -4,7 +4,7 @@ use crate::Error;
 use crate::hasher::{self, BatchHasher};
 use hedgerow_metadb::Engine;
 use hedgerow_types::MAX_VALUE_LEN;
-use hedgerow_vfs::{RealDisk, Vfs};
+use hedgerow_vfs::{ReadOnlyDisk, RealDisk, Vfs};
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,6 +69,7 @@ pub struct Options {
     pub(crate) manifest_blocks: u64,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
+    pub(crate) read_only: bool,
 }
 
 impl Default for Options {
@@ -90,6 +91,7 @@ impl Default for Options {
             manifest_blocks: 64,
             engine: None,
             progress: None,
+            read_only: false,
         }
     }
 }
@@ -312,10 +314,29 @@ impl Options {
         self
     }
 
+    /// Opens a store to read it, and changes nothing on the disk: for a store on a read-only medium,
+    /// or one that must stay as it is. What opening would write to put right what a crash left stays
+    /// in memory, and so it is done again each time. Any number of stores may have the same directory
+    /// open this way, but not while one has it open for writing. Blocks are refused with
+    /// [`Error::ReadOnly`], and so is creating. Not for the engines that need a real disk.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
     /// Called from time to time while opening reads the log.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// These options, with the disk that they ask for.
+    pub(crate) fn for_opening(mut self) -> Self {
+        if self.read_only {
+            self.disk = Arc::new(ReadOnlyDisk::new(self.disk));
+        }
         self
     }
 
@@ -403,6 +424,7 @@ impl fmt::Debug for Options {
             .field("keep_heights", &self.keep_heights)
             .field("manifest_blocks", &self.manifest_blocks)
             .field("engine", &self.engine)
+            .field("read_only", &self.read_only)
             .finish_non_exhaustive()
     }
 }

@@ -20,6 +20,7 @@
 
 use crate::Error;
 use crate::flow::{Flow, Progress};
+use crate::limits::{STACK_BYTES, no_thread};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Receiver, Sender, TryRecvError, unbounded};
 use hedgerow_types::Height;
@@ -137,8 +138,9 @@ impl<B: Block> Pipeline<B> {
         };
         let thread = thread::Builder::new()
             .name(name.into())
+            .stack_size(STACK_BYTES)
             .spawn(body)
-            .map_err(|error| Error::Thread { name, reason: error.to_string() })?;
+            .map_err(|error| no_thread(name, error))?;
         self.threads.push((name, thread));
         Ok(())
     }
@@ -182,6 +184,13 @@ impl<B> Pipeline<B> {
             self.flow.check()?;
         }
         self.flow.wait_for(|at| (at.settled >= at.accepted).then_some(()))
+    }
+
+    /// In a forked copy of the process, where the threads are not: nothing is asked of them, and no lock
+    /// is touched that one of them may have held.
+    pub(crate) fn forget(&mut self) {
+        std::mem::forget((self.to_hash.take(), self.to_persist.take()));
+        std::mem::forget(std::mem::take(&mut self.threads));
     }
 
     /// Lets the stages finish what they have and joins them.

@@ -9,6 +9,10 @@
 //!   <dir>/twigs/      the twig file, derived from the log
 //! ```
 //!
+//! Each of these directories is locked itself: what lies below `<dir>` may be a link to somewhere
+//! else, and a second name for a directory must not let a second writer in. Before each block it is
+//! made sure that the paths still lead to what is locked.
+//!
 //! Creation writes the genesis log, syncs it, commits the first manifest and takes `CREATING` away
 //! last. Whatever is found without that end is an unfinished creation, which only `open_or_create`
 //! replaces: it holds nothing that anybody ever wrote.
@@ -18,6 +22,7 @@ use crate::block::Block;
 use crate::flow::{Flow, Progress};
 use crate::genesis::genesis;
 use crate::hasher::BatchHasher;
+use crate::limits::{self, STACK_BYTES, no_thread};
 use crate::ops::{BlockOps, Task};
 use crate::options::Options;
 use crate::pipeline::Unsettled;
@@ -36,7 +41,7 @@ use hedgerow_metadb::{
     Commit, Engine, HistoryRow, Manifest, MetaDb, MetaError, Renew, ShardManifest, StoreParams,
 };
 use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
-use hedgerow_vfs::{DirLock, OpenMode, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
+use hedgerow_vfs::{DirLock, OpenMode, Sharing, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
 use parking_lot::{Mutex, RwLock};
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -50,6 +55,12 @@ const CLOSED: &str = "CLOSED";
 const META: &str = "meta";
 const LOG: &str = "log";
 const TWIGS: &str = "twigs";
+/// What a fresh volume has in its root.
+const LOST_AND_FOUND: &str = "lost+found";
+/// The thread on which stores are opened.
+const OPENING: &str = "hedgerow-open";
+/// How the name of every engine's database begins.
+const DATABASES: &str = "meta.";
 
 /// A verifiable key-value store, open. It is the single writer; [`Store::reader`] gives readers.
 ///
@@ -62,46 +73,67 @@ pub struct Store {
     params: StoreParams,
     place: Place,
     /// Given back last.
-    _lock: DirLock,
+    locks: Locks,
 }
 
 impl Store {
     /// Creates a store in an empty directory, which is made if it does not exist.
     ///
     /// # Errors
-    /// [`Error::NotEmpty`], [`Error::InUse`], [`Error::Option`], or a failed write.
+    /// [`Error::NotEmpty`], [`Error::InUse`], [`Error::NotWritable`], [`Error::Option`], or a failed
+    /// write.
     pub fn create(
         path: impl AsRef<Path>,
         params: StoreParams,
         options: Options,
     ) -> Result<Self, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack(OPENING, || Self::create_here(path, params, options))
+    }
+
+    fn create_here(path: &Path, params: StoreParams, options: Options) -> Result<Self, Error> {
+        limits::check(&options)?;
         let hasher = options.check()?;
-        let place = Place::new(path.as_ref(), &options);
+        let place = Place::new(path, &options)?;
+        place.refuse_read_only(&options)?;
+        // Before the lock: somebody else's directory does not get a file of ours.
+        if place.exists()? && !place.is_empty()? {
+            return Err(Error::NotEmpty(place.dir));
+        }
         place.make_dir()?;
-        let lock = place.lock()?;
+        let locks = place.lock(&options)?;
         if !place.is_empty()? {
             return Err(Error::NotEmpty(place.dir));
         }
-        place.create(params, options, hasher, lock)
+        place.create_held(params, options, hasher, locks)
     }
 
     /// Opens an existing store.
     ///
     /// # Errors
-    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::InUse`], [`Error::Option`]; or what is
-    /// wrong with the files: nothing is repaired except by cutting what was never durable.
+    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::InUse`], [`Error::NotWritable`],
+    /// [`Error::Option`]; or what is wrong with the files: nothing is repaired except by cutting what
+    /// was never durable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack(OPENING, || Self::open_here(path, options))
+    }
+
+    fn open_here(path: &Path, options: Options) -> Result<Self, Error> {
+        limits::check(&options)?;
         let hasher = options.check()?;
-        let place = Place::new(path.as_ref(), &options);
+        let options = options.for_opening();
+        let place = Place::new(path, &options)?;
         // Without a trace of a store, not even a lock file is left behind.
-        if !place.has(CREATING)? && !place.has(META)? {
+        if !place.has_mark()? && !place.has_database()? {
             return Err(Error::NoStore(place.dir));
         }
-        let lock = place.lock()?;
-        if place.has(CREATING)? {
+        let mut locks = place.lock(&options)?;
+        if place.has_mark()? {
             return Err(Error::Unfinished(place.dir));
         }
-        place.open(None, options, hasher, lock)
+        locks.parts = place.hold_parts()?;
+        place.open(None, options, hasher, locks)
     }
 
     /// Opens the store in `path` if there is one, with these parameters; else creates it, in an
@@ -115,20 +147,37 @@ impl Store {
         params: StoreParams,
         options: Options,
     ) -> Result<Self, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack(OPENING, || Self::open_or_create_here(path, params, options))
+    }
+
+    fn open_or_create_here(
+        path: &Path,
+        params: StoreParams,
+        options: Options,
+    ) -> Result<Self, Error> {
+        limits::check(&options)?;
         let hasher = options.check()?;
-        let place = Place::new(path.as_ref(), &options);
+        let place = Place::new(path, &options)?;
+        place.refuse_read_only(&options)?;
+        // As in `create`.
+        let ours = |place: &Place| Ok::<_, Error>(place.has_mark()? || place.has_database()?);
+        if place.exists()? && !place.is_empty()? && !ours(&place)? {
+            return Err(Error::NotEmpty(place.dir));
+        }
         place.make_dir()?;
-        let lock = place.lock()?;
-        if place.has(CREATING)? {
+        let mut locks = place.lock(&options)?;
+        if place.has_mark()? {
             place.remove_unfinished()?;
         }
         if place.is_empty()? {
-            return place.create(params, options, hasher, lock);
+            return place.create_held(params, options, hasher, locks);
         }
-        if !place.has(META)? {
+        if !place.has_database()? {
             return Err(Error::NotEmpty(place.dir));
         }
-        place.open(Some(params), options, hasher, lock)
+        locks.parts = place.hold_parts()?;
+        place.open(Some(params), options, hasher, locks)
     }
 
     /// What the store was created with.
@@ -150,8 +199,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::WrongHeight`] unless `height` is the one after the last block's;
-    /// [`Error::Poisoned`].
+    /// [`Error::Poisoned`]; [`Error::ReadOnly`] if the store was opened so; [`Error::Forked`];
+    /// [`Error::Disk`] if the store's directories are no longer where they were.
     pub fn begin_block(&mut self, height: Height) -> Result<Block<'_>, Error> {
+        self.check_may_write()?;
         Block::begin(self, height)
     }
 
@@ -160,35 +211,53 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::WrongHeight`]; [`Error::InvalidOp`] and the errors of keys and values, after which
-    /// the height is still to be had; a failed read; [`Error::Poisoned`].
+    /// the height is still to be had; a failed read; [`Error::Poisoned`]; as
+    /// [`Store::begin_block`].
     pub fn submit_tasks(
         &mut self,
         height: Height,
         tasks: &[Task],
         extra: impl Into<Vec<u8>>,
     ) -> Result<Ticket, Error> {
+        self.check_may_write()?;
         self.writer.check_begin(height)?;
         self.writer.say_that_nobody_waits();
         let ops = BlockOps::from_tasks(tasks, self.writer.max_value_bytes())?;
         self.writer.submit(&ops, &mut extra.into())
     }
 
+    /// Whether this process may write to these directories still.
+    fn check_may_write(&self) -> Result<(), Error> {
+        self.locks.check_process()?;
+        if self.shared.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.locks.check_places()
+    }
+
     /// Waits until everything that was submitted is durable.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if the store failed.
+    /// [`Error::Poisoned`] if the store failed; [`Error::Forked`].
     pub fn flush(&self) -> Result<(), Error> {
+        self.locks.check_process()?;
         self.shared.flow.wait_for(|at| (at.durable >= at.accepted).then_some(()))
     }
 
     /// Waits until everything is durable, then recomputes every hash, the index and the twig records
-    /// from the log and compares.
+    /// from the log and compares. What counts is what the names on the disk lead to now, not what the
+    /// store has open or remembers.
     ///
     /// # Errors
     /// The first difference found, or a failed read.
     pub fn check(&mut self) -> Result<crate::CheckReport, Error> {
+        self.locks.check_process()?;
         self.writer.settle()?;
-        crate::check::check(&self.shared)
+        self.locks.check_places()?;
+        if !has_database(&*self.shared.options.disk, self.locks.root.path())? {
+            return Err(Error::Corrupt("the database below meta/ is gone".into()));
+        }
+        limits::on_own_stack("hedgerow-check", || crate::check::check(&self.shared))
     }
 
     /// Figures of the open store.
@@ -199,8 +268,9 @@ impl Store {
     /// Finishes what was submitted and closes the store.
     ///
     /// # Errors
-    /// What stopped the store, if something did.
+    /// What stopped the store, if something did; [`Error::Forked`].
     pub fn close(mut self) -> Result<(), Error> {
+        self.locks.check_process()?;
         self.writer.stop()?;
         self.shared.flow.check()
     }
@@ -208,6 +278,14 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        if self.locks.check_process().is_err() {
+            // A copy in a forked process: the threads are not here, and the files are not ours.
+            self.writer.forget();
+            if let Some(mut meta) = self.shared.meta.try_write() {
+                std::mem::forget(meta.take());
+            }
+            return;
+        }
         if let Err(error) = self.writer.stop() {
             tracing::error!(%error, "while closing");
         }
@@ -227,6 +305,48 @@ impl Drop for Store {
     }
 }
 
+/// What an open store holds so that nobody else writes where it does.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    root: DirLock,
+    /// Of the directories in it.
+    parts: Vec<DirLock>,
+    /// The process that locked them.
+    process: u32,
+}
+
+impl Locks {
+    /// # Errors
+    /// [`Error::Forked`] in another process than the one that opened the store.
+    fn check_process(&self) -> Result<(), Error> {
+        if self.process == std::process::id() { Ok(()) } else { Err(Error::Forked(self.process)) }
+    }
+
+    /// # Errors
+    /// If a path no longer leads to what is locked.
+    fn check_places(&self) -> Result<(), Error> {
+        [&self.root].into_iter().chain(&self.parts).try_for_each(|lock| Ok(lock.check()?))
+    }
+}
+
+/// Whether there is nothing of that name and kind.
+fn is_absent(error: &VfsError) -> bool {
+    let kind = error.io_error().kind();
+    error.kind() == VfsErrorKind::NotFound
+        || matches!(kind, ErrorKind::NotADirectory | ErrorKind::IsADirectory)
+}
+
+/// Whether there is a database of any engine in a store's directory, compiled in or not, finished or
+/// not.
+fn has_database(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
+    let names = match vfs.read_dir(&dir.join(META)) {
+        Ok(names) => names,
+        Err(error) if is_absent(&error) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(names.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(DATABASES))))
+}
+
 /// The directory of a store.
 #[derive(Debug)]
 struct Place {
@@ -235,8 +355,18 @@ struct Place {
 }
 
 impl Place {
-    fn new(dir: &Path, options: &Options) -> Self {
-        Self { dir: dir.to_path_buf(), vfs: Arc::clone(&options.disk) }
+    /// The path is made absolute here, once: the process may go to another directory later.
+    fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
+        Ok(Self { dir: options.disk.absolute(dir)?, vfs: Arc::clone(&options.disk) })
+    }
+
+    /// A store is not created to be read.
+    fn refuse_read_only(&self, options: &Options) -> Result<(), Error> {
+        if options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    fn exists(&self) -> Result<bool, Error> {
+        Ok(self.vfs.exists(&self.dir)?)
     }
 
     fn make_dir(&self) -> Result<(), Error> {
@@ -267,11 +397,67 @@ impl Place {
         Ok(self.vfs.exists(&self.path(name))?)
     }
 
-    fn lock(&self) -> Result<DirLock, Error> {
-        self.vfs.lock_dir(&self.dir).map_err(|error: VfsError| match error.kind() {
-            VfsErrorKind::InUse => Error::InUse(self.dir.clone()),
-            _ => error.into(),
-        })
+    /// Whether the mark of an unfinished creation is there, which is as long as a store's id: a file
+    /// that somebody else gave this name is none.
+    fn has_mark(&self) -> Result<bool, Error> {
+        let mark = match self.vfs.open(&self.path(CREATING), OpenMode::Read) {
+            Ok(mark) => mark,
+            Err(error) if is_absent(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(mark.len()? == size_of::<StoreId>() as u64)
+    }
+
+    fn has_database(&self) -> Result<bool, Error> {
+        has_database(&*self.vfs, &self.dir)
+    }
+
+    /// Locks the directory of the store.
+    fn lock(&self, options: &Options) -> Result<Locks, Error> {
+        let root = self.vfs.lock_dir(&self.dir).map_err(|error: VfsError| {
+            match (error.kind(), error.io_error().kind()) {
+                (VfsErrorKind::InUse, _) => Error::InUse(self.dir.clone()),
+                (_, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
+                    if !options.read_only =>
+                {
+                    Error::NotWritable { dir: self.dir.clone(), source: error }
+                }
+                _ => error.into(),
+            }
+        })?;
+        Ok(Locks { root, parts: vec![], process: std::process::id() })
+    }
+
+    /// Locks the directories in it too, which may be links to somewhere else.
+    fn hold_parts(&self) -> Result<Vec<DirLock>, Error> {
+        let mut parts = vec![];
+        for name in [META, LOG, TWIGS] {
+            let path = self.path(name);
+            match self.vfs.hold_dir(&path, Sharing::Exclusive) {
+                Ok(lock) => parts.push(lock),
+                Err(error) if error.kind() == VfsErrorKind::InUse => {
+                    return Err(Error::InUse(path));
+                }
+                // Opening says what is missing, or makes it.
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Creates the store, and locks what was made.
+    fn create_held(
+        self,
+        params: StoreParams,
+        options: Options,
+        hasher: Arc<dyn BatchHasher>,
+        locks: Locks,
+    ) -> Result<Store, Error> {
+        let place = Self { dir: self.dir.clone(), vfs: Arc::clone(&self.vfs) };
+        let mut store = self.create(params, options, hasher, locks)?;
+        store.locks.parts = place.hold_parts()?;
+        Ok(store)
     }
 
     /// Says that everything was written and no sync failed. Need not be durable: it is for the next
@@ -295,7 +481,8 @@ impl Place {
         // The mark of a creation is written beside its place first; a creation that got no further
         // left nothing else.
         let half_a_mark = format!("{CREATING}{TEMP_SUFFIX}");
-        let nothing = |name: &OsString| name == LOCK || *name == *half_a_mark;
+        let nothing =
+            |name: &OsString| name == LOCK || name == LOST_AND_FOUND || *name == *half_a_mark;
         Ok(self.vfs.read_dir(&self.dir)?.iter().all(nothing))
     }
 
@@ -354,7 +541,7 @@ impl Place {
         params: StoreParams,
         options: Options,
         hasher: Arc<dyn BatchHasher>,
-        lock: DirLock,
+        lock: Locks,
     ) -> Result<Store, Error> {
         let genesis = genesis()?;
         let id = StoreId(rand_id()?);
@@ -442,7 +629,7 @@ impl Place {
         expected: Option<StoreParams>,
         options: Options,
         hasher: Arc<dyn BatchHasher>,
-        lock: DirLock,
+        lock: Locks,
     ) -> Result<Store, Error> {
         self.vfs.at_point(points::OPEN_LOCKED)?;
         let renew = if self.take_closed()? { Renew::IfBloated } else { Renew::Always };
@@ -516,7 +703,7 @@ struct Parts {
     pool: rayon::ThreadPool,
     options: Options,
     hasher: Arc<dyn BatchHasher>,
-    lock: DirLock,
+    lock: Locks,
 }
 
 fn start(parts: Parts) -> Result<Store, Error> {
@@ -550,15 +737,16 @@ fn start(parts: Parts) -> Result<Store, Error> {
     let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;
     let rule = params.compaction();
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, rebuilt.writers);
-    Ok(Store { writer, shared, params, place, _lock: lock })
+    Ok(Store { writer, shared, params, place, locks: lock })
 }
 
 fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .thread_name(move |number| format!("{name}-{number}"))
+        .stack_size(STACK_BYTES)
         .build()
-        .map_err(|error| Error::Thread { name, reason: error.to_string() })
+        .map_err(|error| no_thread(name, error))
 }
 
 /// 16 random bytes: what tells one store's files from another's.

@@ -149,6 +149,11 @@ impl Writer {
         self.pipeline.stop()
     }
 
+    /// Leaves the stages alone, which run in another process.
+    pub(crate) fn forget(&mut self) {
+        self.pipeline.forget();
+    }
+
     fn drop_published_layers(&mut self) {
         let published = self.shared.flow.look(|progress| progress.published);
         while self.layers.front().is_some_and(|&(height, _)| height <= published) {

@@ -102,12 +102,17 @@ pub enum VfsErrorKind {
     Eof,
     /// There is no room left on the disk or in the quota.
     Full,
+    /// The process, or the system, has as many files open as it may.
+    TooManyFiles,
     /// Anything else; the text says what.
     Other,
 }
 
 impl VfsErrorKind {
     fn of(error: &io::Error) -> Self {
+        if is_too_many_files(error) {
+            return Self::TooManyFiles;
+        }
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::AlreadyExists => Self::AlreadyExists,
@@ -116,6 +121,20 @@ impl VfsErrorKind {
             _ => Self::Other,
         }
     }
+}
+
+#[cfg(unix)]
+fn is_too_many_files(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
+        // Of the process, of the system.
+        matches!(errno, Errno::EMFILE | Errno::ENFILE)
+    })
+}
+
+#[cfg(not(unix))]
+fn is_too_many_files(_error: &io::Error) -> bool {
+    false
 }
 
 /// An operation on the disk that failed: which one, on which path, at which offset, and why.
@@ -210,7 +229,7 @@ impl VfsError {
 
 impl fmt::Display for VfsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Details { op, path, to, offset, reason, .. } = &*self.0;
+        let Details { op, path, to, offset, kind, reason } = &*self.0;
         write!(f, "{op} {}", path.display())?;
         match (op, offset) {
             (VfsOp::SetLen, Some(len)) => write!(f, " to {len}")?,
@@ -220,7 +239,13 @@ impl fmt::Display for VfsError {
         if let Some(to) = to {
             write!(f, " to {}", to.display())?;
         }
-        write!(f, ": {reason}")
+        write!(f, ": {reason}")?;
+        if *kind == VfsErrorKind::TooManyFiles
+            && let Some(limit) = crate::limits::open_files()
+        {
+            write!(f, "; this process may have {limit} open (ulimit -n)")?;
+        }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@
 //! nothing else, for as long as a test wants. It holds no lock of the disk, so operations of other
 //! threads go on meanwhile.
 
-use crate::{DirLock, OpenMode, Vfs, VfsError, VfsFile, VfsOp};
+use crate::{DirLock, FileId, OpenMode, Sharing, Vfs, VfsError, VfsFile, VfsOp};
 use std::{
     ffi::OsString,
     fmt, io,
@@ -123,6 +123,24 @@ impl Vfs for HookedDisk {
         self.inner.lock_dir(path)
     }
 
+    fn hold_dir(&self, path: &Path, sharing: Sharing) -> Result<DirLock, VfsError> {
+        self.ask(if sharing == Sharing::Shared { VfsOp::Open } else { VfsOp::LockDir }, path)?;
+        self.inner.hold_dir(path, sharing)
+    }
+
+    fn absolute(&self, path: &Path) -> Result<PathBuf, VfsError> {
+        self.inner.absolute(path)
+    }
+
+    fn file_id(&self, path: &Path) -> Result<Option<FileId>, VfsError> {
+        self.ask(VfsOp::Exists, path)?;
+        self.inner.file_id(path)
+    }
+
+    fn open_limit(&self) -> Option<u64> {
+        self.inner.open_limit()
+    }
+
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
         self.inner.real_path(path)
     }
@@ -153,6 +171,10 @@ impl fmt::Debug for HookedFile {
 impl VfsFile for HookedFile {
     fn path(&self) -> &Path {
         self.inner.path()
+    }
+
+    fn id(&self) -> Result<Option<FileId>, VfsError> {
+        self.inner.id()
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), VfsError> {

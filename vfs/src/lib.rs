@@ -12,6 +12,7 @@
 //!        │
 //!        ├── RealDisk      the operating system's files
 //!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
+//!        ├── ReadOnlyDisk  another Vfs that is never changed: what is written stays in memory
 //!        ├── HookedDisk    asks a closure before every operation of another Vfs: hold it back, fail it
 //!        └── PowerLossDisk forgets what was not synced, fails on demand (feature `power-loss`)
 //! ```
@@ -43,10 +44,13 @@
 mod error;
 mod files;
 mod hooked;
+pub mod limits;
+mod lock;
 mod mem;
 mod path;
 #[cfg(feature = "power-loss")]
 pub mod power_loss;
+mod read_only;
 mod real;
 #[cfg(feature = "power-loss")]
 mod rng;
@@ -58,12 +62,14 @@ pub mod conformance;
 pub use error::{VfsError, VfsErrorKind, VfsOp};
 pub use files::{TEMP_SUFFIX, read_file, renew_file, write_atomic};
 pub use hooked::{Hook, HookedDisk, VfsCall};
+pub use lock::{DirLock, Sharing};
 pub use mem::MemDisk;
+pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
 
 use std::{
     ffi::OsString,
-    fmt::{self, Debug},
+    fmt::Debug,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -80,6 +86,16 @@ pub enum OpenMode {
     ReadWrite,
     /// The file must not exist and is created empty; reads and writes.
     CreateNew,
+}
+
+/// What tells a file or a directory from every other one that is there at the same time, whatever
+/// names lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The volume.
+    pub volume: u64,
+    /// The number of the file on its volume.
+    pub number: u64,
 }
 
 /// A disk: directories and files under paths.
@@ -143,9 +159,49 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// Takes the exclusive lock of a directory, in which it leaves a file [`LOCK_FILE`]. The lock
     /// goes when the returned guard is dropped, and when the process ends in whatever way.
     ///
+    /// Where the system can do it the directory itself is locked too, so that neither another name
+    /// for it nor the removal of the file lets anybody else in.
+    ///
     /// # Errors
-    /// `InUse` if it is held, by this process or another; `NotFound` if there is no such directory.
+    /// `InUse` if it is held, by this process or another, by whatever name; `NotFound` if there is no
+    /// such directory.
     fn lock_dir(&self, path: &Path) -> Result<DirLock, VfsError>;
+
+    /// Takes the lock of a directory itself, whatever name leads to it, for one that lies below a
+    /// locked one: what looks like a part of it may be a link to somewhere else. Shared locks are for
+    /// those who only read. Leaves a file [`LOCK_FILE`] only where the system cannot lock directories,
+    /// and never for a shared lock.
+    ///
+    /// The default is for disks on which a directory has one name: the lock above it is enough.
+    ///
+    /// # Errors
+    /// `InUse` if somebody else holds it; `NotFound` if there is no such directory.
+    fn hold_dir(&self, path: &Path, _sharing: Sharing) -> Result<DirLock, VfsError> {
+        Ok(DirLock::new(path, ()))
+    }
+
+    /// `path` in a form that means the same for ever, whatever becomes the current directory of the
+    /// process. The default is for disks whose paths have nothing to do with it.
+    ///
+    /// # Errors
+    /// If the current directory cannot be found out.
+    fn absolute(&self, path: &Path) -> Result<PathBuf, VfsError> {
+        Ok(path.to_owned())
+    }
+
+    /// What has the name `path` now; `None` if this disk cannot tell files apart.
+    ///
+    /// # Errors
+    /// `NotFound` if nothing has that name.
+    fn file_id(&self, _path: &Path) -> Result<Option<FileId>, VfsError> {
+        Ok(None)
+    }
+
+    /// How many files this process may have open at a time, as far as that is known. It is shared by
+    /// everything that the process does.
+    fn open_limit(&self) -> Option<u64> {
+        None
+    }
 
     /// Where `path` lies for programs that open files themselves, as some database engines do;
     /// `None` if it does not exist outside this `Vfs`.
@@ -169,6 +225,15 @@ pub trait Vfs: Send + Sync + Debug + 'static {
 pub trait VfsFile: Send + Sync + Debug {
     /// The path it was opened under, for messages.
     fn path(&self) -> &Path;
+
+    /// Which file it is, see [`Vfs::file_id`]: another than the path leads to if the name was removed
+    /// or given to another file since.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn id(&self) -> Result<Option<FileId>, VfsError> {
+        Ok(None)
+    }
 
     /// Fills `buf` from the bytes at `offset`.
     ///
@@ -213,30 +278,4 @@ pub trait VfsFile: Send + Sync + Debug {
     /// # Errors
     /// If the medium fails. See the crate's notes on what a failed sync means.
     fn sync(&self) -> Result<(), VfsError>;
-}
-
-/// The exclusive lock of a directory; dropping it releases the lock.
-#[must_use = "dropping the guard releases the lock"]
-pub struct DirLock {
-    path: PathBuf,
-    _held: Box<dyn Send + Sync>,
-}
-
-impl DirLock {
-    /// A guard for the directory `path` that releases whatever `held` releases when dropped. For
-    /// implementations of [`Vfs`].
-    pub fn new(path: impl Into<PathBuf>, held: impl Send + Sync + 'static) -> Self {
-        Self { path: path.into(), _held: Box::new(held) }
-    }
-
-    /// The locked directory.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Debug for DirLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirLock").field("path", &self.path).finish_non_exhaustive()
-    }
 }

@@ -14,7 +14,7 @@
 //! Relative paths and absolute ones start at the same root, and `..` is resolved by name.
 
 use crate::path::{names, split};
-use crate::{DirLock, LOCK_FILE, OpenMode, Vfs, VfsError, VfsFile, VfsOp};
+use crate::{DirLock, FileId, LOCK_FILE, OpenMode, Vfs, VfsError, VfsFile, VfsOp};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -313,6 +313,20 @@ impl Vfs for MemDisk {
     fn real_path(&self, _path: &Path) -> Option<PathBuf> {
         None
     }
+
+    fn file_id(&self, path: &Path) -> Result<Option<FileId>, VfsError> {
+        match self.disk.open(path, None) {
+            Ok(data) => Ok(Some(id(&data))),
+            // A directory has one name here, and nothing else to be known by.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(None),
+            Err(reason) => Err(VfsError::new(VfsOp::Exists, path, None, reason)),
+        }
+    }
+}
+
+/// A file is known by where it lies in memory, as long as somebody holds it.
+fn id(data: &Arc<FileData>) -> FileId {
+    FileId { volume: 0, number: Arc::as_ptr(data).addr() as u64 }
 }
 
 /// The part of one page that a range of a file covers.
@@ -449,6 +463,10 @@ impl fmt::Debug for MemFile {
 impl VfsFile for MemFile {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn id(&self) -> Result<Option<FileId>, VfsError> {
+        Ok(Some(id(&self.data)))
     }
 
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {

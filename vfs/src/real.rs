@@ -1,6 +1,6 @@
 //! The operating system's files.
 
-use crate::{DirLock, LOCK_FILE, OpenMode, Vfs, VfsError, VfsFile, VfsOp, whole};
+use crate::{DirLock, FileId, LOCK_FILE, OpenMode, Sharing, Vfs, VfsError, VfsFile, VfsOp, whole};
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
@@ -15,18 +15,23 @@ pub struct RealDisk;
 
 impl Vfs for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, VfsError> {
-        let (op, options) = match mode {
+        let (op, mut options) = match mode {
             OpenMode::Read => (VfsOp::Open, OpenOptions::new().read(true).clone()),
             OpenMode::ReadWrite => (VfsOp::Open, OpenOptions::new().read(true).write(true).clone()),
             OpenMode::CreateNew => {
                 (VfsOp::Create, OpenOptions::new().read(true).write(true).create_new(true).clone())
             }
         };
+        os::never_wait(&mut options);
         let open = || {
             let file = options.open(path)?;
+            let found = file.metadata()?;
             // Unix opens a directory for reading like a file.
-            if file.metadata()?.is_dir() {
+            if found.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
+            }
+            if !found.is_file() {
+                return Err(io::Error::other("not a regular file"));
             }
             Ok(file)
         };
@@ -70,21 +75,44 @@ impl Vfs for RealDisk {
         os::sync_dir(path).map_err(|reason| VfsError::new(VfsOp::SyncDir, path, None, reason))
     }
 
-    /// Locks the file [`LOCK_FILE`] in the directory. The lock belongs to this open file, not to
-    /// the process, so a second attempt in the same process is refused as well.
+    /// Locks the directory itself, where the system can, and the file [`LOCK_FILE`] in it. The locks
+    /// belong to these open files, not to the process, so a second attempt in the same process is
+    /// refused as well.
     fn lock_dir(&self, path: &Path) -> Result<DirLock, VfsError> {
-        let failed = |reason| VfsError::new(VfsOp::LockDir, path, None, reason);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path.join(LOCK_FILE))
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(DirLock::new(path, Locked(file))),
-            Err(TryLockError::WouldBlock) => Err(VfsError::in_use(path)),
-            Err(TryLockError::Error(reason)) => Err(failed(reason)),
-        }
+        let dir = os::open_dir(path).map_err(|reason| lock_failed(path, reason))?;
+        let dir = Locked::new(path, dir, Sharing::Exclusive)?;
+        let file = lock_file(path)?;
+        guard(path, dir, Some(file))
+    }
+
+    fn hold_dir(&self, path: &Path, sharing: Sharing) -> Result<DirLock, VfsError> {
+        let dir = os::open_dir(path).map_err(|reason| lock_failed(path, reason))?;
+        let dir = Locked::new(path, dir, sharing)?;
+        let file = match (&dir, sharing) {
+            (Some(_), _) => None,
+            (None, Sharing::Exclusive) => Some(lock_file(path)?),
+            // Nobody writes where there is no such file, or all who write must be seen by it.
+            (None, Sharing::Shared) => match File::open(path.join(LOCK_FILE)) {
+                Ok(file) => Locked::new(path, Some(file), sharing)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(reason) => return Err(lock_failed(path, reason)),
+            },
+        };
+        guard(path, dir, file)
+    }
+
+    fn absolute(&self, path: &Path) -> Result<PathBuf, VfsError> {
+        std::path::absolute(path).map_err(|reason| VfsError::new(VfsOp::Exists, path, None, reason))
+    }
+
+    fn file_id(&self, path: &Path) -> Result<Option<FileId>, VfsError> {
+        let found = fs::metadata(path);
+        let found = found.map_err(|reason| VfsError::new(VfsOp::Exists, path, None, reason))?;
+        Ok(os::file_id(&found))
+    }
+
+    fn open_limit(&self) -> Option<u64> {
+        crate::limits::open_files()
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
@@ -92,14 +120,99 @@ impl Vfs for RealDisk {
     }
 }
 
-/// A locked file. Closing it is not enough to release the lock: a process that another thread is just
-/// starting has a copy of every open file until it becomes another program.
-struct Locked(File);
+fn lock_failed(path: &Path, reason: io::Error) -> VfsError {
+    VfsError::new(VfsOp::LockDir, path, None, reason)
+}
+
+/// Opens and locks the file [`LOCK_FILE`] of a directory, made if need be.
+fn lock_file(dir: &Path) -> Result<Locked, VfsError> {
+    let path = dir.join(LOCK_FILE);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    os::never_wait(&mut options);
+    // Again if it was removed between opening and locking: what is locked must be what others find.
+    for _ in 0..100 {
+        let file = options.open(&path).map_err(|reason| lock_failed(dir, reason))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(VfsError::in_use(dir)),
+            Err(TryLockError::Error(reason)) => return Err(lock_failed(dir, reason)),
+        }
+        let locked = Locked { file, process: std::process::id() };
+        let id = locked.id().map_err(|reason| lock_failed(dir, reason))?;
+        match fs::metadata(&path) {
+            Ok(found) if os::file_id(&found) == id => return Ok(locked),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(lock_failed(dir, error));
+            }
+            _ => {}
+        }
+    }
+    Err(VfsError::in_use(dir))
+}
+
+/// The guard of what is locked. It notices when `path` leads elsewhere; without a locked directory,
+/// when the file is no longer the one that others find.
+fn guard(path: &Path, dir: Option<Locked>, file: Option<Locked>) -> Result<DirLock, VfsError> {
+    let locked = path.to_owned();
+    let check = move || {
+        let (held, path) = match (&dir, &file) {
+            (Some(dir), _) => (dir, locked.clone()),
+            (None, Some(file)) => (file, locked.join(LOCK_FILE)),
+            (None, None) => return Ok(()),
+        };
+        // Both now: what lies on several layers may change its number when it is written to.
+        let ids = held.id().and_then(|held| Ok((held, os::file_id(&fs::metadata(path)?))));
+        let (held, found) = ids.map_err(|reason| lock_failed(&locked, reason))?;
+        if held == found {
+            return Ok(());
+        }
+        let text = "the path no longer leads to the directory that was locked";
+        Err(lock_failed(&locked, io::Error::other(text)))
+    };
+    // It may have been replaced between opening and now.
+    check()?;
+    Ok(DirLock::with_check(path, (), check))
+}
+
+/// A locked file or directory. Closing it is not enough to release the lock: a process that another
+/// thread is just starting has a copy of every open file until it becomes another program.
+struct Locked {
+    file: File,
+    /// Who locked it. A forked process has a copy of this too, and must not release what is not its
+    /// own: the lock belongs to what both have open.
+    process: u32,
+}
+
+impl Locked {
+    /// Locks `file`, which stands for the directory `path`; `None` if there is none or the file
+    /// system cannot lock it.
+    fn new(path: &Path, file: Option<File>, sharing: Sharing) -> Result<Option<Self>, VfsError> {
+        let Some(file) = file else { return Ok(None) };
+        let locked = match sharing {
+            Sharing::Exclusive => file.try_lock(),
+            Sharing::Shared => file.try_lock_shared(),
+        };
+        match locked {
+            Ok(()) => Ok(Some(Self { file, process: std::process::id() })),
+            Err(TryLockError::WouldBlock) => Err(VfsError::in_use(path)),
+            // Network file systems want a file that is open for writing. The lock file is what is
+            // left there.
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
+    }
+
+    fn id(&self) -> io::Result<Option<FileId>> {
+        Ok(os::file_id(&self.file.metadata()?))
+    }
+}
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // Closing the file is what is left if this fails.
-        let _ = self.0.unlock();
+        if self.process == std::process::id() {
+            // Closing the file is what is left if this fails.
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -118,6 +231,12 @@ impl RealFile {
 impl VfsFile for RealFile {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn id(&self) -> Result<Option<FileId>, VfsError> {
+        let found = self.file.metadata();
+        let found = found.map_err(|reason| self.failed(VfsOp::Exists, None, reason))?;
+        Ok(os::file_id(&found))
     }
 
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {
@@ -147,7 +266,31 @@ impl VfsFile for RealFile {
 /// What the systems do differently.
 #[cfg(unix)]
 mod os {
-    use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+    use crate::FileId;
+    use std::{
+        fs::{File, Metadata, OpenOptions},
+        io,
+        os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+        path::Path,
+    };
+
+    /// Opening a pipe would wait for its other end, and what has a name can be anything.
+    pub(super) fn never_wait(options: &mut OpenOptions) {
+        options.custom_flags(nix::libc::O_NONBLOCK);
+    }
+
+    pub(super) fn file_id(of: &Metadata) -> Option<FileId> {
+        Some(FileId { volume: of.dev(), number: of.ino() })
+    }
+
+    /// The directory as a file that can be locked.
+    pub(super) fn open_dir(path: &Path) -> io::Result<Option<File>> {
+        let dir = File::open(path)?;
+        if !dir.metadata()?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Some(dir))
+    }
 
     pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         file.read_at(buf, offset)
@@ -170,7 +313,27 @@ mod os {
 /// durable by the file system's journal.
 #[cfg(windows)]
 mod os {
-    use std::{fs, fs::File, io, os::windows::fs::FileExt, path::Path};
+    use crate::FileId;
+    use std::{
+        fs::{self, File, Metadata, OpenOptions},
+        io,
+        os::windows::fs::FileExt,
+        path::Path,
+    };
+
+    pub(super) fn never_wait(_options: &mut OpenOptions) {}
+
+    pub(super) fn file_id(_of: &Metadata) -> Option<FileId> {
+        None
+    }
+
+    /// A directory cannot be locked here; nor can a file be removed that is open.
+    pub(super) fn open_dir(path: &Path) -> io::Result<Option<File>> {
+        if !fs::metadata(path)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(None)
+    }
 
     pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         file.seek_read(buf, offset)

@@ -4,9 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a panic is the failure report")]
 
 use hedgerow_vfs::power_loss::PowerLossDisk;
-use hedgerow_vfs::{MemDisk, OpenMode, RealDisk, Vfs, VfsError, VfsErrorKind, read_file};
+use hedgerow_vfs::{
+    MemDisk, OpenMode, ReadOnlyDisk, RealDisk, Vfs, VfsError, VfsErrorKind, read_file,
+};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 enum FileOp {
@@ -166,5 +169,76 @@ proptest! {
         let mut in_a_copy = Vec::new();
         listing(&lossy.settled_copy(5), root, "", &mut in_a_copy);
         prop_assert_eq!(in_a_copy, on_disk);
+    }
+
+    /// What is done through a disk that is only read has the effects that it would have, and leaves
+    /// no trace underneath.
+    #[test]
+    fn a_read_only_disk_keeps_changes_to_itself(
+        before in prop::collection::vec(tree_op(), 0..30),
+        after in prop::collection::vec(tree_op(), 1..40),
+    ) {
+        let root = Path::new("/");
+        let (lower, twin) = (MemDisk::new(), MemDisk::new());
+        for op in &before {
+            let _ = (answer(&lower, root, op), answer(&twin, root, op));
+        }
+        let mut untouched = Vec::new();
+        listing(&lower, root, "", &mut untouched);
+        let upper = ReadOnlyDisk::new(Arc::new(lower.clone()));
+        for op in after.iter().filter(|op| !matches!(op, TreeOp::LockDir(_))) {
+            let expected = answer(&twin, root, op);
+            prop_assert_eq!(answer(&upper, root, op), expected, "after {:?}", op);
+        }
+        let (mut seen, mut expected, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        listing(&upper, root, "", &mut seen);
+        listing(&twin, root, "", &mut expected);
+        listing(&lower, root, "", &mut still);
+        prop_assert_eq!(seen, expected);
+        prop_assert_eq!(still, untouched);
+    }
+
+    #[test]
+    fn a_file_of_a_read_only_disk_is_changed_in_memory(
+        len in 0..20_000usize,
+        ops in prop::collection::vec((file_op(), any::<bool>()), 1..40),
+    ) {
+        let lower = MemDisk::new();
+        let content: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+        let base = lower.open(Path::new("f"), OpenMode::CreateNew).unwrap();
+        base.write_all_at(&content, 0).unwrap();
+        let upper = ReadOnlyDisk::new(Arc::new(lower.clone()));
+        let open = || upper.open(Path::new("f"), OpenMode::ReadWrite).unwrap();
+        let (mut model, mut file) = (content.clone(), open());
+        for (op, reopen) in &ops {
+            if *reopen {
+                drop(std::mem::replace(&mut file, open()));
+            }
+            match *op {
+                FileOp::Write { offset, len, byte } => {
+                    let end = offset as usize + len;
+                    if len > 0 {
+                        model.resize(model.len().max(end), 0);
+                        model[offset as usize..end].fill(byte);
+                    }
+                    file.write_all_at(&vec![byte; len], offset).unwrap();
+                }
+                FileOp::SetLen(len) => {
+                    model.resize(len as usize, 0);
+                    file.set_len(len).unwrap();
+                }
+                FileOp::Read { offset, len } => {
+                    let there = model.get(offset as usize..).unwrap_or_default();
+                    let there = &there[..there.len().min(len)];
+                    let mut buf = vec![0xA5; len];
+                    prop_assert_eq!(file.read_at_most(&mut buf, offset).unwrap(), there.len());
+                    prop_assert_eq!(&buf[..there.len()], there);
+                }
+            }
+            prop_assert_eq!(file.len().unwrap(), model.len() as u64);
+        }
+        drop(file);
+        prop_assert_eq!(read_file(&upper, Path::new("f"), 1 << 20).unwrap(), model);
+        prop_assert_eq!(read_file(&lower, Path::new("f"), 1 << 20).unwrap(), content);
     }
 }

@@ -11,7 +11,7 @@
 use super::blocks::{ReadBlock, ReadOp};
 use super::open;
 use crate::error::CliError;
-use crate::input::JsonLines;
+use crate::input::{JsonLines, LineArgs};
 use crate::output::Output;
 use crate::text::as_text;
 use clap::{Args, ValueEnum};
@@ -48,6 +48,8 @@ pub(crate) struct ApplyArgs {
     max_value_bytes: usize,
     #[command(flatten)]
     keep: super::KeepArgs,
+    #[command(flatten)]
+    lines: LineArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,7 +105,7 @@ pub(super) fn run(args: &ApplyArgs, out: Output) -> Result<(), CliError> {
             .name("acknowledge".into())
             .spawn_scoped(scope, move || acknowledger.run(receive))
             .map_err(|error| CliError::Thread(format!("starting a thread: {error}")))?;
-        let fed = JsonLines::open(&args.file)
+        let fed = JsonLines::open(&args.file, args.lines)
             .and_then(|lines| feed(&mut store, lines, durability, &tickets));
         drop(tickets);
         let printed = printing.join().unwrap_or_else(|_| {

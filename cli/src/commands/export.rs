@@ -1,7 +1,7 @@
 //! `export`: all keys of the state, as blocks that `apply` reads.
 
 use super::blocks::{WrittenBlock, WrittenPut};
-use super::open;
+use super::open_to_read;
 use crate::error::CliError;
 use crate::output::Output;
 use clap::Args;
@@ -35,7 +35,7 @@ pub(crate) struct ExportArgs {
 }
 
 pub(super) fn run(args: &ExportArgs, out: Output) -> Result<(), CliError> {
-    let store = open(&args.dir, Options::new(), out)?;
+    let store = open_to_read(&args.dir, Options::new(), out)?;
     let total = store.stats().keys;
     let bar = out.block_bar(Some(total.div_ceil(args.block_ops.get() as u64)));
     let mut sink = Sink::open(args)?;

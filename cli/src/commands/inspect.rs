@@ -1,12 +1,12 @@
 //! `stat` and `check`: figures of a store, and the proof that its files agree with its root.
 
 use super::create::Compaction;
-use super::open;
+use super::open_to_read;
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use crate::text::as_text;
 use clap::Args;
-use hedgerow::{Digest, Options, Store};
+use hedgerow::{Digest, Error, Options, Store};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use std::fmt;
@@ -112,7 +112,7 @@ impl fmt::Display for CheckedReport {
 }
 
 pub(super) fn stat(args: &StatArgs, out: Output) -> Result<(), CliError> {
-    let store = open(&args.dir, Options::new(), out)?;
+    let store = open_to_read(&args.dir, Options::new(), out)?;
     let stats = store.stats();
     let (height, root) = store.reader().root();
     out.report(&StatReport {
@@ -138,7 +138,10 @@ pub(super) fn check(args: &CheckArgs, out: Output) -> Result<(), CliError> {
     // The store reads its log twice, once to open and once to check, and reports both here.
     let bar = out.log_bar("reading the log");
     let options = Options::new().threads(args.threads).on_progress(follow(&bar));
-    let mut store = Store::open(&args.dir, options)?;
+    let mut store = match Store::open(&args.dir, options.clone()) {
+        Err(Error::NotWritable { .. }) => Store::open(&args.dir, options.read_only())?,
+        other => other?,
+    };
     let report = store.check();
     bar.finish_and_clear();
     let report = report?;

@@ -1,6 +1,6 @@
 //! `put`, `get`, `delete`: one key. A put or a delete is a block of its own, at the next height.
 
-use super::open;
+use super::{open, open_to_read};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::text::{BytesArg, Hex, Shown, as_text};
@@ -117,7 +117,7 @@ fn one_block(
 }
 
 pub(super) fn get(args: &GetArgs, out: Output) -> Result<(), CliError> {
-    let store = open(&args.dir, Options::new(), out)?;
+    let store = open_to_read(&args.dir, Options::new(), out)?;
     let reader = store.reader();
     let value = reader.get(&args.key.0)?;
     if value.is_none() && !out.json() {

@@ -23,7 +23,7 @@ pub(crate) mod replay;
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use clap::{Args, Subcommand};
-use hedgerow::{CompactionRule, Options, Store};
+use hedgerow::{CompactionRule, Error, Options, Store};
 use std::num::NonZeroU64;
 use std::path::Path;
 
@@ -95,6 +95,16 @@ impl KeepArgs {
             None if self.keep_all => Options::new().keep_all(),
             None => Options::new(),
         }
+    }
+}
+
+/// Opens a store to read it: where it cannot be written to, without writing.
+fn open_to_read(dir: &Path, options: Options, out: Output) -> Result<Store, CliError> {
+    match open(dir, options.clone(), out) {
+        Err(CliError::Store(error)) if matches!(*error, Error::NotWritable { .. }) => {
+            open(dir, options.read_only(), out)
+        }
+        other => other,
     }
 }
 

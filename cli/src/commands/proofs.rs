@@ -8,7 +8,7 @@
 //! Root and height are not part of the file: whoever verifies must have the root from somewhere he
 //! trusts.
 
-use super::open;
+use super::open_to_read;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::text::{BytesArg, Hex, Shown, as_text};
@@ -116,7 +116,7 @@ impl fmt::Display for Answer<'_> {
 }
 
 pub(super) fn root(args: &RootArgs, out: Output) -> Result<(), CliError> {
-    let store = open(&args.dir, Options::new(), out)?;
+    let store = open_to_read(&args.dir, Options::new(), out)?;
     let reader = store.reader();
     let (height, root) = match args.height {
         None => reader.root(),
@@ -126,7 +126,7 @@ pub(super) fn root(args: &RootArgs, out: Output) -> Result<(), CliError> {
 }
 
 pub(super) fn prove(args: &ProveArgs, out: Output) -> Result<(), CliError> {
-    let store = open(&args.dir, Options::new(), out)?;
+    let store = open_to_read(&args.dir, Options::new(), out)?;
     let key = &args.key.0;
     let proven = store.reader().prove(key)?;
     let proof = proven.proof.as_bytes();

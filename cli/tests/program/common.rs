@@ -25,7 +25,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
         Self {
             code: output.status.code(),
@@ -76,6 +76,32 @@ pub(crate) fn run_with_input<S: AsRef<OsStr>>(
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     Ran::new(child.wait_with_output().expect("the program ends"))
+}
+
+/// Runs the program with this text as its standard input, in a shell that has set a limit first, such as
+/// `ulimit -n 64`; `None` if the shell cannot set it.
+#[cfg(unix)]
+pub(crate) fn run_limited<S: AsRef<OsStr>>(
+    limit: &str,
+    args: impl IntoIterator<Item = S>,
+    input: &str,
+) -> Option<Ran> {
+    let script = format!("{limit} || exit 99; exec \"$0\" \"$@\"");
+    let mut child = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_hedgerow")])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_owned();
+    // From a thread of its own: the program may print before it has read everything.
+    let feeder = std::thread::spawn(move || _ = stdin.write_all(input.as_bytes()));
+    let ran = Ran::new(child.wait_with_output().expect("the program ends"));
+    feeder.join().expect("the feeder ends");
+    (ran.code != Some(99)).then_some(ran)
 }
 
 /// Starts the program with its three streams piped.

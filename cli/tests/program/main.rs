@@ -6,6 +6,7 @@
 //!   devices   the list of hashing backends, and that it tells the truth
 //!   replay    recorded workloads, whole and damaged
 //!   kill      kill -9 at random moments
+//!   limits    little of everything that a process may have; lines without end
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "tests: a panic is the failure report")]
 
@@ -13,4 +14,5 @@ mod commands;
 mod common;
 mod devices;
 mod kill;
+mod limits;
 mod replay;

@@ -3,10 +3,13 @@
 
 use bytes::Bytes;
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, push_frame,
+    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, TwigRecord,
+    push_frame,
 };
 use hedgerow_types::entry::EntryFields;
-use hedgerow_types::{Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, Version};
+use hedgerow_types::{
+    Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId, Version,
+};
 use hedgerow_vfs::{HookedDisk, MemDisk, RealDisk, Vfs, VfsCall, VfsOp};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,6 +61,10 @@ pub(crate) fn hooked(inner: Arc<dyn Vfs>) -> (Arc<dyn Vfs>, Arc<Control>) {
     let c = Arc::clone(&control);
     let hook = move |call: &VfsCall<'_>| {
         let (count, fail) = match call.op {
+            // A segment that is opened is asked for its header: that is no read of entries.
+            VfsOp::Read if (call.offset, call.len) == (Some(0), Some(64)) => {
+                (None, Some(&c.fail_reads))
+            }
             VfsOp::Read => (Some(&c.reads), Some(&c.fail_reads)),
             VfsOp::Write => (Some(&c.writes), Some(&c.fail_writes)),
             VfsOp::Sync => (Some(&c.syncs), Some(&c.fail_syncs)),
@@ -264,4 +271,17 @@ pub(crate) fn copy_dir(vfs: &dyn Vfs, dir: &Path) -> (Arc<dyn Vfs>, PathBuf) {
         file.write_all_at(&bytes, 0).unwrap();
     }
     (copy, copy_dir)
+}
+
+/// A record of a twig, whose entries lie at positions that nobody has.
+pub(crate) fn twig_record(shard: usize, twig: u64) -> Arc<TwigRecord> {
+    let base = 1_000_000 * twig;
+    Arc::new(TwigRecord {
+        shard: ShardId::new(shard).unwrap(),
+        twig: TwigId(twig),
+        record: LogPosition(base),
+        nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + twig) as u8; 32]))),
+        groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
+        breaks: vec![],
+    })
 }

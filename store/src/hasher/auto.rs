@@ -49,7 +49,10 @@ impl Choice {
             let measured = |named| Candidate::measured(named, &cpu);
             Some(super::devices().filter_map(measured).collect())
         };
-        let candidates = thread::scope(|scope| scope.spawn(measure).join().ok().flatten());
+        // Without a thread to spare there is nothing to choose: the CPU does it.
+        let candidates = thread::scope(|scope| {
+            thread::Builder::new().spawn_scoped(scope, measure).ok()?.join().ok().flatten()
+        });
         Self::among(candidates.unwrap_or_default())
     }
 

@@ -21,6 +21,7 @@ mod recording;
 pub(crate) use compare::Difference;
 
 use crate::error::{CliError, during};
+use crate::input::LineArgs;
 use crate::output::Output;
 use crate::recipe::Recipe;
 use clap::{ArgGroup, Args};
@@ -93,6 +94,8 @@ pub(crate) struct ReplayArgs {
         hasher::CHECK_ONE_OF
     ))]
     check_one_of: Option<u32>,
+    #[command(flatten)]
+    lines: LineArgs,
 }
 
 impl ReplayArgs {
@@ -174,7 +177,8 @@ impl fmt::Display for OnDevice<'_> {
 pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
     let backend = args.backend()?;
     let is_device = backend.capabilities().is_device;
-    let workload = Workload::open(args.ops.as_deref(), args.recipe, args.seed.unwrap_or_default())?;
+    let seed = args.seed.unwrap_or_default();
+    let workload = Workload::open(args.ops.as_deref(), args.recipe, seed, args.lines)?;
     let total = match (workload.blocks(), args.blocks) {
         (Some(all), Some(some)) => Some(all.min(some)),
         (all, some) => all.or(some),
@@ -262,7 +266,7 @@ impl Replay {
     }
 
     fn run(&mut self, args: &ReplayArgs, mut workload: Workload) -> Result<Store, CliError> {
-        let mut expected = Expected::open(&args.expect)?;
+        let mut expected = Expected::open(&args.expect, args.lines)?;
         let mut store = Store::create(&self.dir, self.params, self.options.clone())?;
         state(&store)?.compare(&expected.row(0)?, false)?;
         while args.blocks.is_none_or(|blocks| self.blocks < blocks) {

@@ -8,7 +8,7 @@
 
 use super::compare::Row;
 use crate::error::CliError;
-use crate::input::JsonLines;
+use crate::input::{JsonLines, LineArgs};
 use crate::recipe::{Blocks, Recipe};
 use hedgerow::{Op, OpKind, Task};
 use hedgerow_types::hex;
@@ -40,9 +40,10 @@ impl Workload {
         ops: Option<&Path>,
         recipe: Option<Recipe>,
         seed: u64,
+        limit: LineArgs,
     ) -> Result<Self, CliError> {
         match (ops, recipe) {
-            (Some(path), _) => Ok(Self::File(JsonLines::open(path)?)),
+            (Some(path), _) => Ok(Self::File(JsonLines::open(path, limit)?)),
             (None, recipe) => {
                 let recipe = recipe.unwrap_or(Recipe::Big);
                 Ok(Self::Recipe(recipe, Blocks::new(recipe, seed)))
@@ -105,8 +106,8 @@ impl<'de> Deserialize<'de> for FileOp {
 pub(super) struct Expected(JsonLines);
 
 impl Expected {
-    pub(super) fn open(path: &Path) -> Result<Self, CliError> {
-        Ok(Self(JsonLines::open(path)?))
+    pub(super) fn open(path: &Path, limit: LineArgs) -> Result<Self, CliError> {
+        Ok(Self(JsonLines::open(path, limit)?))
     }
 
     /// The next state, which must be that of `height`.
