@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod hooked;
 mod left_tree;
 mod null;
 mod resident;
@@ -51,6 +52,7 @@ pub mod device;
 #[cfg(any(test, feature = "conformance"))]
 pub use counting::{CountingHasher, Counts, ShapeCount};
 pub use error::HashError;
+pub use hooked::{HashCall, HashHook, HookedHasher, HookedRows, RowsCall, RowsHook};
 pub use left_tree::{LEFT_TREE_LEVELS, LeftTree, LeftTreeGroup};
 pub use null::{NullTable, null_table};
 pub use resident::{Residency, ResidentRows, Target};
@@ -169,14 +171,22 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
     /// [`HashError::Shape`] if a group's levels do not belong to its leaves or a changed leaf is not
     /// one of them; else as [`BatchHasher::pairs`].
     fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
-        check_all(groups, LeftTreeGroup::check)?;
-        for level in 0..LEFT_TREE_LEVELS {
-            let pairs = groups.iter_mut().filter_map(|group| group.pairs(level));
-            let mut pairs = pairs.collect::<Vec<_>>();
-            if !pairs.is_empty() {
-                self.pairs(level as u8, &mut pairs)?;
-            }
-        }
-        Ok(())
+        left_trees_by_level(self, groups)
     }
+}
+
+/// [`BatchHasher::left_trees`] by [`BatchHasher::pairs`], one level after the other.
+fn left_trees_by_level<H: BatchHasher + ?Sized>(
+    hasher: &H,
+    groups: &mut [LeftTreeGroup<'_>],
+) -> Result<(), HashError> {
+    check_all(groups, LeftTreeGroup::check)?;
+    for level in 0..LEFT_TREE_LEVELS {
+        let pairs = groups.iter_mut().filter_map(|group| group.pairs(level));
+        let mut pairs = pairs.collect::<Vec<_>>();
+        if !pairs.is_empty() {
+            hasher.pairs(level as u8, &mut pairs)?;
+        }
+    }
+    Ok(())
 }
