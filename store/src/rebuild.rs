@@ -20,6 +20,7 @@
 
 use crate::Error;
 use crate::bits::ActiveBits;
+use crate::hasher::hash_keys;
 use crate::options::{Progress, ProgressFn};
 use crate::twigs::{OpenTwig, TwigStore, nodes_from_leaves, run_position};
 use crate::update::ShardWriter;
@@ -98,14 +99,16 @@ fn scan_record(
 ) -> Result<(), Error> {
     let mut work: Vec<RunWork> =
         shards.par_iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?;
-    // All hashes of the record in one call: leaves and keys of every shard.
-    let mut groups = Vec::with_capacity(2 * SHARDS);
+    // The leaves of every shard in one call, the keys in another.
+    let mut leaves = Vec::with_capacity(SHARDS);
+    let mut keys = Vec::with_capacity(SHARDS);
     for (shard, work) in ShardId::all().zip(&mut work) {
         let arena = record.record().run(shard);
-        groups.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
-        groups.push(MessageGroup { arena, spans: &work.key_spans, out: &mut work.keys });
+        leaves.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
+        keys.push(MessageGroup { arena, spans: &work.key_spans, out: &mut work.keys });
     }
-    source.hasher.messages(&mut groups)?;
+    source.hasher.messages(&mut leaves)?;
+    hash_keys(&mut keys)?;
     let work = shards.par_iter_mut().zip(work);
     work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
 }
