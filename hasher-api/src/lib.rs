@@ -18,9 +18,9 @@
 //! ```
 //!
 //! Every shape takes a list of groups, one per shard as a rule; a backend is free to fill its lanes
-//! across groups. A backend implements the three shapes and inherits the larger operations
-//! ([`levels`](BatchHasher::levels), [`left_trees`](BatchHasher::left_trees)); one that can do
-//! several levels better than one after the other (a GPU) overrides them.
+//! across groups. A backend implements the three shapes and inherits the larger operation,
+//! [`left_trees`](BatchHasher::left_trees); one that can do several levels better than one after the
+//! other (a GPU) overrides it.
 //!
 //! Invariants:
 //! * A call that returns `Ok` has written every output it was asked for and nothing else; after an
@@ -57,9 +57,8 @@ pub use left_tree::{LEFT_TREE_LEVELS, LeftTree, LeftTreeGroup};
 pub use null::{NullTable, null_table};
 pub use resident::{Residency, ResidentRows, Target};
 pub use scalar::{ScalarHasher, hash_message, hash_node};
-pub use shapes::{IndexedPairGroup, MessageGroup, PairGroup, Span, check_all, check_levels};
+pub use shapes::{IndexedPairGroup, MessageGroup, PairGroup, Span, check_all};
 
-use hedgerow_types::Digest;
 use std::fmt;
 
 /// Bytes after the last message of an arena that make a backend's loads simple. An arena with less
@@ -141,27 +140,6 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
         level: u8,
         groups: &mut [IndexedPairGroup<'_>],
     ) -> Result<(), HashError>;
-
-    /// Hashes whole levels above a contiguous run of nodes of level `level`: `levels[0]` receives
-    /// the parents of `nodes`, `levels[1]` theirs, and so on.
-    ///
-    /// # Errors
-    /// [`HashError::Shape`] unless every level has exactly half as many nodes as the one below, or
-    /// if children would be above level 255; else as [`BatchHasher::pairs`].
-    fn levels(
-        &self,
-        level: u8,
-        nodes: &[Digest],
-        levels: &mut [&mut [Digest]],
-    ) -> Result<(), HashError> {
-        check_levels(level, nodes, levels)?;
-        let mut children = nodes;
-        for (child_level, parents) in (level..=u8::MAX).zip(levels) {
-            self.pairs(child_level, &mut [PairGroup { children, out: parents }])?;
-            children = parents;
-        }
-        Ok(())
-    }
 
     /// Hashes everything above the changed leaves of left trees, up to the left roots (spec 8.1).
     /// The other nodes of a twig with changed leaves must be right, and keep their values: a backend

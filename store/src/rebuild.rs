@@ -22,12 +22,12 @@ use crate::Error;
 use crate::bits::ActiveBits;
 use crate::hasher::hash_keys;
 use crate::options::{Progress, ProgressFn};
-use crate::twigs::{OpenTwig, TwigStore, nodes_from_leaves, run_position};
+use crate::twigs::{OpenTwig, TwigStore, run_position};
 use crate::update::ShardWriter;
 use hedgerow_entryfile::{EntryLog, RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
 use hedgerow_index::ShardIndex;
-use hedgerow_merkle::{Forest, ShardRestore};
+use hedgerow_merkle::{FinishedTwig, Forest, ShardRestore};
 use hedgerow_metadb::{Manifest, ShardManifest};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{
@@ -285,13 +285,13 @@ impl<'a> ShardScan<'a> {
                     self.corrupt(format_args!("twig {} begins before the log", places.twig))
                 );
             }
-            let nodes = nodes_from_leaves(hasher, &self.leaves)?;
+            let twig = FinishedTwig::from_leaves(hasher, self.shard, places.twig, &self.leaves)?;
             self.leaves.clear();
             let number = (places.twig.0 - self.part.first_kept.0) as usize;
             if let Some(root) = self.left_roots.get_mut(number) {
-                *root = Some(nodes[0]);
+                *root = Some(twig.left_root());
             }
-            self.twigs.push(Arc::new(places.into_record(self.shard, nodes)?));
+            self.twigs.push(Arc::new(places.into_record(self.shard, twig.nodes)?));
         }
         self.leaves.extend(leaves);
         Ok(())

@@ -29,7 +29,6 @@ mod cut;
 mod hasher;
 mod launch;
 mod left_trees;
-mod levels;
 mod messages;
 mod nodes;
 mod pipeline;

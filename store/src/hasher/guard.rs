@@ -273,26 +273,6 @@ impl BatchHasher for Guarded {
         )
     }
 
-    fn levels(
-        &self,
-        level: u8,
-        nodes: &[Digest],
-        levels: &mut [&mut [Digest]],
-    ) -> Result<(), HashError> {
-        self.run(
-            (nodes.len(), self.from.nodes),
-            levels,
-            |hasher, levels| hasher.levels(level, nodes, levels),
-            |check, levels| {
-                let mut children = nodes;
-                for (level, parents) in (level..=u8::MAX).zip(levels) {
-                    check.nodes(level, children, parents);
-                    children = parents;
-                }
-            },
-        )
-    }
-
     fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
         // Of a malformed group any number will do: it is refused before anything is hashed.
         let count = groups.iter().map(LeftTreeGroup::nodes).fold(0, usize::saturating_add);
