@@ -286,22 +286,3 @@ impl Drop for Block {
         }
     }
 }
-
-/// Copies within the device, from one buffer to another.
-pub(crate) fn copy(
-    stream: &CudaStream,
-    shared: &Shared,
-    (from, from_offset): (&CudaBuffer, u64),
-    (to, to_offset): (&CudaBuffer, u64),
-    len: u64,
-) -> Result<(), HashError> {
-    check_range(from_offset, len, from.bytes)?;
-    check_range(to_offset, len, to.bytes)?;
-    if from.address == to.address {
-        return Err(HashError::Shape("a copy within one buffer"));
-    }
-    let (from, to) = (from.address + from_offset, to.address + to_offset);
-    // SAFETY: both ranges lie in their buffers, which are freed in stream order.
-    let asked = unsafe { result::memcpy_dtod_async(to, from, len as usize, stream.cu_stream()) };
-    asked.map_err(|error| shared.failed("cuMemcpyDtoDAsync", error))
-}

@@ -9,7 +9,7 @@
 
 use crate::{
     device::Shared,
-    memory::{Block, CudaBuffer, Way, copy},
+    memory::{Block, CudaBuffer, Way},
     probe::refused,
 };
 use cudarc::driver::CudaStream;
@@ -124,20 +124,6 @@ impl Queue for CudaQueue {
         block.upload(to, offset, len, fill)?;
         self.staging.push(block);
         Ok(())
-    }
-
-    fn copy(
-        &mut self,
-        from: &CudaBuffer,
-        from_offset: u64,
-        to: &CudaBuffer,
-        to_offset: u64,
-        bytes: u64,
-    ) -> Result<(), HashError> {
-        self.shared.bind()?;
-        self.mine(from)?;
-        self.mine(to)?;
-        copy(&self.stream, &self.shared, (from, from_offset), (to, to_offset), bytes)
     }
 
     fn launch(&mut self, launch: Launch<'_, CudaBuffer>) -> Result<(), HashError> {

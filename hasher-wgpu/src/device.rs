@@ -46,7 +46,6 @@ pub(crate) struct Pipelines {
     pub(crate) twigs: Pipeline,
     pub(crate) scatter: Pipeline,
     pub(crate) gather: Pipeline,
-    pub(crate) fill: Pipeline,
     pub(crate) flip: Pipeline,
 }
 
@@ -106,7 +105,6 @@ impl Pipelines {
             twigs: pipeline(kernels::TWIGS),
             scatter: pipeline(kernels::SCATTER),
             gather: pipeline(kernels::GATHER),
-            fill: pipeline(kernels::FILL),
             flip: pipeline(kernels::FLIP),
         }
     }

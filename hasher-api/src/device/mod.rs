@@ -126,16 +126,6 @@ pub trait Queue: Send + fmt::Debug {
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), HashError>;
 
-    /// Copies `bytes` bytes from one buffer to a different one.
-    fn copy(
-        &mut self,
-        from: &Self::Buffer,
-        from_offset: u64,
-        to: &Self::Buffer,
-        to_offset: u64,
-        bytes: u64,
-    ) -> Result<(), HashError>;
-
     /// Runs a kernel.
     fn launch(&mut self, launch: Launch<'_, Self::Buffer>) -> Result<(), HashError>;
 

@@ -88,14 +88,6 @@ pub(crate) fn buffer<Q: Queue>(queue: &mut Q, bytes: &[u8]) -> Q::Buffer {
     buffer
 }
 
-/// The contents of a buffer.
-pub(crate) fn contents<Q: Queue>(queue: &mut Q, buffer: &Q::Buffer) -> Result<Vec<u8>, HashError> {
-    let download = queue.download(buffer, 0, buffer.bytes())?;
-    let mut contents = vec![];
-    queue.wait(download, &mut |bytes| contents = bytes.to_vec())?;
-    Ok(contents)
-}
-
 /// One call of every operation.
 pub(crate) fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashError> {
     let nodes = digests(2 * TWIG_LEAVES);

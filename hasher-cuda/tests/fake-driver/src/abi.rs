@@ -254,10 +254,6 @@ calls! {
         state.put(handle(stream), Work::Download { from, to: to.addr(), len })
     }
 
-    Context fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, len: usize, stream: Pointer) |state| {
-        state.put(handle(stream), Work::Copy { from, to, len })
-    }
-
     Context fn cuLaunchKernel(
         function: Pointer,
         grid_x: c_uint, grid_y: c_uint, grid_z: c_uint,
