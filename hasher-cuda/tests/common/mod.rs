@@ -9,8 +9,7 @@
 use hedgerow_fake_cuda::control::FakeCuda;
 use hedgerow_hasher_api::{
     BatchHasher, HashError, IndexedPairGroup, LeftTree, MessageGroup, PairGroup, Span,
-    device::{Buffer, Queue},
-    hash_message,
+    device::Queue, hash_message,
 };
 use hedgerow_hasher_cuda::devices;
 use hedgerow_types::{Digest, TWIG_LEAVES};
