@@ -27,7 +27,7 @@ const TWIG_THREADS: u32 = 256;
 const MOVING_THREADS: u32 = 256;
 
 /// The kernels in a context.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Kernels {
     nodes: CudaFunction,
     messages: CudaFunction,

@@ -56,8 +56,9 @@ impl fmt::Debug for CudaQueue {
 impl CudaQueue {
     pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Result<Self, HashError> {
         shared.bind()?;
-        let stream = shared.context.new_stream();
-        let stream = stream.map_err(|error| shared.failed("cuStreamCreate", error))?;
+        let context = Arc::clone(&shared.context);
+        // The first one of a context waits for all that the context does.
+        let stream = shared.apart("cuStreamCreate", move || context.new_stream())?;
         Ok(Self { shared, limits, stream, staging: vec![], spare: vec![] })
     }
 
@@ -94,6 +95,10 @@ impl CudaQueue {
 
 impl Drop for CudaQueue {
     fn drop(&mut self) {
+        if self.shared.is_hung() {
+            std::mem::forget(Arc::clone(&self.stream));
+            return;
+        }
         // For the stream, if this is its last owner.
         let _ = self.shared.bind_even_if_lost();
     }

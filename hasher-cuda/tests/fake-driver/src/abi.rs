@@ -301,6 +301,12 @@ pub(crate) unsafe extern "C" fn fake_cuda_fail(name: *const c_char, nth: u64, co
     }
 }
 
+/// After so many calls the device hangs, until the driver is configured anew.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn fake_cuda_hang_after(calls: u64) {
+    let _ = with(|state| state.hang_after(calls));
+}
+
 /// Forgets planned failures, counts and violations.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn fake_cuda_forget() {

@@ -153,6 +153,9 @@ impl State {
         if done >= number {
             return Ok(());
         }
+        if self.is_hung() {
+            return Err(code::NOT_READY);
+        }
         self.force(stream, done + 1)?;
         Err(code::NOT_READY)
     }
