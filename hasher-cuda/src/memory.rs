@@ -74,11 +74,12 @@ impl CudaBuffer {
             // SAFETY: allocated in `new`, freed once, after all its uses in stream order.
             return unsafe { result::free_async(address, self.stream.cu_stream()) }.map_err(failed);
         }
-        let end = shared.context.new_event(None).map_err(failed)?;
-        end.record(&self.stream).map_err(failed)?;
-        shared.wait(FREEING, || end.try_is_complete())?;
-        // SAFETY: allocated in `new`, freed once, and its only stream has nothing left to do.
-        shared.apart(FREEING, move || unsafe { result::free_sync(address) })
+        let stream = Arc::clone(&self.stream);
+        shared.apart(FREEING, move || {
+            stream.synchronize()?;
+            // SAFETY: allocated in `new`, freed once, and its only stream has nothing left to do.
+            unsafe { result::free_sync(address) }
+        })
     }
 }
 
