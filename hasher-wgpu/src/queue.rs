@@ -5,7 +5,7 @@
 
 use crate::{
     device::Shared,
-    guard::{failed, poll, scoped},
+    guard::{failed, scoped},
     launch::Bound,
     staging::{Downloads, Pending, Uploads},
 };
@@ -222,7 +222,7 @@ impl Queue for WgpuQueue {
         let Some(submission) = submission.get() else {
             return Err(failed("a download was never submitted"));
         };
-        poll(&self.shared.device, Some(submission.clone()))?;
+        self.shared.poll(Some(submission.clone()))?;
         self.check()?;
         self.downloads.read(&self.shared, pending, read)
     }

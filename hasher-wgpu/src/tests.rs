@@ -4,10 +4,10 @@
 //! `HEDGEROW_REQUIRE_WGPU=1` turns "no adapter" into a failure.
 
 use super::*;
-use crate::guard::{failed, poll, scoped};
+use crate::guard::{failed, scoped};
 use crate::staging::{MOST_STAGED, Uploads};
 use hedgerow_hasher_api::{
-    BatchHasher, HashError, LeftTree, PairGroup, ScalarHasher, conformance,
+    BatchHasher, HashError, LeftTree, PairGroup, ScalarHasher, Target, conformance,
     device::{self, Device, Launch, Limits, Queue},
 };
 use hedgerow_types::{Digest, TWIG_LEAVES};
@@ -15,6 +15,7 @@ use std::{
     env,
     io::{Write as _, stderr},
     process::Command,
+    time::Duration,
 };
 
 fn asked(variable: &str) -> bool {
@@ -160,7 +161,7 @@ fn a_lost_device_says_so_and_a_new_one_works() {
     queue.flush().unwrap();
     let shared = &hasher.device().shared;
     shared.device.destroy();
-    poll(&shared.device, None).unwrap();
+    shared.poll(None).unwrap();
 
     let lost = |error: HashError| assert!(matches!(error, HashError::DeviceLost { .. }), "{error}");
     lost(queue.wait(download, &mut |_| ()).unwrap_err());
@@ -173,6 +174,46 @@ fn a_lost_device_says_so_and_a_new_one_works() {
 
     let again = WgpuHasher::new(adapter().unwrap()).unwrap();
     assert_eq!(pairs(&again, 1, &children).unwrap(), expected);
+}
+
+/// A device that takes longer than anybody waits is lost, also for those who ask later.
+#[test]
+fn a_device_that_does_not_answer_is_lost() {
+    let Some(device) = adapter() else { return };
+    let found = adapters().into_iter().find(|it| it.to_string() == device.adapter()).unwrap();
+    let choice = Choice { adapter: Some(found.index.to_string()), software: found.software };
+    let impatient = || WgpuDevice::open_with_patience(&choice, Duration::ZERO).unwrap();
+    let lost = |error: HashError| {
+        assert!(matches!(error, HashError::DeviceLost { .. }), "{error}");
+        assert!(error.to_string().contains("no answer for 0ns"), "{error}");
+    };
+    // A device is not done with what it was given this moment.
+    let hasher = WgpuHasher::new(impatient()).unwrap();
+    let children = digests(400_000);
+    for _ in 0..3 {
+        lost(pairs(&hasher, 1, &children).unwrap_err());
+    }
+    lost(hasher.device().queue().unwrap_err());
+    drop(hasher);
+
+    // Rows, and staging that does not come back.
+    let hasher = WgpuHasher::new(impatient()).unwrap();
+    let mut rows = hasher.residency().unwrap().open(&[400_000, 200_000]).unwrap();
+    let all: Vec<u32> = (0..200_000).collect();
+    let block = rows
+        .write_run(0, 0, &children)
+        .and_then(|()| rows.hash(0, 0, &all, Target::row(1)))
+        .and_then(|()| rows.read(1, &all))
+        .and_then(|()| rows.flush())
+        .and_then(|()| rows.take(&mut vec![Digest::ZERO; 200_000]));
+    lost(block.unwrap_err());
+    lost(rows.write_run(0, 0, &children).unwrap_err());
+    lost(pairs(&hasher, 1, &children).unwrap_err());
+    drop((rows, hasher));
+
+    let again = WgpuHasher::new(device).unwrap();
+    let expected = pairs(&ScalarHasher, 1, &children).unwrap();
+    assert!(pairs(&again, 1, &children).unwrap() == expected);
 }
 
 /// A device that is lost without anybody having been told yet.
@@ -274,7 +315,7 @@ fn a_device_that_is_lost_under_uploads_says_so() {
     device.shared.device.destroy();
     // The first to meet the loss may not know what it is.
     upload().and_then(|()| upload()).unwrap_err();
-    poll(&device.shared.device, None).unwrap();
+    device.shared.poll(None).unwrap();
     let error = upload().unwrap_err();
     assert!(matches!(error, HashError::DeviceLost { .. }), "{error}");
 }
