@@ -93,7 +93,7 @@ pub struct Health {
     pub checked: u64,
     /// Errors of the device and wrong digests; more than one if several callers met them at once.
     pub failures: u64,
-    /// Why the device is asked no more, if so.
+    /// Why the device is out of use, if it is.
     pub quarantined: Option<String>,
 }
 

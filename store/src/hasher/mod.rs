@@ -12,7 +12,7 @@
 //! A family is what one crate brings; `FAMILIES` is the only place where a cargo feature decides
 //! about hardware. Everywhere else the engine sees an `Arc<dyn BatchHasher>`.
 //!
-//! **Invariant:** the backend decides how long hashing takes, never a digest.
+//! **Invariant:** backends that hash right differ in how long they take, never in a digest.
 //!
 //! **Invariant:** nothing that a device computed enters the log or the index unverified. What enters
 //! them of hashes are those of keys: they choose shard, order and neighbour, an entry names its
