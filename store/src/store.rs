@@ -42,10 +42,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const LOCK: &str = "LOCK";
-const CREATING: &str = "CREATING";
-const META: &str = "meta";
-const LOG: &str = "log";
-const TWIGS: &str = "twigs";
+pub(crate) const CREATING: &str = "CREATING";
+pub(crate) const META: &str = "meta";
+pub(crate) const LOG: &str = "log";
+pub(crate) const TWIGS: &str = "twigs";
 
 /// A verifiable key-value store, open. It is the single writer; [`Store::reader`] gives readers.
 ///
@@ -215,13 +215,13 @@ impl Drop for Store {
 }
 
 /// The directory of a store.
-struct Place {
-    dir: PathBuf,
-    vfs: Arc<dyn Vfs>,
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) vfs: Arc<dyn Vfs>,
 }
 
 impl Place {
-    fn new(dir: &Path, options: &Options) -> Self {
+    pub(crate) fn new(dir: &Path, options: &Options) -> Self {
         Self { dir: dir.to_path_buf(), vfs: Arc::clone(&options.disk) }
     }
 
@@ -245,15 +245,15 @@ impl Place {
         Ok(())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    fn has(&self, name: &str) -> Result<bool, Error> {
+    pub(crate) fn has(&self, name: &str) -> Result<bool, Error> {
         Ok(self.vfs.exists(&self.path(name))?)
     }
 
-    fn lock(&self) -> Result<DirLock, Error> {
+    pub(crate) fn lock(&self) -> Result<DirLock, Error> {
         self.vfs.lock_dir(&self.dir).map_err(|error: VfsError| match error.kind() {
             VfsErrorKind::InUse => Error::InUse(self.dir.clone()),
             _ => error.into(),
@@ -297,12 +297,12 @@ impl Place {
         })
     }
 
-    fn meta(&self, options: &Options, create: bool) -> Result<Box<dyn MetaDb>, Error> {
+    pub(crate) fn meta(&self, options: &Options, create: bool) -> Result<Box<dyn MetaDb>, Error> {
         let engine = self.engine(options)?;
         Ok(hedgerow_metadb::open(engine, Arc::clone(&self.vfs), &self.path(META), create)?)
     }
 
-    fn log_options(options: &Options) -> LogOptions {
+    pub(crate) fn log_options(options: &Options) -> LogOptions {
         LogOptions {
             segment_size: options.segment_bytes,
             cache_bytes: options.entry_cache_bytes,
@@ -310,7 +310,7 @@ impl Place {
         }
     }
 
-    fn twig_options(options: &Options) -> TwigFileOptions {
+    pub(crate) fn twig_options(options: &Options) -> TwigFileOptions {
         let default = TwigFileOptions::default();
         TwigFileOptions { segment_size: default.segment_size.min(options.segment_bytes), ..default }
     }
@@ -507,7 +507,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
     Ok(Store { writer, shared, params, _lock: lock })
 }
 
-fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
+pub(crate) fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .thread_name(move |number| format!("{name}-{number}"))
