@@ -4,6 +4,7 @@
 //! ```text
 //!   commands  every command, its output and its errors
 //!   devices   the list of hashing backends, and that it tells the truth
+//!   repair    a store that its recorded root keeps shut
 //!   replay    recorded workloads, whole and damaged
 //!   kill      kill -9 at random moments
 //! ```
@@ -13,4 +14,5 @@ mod commands;
 mod common;
 mod devices;
 mod kill;
+mod repair;
 mod replay;
