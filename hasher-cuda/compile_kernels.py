@@ -24,7 +24,7 @@ import venv
 WHEELS = ["nvidia-cuda-nvrtc-cu12==12.1.105", "nvidia-cuda-nvcc-cu12==12.9.86"]
 # Concatenated to one program in this order, because NVRTC has no headers.
 SOURCES = ["sha256.cu", "nodes.cu", "messages.cu", "twigs.cu", "moves.cu"]
-KERNELS = ["nodes", "messages", "twigs", "scatter", "gather", "fill", "flip"]
+KERNELS = ["nodes", "messages", "twigs", "scatter", "gather", "flip"]
 OPTIONS = ["--gpu-architecture=compute_60", "--std=c++14"]
 PTX_VERSION = ".version 8.1"
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100"]

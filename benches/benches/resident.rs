@@ -15,7 +15,7 @@
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
-use hedgerow_benches::hashing::{Resident, devices};
+use hedgerow_benches::hashing::{devices, with_rows, without_rows};
 use hedgerow_hasher_api::BatchHasher;
 use hedgerow_hasher_cpu::CpuHasher;
 use hedgerow_merkle::{Forest, ShardChange, ShardRestore};
@@ -115,9 +115,9 @@ fn blocks(c: &mut Criterion) {
         };
         bench("cpu", "cpu", &CpuHasher::new(), &|| None);
         for (name, device) in devices() {
-            bench(&name, "per-level", &Resident::never(device.clone()), &|| None);
-            let rows = Resident::always(device);
-            bench(&name, "resident", &rows, &|| rows.refused());
+            bench(&name, "per-level", &without_rows(device.clone()), &|| None);
+            let (hasher, rows) = with_rows(device);
+            bench(&name, "resident", &hasher, &|| rows.refused());
         }
     }
 }

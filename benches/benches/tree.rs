@@ -11,15 +11,13 @@
 #![expect(clippy::unwrap_used, reason = "an error ends the bench")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, MESSAGE_SLACK, MessageGroup, PairGroup,
-    ScalarHasher, Span,
-};
+use hedgerow_hasher_api::{BatchHasher, HookedHasher, MESSAGE_SLACK, ScalarHasher, Span};
 use hedgerow_hasher_cpu::CpuHasher;
 use hedgerow_merkle::{Dirty, Forest, ShardChange, ShardRestore};
 use hedgerow_types::{Digest, SHARDS, SerialNumber, ShardId, TwigId};
 use std::{
     hint::black_box,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,29 +31,16 @@ const BLOCKS: usize = 8;
 const ENTRY_LEN: u32 = 53 + 32 + 32 + 8;
 
 /// Hashes nothing.
-#[derive(Debug)]
-struct NoHasher;
-
-impl BatchHasher for NoHasher {
-    fn capabilities(&self) -> Capabilities {
-        ScalarHasher.capabilities()
-    }
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        black_box(groups);
+fn nothing() -> HookedHasher {
+    let hooked = HookedHasher::new(Arc::new(ScalarHasher), |call, _| {
+        black_box(call);
         Ok(())
-    }
-    fn pairs(&self, _: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        black_box(groups);
-        Ok(())
-    }
-    fn indexed_pairs(&self, _: u8, groups: &mut [IndexedPairGroup<'_>]) -> Result<(), HashError> {
-        black_box(groups);
-        Ok(())
-    }
+    });
+    hooked.level_by_level()
 }
 
 fn hashers() -> [(&'static str, Box<dyn BatchHasher>); 2] {
-    [("cpu", Box::new(CpuHasher::new())), ("none", Box::new(NoHasher))]
+    [("cpu", Box::new(CpuHasher::new())), ("none", Box::new(nothing()))]
 }
 
 /// What a block does to every shard.
@@ -151,7 +136,7 @@ fn copy_changes(c: &mut Criterion) {
                         published.clone_from(forest);
                         behind = Dirty::default();
                     }
-                    behind.merge(&forest.apply(&NoHasher, changes).unwrap().dirty);
+                    behind.merge(&forest.apply(&nothing(), changes).unwrap().dirty);
                     let start = Instant::now();
                     published.copy_changes(forest, &behind);
                     let elapsed = start.elapsed();

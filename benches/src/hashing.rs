@@ -12,8 +12,8 @@
 use crate::workload::Random;
 use hedgerow::hasher::Tuning;
 use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, Health, IndexedPairGroup, LeftTreeGroup, MESSAGE_SLACK,
-    MessageGroup, PairGroup, Residency, ResidentRows, Span,
+    BatchHasher, HashError, HookedHasher, MESSAGE_SLACK, MessageGroup, PairGroup, Residency,
+    ResidentRows, Span,
 };
 use hedgerow_hasher_cpu::{CpuHasher, UnknownOrMissingKernel};
 use hedgerow_types::{Digest, node};
@@ -79,86 +79,41 @@ pub fn devices() -> Vec<(String, Arc<dyn BatchHasher>)> {
         .collect()
 }
 
-/// A device whose trees' rows stay on it for blocks of any size, or never.
+/// A device without rows: every level of a tree goes there and back.
+pub fn without_rows(device: Arc<dyn BatchHasher>) -> HookedHasher {
+    HookedHasher::new(device, |call, device| call.hash(device)).with_residency(None)
+}
+
+/// A device whose trees' rows stay on it for blocks of any size, and what became of that.
+pub fn with_rows(device: Arc<dyn BatchHasher>) -> (HookedHasher, Arc<AlwaysRows>) {
+    let (blocks, refused) = (AtomicU64::new(0), OnceLock::new());
+    let rows = Arc::new(AlwaysRows { device: Arc::clone(&device), blocks, refused });
+    let residency = device.residency().is_some().then(|| Arc::clone(&rows) as Arc<dyn Residency>);
+    let hooked = HookedHasher::new(device, |call, device| call.hash(device));
+    (hooked.with_residency(residency), rows)
+}
+
+/// See [`with_rows`].
 #[derive(Debug)]
-pub struct Resident {
+pub struct AlwaysRows {
     device: Arc<dyn BatchHasher>,
-    rows: bool,
     /// Blocks that were hashed in rows.
     blocks: AtomicU64,
     /// Why the first block that was not hashed in rows was not.
     refused: OnceLock<String>,
 }
 
-impl Resident {
-    /// Rows stay.
-    pub fn always(device: Arc<dyn BatchHasher>) -> Self {
-        Self::new(device, true)
-    }
-
-    /// Every level goes there and back.
-    pub fn never(device: Arc<dyn BatchHasher>) -> Self {
-        Self::new(device, false)
-    }
-
-    fn new(device: Arc<dyn BatchHasher>, rows: bool) -> Self {
-        Self { device, rows, blocks: AtomicU64::new(0), refused: OnceLock::new() }
-    }
-
+impl AlwaysRows {
     /// Why blocks were not hashed in rows: the device has no room for them, or it failed. `None`: all
     /// were.
     pub fn refused(&self) -> Option<String> {
         let none = || "no block was hashed in rows".to_owned();
-        let refused = self.refused.get().cloned().or(self.health().quarantined);
+        let refused = self.refused.get().cloned().or(self.device.health().quarantined);
         refused.or_else(|| (self.blocks.load(Ordering::Relaxed) == 0).then(none))
     }
 }
 
-impl BatchHasher for Resident {
-    fn capabilities(&self) -> Capabilities {
-        self.device.capabilities()
-    }
-
-    fn health(&self) -> Health {
-        self.device.health()
-    }
-
-    fn residency(&self) -> Option<&dyn Residency> {
-        self.device.residency().filter(|_| self.rows)?;
-        Some(self)
-    }
-
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        self.device.messages(groups)
-    }
-
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        self.device.pairs(level, groups)
-    }
-
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        self.device.indexed_pairs(level, groups)
-    }
-
-    fn levels(
-        &self,
-        level: u8,
-        nodes: &[Digest],
-        levels: &mut [&mut [Digest]],
-    ) -> Result<(), HashError> {
-        self.device.levels(level, nodes, levels)
-    }
-
-    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
-        self.device.left_trees(groups)
-    }
-}
-
-impl Residency for Resident {
+impl Residency for AlwaysRows {
     fn id(&self) -> u64 {
         self.device.residency().map_or(u64::MAX, Residency::id)
     }
@@ -300,14 +255,18 @@ impl Tree {
     /// Hashes all levels.
     ///
     /// # Errors
-    /// Those of [`BatchHasher::levels`].
+    /// Those of [`BatchHasher::pairs`].
     pub fn hash(
         &self,
         hasher: &dyn BatchHasher,
         levels: &mut [Vec<Digest>],
     ) -> Result<(), HashError> {
-        let mut levels: Vec<_> = levels.iter_mut().map(Vec::as_mut_slice).collect();
-        hasher.levels(0, &self.leaves, &mut levels)
+        let mut children = &self.leaves;
+        for (level, parents) in (0..).zip(levels) {
+            hasher.pairs(level, &mut [PairGroup { children, out: parents }])?;
+            children = parents;
+        }
+        Ok(())
     }
 
     /// Hashes all levels as one would without a batch hasher: builds each node's 65 bytes and calls

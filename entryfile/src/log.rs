@@ -228,13 +228,6 @@ impl EntryLog {
         self.segments.sync()
     }
 
-    /// Drops records that were announced but not written and begin at or after `from`, so that
-    /// others can take their place. For use after a failure.
-    pub fn forget_announced(&self, from: LogPosition) {
-        let written = self.segments.last();
-        self.tail.write().forget(from.0, written);
-    }
-
     /// The position that [`EntryLog::prune_head`] with the same argument would make the start of
     /// the log; `None` if nothing would go.
     pub fn prunable(&self, upto: LogPosition) -> Option<LogPosition> {

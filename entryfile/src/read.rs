@@ -74,21 +74,9 @@ impl EntryLog {
     /// # Errors
     /// As [`EntryLog::read`], for any of the positions.
     pub fn read_many(&self, at: &[LogPosition]) -> Result<Vec<StoredEntry>, LogError> {
-        self.read_many_with(at, Fill::Nothing)
-    }
-
-    /// As [`EntryLog::read_many`]; `fill` says whether the cache is filled.
-    ///
-    /// # Errors
-    /// As [`EntryLog::read`], for any of the positions.
-    pub fn read_many_with(
-        &self,
-        at: &[LogPosition],
-        fill: Fill,
-    ) -> Result<Vec<StoredEntry>, LogError> {
         let mut results = Results { slots: vec![None; at.len()], arena: vec![], spans: vec![] };
         results.arena.reserve(at.len() * TYPICAL);
-        self.visit_many(at, fill, |slot, entry| results.copy(slot, entry))?;
+        self.visit_many(at, Fill::Nothing, |slot, entry| results.copy(slot, entry))?;
         results.finish()
     }
 

@@ -8,8 +8,7 @@ use std::fmt;
 /// An entry that was read: exactly its hashed bytes, whose checksum matched.
 ///
 /// Cloning is cheap. The bytes are a slice of what was read together (a run in memory, the results
-/// of one batched read), which stays allocated as long as any slice of it lives; a holder that
-/// keeps an entry for long makes a copy with [`StoredEntry::detached`].
+/// of one batched read), which stays allocated as long as any slice of it lives.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredEntry {
     /// [`EntryRef::parse`] accepts these.
@@ -50,11 +49,6 @@ impl StoredEntry {
     /// The hashed bytes.
     pub fn hashed_bytes(&self) -> &Bytes {
         &self.bytes
-    }
-
-    /// The same entry in an allocation of its own.
-    pub fn detached(&self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes) }
     }
 }
 

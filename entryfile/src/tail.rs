@@ -112,23 +112,6 @@ impl Tail {
         dropped
     }
 
-    /// Drops records that were not written and begin at or after `from`.
-    pub(crate) fn forget(&mut self, from: u64, written: Extent) {
-        while self.unwritten > 0
-            && self.items.back().is_some_and(|item| item.record.position().0 >= from)
-            && let Some(item) = self.items.pop_back()
-        {
-            self.unwritten -= 1;
-            self.bytes -= item.record.bytes_len();
-            self.last = match self.items.back() {
-                Some(Item { record, segment }) if self.unwritten > 0 => {
-                    Extent { base: *segment, end: record.end().0 }
-                }
-                _ => written,
-            };
-        }
-    }
-
     /// The record that covers `at`, if it is in memory.
     pub(crate) fn find(&self, at: u64) -> Option<&Arc<Record>> {
         let index = self.items.partition_point(|item| item.record.position().0 <= at);

@@ -245,11 +245,6 @@ impl TwigFile {
         }
     }
 
-    /// Whether a twig has a record, as far as is known without reading it.
-    pub fn contains(&self, shard: ShardId, twig: TwigId) -> bool {
-        self.position(shard, twig).is_some()
-    }
-
     fn position(&self, shard: ShardId, twig: TwigId) -> Option<u64> {
         self.known.read().twigs[shard.index()].get(&twig).copied()
     }

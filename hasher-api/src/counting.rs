@@ -4,7 +4,6 @@
 use crate::{
     BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
 };
-use hedgerow_types::Digest;
 use std::sync::{Mutex, PoisonError};
 
 /// What one operation of [`BatchHasher`] was asked for.
@@ -12,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct ShapeCount {
     /// Calls.
     pub calls: u64,
-    /// Groups of all calls, empty ones included; 1 per call for `levels`.
+    /// Groups of all calls, empty ones included.
     pub groups: u64,
     /// Digests that the calls asked for: messages or parents.
     pub items: u64,
@@ -38,8 +37,6 @@ pub struct Counts {
     pub pairs: ShapeCount,
     /// [`BatchHasher::indexed_pairs`].
     pub indexed_pairs: ShapeCount,
-    /// [`BatchHasher::levels`].
-    pub levels: ShapeCount,
     /// [`BatchHasher::left_trees`].
     pub left_trees: ShapeCount,
 }
@@ -47,12 +44,12 @@ pub struct Counts {
 impl Counts {
     /// Tree nodes hashed by whichever operation.
     pub fn nodes(&self) -> u64 {
-        self.pairs.items + self.indexed_pairs.items + self.levels.items + self.left_trees.items
+        self.pairs.items + self.indexed_pairs.items + self.left_trees.items
     }
 
     /// Calls of all operations.
     pub fn calls(&self) -> u64 {
-        [self.messages, self.pairs, self.indexed_pairs, self.levels, self.left_trees]
+        [self.messages, self.pairs, self.indexed_pairs, self.left_trees]
             .iter()
             .map(|count| count.calls)
             .sum()
@@ -60,7 +57,7 @@ impl Counts {
 }
 
 /// Passes everything on to `H` and counts it. A call counts where it enters, whether it succeeds or
-/// not: what `H` does inside `levels` or `left_trees` is not counted again.
+/// not: what `H` does inside `left_trees` is not counted again.
 #[derive(Debug, Default)]
 pub struct CountingHasher<H> {
     inner: H,
@@ -115,17 +112,6 @@ impl<H: BatchHasher> BatchHasher for CountingHasher<H> {
         self.inner.indexed_pairs(level, groups)
     }
 
-    fn levels(
-        &self,
-        level: u8,
-        nodes: &[Digest],
-        levels: &mut [&mut [Digest]],
-    ) -> Result<(), HashError> {
-        let items = levels.iter().map(|parents| parents.len()).sum();
-        self.update(|counts| counts.levels.add(1, items));
-        self.inner.levels(level, nodes, levels)
-    }
-
     fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
         let items = groups.iter().map(LeftTreeGroup::nodes).fold(0, usize::saturating_add);
         self.update(|counts| counts.left_trees.add(groups.len(), items));
@@ -137,7 +123,7 @@ impl<H: BatchHasher> BatchHasher for CountingHasher<H> {
 mod tests {
     use super::*;
     use crate::{LeftTree, ScalarHasher, Span, conformance};
-    use hedgerow_types::TWIG_LEAVES;
+    use hedgerow_types::{Digest, TWIG_LEAVES};
 
     #[test]
     fn counts_calls_groups_and_items() {
@@ -163,8 +149,6 @@ mod tests {
                 &mut [IndexedPairGroup { children: &children, parents: &[1, 3], out: &mut a }],
             )
             .unwrap();
-        let mut above = [Digest::ZERO; 2];
-        hasher.levels(0, &children, &mut [&mut a, &mut above]).unwrap();
         let leaves = vec![Digest::ZERO; TWIG_LEAVES];
         hasher.left_trees(&mut [LeftTree::new(1).group(&leaves, 3..7)]).unwrap();
 
@@ -174,11 +158,10 @@ mod tests {
         assert_eq!(counts.pairs, count(2, 2, 5, 5));
         assert_eq!(counts.messages, count(1, 1, 3, 3));
         assert_eq!(counts.indexed_pairs, count(1, 1, 2, 2));
-        assert_eq!(counts.levels, count(1, 1, 6, 6));
         // 1..4, 0..2, and one node on each of nine levels.
         assert_eq!(counts.left_trees, count(1, 1, 3 + 2 + 9, 14));
-        assert_eq!(counts.nodes(), 5 + 2 + 6 + 14);
-        assert_eq!(counts.calls(), 6);
+        assert_eq!(counts.nodes(), 5 + 2 + 14);
+        assert_eq!(counts.calls(), 5);
         assert_eq!(hasher.counts(), Counts::default());
     }
 

@@ -18,9 +18,9 @@
 //! ```
 //!
 //! Every shape takes a list of groups, one per shard as a rule; a backend is free to fill its lanes
-//! across groups. A backend implements the three shapes and inherits the larger operations
-//! ([`levels`](BatchHasher::levels), [`left_trees`](BatchHasher::left_trees)); one that can do
-//! several levels better than one after the other (a GPU) overrides them.
+//! across groups. A backend implements the three shapes and inherits the larger operation,
+//! [`left_trees`](BatchHasher::left_trees); one that can do several levels better than one after the
+//! other (a GPU) overrides it.
 //!
 //! Invariants:
 //! * A call that returns `Ok` has written every output it was asked for and nothing else; after an
@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod hooked;
 mod left_tree;
 mod null;
 mod resident;
@@ -51,13 +52,13 @@ pub mod device;
 #[cfg(any(test, feature = "conformance"))]
 pub use counting::{CountingHasher, Counts, ShapeCount};
 pub use error::HashError;
+pub use hooked::{HashCall, HashHook, HookedHasher, HookedRows, RowsCall, RowsHook};
 pub use left_tree::{LEFT_TREE_LEVELS, LeftTree, LeftTreeGroup};
 pub use null::{NullTable, null_table};
 pub use resident::{Residency, ResidentRows, Target};
 pub use scalar::{ScalarHasher, hash_message, hash_node};
-pub use shapes::{IndexedPairGroup, MessageGroup, PairGroup, Span, check_all, check_levels};
+pub use shapes::{IndexedPairGroup, MessageGroup, PairGroup, Span, check_all};
 
-use hedgerow_types::Digest;
 use std::fmt;
 
 /// Bytes after the last message of an arena that make a backend's loads simple. An arena with less
@@ -92,7 +93,7 @@ pub struct Health {
     pub checked: u64,
     /// Errors of the device and wrong digests; more than one if several callers met them at once.
     pub failures: u64,
-    /// Why the device is asked no more, if so.
+    /// Why the device is out of use, if it is.
     pub quarantined: Option<String>,
 }
 
@@ -140,27 +141,6 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
         groups: &mut [IndexedPairGroup<'_>],
     ) -> Result<(), HashError>;
 
-    /// Hashes whole levels above a contiguous run of nodes of level `level`: `levels[0]` receives
-    /// the parents of `nodes`, `levels[1]` theirs, and so on.
-    ///
-    /// # Errors
-    /// [`HashError::Shape`] unless every level has exactly half as many nodes as the one below, or
-    /// if children would be above level 255; else as [`BatchHasher::pairs`].
-    fn levels(
-        &self,
-        level: u8,
-        nodes: &[Digest],
-        levels: &mut [&mut [Digest]],
-    ) -> Result<(), HashError> {
-        check_levels(level, nodes, levels)?;
-        let mut children = nodes;
-        for (child_level, parents) in (level..=u8::MAX).zip(levels) {
-            self.pairs(child_level, &mut [PairGroup { children, out: parents }])?;
-            children = parents;
-        }
-        Ok(())
-    }
-
     /// Hashes everything above the changed leaves of left trees, up to the left roots (spec 8.1).
     /// The other nodes of a twig with changed leaves must be right, and keep their values: a backend
     /// may read them or compute them again.
@@ -169,14 +149,22 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
     /// [`HashError::Shape`] if a group's levels do not belong to its leaves or a changed leaf is not
     /// one of them; else as [`BatchHasher::pairs`].
     fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
-        check_all(groups, LeftTreeGroup::check)?;
-        for level in 0..LEFT_TREE_LEVELS {
-            let pairs = groups.iter_mut().filter_map(|group| group.pairs(level));
-            let mut pairs = pairs.collect::<Vec<_>>();
-            if !pairs.is_empty() {
-                self.pairs(level as u8, &mut pairs)?;
-            }
-        }
-        Ok(())
+        left_trees_by_level(self, groups)
     }
+}
+
+/// [`BatchHasher::left_trees`] by [`BatchHasher::pairs`], one level after the other.
+fn left_trees_by_level<H: BatchHasher + ?Sized>(
+    hasher: &H,
+    groups: &mut [LeftTreeGroup<'_>],
+) -> Result<(), HashError> {
+    check_all(groups, LeftTreeGroup::check)?;
+    for level in 0..LEFT_TREE_LEVELS {
+        let pairs = groups.iter_mut().filter_map(|group| group.pairs(level));
+        let mut pairs = pairs.collect::<Vec<_>>();
+        if !pairs.is_empty() {
+            hasher.pairs(level as u8, &mut pairs)?;
+        }
+    }
+    Ok(())
 }

@@ -115,25 +115,3 @@ pub fn check_all<G>(
 ) -> Result<(), HashError> {
     groups.iter().try_for_each(check)
 }
-
-/// Checks the shape that [`BatchHasher::levels`](crate::BatchHasher::levels) asks for.
-///
-/// # Errors
-/// [`HashError::Shape`].
-pub fn check_levels(
-    level: u8,
-    nodes: &[Digest],
-    levels: &[&mut [Digest]],
-) -> Result<(), HashError> {
-    if usize::from(level) + levels.len() > 256 {
-        return Err(HashError::Shape("level above 255"));
-    }
-    let mut children = nodes.len();
-    for parents in levels {
-        if children != 2 * parents.len() {
-            return Err(HashError::Shape("two children per parent"));
-        }
-        children = parents.len();
-    }
-    Ok(())
-}

@@ -6,12 +6,18 @@ use crate::{
     probe::{self, CudaInfo, refused},
     queue::CudaQueue,
 };
-use cudarc::driver::{CudaContext, result::DriverError};
+use cudarc::driver::{
+    CudaContext,
+    result::{self, DriverError},
+};
 use hedgerow_hasher_api::{
     Capabilities, HashError,
-    device::{Device, Limits},
+    device::{Device, Limits, PATIENCE},
 };
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// An NVIDIA device. Clones share its context.
 #[derive(Clone, Debug)]
@@ -25,8 +31,10 @@ pub(crate) struct Shared {
     pub(crate) context: Arc<CudaContext>,
     pub(crate) kernels: Kernels,
     info: CudaInfo,
+    /// How long a wait may take.
+    pub(crate) patience: Duration,
     /// What ended the context.
-    lost: OnceLock<String>,
+    lost: OnceLock<Loss>,
 }
 
 /// Threads of a warp.
@@ -43,6 +51,14 @@ impl CudaDevice {
     /// [`HashError::Device`] if there is no driver, no such device, or it is not usable: with the
     /// reason.
     pub fn new(ordinal: u32) -> Result<Self, HashError> {
+        Self::with_patience(ordinal, PATIENCE)
+    }
+
+    /// The same; a wait for the device that takes longer than `patience` finds it lost.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_patience(ordinal: u32, patience: Duration) -> Result<Self, HashError> {
         let info = probe::device(ordinal)?;
         if let Some(why_not) = &info.why_not {
             return Err(refused(format!("{}: {why_not}", info.name)));
@@ -52,7 +68,8 @@ impl CudaDevice {
         let context = context.map_err(|error| failed("cannot make a context", error))?;
         let kernels = Kernels::load(&context);
         let kernels = kernels.map_err(|error| failed("cannot load the kernels", error))?;
-        Ok(Self { shared: Arc::new(Shared { context, kernels, info, lost: OnceLock::new() }) })
+        let lost = OnceLock::new();
+        Ok(Self { shared: Arc::new(Shared { context, kernels, info, patience, lost }) })
     }
 
     /// What the driver says of it.
@@ -88,7 +105,22 @@ impl Device for CudaDevice {
 impl Shared {
     /// Refuses everything once the device is lost.
     pub(crate) fn usable(&self) -> Result<(), HashError> {
-        self.lost.get().map_or(Ok(()), |reason| Err(lost(reason)))
+        self.lost.get().map_or(Ok(()), |loss| Err(loss.error()))
+    }
+
+    /// Whether the device may still be at work on what it was given, and the driver hang with it: what
+    /// is left of it is leaked.
+    pub(crate) fn is_hung(&self) -> bool {
+        self.lost.get().is_some_and(|loss| loss.hangs)
+    }
+
+    /// The error of a wait that took too long. The device is lost.
+    pub(crate) fn no_answer(&self, what: &str) -> HashError {
+        let loss = || {
+            let reason = format!("{what}: no answer for {:?}", self.patience);
+            Loss { reason, hangs: true }
+        };
+        self.lost.get_or_init(loss).error()
     }
 
     /// Makes the context current on this thread, unless the device is lost.
@@ -112,19 +144,37 @@ impl Shared {
         if !ends_context(error.0 as u32) {
             return refused(reason);
         }
-        lost(self.lost.get_or_init(|| reason))
+        self.lost.get_or_init(|| Loss { reason, hangs: false }).error()
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        // Unloading the module and releasing the context wait for the device.
+        if !self.is_hung() {
+            let _ = self.apart("cuCtxSynchronize", result::ctx::synchronize);
+        }
+        if self.is_hung() {
+            std::mem::forget((self.context.clone(), self.kernels.clone()));
+            return;
+        }
         // For the kernels' module.
         let _ = self.bind_even_if_lost();
     }
 }
 
-fn lost(reason: &str) -> HashError {
-    HashError::DeviceLost { backend: NAME.into(), reason: reason.into() }
+/// Why a device is lost.
+#[derive(Debug)]
+struct Loss {
+    reason: String,
+    /// It does not answer.
+    hangs: bool,
+}
+
+impl Loss {
+    fn error(&self) -> HashError {
+        HashError::DeviceLost { backend: NAME.into(), reason: self.reason.clone() }
+    }
 }
 
 /// Whether a context is of no use after this error (`cuda.h` says of each: "the process must be

@@ -3,7 +3,7 @@
 //! ```text
 //!  Nodes, Messages        a thread per node or message        128 per block
 //!  Twigs                  a block per twig                    256
-//!  Scatter, Gather, Fill  two threads per digest              256
+//!  Scatter, Gather        two threads per digest              256
 //!  Flip                   a thread per word                   256
 //! ```
 
@@ -27,14 +27,13 @@ const TWIG_THREADS: u32 = 256;
 const MOVING_THREADS: u32 = 256;
 
 /// The kernels in a context.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Kernels {
     nodes: CudaFunction,
     messages: CudaFunction,
     twigs: CudaFunction,
     scatter: CudaFunction,
     gather: CudaFunction,
-    fill: CudaFunction,
     flip: CudaFunction,
 }
 
@@ -48,7 +47,6 @@ impl Kernels {
             twigs: module.load_function("twigs")?,
             scatter: module.load_function("scatter")?,
             gather: module.load_function("gather")?,
-            fill: module.load_function("fill")?,
             flip: module.load_function("flip")?,
         })
     }
@@ -96,12 +94,6 @@ impl Kernels {
                 let (digests, places, out) = (digests.address(), places.address(), out.address());
                 let mut arguments = stream.launch_builder(&self.gather);
                 arguments.arg(&digests).arg(&places).arg(&count).arg(&out);
-                run(&mut arguments, 2 * threads, MOVING_THREADS)
-            }
-            Launch::Fill { digest, out, first, count } => {
-                let out = out.address();
-                let mut arguments = stream.launch_builder(&self.fill);
-                arguments.arg(&digest.0).arg(&out).arg(&first).arg(&count);
                 run(&mut arguments, 2 * threads, MOVING_THREADS)
             }
             Launch::Flip { flips, count, out } => {

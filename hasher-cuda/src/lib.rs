@@ -6,6 +6,7 @@
 //!  queue     a stream of its own, staging blocks, downloads       CudaQueue
 //!      │ └── memory     device buffers, pinned blocks, events     ┐ raw calls of the driver: the only
 //!      └──── kernels    arguments, grids, the committed PTX       ┘ unsafe code, with `probe`
+//!  waiting   bounded, however long the device takes
 //!  device    context, module, what is lost stays lost             CudaDevice
 //!  probe     is there a driver? which devices, and why not?
 //!      │
@@ -20,6 +21,8 @@
 //! * No call panics, whatever the driver answers and whether or not there is one.
 //! * What a copy reads or writes on the host is pinned and stays until an event says that the copy
 //!   is done; if the driver cannot say so, it is leaked.
+//! * Every wait ends. After one that took too long nothing is asked of the driver, and nothing given
+//!   back to it: it is leaked.
 //! * After an error that ends its context (CUDA's "sticky" errors) a device answers
 //!   [`DeviceLost`](hedgerow_hasher_api::HashError::DeviceLost) to everything.
 #![deny(unsafe_code)]
@@ -32,6 +35,7 @@ mod memory;
 #[allow(unsafe_code, reason = "asks for the driver's library and its functions")]
 mod probe;
 mod queue;
+mod waiting;
 
 pub use device::CudaDevice;
 pub use memory::CudaBuffer;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A block that is dropped while a copy may still touch it waits; if the driver cannot say that the
-//! copy is over, the block is leaked, and goes with its context. So are buffers.
+//! copy is over, the block is leaked, and goes with its context. So are buffers. Of a device that hangs
+//! everything is leaked.
 
 use crate::{device::Shared, probe::refused};
 use cudarc::driver::{CudaEvent, CudaStream, result, result::DriverError};
@@ -17,6 +18,12 @@ use hedgerow_hasher_api::{
     device::{Buffer, check_range},
 };
 use std::{ffi::c_void, fmt, ptr::NonNull, slice, sync::Arc};
+
+/// What is waited for, in errors.
+const ALLOCATING: &str = "allocating device memory";
+const FREEING: &str = "freeing device memory";
+const PINNING: &str = "pinning host memory";
+const UNPINNING: &str = "freeing pinned memory";
 
 /// Memory on a [`CudaDevice`](crate::CudaDevice).
 #[derive(Debug)]
@@ -39,12 +46,12 @@ impl CudaBuffer {
         let address = if shared.context.has_async_alloc() {
             // SAFETY: the stream is alive; the memory is used on it alone, and written before it is
             // read, or what is read means nothing.
-            unsafe { result::malloc_async(stream.cu_stream(), len) }
+            let address = unsafe { result::malloc_async(stream.cu_stream(), len) };
+            address.map_err(|error| shared.failed(ALLOCATING, error))?
         } else {
             // SAFETY: written before it is read, or what is read means nothing.
-            unsafe { result::malloc_sync(len) }
+            shared.apart(ALLOCATING, move || unsafe { result::malloc_sync(len) })?
         };
-        let address = address.map_err(|error| shared.failed("allocating device memory", error))?;
         Ok(Self { address, bytes, shared: shared.clone(), stream: stream.clone() })
     }
 
@@ -59,15 +66,20 @@ impl CudaBuffer {
     }
 
     /// Frees after everything that the stream has been given so far.
-    fn free(&self) -> Result<(), DriverError> {
-        self.shared.bind_even_if_lost()?;
-        if self.shared.context.has_async_alloc() {
+    fn free(&self) -> Result<(), HashError> {
+        let (shared, address) = (&self.shared, self.address);
+        let failed = |error| shared.failed(FREEING, error);
+        shared.bind_even_if_lost().map_err(failed)?;
+        if shared.context.has_async_alloc() {
             // SAFETY: allocated in `new`, freed once, after all its uses in stream order.
-            return unsafe { result::free_async(self.address, self.stream.cu_stream()) };
+            return unsafe { result::free_async(address, self.stream.cu_stream()) }.map_err(failed);
         }
-        self.stream.synchronize()?;
-        // SAFETY: allocated in `new`, freed once, and its only stream has nothing left to do.
-        unsafe { result::free_sync(self.address) }
+        let stream = Arc::clone(&self.stream);
+        shared.apart(FREEING, move || {
+            stream.synchronize()?;
+            // SAFETY: allocated in `new`, freed once, and its only stream has nothing left to do.
+            unsafe { result::free_sync(address) }
+        })
     }
 }
 
@@ -80,8 +92,9 @@ impl Buffer for CudaBuffer {
 impl Drop for CudaBuffer {
     fn drop(&mut self) {
         // An error leaks it until its context ends; it is remembered if it ended the context.
-        if let Err(error) = self.free() {
-            let _ = self.shared.failed("freeing device memory", error);
+        let hung = self.shared.is_hung() || (self.free().is_err() && self.shared.is_hung());
+        if hung {
+            std::mem::forget(Arc::clone(&self.stream));
         }
     }
 }
@@ -120,9 +133,37 @@ pub(crate) struct Block {
     memory: NonNull<u8>,
     bytes: usize,
     pending: Pending,
-    event: CudaEvent,
+    event: Arc<CudaEvent>,
     stream: Arc<CudaStream>,
     shared: Arc<Shared>,
+}
+
+/// Where pinned memory lies.
+struct Pinned(NonNull<u8>);
+
+// SAFETY: memory of the process, which only its block uses.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    /// At least 1 byte, made defined: undefined bytes could not be lent out.
+    fn new(bytes: usize, flags: u32) -> Result<Option<Self>, DriverError> {
+        // SAFETY: used as bytes only; made defined below.
+        let memory = unsafe { result::malloc_host(bytes, flags) }?;
+        Ok(NonNull::new(memory.cast::<u8>()).map(|memory| {
+            // SAFETY: `bytes` bytes were just allocated there.
+            unsafe { memory.write_bytes(0, bytes) };
+            Self(memory)
+        }))
+    }
+
+    /// Gives it back.
+    ///
+    /// # Safety
+    /// Nothing uses it any more, and it was not given back before.
+    unsafe fn free(self) -> Result<(), DriverError> {
+        // SAFETY: the caller's promise; allocated by `new`.
+        unsafe { result::free_host(self.0.as_ptr().cast::<c_void>()) }
+    }
 }
 
 // SAFETY: the memory is the block's own, and the driver's objects may be used from any thread on
@@ -146,15 +187,11 @@ impl Block {
     ) -> Result<Self, HashError> {
         let event = shared.context.new_event(None);
         let event = event.map_err(|error| shared.failed("cuEventCreate", error))?;
-        let bytes = Self::bytes_for(len);
-        // SAFETY: used as bytes only; made defined below.
-        let memory = unsafe { result::malloc_host(bytes, way.flags()) };
-        let memory = memory.map_err(|error| shared.failed("pinning host memory", error))?;
-        let Some(memory) = NonNull::new(memory.cast::<u8>()) else {
+        let (event, bytes, flags) = (Arc::new(event), Self::bytes_for(len), way.flags());
+        let pinned = shared.apart(PINNING, move || Pinned::new(bytes, flags))?;
+        let Some(Pinned(memory)) = pinned else {
             return Err(refused("the driver pinned no memory".into()));
         };
-        // SAFETY: `bytes` bytes were just allocated there. Undefined bytes could not be lent out.
-        unsafe { memory.write_bytes(0, bytes) };
         let (shared, stream) = (shared.clone(), stream.clone());
         Ok(Self { memory, bytes, pending: Pending::Nothing, event, stream, shared })
     }
@@ -190,13 +227,17 @@ impl Block {
     }
 
     /// Waits until no copy touches it.
-    fn settle(&mut self) -> Result<(), DriverError> {
-        match self.pending {
-            Pending::Nothing => {}
-            Pending::Recorded => self.event.synchronize()?,
-            Pending::Unknown => self.stream.synchronize()?,
+    fn settle(&mut self, what: &str) -> Result<(), HashError> {
+        if self.pending == Pending::Unknown {
+            // Behind everything in the stream.
+            let recorded = self.event.record(&self.stream);
+            recorded.map_err(|error| self.shared.failed(what, error))?;
+            self.pending = Pending::Recorded;
         }
-        self.pending = Pending::Nothing;
+        if self.pending == Pending::Recorded {
+            self.shared.wait(what, || self.event.try_is_complete())?;
+            self.pending = Pending::Nothing;
+        }
         Ok(())
     }
 
@@ -210,7 +251,7 @@ impl Block {
         write: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), HashError> {
         let len = self.checked_len(to, offset, len)?;
-        self.settle().map_err(|error| self.shared.failed("waiting for an upload", error))?;
+        self.settle("waiting for an upload")?;
         // SAFETY: `len` bytes of the allocation, defined since `new`, touched by nobody else: no
         // copy is pending, and `self` is borrowed.
         write(unsafe { slice::from_raw_parts_mut(self.memory.as_ptr(), len) });
@@ -232,7 +273,7 @@ impl Block {
         len: u64,
     ) -> Result<(), HashError> {
         let len = self.checked_len(from, offset, len)?;
-        self.settle().map_err(|error| self.shared.failed("waiting for a download", error))?;
+        self.settle("waiting for a download")?;
         self.pending = Pending::Unknown;
         // SAFETY: as in `upload`; nobody reads or writes the block until the copy is over.
         let asked = unsafe {
@@ -244,7 +285,7 @@ impl Block {
 
     /// Waits for its copy and lends its first `len` bytes.
     pub(crate) fn wait(&mut self, len: usize) -> Result<&[u8], HashError> {
-        self.settle().map_err(|error| self.shared.failed("waiting for a download", error))?;
+        self.settle("waiting for a download")?;
         // SAFETY: inside the allocation, defined since `new`, and no copy is pending while `self`
         // is borrowed.
         Ok(unsafe { slice::from_raw_parts(self.memory.as_ptr(), len.min(self.bytes)) })
@@ -267,11 +308,13 @@ impl Block {
         Ok(())
     }
 
-    fn free(&mut self) -> Result<(), DriverError> {
-        self.shared.bind_even_if_lost()?;
-        self.settle()?;
-        // SAFETY: allocated in `new`, freed once, and no copy touches it any more.
-        unsafe { result::free_host(self.memory.as_ptr().cast::<c_void>()) }
+    fn free(&mut self) -> Result<(), HashError> {
+        let bound = self.shared.bind_even_if_lost();
+        bound.map_err(|error| self.shared.failed(UNPINNING, error))?;
+        self.settle(UNPINNING)?;
+        let pinned = Pinned(self.memory);
+        // SAFETY: freed once, and no copy touches it any more.
+        self.shared.apart(UNPINNING, move || unsafe { pinned.free() })
     }
 }
 
@@ -281,27 +324,9 @@ const LEAST_BLOCK: usize = 64 << 10;
 impl Drop for Block {
     fn drop(&mut self) {
         // An error leaks it until its context ends.
-        if let Err(error) = self.free() {
-            let _ = self.shared.failed("freeing pinned memory", error);
+        let hung = self.shared.is_hung() || (self.free().is_err() && self.shared.is_hung());
+        if hung {
+            std::mem::forget((Arc::clone(&self.event), Arc::clone(&self.stream)));
         }
     }
-}
-
-/// Copies within the device, from one buffer to another.
-pub(crate) fn copy(
-    stream: &CudaStream,
-    shared: &Shared,
-    (from, from_offset): (&CudaBuffer, u64),
-    (to, to_offset): (&CudaBuffer, u64),
-    len: u64,
-) -> Result<(), HashError> {
-    check_range(from_offset, len, from.bytes)?;
-    check_range(to_offset, len, to.bytes)?;
-    if from.address == to.address {
-        return Err(HashError::Shape("a copy within one buffer"));
-    }
-    let (from, to) = (from.address + from_offset, to.address + to_offset);
-    // SAFETY: both ranges lie in their buffers, which are freed in stream order.
-    let asked = unsafe { result::memcpy_dtod_async(to, from, len as usize, stream.cu_stream()) };
-    asked.map_err(|error| shared.failed("cuMemcpyDtoDAsync", error))
 }

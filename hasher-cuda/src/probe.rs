@@ -45,7 +45,7 @@ const LEAST_DRIVER: u32 = 12_010;
 const LEAST_CAPABILITY: (u32, u32) = (6, 0);
 
 /// Every function of the driver that we call, ourselves or through cudarc.
-const FUNCTIONS: [&str; 35] = [
+const FUNCTIONS: [&str; 33] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
@@ -61,7 +61,6 @@ const FUNCTIONS: [&str; 35] = [
     "cuEventDestroy_v2",
     "cuEventQuery",
     "cuEventRecord",
-    "cuEventSynchronize",
     "cuGetErrorName",
     "cuGetErrorString",
     "cuInit",
@@ -72,7 +71,6 @@ const FUNCTIONS: [&str; 35] = [
     "cuMemFreeHost",
     "cuMemFree_v2",
     "cuMemHostAlloc",
-    "cuMemcpyDtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",
     "cuModuleGetFunction",

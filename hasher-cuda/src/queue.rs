@@ -9,7 +9,7 @@
 
 use crate::{
     device::Shared,
-    memory::{Block, CudaBuffer, Way, copy},
+    memory::{Block, CudaBuffer, Way},
     probe::refused,
 };
 use cudarc::driver::CudaStream;
@@ -56,8 +56,9 @@ impl fmt::Debug for CudaQueue {
 impl CudaQueue {
     pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Result<Self, HashError> {
         shared.bind()?;
-        let stream = shared.context.new_stream();
-        let stream = stream.map_err(|error| shared.failed("cuStreamCreate", error))?;
+        let context = Arc::clone(&shared.context);
+        // The first one of a context waits for all that the context does.
+        let stream = shared.apart("cuStreamCreate", move || context.new_stream())?;
         Ok(Self { shared, limits, stream, staging: vec![], spare: vec![] })
     }
 
@@ -94,6 +95,10 @@ impl CudaQueue {
 
 impl Drop for CudaQueue {
     fn drop(&mut self) {
+        if self.shared.is_hung() {
+            std::mem::forget(Arc::clone(&self.stream));
+            return;
+        }
         // For the stream, if this is its last owner.
         let _ = self.shared.bind_even_if_lost();
     }
@@ -124,20 +129,6 @@ impl Queue for CudaQueue {
         block.upload(to, offset, len, fill)?;
         self.staging.push(block);
         Ok(())
-    }
-
-    fn copy(
-        &mut self,
-        from: &CudaBuffer,
-        from_offset: u64,
-        to: &CudaBuffer,
-        to_offset: u64,
-        bytes: u64,
-    ) -> Result<(), HashError> {
-        self.shared.bind()?;
-        self.mine(from)?;
-        self.mine(to)?;
-        copy(&self.stream, &self.shared, (from, from_offset), (to, to_offset), bytes)
     }
 
     fn launch(&mut self, launch: Launch<'_, CudaBuffer>) -> Result<(), HashError> {

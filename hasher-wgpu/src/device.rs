@@ -9,9 +9,9 @@ use crate::{
 };
 use hedgerow_hasher_api::{
     Capabilities, HashError,
-    device::{Device, Limits},
+    device::{Device, Limits, PATIENCE},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// A GPU. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -27,7 +27,18 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     pub(crate) pipelines: Pipelines,
     pub(crate) limits: Limits,
+    /// How long a wait may take.
+    pub(crate) patience: Duration,
     adapter: String,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // wgpu waits for all of a queue's work when it drops it.
+        if self.health.is_hung() {
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+        }
+    }
 }
 
 /// A compiled kernel.
@@ -46,7 +57,6 @@ pub(crate) struct Pipelines {
     pub(crate) twigs: Pipeline,
     pub(crate) scatter: Pipeline,
     pub(crate) gather: Pipeline,
-    pub(crate) fill: Pipeline,
     pub(crate) flip: Pipeline,
 }
 
@@ -60,6 +70,14 @@ impl WgpuDevice {
     /// # Errors
     /// [`OpenError`].
     pub fn open(choice: &Choice) -> Result<Self, OpenError> {
+        Self::open_with_patience(choice, PATIENCE)
+    }
+
+    /// The same; a wait for the device that takes longer than `patience` finds it lost.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with_patience(choice: &Choice, patience: Duration) -> Result<Self, OpenError> {
         let (described, adapter) = choose(choice)?;
         let name = described.to_string();
         let setup = |reason: String| OpenError::Setup { adapter: name.clone(), reason };
@@ -69,7 +87,7 @@ impl WgpuDevice {
             .and_then(|pipelines| health.check(0).map(|()| pipelines));
         let pipelines = compiled.map_err(|error| setup(error.to_string()))?;
         let limits = limits(&device.limits());
-        let shared = Shared { device, queue, health, pipelines, limits, adapter: name };
+        let shared = Shared { device, queue, health, pipelines, limits, patience, adapter: name };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -106,7 +124,6 @@ impl Pipelines {
             twigs: pipeline(kernels::TWIGS),
             scatter: pipeline(kernels::SCATTER),
             gather: pipeline(kernels::GATHER),
-            fill: pipeline(kernels::FILL),
             flip: pipeline(kernels::FLIP),
         }
     }

@@ -5,17 +5,19 @@
 //!            handler of uncaptured errors ─► counted ──► Err(Device) from every queue made before
 //!            device-lost callback ─────────► kept ─────► Err(DeviceLost) from then on
 //!            panic of `poll` ──────────────► caught ───► Err(Device)
+//!            a wait that does not end ─────► kept ─────► Err(DeviceLost) from then on
 //! ```
 //!
 //! By default wgpu panics at an error that no scope captures. Scopes belong to threads, so several
 //! queues do not get each other's errors.
 
-use crate::NAME;
+use crate::{NAME, device::Shared};
 use hedgerow_hasher_api::HashError;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// An error of the device that is not lost.
@@ -32,6 +34,8 @@ pub(crate) struct Health {
 #[derive(Debug, Default)]
 struct State {
     lost: Option<String>,
+    /// It does not answer: it is not lost for wgpu.
+    hung: bool,
     uncaptured: u64,
     last: String,
 }
@@ -70,6 +74,18 @@ impl Health {
         Ok(())
     }
 
+    /// Whether the device may still be at work on what it was given.
+    pub(crate) fn is_hung(&self) -> bool {
+        self.state().hung
+    }
+
+    fn no_answer(&self, patience: Duration) -> HashError {
+        let mut state = self.state();
+        state.hung = true;
+        let reason = state.lost.get_or_insert_with(|| format!("no answer for {patience:?}"));
+        HashError::DeviceLost { backend: NAME.into(), reason: reason.clone() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,21 +107,29 @@ pub(crate) fn scoped<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Resu
     }
 }
 
-/// Lets wgpu see what the device has done, and waits for `submission` if there is one.
-///
-/// wgpu 30 panics here if the device is lost in the meantime, and offers no other way to wait. It
-/// does so after its work is done and without a lock, so that going on is safe.
-pub(crate) fn poll(
-    device: &wgpu::Device,
-    submission: Option<wgpu::SubmissionIndex>,
-) -> Result<(), HashError> {
-    let poll = match submission {
-        Some(_) => wgpu::PollType::Wait { submission_index: submission, timeout: None },
-        None => wgpu::PollType::Poll,
-    };
-    match catch_unwind(AssertUnwindSafe(|| device.poll(poll))) {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(failed("wgpu panicked while it waited for the device")),
+impl Shared {
+    /// Lets wgpu see what the device has done, and waits for `submission` if there is one, as long as
+    /// anybody should wait for a device; then it is lost.
+    ///
+    /// wgpu 30 panics here if the device is lost in the meantime, and offers no other way to wait. It
+    /// does so after its work is done and without a lock, so that going on is safe.
+    pub(crate) fn poll(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), HashError> {
+        let poll = match submission {
+            Some(_) => {
+                wgpu::PollType::Wait { submission_index: submission, timeout: Some(self.patience) }
+            }
+            None => wgpu::PollType::Poll,
+        };
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(wgpu::PollError::Timeout)) => Err(self.no_answer()),
+            Ok(Err(error)) => Err(failed(error)),
+            Err(_) => Err(failed("wgpu panicked while it waited for the device")),
+        }
+    }
+
+    /// The error of a wait that took too long. The device is lost.
+    pub(crate) fn no_answer(&self) -> HashError {
+        self.health.no_answer(self.patience)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! That is all that can be checked of Metal and DX12 on a machine without them.
 
-use crate::kernels::{self, FILL, FLIP, GATHER, Kernel, MESSAGES, NODES, SCATTER, TWIGS};
+use crate::kernels::{self, FLIP, GATHER, Kernel, MESSAGES, NODES, SCATTER, TWIGS};
 use naga::{
     AddressSpace, Module, ResourceBinding,
     back::{hlsl, msl, spv},
@@ -10,7 +10,7 @@ use naga::{
     valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
 };
 
-const ALL: [Kernel; 7] = [NODES, MESSAGES, TWIGS, SCATTER, GATHER, FILL, FLIP];
+const ALL: [Kernel; 6] = [NODES, MESSAGES, TWIGS, SCATTER, GATHER, FLIP];
 
 fn validated(kernel: &Kernel) -> (Module, ModuleInfo) {
     let name = kernel.name;

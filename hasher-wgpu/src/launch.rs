@@ -43,13 +43,6 @@ impl<'a> Bound<'a> {
             Launch::Gather { digests, places, out, .. } => {
                 (&pipelines.gather, [digests, places, out], vec![count])
             }
-            Launch::Fill { digest, out, first, .. } => {
-                let (words, _) = digest.0.as_chunks();
-                let words = words.iter().map(|word| u32::from_le_bytes(*word));
-                // The kernel's structure is as long as a multiple of its largest member.
-                let parameters = words.chain([count, first, 0, 0]).collect();
-                (&pipelines.fill, [out, unused, unused], parameters)
-            }
             Launch::Flip { flips, out, .. } => (&pipelines.flip, [flips, out, unused], vec![count]),
         };
         Self { pipeline, buffers, parameters, count }

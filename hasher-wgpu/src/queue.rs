@@ -5,7 +5,7 @@
 
 use crate::{
     device::Shared,
-    guard::{failed, poll, scoped},
+    guard::{failed, scoped},
     launch::Bound,
     staging::{Downloads, Pending, Uploads},
 };
@@ -161,28 +161,6 @@ impl Queue for WgpuQueue {
         })
     }
 
-    fn copy(
-        &mut self,
-        from: &WgpuBuffer,
-        from_offset: u64,
-        to: &WgpuBuffer,
-        to_offset: u64,
-        bytes: u64,
-    ) -> Result<(), HashError> {
-        self.check()?;
-        self.mine(from.queue)?;
-        self.mine(to.queue)?;
-        check_range(from_offset, bytes, from.bytes())?;
-        check_range(to_offset, bytes, to.bytes())?;
-        if from.buffer == to.buffer {
-            return Err(HashError::Shape("a copy within one buffer"));
-        }
-        self.record(|encoder| {
-            let (from, to) = (&from.buffer, &to.buffer);
-            encoder.copy_buffer_to_buffer(from, from_offset, to, to_offset, bytes);
-        })
-    }
-
     fn launch(&mut self, launch: Launch<'_, WgpuBuffer>) -> Result<(), HashError> {
         self.check()?;
         launch.check(self.shared.limits)?;
@@ -244,7 +222,7 @@ impl Queue for WgpuQueue {
         let Some(submission) = submission.get() else {
             return Err(failed("a download was never submitted"));
         };
-        poll(&self.shared.device, Some(submission.clone()))?;
+        self.shared.poll(Some(submission.clone()))?;
         self.check()?;
         self.downloads.read(&self.shared, pending, read)
     }

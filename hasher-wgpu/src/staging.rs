@@ -16,13 +16,13 @@
 
 use crate::{
     device::Shared,
-    guard::{failed, poll, scoped},
+    guard::{failed, scoped},
 };
 use hedgerow_hasher_api::HashError;
 use std::{
     collections::VecDeque,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Smallest staging buffer.
@@ -34,7 +34,7 @@ pub(crate) const MOST_STAGED: u64 = 64 << 20;
 /// Free buffers of a kind that are kept. Two chunks in flight of the largest kind need four.
 const KEPT: usize = 16;
 /// Between two looks whether the device is still there.
-const PATIENCE: Duration = Duration::from_millis(20);
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 fn roomy(bytes: u64) -> u64 {
     bytes.max(LEAST).next_power_of_two()
@@ -162,6 +162,7 @@ impl Uploads {
     /// A mapped buffer of `len` bytes or more: a free one, or a new one as soon as there is room. One
     /// that is larger than the bound has no other beside it.
     fn buffer(&mut self, shared: &Shared, len: u64) -> Result<wgpu::Buffer, HashError> {
+        let start = Instant::now();
         while let Ok(back) = self.returns.1.try_recv() {
             self.returned(back);
         }
@@ -171,6 +172,9 @@ impl Uploads {
             }
             let fits = self.held() + roomy(len) <= MOST_STAGED;
             if !fits && (self.free.drop_oldest() || self.wait_for_oldest(shared)?) {
+                if start.elapsed() > shared.patience {
+                    return Err(shared.no_answer());
+                }
                 continue;
             }
             let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
@@ -182,10 +186,10 @@ impl Uploads {
     /// false: nothing is submitted.
     fn wait_for_oldest(&mut self, shared: &Shared) -> Result<bool, HashError> {
         let Some((_, oldest)) = self.submitted.front() else { return Ok(false) };
-        poll(&shared.device, Some(oldest.clone()))?;
+        shared.poll(Some(oldest.clone()))?;
         // It comes within this poll, or within that of another thread, which may not have come to it
         // yet. The sender is our own, so that the channel does not end.
-        match self.returns.1.recv_timeout(PATIENCE) {
+        match self.returns.1.recv_timeout(A_MOMENT) {
             Ok(back) => self.returned(back),
             Err(_) => shared.health.check(shared.health.uncaptured())?,
         }
@@ -283,14 +287,18 @@ impl Downloads {
 /// The answer comes within the poll that was done before, or within that of another thread, which
 /// may not have come to it yet.
 fn wait_for(shared: &Shared, mapped: &Receiver<Mapped>) -> Result<(), HashError> {
+    let start = Instant::now();
     loop {
-        match mapped.recv_timeout(PATIENCE) {
+        match mapped.recv_timeout(A_MOMENT) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => return Err(failed(format!("a download failed: {error}"))),
             Err(RecvTimeoutError::Disconnected) => return Err(failed("a download was given up")),
+            Err(RecvTimeoutError::Timeout) if start.elapsed() > shared.patience => {
+                return Err(shared.no_answer());
+            }
             Err(RecvTimeoutError::Timeout) => {
                 shared.health.check(shared.health.uncaptured())?;
-                poll(&shared.device, None)?;
+                shared.poll(None)?;
             }
         }
     }

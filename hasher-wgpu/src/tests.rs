@@ -4,10 +4,10 @@
 //! `HEDGEROW_REQUIRE_WGPU=1` turns "no adapter" into a failure.
 
 use super::*;
-use crate::guard::{failed, poll, scoped};
+use crate::guard::{failed, scoped};
 use crate::staging::{MOST_STAGED, Uploads};
 use hedgerow_hasher_api::{
-    BatchHasher, HashError, LeftTree, PairGroup, ScalarHasher, conformance,
+    BatchHasher, HashError, LeftTree, PairGroup, ScalarHasher, Target, conformance,
     device::{self, Device, Launch, Limits, Queue},
 };
 use hedgerow_types::{Digest, TWIG_LEAVES};
@@ -15,6 +15,7 @@ use std::{
     env,
     io::{Write as _, stderr},
     process::Command,
+    time::Duration,
 };
 
 fn asked(variable: &str) -> bool {
@@ -160,7 +161,7 @@ fn a_lost_device_says_so_and_a_new_one_works() {
     queue.flush().unwrap();
     let shared = &hasher.device().shared;
     shared.device.destroy();
-    poll(&shared.device, None).unwrap();
+    shared.poll(None).unwrap();
 
     let lost = |error: HashError| assert!(matches!(error, HashError::DeviceLost { .. }), "{error}");
     lost(queue.wait(download, &mut |_| ()).unwrap_err());
@@ -175,6 +176,46 @@ fn a_lost_device_says_so_and_a_new_one_works() {
     assert_eq!(pairs(&again, 1, &children).unwrap(), expected);
 }
 
+/// A device that takes longer than anybody waits is lost, also for those who ask later.
+#[test]
+fn a_device_that_does_not_answer_is_lost() {
+    let Some(device) = adapter() else { return };
+    let found = adapters().into_iter().find(|it| it.to_string() == device.adapter()).unwrap();
+    let choice = Choice { adapter: Some(found.index.to_string()), software: found.software };
+    let impatient = || WgpuDevice::open_with_patience(&choice, Duration::ZERO).unwrap();
+    let lost = |error: HashError| {
+        assert!(matches!(error, HashError::DeviceLost { .. }), "{error}");
+        assert!(error.to_string().contains("no answer for 0ns"), "{error}");
+    };
+    // A device is not done with what it was given this moment.
+    let hasher = WgpuHasher::new(impatient()).unwrap();
+    let children = digests(400_000);
+    for _ in 0..3 {
+        lost(pairs(&hasher, 1, &children).unwrap_err());
+    }
+    lost(hasher.device().queue().unwrap_err());
+    drop(hasher);
+
+    // Rows, and staging that does not come back.
+    let hasher = WgpuHasher::new(impatient()).unwrap();
+    let mut rows = hasher.residency().unwrap().open(&[400_000, 200_000]).unwrap();
+    let all: Vec<u32> = (0..200_000).collect();
+    let block = rows
+        .write_run(0, 0, &children)
+        .and_then(|()| rows.hash(0, 0, &all, Target::row(1)))
+        .and_then(|()| rows.read(1, &all))
+        .and_then(|()| rows.flush())
+        .and_then(|()| rows.take(&mut vec![Digest::ZERO; 200_000]));
+    lost(block.unwrap_err());
+    lost(rows.write_run(0, 0, &children).unwrap_err());
+    lost(pairs(&hasher, 1, &children).unwrap_err());
+    drop((rows, hasher));
+
+    let again = WgpuHasher::new(device).unwrap();
+    let expected = pairs(&ScalarHasher, 1, &children).unwrap();
+    assert!(pairs(&again, 1, &children).unwrap() == expected);
+}
+
 /// A device that is lost without anybody having been told yet.
 #[test]
 fn a_loss_that_nobody_noticed_is_an_error_too() {
@@ -186,11 +227,11 @@ fn a_loss_that_nobody_noticed_is_an_error_too() {
     assert!(matches!(error, HashError::DeviceLost { .. } | HashError::Device { .. }), "{error}");
 }
 
-/// What a number of uploads without a flush leave in the first bytes of each of `len` bytes.
+/// What a number of uploads without a flush leave in the last bytes of each.
 fn uploaded(queue: &mut WgpuQueue, lens: &[u64]) -> Vec<[u8; 4]> {
     let largest = lens.iter().copied().max().unwrap();
-    let (to, firsts) = (queue.allocate(largest).unwrap(), lens.len() as u64);
-    let seen = queue.allocate(4 * firsts).unwrap();
+    let to = queue.allocate(largest).unwrap();
+    let mut lasts = vec![];
     for (i, &len) in (0_u32..).zip(lens) {
         queue
             .upload(&to, 0, len, &mut |staging| {
@@ -199,14 +240,15 @@ fn uploaded(queue: &mut WgpuQueue, lens: &[u64]) -> Vec<[u8; 4]> {
             })
             .unwrap();
         // The last bytes, so that the order and the whole of every upload matter.
-        queue.copy(&to, len - 4, &seen, 4 * u64::from(i), 4).unwrap();
+        lasts.push(queue.download(&to, len - 4, 4).unwrap());
         let bound = MOST_STAGED.max(len.next_power_of_two());
         assert!(queue.staged() <= bound, "{} bytes after upload {i} of {len}", queue.staged());
     }
-    let download = queue.download(&seen, 0, 4 * firsts).unwrap();
-    let mut firsts = vec![];
-    queue.wait(download, &mut |bytes| firsts = bytes.as_chunks().0.to_vec()).unwrap();
-    firsts
+    let mut seen = vec![];
+    for last in lasts {
+        queue.wait(last, &mut |bytes| seen.extend_from_slice(bytes.as_chunks().0)).unwrap();
+    }
+    seen
 }
 
 fn in_order(count: usize) -> Vec<[u8; 4]> {
@@ -273,7 +315,7 @@ fn a_device_that_is_lost_under_uploads_says_so() {
     device.shared.device.destroy();
     // The first to meet the loss may not know what it is.
     upload().and_then(|()| upload()).unwrap_err();
-    poll(&device.shared.device, None).unwrap();
+    device.shared.poll(None).unwrap();
     let error = upload().unwrap_err();
     assert!(matches!(error, HashError::DeviceLost { .. }), "{error}");
 }
@@ -320,19 +362,16 @@ fn what_belongs_to_another_queue_is_refused() {
     for mut stranger in [one.queue().unwrap(), other.queue().unwrap()] {
         let buffer = stranger.allocate(64).unwrap();
         let download = stranger.download(&buffer, 0, 64).unwrap();
-        let fill = Launch::Fill { digest: Digest::ZERO, out: &buffer, first: 0, count: 2 };
+        let flip = Launch::Flip { flips: &own, count: 2, out: &buffer };
         for result in [
-            queue.copy(&buffer, 0, &own, 0, 64),
-            queue.copy(&own, 0, &buffer, 0, 64),
             queue.upload(&buffer, 0, 64, &mut |_| ()),
-            queue.launch(fill),
+            queue.launch(flip),
             queue.download(&buffer, 0, 64).map(drop),
             queue.wait(download, &mut |_| ()),
         ] {
             assert!(matches!(result, Err(HashError::Shape(_))), "{result:?}");
         }
     }
-    assert!(matches!(queue.copy(&own, 0, &own, 32, 32), Err(HashError::Shape(_))));
 }
 
 /// The child of the next test: a machine without a driver.

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::MerkleError;
-use hedgerow_hasher_api::hash_node;
+use hedgerow_hasher_api::{BatchHasher, LeftTree, hash_node};
 use hedgerow_types::{Digest, ShardId, TWIG_LEAVES, TwigId};
 
 /// Nodes of a [`FinishedTwig`]: levels 4 to 11 of a left tree, 128 + 64 + ... + 1.
@@ -49,6 +49,21 @@ impl FinishedTwig {
             }
         }
         Self { shard, twig, nodes }
+    }
+
+    /// The left tree of a twig over its 2048 leaves.
+    ///
+    /// # Errors
+    /// [`MerkleError::Hash`]: the hasher's, or the leaves are not so many.
+    pub fn from_leaves(
+        hasher: &dyn BatchHasher,
+        shard: ShardId,
+        twig: TwigId,
+        leaves: &[Digest],
+    ) -> Result<Self, MerkleError> {
+        let mut tree = LeftTree::new(1);
+        hasher.left_trees(&mut [tree.group(leaves, 0..leaves.len())])?;
+        Ok(Self::collect(shard, twig, |level| &tree.levels()[level - 1]))
     }
 
     /// The root of the twig's left tree, a node of level 11 (spec 8.1).

@@ -1,5 +1,5 @@
-//! The full check: everything that can be derived from the log is derived again, and compared with
-//! what the store has in memory, in its twig file and in its manifest.
+//! The full check: everything that can be derived from the log is derived again, on the CPU, and
+//! compared with what the store has in memory, in its twig file and in its manifest.
 //!
 //! ```text
 //!   manifest        compared with                                                       where
@@ -12,6 +12,7 @@
 //! ```
 
 use crate::Error;
+use crate::hasher;
 use crate::rebuild::{Source, rebuild};
 use crate::shared::{Shared, missing_row};
 use hedgerow_entryfile::Journal;
@@ -51,7 +52,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             twigs: None,
             manifest: &manifest,
             journal,
-            hasher: &*shared.hasher,
+            hasher: hasher::trusted(),
             progress: shared.options.progress.as_ref(),
         })
     })?;

@@ -143,6 +143,16 @@ pub enum Error {
         /// What the manifest says.
         recorded: Digest,
     },
+    /// A repair would lead to another root than the operator expects; nothing was changed.
+    #[error(
+        "the log leads to root {computed}, not to the expected {expected}; nothing was changed"
+    )]
+    UnexpectedRoot {
+        /// What the entries hash to.
+        computed: Digest,
+        /// What the operator said.
+        expected: Digest,
+    },
     /// The entry log failed.
     #[error(transparent)]
     Log(#[from] LogError),

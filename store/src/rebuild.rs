@@ -21,15 +21,16 @@
 
 use crate::Error;
 use crate::bits::ActiveBits;
+use crate::hasher::hash_keys;
 use crate::options::{Progress, ProgressFn};
 use crate::pipeline::Unsettled;
-use crate::replay::Replay;
-use crate::twigs::{OpenTwig, TwigStore, nodes_from_leaves, run_position};
+use crate::replay::{Contradicted, Replay};
+use crate::twigs::{OpenTwig, TwigStore, run_position};
 use crate::update::ShardWriter;
 use hedgerow_entryfile::{EntryLog, Journal, RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
 use hedgerow_index::ShardIndex;
-use hedgerow_merkle::{Forest, ShardRestore};
+use hedgerow_merkle::{FinishedTwig, Forest, ShardRestore};
 use hedgerow_metadb::{Manifest, ShardManifest};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{
@@ -61,6 +62,10 @@ pub(crate) struct Rebuilt {
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
     /// The state, and what of it the manifest on disk does not know.
     pub(crate) behind: Unsettled,
+    /// The roots at the manifest's height.
+    pub(crate) settled: hedgerow_merkle::Roots,
+    /// The first root that was told and that the log does not lead to; only if any root is good.
+    pub(crate) contradicted: Option<Contradicted>,
 }
 
 /// Rebuilds the state that the manifest describes, and takes the journal in.
@@ -68,6 +73,57 @@ pub(crate) struct Rebuilt {
 /// # Errors
 /// [`Error::Corrupt`] or [`Error::RootMismatch`] if the files contradict each other; a failed read.
 pub(crate) fn rebuild(source: &Source<'_>) -> Result<Rebuilt, Error> {
+    assemble(source, Roots::Recorded)
+}
+
+/// The same, whatever the manifest says of roots: they are what comes out.
+///
+/// # Errors
+/// As [`rebuild`], but never [`Error::RootMismatch`].
+pub(crate) fn derive(source: &Source<'_>) -> Result<Rebuilt, Error> {
+    assemble(source, Roots::Any)
+}
+
+/// Which roots are good.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Roots {
+    Recorded,
+    Any,
+}
+
+fn assemble(source: &Source<'_>, good: Roots) -> Result<Rebuilt, Error> {
+    let (from, mut shards) = scan(source)?;
+    let forest = restore(source, &mut shards, good)?;
+    let settled = forest.roots().clone();
+    let mut replay = Replay::new(source, forest, good);
+    for record in source.log.scan(source.manifest.log_end, source.journal.end) {
+        let record = record?;
+        replay.take(&mut shards, &record)?;
+        source.progress(from, record.end());
+    }
+    let (forest, behind, contradicted) = replay.end(&mut shards)?;
+    finish(Ended { forest, behind, settled, contradicted }, shards)
+}
+
+/// What is known once all records were read.
+struct Ended {
+    forest: Forest,
+    behind: Unsettled,
+    settled: hedgerow_merkle::Roots,
+    contradicted: Option<Contradicted>,
+}
+
+impl Source<'_> {
+    fn progress(&self, from: LogPosition, end: LogPosition) {
+        if let Some(progress) = self.progress {
+            let total_bytes = self.journal.end.0 - from.0;
+            progress(Progress { scanned_bytes: end.0 - from.0, total_bytes });
+        }
+    }
+}
+
+/// Reads what the manifest knows; says where it began.
+fn scan<'a>(source: &Source<'a>) -> Result<(LogPosition, Vec<ShardScan<'a>>), Error> {
     let manifest = source.manifest;
     let mut shards = Vec::with_capacity(SHARDS);
     let mut from = manifest.log_end;
@@ -76,12 +132,6 @@ pub(crate) fn rebuild(source: &Source<'_>) -> Result<Rebuilt, Error> {
         from = from.min(scan.scan_from(source)?);
         shards.push(scan);
     }
-    let total_bytes = source.journal.end.0 - from.0;
-    let progress = |end: LogPosition| {
-        if let Some(progress) = source.progress {
-            progress(Progress { scanned_bytes: end.0 - from.0, total_bytes });
-        }
-    };
     let mut last = None;
     for record in source.log.scan(from, manifest.log_end) {
         let record = record?;
@@ -91,22 +141,14 @@ pub(crate) fn rebuild(source: &Source<'_>) -> Result<Rebuilt, Error> {
         }
         last = Some(height);
         scan_record(source, &mut shards, &record)?;
-        progress(record.end());
+        source.progress(from, record.end());
     }
     if last != Some(manifest.height) {
         let (last, said) = (last.unwrap_or_default(), manifest.height);
         let reason = format!("the log ends with height {last}, the manifest says {said}");
         return Err(Error::Corrupt(reason));
     }
-    let forest = restore(source, &mut shards)?;
-    let mut replay = Replay::new(source, forest);
-    for record in source.log.scan(manifest.log_end, source.journal.end) {
-        let record = record?;
-        replay.take(&mut shards, &record)?;
-        progress(record.end());
-    }
-    let (forest, behind) = replay.end(&mut shards)?;
-    finish(forest, behind, shards)
+    Ok((from, shards))
 }
 
 fn scan_record(
@@ -116,14 +158,16 @@ fn scan_record(
 ) -> Result<(), Error> {
     let mut work: Vec<RunWork> =
         shards.par_iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?;
-    // All hashes of the record in one call: leaves and keys of every shard.
-    let mut groups = Vec::with_capacity(2 * SHARDS);
+    // The leaves of every shard in one call, the keys in another.
+    let mut leaves = Vec::with_capacity(SHARDS);
+    let mut keys = Vec::with_capacity(SHARDS);
     for (shard, work) in ShardId::all().zip(&mut work) {
         let arena = record.record().run(shard);
-        groups.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
-        groups.push(MessageGroup { arena, spans: &work.key_spans, out: &mut work.keys });
+        leaves.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
+        keys.push(MessageGroup { arena, spans: &work.key_spans, out: &mut work.keys });
     }
-    source.hasher.messages(&mut groups)?;
+    source.hasher.messages(&mut leaves)?;
+    hash_keys(&mut keys)?;
     let work = shards.par_iter_mut().zip(work);
     work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
 }
@@ -391,13 +435,13 @@ impl<'a> ShardScan<'a> {
                     self.corrupt(format_args!("twig {} begins before the log", places.twig))
                 );
             }
-            let nodes = nodes_from_leaves(hasher, &self.leaves)?;
+            let twig = FinishedTwig::from_leaves(hasher, self.shard, places.twig, &self.leaves)?;
             self.leaves.clear();
             let number = (places.twig.0 - self.part.first_kept.0) as usize;
             if let Some(root) = self.left_roots.get_mut(number) {
-                *root = Some(nodes[0]);
+                *root = Some(twig.left_root());
             }
-            self.twigs.push(Arc::new(places.into_record(self.shard, nodes)?));
+            self.twigs.push(Arc::new(places.into_record(self.shard, twig.nodes)?));
         }
         self.leaves.extend(leaves);
         Ok(())
@@ -460,7 +504,11 @@ impl<'a> ShardScan<'a> {
 }
 
 /// The tree as the manifest describes it.
-fn restore(source: &Source<'_>, shards: &mut [ShardScan<'_>]) -> Result<Forest, Error> {
+fn restore(
+    source: &Source<'_>,
+    shards: &mut [ShardScan<'_>],
+    good: Roots,
+) -> Result<Forest, Error> {
     let manifest = source.manifest;
     let parts: Vec<ShardRestore> =
         shards.par_iter_mut().map(ShardScan::restore).collect::<Result<_, _>>()?;
@@ -470,7 +518,7 @@ fn restore(source: &Source<'_>, shards: &mut [ShardScan<'_>]) -> Result<Forest, 
     let roots = forest.roots();
     let same_shards =
         manifest.shards.iter().zip(&roots.shards).all(|(part, root)| part.root == *root);
-    if roots.state != manifest.state_root || !same_shards {
+    if good == Roots::Recorded && (roots.state != manifest.state_root || !same_shards) {
         return Err(Error::RootMismatch {
             height: manifest.height,
             computed: roots.state,
@@ -480,15 +528,20 @@ fn restore(source: &Source<'_>, shards: &mut [ShardScan<'_>]) -> Result<Forest, 
     Ok(forest)
 }
 
-fn finish(
-    forest: Forest,
-    behind: Unsettled,
-    mut shards: Vec<ShardScan<'_>>,
-) -> Result<Rebuilt, Error> {
+fn finish(ended: Ended, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error> {
+    let Ended { forest, behind, settled, contradicted } = ended;
     let index = shards.par_iter_mut().map(ShardScan::index).collect::<Result<_, _>>()?;
     let parts = behind.manifest.shards.clone();
-    let mut rebuilt =
-        Rebuilt { forest, index, writers: vec![], open: vec![], twigs: vec![], behind };
+    let mut rebuilt = Rebuilt {
+        forest,
+        index,
+        writers: vec![],
+        open: vec![],
+        twigs: vec![],
+        behind,
+        settled,
+        contradicted,
+    };
     for (scan, part) in shards.into_iter().zip(parts) {
         let Some(cursor) = scan.cursor else {
             return Err(scan.corrupt("the oldest active entry is not in the log"));

@@ -11,8 +11,9 @@
 //! root that an earlier block is known to have had.
 
 use crate::Error;
+use crate::hasher::hash_keys;
 use crate::pipeline::Unsettled;
-use crate::rebuild::{JournalRun, ShardScan, Source};
+use crate::rebuild::{JournalRun, Roots, ShardScan, Source};
 use crate::shared::per_shard;
 use crate::twigs::run_position;
 use hashbrown::HashMap;
@@ -20,21 +21,37 @@ use hedgerow_entryfile::ScannedRecord;
 use hedgerow_hasher_api::MessageGroup;
 use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
 use hedgerow_metadb::HistoryRow;
-use hedgerow_types::{SHARDS, SerialNumber, ShardId};
+use hedgerow_types::{Digest, Height, SHARDS, SerialNumber, ShardId};
 use std::sync::Arc;
+
+/// A root that was told, and what the log leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Contradicted {
+    pub(crate) height: Height,
+    pub(crate) recorded: Digest,
+    pub(crate) derived: Digest,
+}
 
 /// A state on its way from the manifest's height to the journal's.
 pub(crate) struct Replay<'a> {
     source: &'a Source<'a>,
+    good: Roots,
     forest: Forest,
     behind: Unsettled,
+    contradicted: Option<Contradicted>,
 }
 
 impl<'a> Replay<'a> {
     /// Begins with the tree that the manifest describes.
-    pub(crate) fn new(source: &'a Source<'a>, forest: Forest) -> Self {
-        let behind = Unsettled { manifest: source.manifest.clone(), rows: Vec::new(), bytes: 0 };
-        Self { source, forest, behind }
+    pub(crate) fn new(source: &'a Source<'a>, forest: Forest, good: Roots) -> Self {
+        let mut manifest = source.manifest.clone();
+        let roots = forest.roots();
+        manifest.state_root = roots.state;
+        for (shard, root) in manifest.shards.iter_mut().zip(roots.shards) {
+            shard.root = root;
+        }
+        let behind = Unsettled { manifest, rows: Vec::new(), bytes: 0 };
+        Self { source, good, forest, behind, contradicted: None }
     }
 
     /// Takes in the next record.
@@ -72,19 +89,23 @@ impl<'a> Replay<'a> {
     }
 
     /// Whether a root that was known when the record was made is what it came to here.
-    fn compare_root(&self, record: &ScannedRecord) -> Result<(), Error> {
+    fn compare_root(&mut self, record: &ScannedRecord) -> Result<(), Error> {
         let (height, recorded) = record.record().published();
         let Unsettled { manifest, rows, .. } = &self.behind;
-        let computed = if height == self.source.manifest.height {
-            Some(self.source.manifest.state_root)
-        } else if height == manifest.height {
+        // The roots of heights before the manifest's are its own affair.
+        let computed = if height == manifest.height {
             Some(manifest.state_root)
         } else {
             rows.iter().rev().find(|(at, _)| *at == height).map(|(_, row)| row.root)
         };
         match computed {
             Some(computed) if computed != recorded => {
-                Err(Error::RootMismatch { height, computed, recorded })
+                if self.good == Roots::Recorded {
+                    return Err(Error::RootMismatch { height, computed, recorded });
+                }
+                let derived = computed;
+                self.contradicted.get_or_insert(Contradicted { height, recorded, derived });
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -96,7 +117,7 @@ impl<'a> Replay<'a> {
             let arena = record.record().run(shard);
             groups.push(MessageGroup { arena, spans: &run.key_spans, out: &mut run.keys });
         }
-        Ok(self.source.hasher.messages(&mut groups)?)
+        Ok(hash_keys(&mut groups)?)
     }
 
     fn apply(
@@ -162,7 +183,7 @@ impl<'a> Replay<'a> {
     pub(crate) fn end(
         mut self,
         shards: &mut [ShardScan<'_>],
-    ) -> Result<(Forest, Unsettled), Error> {
+    ) -> Result<(Forest, Unsettled, Option<Contradicted>), Error> {
         let parts = self.behind.manifest.shards.iter_mut();
         for (scan, part) in shards.iter_mut().zip(parts) {
             part.next_sn = scan.next_sn();
@@ -176,6 +197,6 @@ impl<'a> Replay<'a> {
             }
             scan.bits.drop_before(oldest.twig());
         }
-        Ok((self.forest, self.behind))
+        Ok((self.forest, self.behind, self.contradicted))
     }
 }

@@ -1,7 +1,7 @@
 //! The resolve stage: from a block's operations to what each shard needs to apply them.
 //!
 //! ```text
-//!  BlockOps ──► key hashes, one batch ──► 16 ShardPlans, operations sorted (spec 6.1)
+//!  BlockOps ──► key hashes, CPU, a batch ► 16 ShardPlans, operations sorted (spec 6.1)
 //!                                            │
 //!     index, under the readers' lock         │  candidate positions of every key      (no I/O)
 //!     log, no lock                           │  one batched read, settled by comparing keys
@@ -17,12 +17,13 @@
 //!
 //! Nothing is changed here: an error refuses the block and leaves the store as it was.
 
+use crate::hasher::hash_keys;
 use crate::layer::{Layer, Now, newest};
 use crate::ops::{BlockOps, Kind};
 use crate::update::{is_entry_of, key_hash_of};
 use crate::{Error, OpKind};
 use hedgerow_entryfile::{EntryLog, Fill, StoredEntry};
-use hedgerow_hasher_api::{BatchHasher, MessageGroup};
+use hedgerow_hasher_api::MessageGroup;
 use hedgerow_index::ShardIndex;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
 use rayon::prelude::*;
@@ -81,11 +82,11 @@ pub(crate) struct ShardView<'a> {
 }
 
 /// Hashes the keys and sorts the operations into shards.
-pub(crate) fn plan(ops: &BlockOps, hasher: &dyn BatchHasher) -> Result<Vec<ShardPlan>, Error> {
+pub(crate) fn plan(ops: &BlockOps) -> Result<Vec<ShardPlan>, Error> {
     let spans: Vec<_> = ops.ops().iter().map(|op| op.key_span()).collect();
     let mut hashes = vec![Digest::ZERO; spans.len()];
     let group = MessageGroup { arena: ops.arena(), spans: &spans, out: &mut hashes };
-    hasher.messages(&mut [group])?;
+    hash_keys(&mut [group])?;
 
     let mut shards: Vec<Vec<(KeyHash, u32)>> = (0..SHARDS).map(|_| Vec::new()).collect();
     for (number, hash) in hashes.iter().enumerate() {

@@ -50,11 +50,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const LOCK: &str = "LOCK";
-const CREATING: &str = "CREATING";
+pub(crate) const CREATING: &str = "CREATING";
 const CLOSED: &str = "CLOSED";
-const META: &str = "meta";
-const LOG: &str = "log";
-const TWIGS: &str = "twigs";
+pub(crate) const META: &str = "meta";
+pub(crate) const LOG: &str = "log";
+pub(crate) const TWIGS: &str = "twigs";
 /// What a fresh volume has in its root.
 const LOST_AND_FOUND: &str = "lost+found";
 /// The thread on which stores are opened.
@@ -310,7 +310,7 @@ impl Drop for Store {
 pub(crate) struct Locks {
     root: DirLock,
     /// Of the directories in it.
-    parts: Vec<DirLock>,
+    pub(crate) parts: Vec<DirLock>,
     /// The process that locked them.
     process: u32,
 }
@@ -349,14 +349,14 @@ fn has_database(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
 
 /// The directory of a store.
 #[derive(Debug)]
-struct Place {
-    dir: PathBuf,
-    vfs: Arc<dyn Vfs>,
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) vfs: Arc<dyn Vfs>,
 }
 
 impl Place {
     /// The path is made absolute here, once: the process may go to another directory later.
-    fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
         Ok(Self { dir: options.disk.absolute(dir)?, vfs: Arc::clone(&options.disk) })
     }
 
@@ -389,17 +389,17 @@ impl Place {
         Ok(())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    fn has(&self, name: &str) -> Result<bool, Error> {
+    pub(crate) fn has(&self, name: &str) -> Result<bool, Error> {
         Ok(self.vfs.exists(&self.path(name))?)
     }
 
     /// Whether the mark of an unfinished creation is there, which is as long as a store's id: a file
     /// that somebody else gave this name is none.
-    fn has_mark(&self) -> Result<bool, Error> {
+    pub(crate) fn has_mark(&self) -> Result<bool, Error> {
         let mark = match self.vfs.open(&self.path(CREATING), OpenMode::Read) {
             Ok(mark) => mark,
             Err(error) if is_absent(&error) => return Ok(false),
@@ -408,12 +408,12 @@ impl Place {
         Ok(mark.len()? == size_of::<StoreId>() as u64)
     }
 
-    fn has_database(&self) -> Result<bool, Error> {
+    pub(crate) fn has_database(&self) -> Result<bool, Error> {
         has_database(&*self.vfs, &self.dir)
     }
 
     /// Locks the directory of the store.
-    fn lock(&self, options: &Options) -> Result<Locks, Error> {
+    pub(crate) fn lock(&self, options: &Options) -> Result<Locks, Error> {
         let root = self.vfs.lock_dir(&self.dir).map_err(|error: VfsError| {
             match (error.kind(), error.io_error().kind()) {
                 (VfsErrorKind::InUse, _) => Error::InUse(self.dir.clone()),
@@ -429,7 +429,7 @@ impl Place {
     }
 
     /// Locks the directories in it too, which may be links to somewhere else.
-    fn hold_parts(&self) -> Result<Vec<DirLock>, Error> {
+    pub(crate) fn hold_parts(&self) -> Result<Vec<DirLock>, Error> {
         let mut parts = vec![];
         for name in [META, LOG, TWIGS] {
             let path = self.path(name);
@@ -469,12 +469,23 @@ impl Place {
     }
 
     /// Takes the mark away, before anything is written. Returns whether it was there.
-    fn take_closed(&self) -> Result<bool, Error> {
+    pub(crate) fn take_closed(&self) -> Result<bool, Error> {
         let was = self.has(CLOSED)?;
         if was {
             self.vfs.remove_file(&self.path(CLOSED))?;
         }
         Ok(was)
+    }
+
+    /// Writes the metadata database once more unless the last process closed the store in peace: see
+    /// docs/durability.md, "What is believed".
+    pub(crate) fn renew_metadata(&self, options: &Options) -> Result<(), Error> {
+        let renew = if self.take_closed()? { Renew::IfBloated } else { Renew::Always };
+        let engine = self.engine(options)?;
+        if hedgerow_metadb::exists(engine, &*self.vfs, &self.path(META))? {
+            hedgerow_metadb::renew(engine, &self.vfs, &self.path(META), renew)?;
+        }
+        Ok(())
     }
 
     fn is_empty(&self) -> Result<bool, Error> {
@@ -515,12 +526,12 @@ impl Place {
         })
     }
 
-    fn meta(&self, options: &Options, create: bool) -> Result<Box<dyn MetaDb>, Error> {
+    pub(crate) fn meta(&self, options: &Options, create: bool) -> Result<Box<dyn MetaDb>, Error> {
         let engine = self.engine(options)?;
         Ok(hedgerow_metadb::open(engine, Arc::clone(&self.vfs), &self.path(META), create)?)
     }
 
-    fn log_options(options: &Options) -> LogOptions {
+    pub(crate) fn log_options(options: &Options) -> LogOptions {
         let default = LogOptions::default();
         LogOptions {
             segment_size: options.segment_bytes.map_or(default.segment_size, SegmentSize::fixed),
@@ -529,7 +540,7 @@ impl Place {
         }
     }
 
-    fn twig_options(options: &Options) -> TwigFileOptions {
+    pub(crate) fn twig_options(options: &Options) -> TwigFileOptions {
         let default = TwigFileOptions::default();
         let SegmentSize { most, .. } = default.segment_size;
         let given = options.segment_bytes.map(|bytes| SegmentSize::fixed(bytes.min(most)));
@@ -619,7 +630,18 @@ impl Place {
         self.vfs.sync_dir(&self.dir)?;
         self.vfs.at_point(points::CREATE_DONE)?;
         let behind = Unsettled { manifest, rows: vec![], bytes: 0 };
-        let rebuilt = Rebuilt { forest, index, writers, open, twigs: vec![], behind };
+        let settled = forest.roots().clone();
+        let (twigs_made, contradicted) = (vec![], None);
+        let rebuilt = Rebuilt {
+            forest,
+            index,
+            writers,
+            open,
+            twigs: twigs_made,
+            behind,
+            settled,
+            contradicted,
+        };
         let pool = pool(&options, "hedgerow")?;
         start(Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock })
     }
@@ -632,11 +654,7 @@ impl Place {
         lock: Locks,
     ) -> Result<Store, Error> {
         self.vfs.at_point(points::OPEN_LOCKED)?;
-        let renew = if self.take_closed()? { Renew::IfBloated } else { Renew::Always };
-        let engine = self.engine(&options)?;
-        if hedgerow_metadb::exists(engine, &*self.vfs, &self.path(META))? {
-            hedgerow_metadb::renew(engine, &self.vfs, &self.path(META), renew)?;
-        }
+        self.renew_metadata(&options)?;
         self.vfs.at_point(points::OPEN_METADATA_RENEWED)?;
         let meta = match self.meta(&options, false) {
             Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
@@ -740,7 +758,7 @@ fn start(parts: Parts) -> Result<Store, Error> {
     Ok(Store { writer, shared, params, place, locks: lock })
 }
 
-fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
+pub(crate) fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .thread_name(move |number| format!("{name}-{number}"))

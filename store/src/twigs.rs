@@ -14,11 +14,9 @@
 use crate::Error;
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigFile, TwigRecord};
-use hedgerow_hasher_api::{BatchHasher, Span};
+use hedgerow_hasher_api::Span;
 use hedgerow_merkle::FinishedTwig;
-use hedgerow_types::{
-    Digest, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TWIG_SHIFT, TwigId,
-};
+use hedgerow_types::{Digest, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use parking_lot::RwLock;
 use std::sync::Arc;
 
@@ -169,26 +167,6 @@ impl TwigStore {
         }
         Ok(self.file.get(shard, twig)?)
     }
-}
-
-/// The nodes of a twig record, level 4 up, from the twig's 2048 leaves.
-pub(crate) fn nodes_from_leaves(
-    hasher: &dyn BatchHasher,
-    leaves: &[Digest],
-) -> Result<Box<[Digest; 255]>, Error> {
-    let mut levels: Vec<Vec<Digest>> =
-        (1..=TWIG_SHIFT).map(|level| vec![Digest::ZERO; TWIG_LEAVES >> level]).collect();
-    let mut slices: Vec<&mut [Digest]> = levels.iter_mut().map(Vec::as_mut_slice).collect();
-    hasher.levels(0, leaves, &mut slices)?;
-    let mut nodes = Box::new([Digest::ZERO; 255]);
-    // Heap order: the root, then each level from above.
-    let mut rest = &mut nodes[..];
-    for level in levels.iter().skip(3).rev() {
-        let (here, below) = rest.split_at_mut(level.len());
-        here.copy_from_slice(level);
-        rest = below;
-    }
-    Ok(nodes)
 }
 
 /// Where the run of `shard` begins in a record.

@@ -165,7 +165,7 @@ impl Writer {
         let shared = &*self.shared;
         let pool = &shared.pool;
         let log = &shared.log;
-        let mut plans = pool.install(|| resolve::plan(ops, &*shared.hasher))?;
+        let mut plans = pool.install(|| resolve::plan(ops))?;
         let layers: Vec<Vec<&Layer>> = (0..SHARDS)
             .map(|shard| self.layers.iter().map(|(_, layers)| &layers[shard]).collect())
             .collect();

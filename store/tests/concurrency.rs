@@ -4,9 +4,9 @@
 mod common;
 
 use common::{Gate, dir, disk, keep_busy, on, params};
-use hedgerow::hasher::{BatchHasher, Capabilities, HashError, Health};
+use hedgerow::hasher::Health;
 use hedgerow::{Error, Height, Options, SerialNumber, ShardId, Store, StoreParams, Ticket};
-use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow_hasher_api::{HookedHasher, ScalarHasher};
 use hedgerow_testkit::Limit;
 use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,27 +101,14 @@ fn a_store_used_from_inside_a_rayon_pool() {
 }
 
 /// A backend whose tree passes wait at a gate.
-#[derive(Debug)]
-struct GatedTree(Arc<Gate>);
-
-impl BatchHasher for GatedTree {
-    fn capabilities(&self) -> Capabilities {
-        ScalarHasher.capabilities()
-    }
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        ScalarHasher.messages(groups)
-    }
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        self.0.pass();
-        ScalarHasher.pairs(level, groups)
-    }
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        ScalarHasher.indexed_pairs(level, groups)
-    }
+fn gated_tree(gate: &Arc<Gate>) -> HookedHasher {
+    let gate = Arc::clone(gate);
+    HookedHasher::new(Arc::new(ScalarHasher), move |call, inner| {
+        if call.is_tree() {
+            gate.pass();
+        }
+        call.hash(inner)
+    })
 }
 
 /// While the next block's reads hang on the disk, this one is hashed and published, and readers
@@ -140,7 +127,7 @@ fn nobody_waits_for_the_reads_of_the_next_block() {
         });
         let options = Options::default()
             .disk(Arc::new(HookedDisk::new(disk(), hook)))
-            .hasher(Arc::new(GatedTree(Arc::clone(&at_tree))))
+            .hasher(Arc::new(gated_tree(&at_tree)))
             .threads(threads)
             .max_in_flight(3)
             .tail_bytes(0)
@@ -168,44 +155,17 @@ fn nobody_waits_for_the_reads_of_the_next_block() {
     }
 }
 
-/// A backend that holds up whoever asks for its health: `stats` asks under the lock that publishing
-/// needs.
-#[derive(Debug)]
-struct GatedHealth {
-    health: Arc<Gate>,
-    tree: Arc<Gate>,
-}
-
-impl BatchHasher for GatedHealth {
-    fn capabilities(&self) -> Capabilities {
-        ScalarHasher.capabilities()
-    }
-    fn health(&self) -> Health {
-        self.health.pass();
-        Health::default()
-    }
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        ScalarHasher.messages(groups)
-    }
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        self.tree.pass();
-        ScalarHasher.pairs(level, groups)
-    }
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        ScalarHasher.indexed_pairs(level, groups)
-    }
-}
-
 /// The history has a block when readers see it and not before: until then it may come to nothing.
 #[test]
 fn the_history_is_not_ahead_of_the_readers() {
     let _limit = Limit::new();
     let (health, tree) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
-    let hasher = GatedHealth { health: Arc::clone(&health), tree: Arc::clone(&tree) };
+    // `stats` asks for the health under the lock that publishing needs.
+    let gate = Arc::clone(&health);
+    let hasher = gated_tree(&tree).with_health(move || {
+        gate.pass();
+        Health::default()
+    });
     let options = on(&disk()).hasher(Arc::new(hasher));
     let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
     let reader = store.reader();

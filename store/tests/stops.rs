@@ -4,9 +4,9 @@
 mod common;
 
 use common::{dir, disk, on};
-use hedgerow::hasher::{BatchHasher, Capabilities, HashError};
+use hedgerow::hasher::BatchHasher;
 use hedgerow::{Height, Store, StoreParams};
-use hedgerow_hasher_api::{IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher};
+use hedgerow_hasher_api::{HookedHasher, ScalarHasher};
 use hedgerow_testkit::Limit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,27 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const ON_PURPOSE: &str = "this panic is part of the test";
 
 /// A backend that panics in the tree pass, once told to.
-#[derive(Debug)]
-struct Panics(Arc<AtomicBool>);
-
-impl BatchHasher for Panics {
-    fn capabilities(&self) -> Capabilities {
-        ScalarHasher.capabilities()
-    }
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        ScalarHasher.messages(groups)
-    }
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        assert!(!self.0.load(Ordering::SeqCst), "{ON_PURPOSE}");
-        ScalarHasher.pairs(level, groups)
-    }
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        ScalarHasher.indexed_pairs(level, groups)
-    }
+fn panics(told: &Arc<AtomicBool>) -> Arc<dyn BatchHasher> {
+    let told = Arc::clone(told);
+    Arc::new(HookedHasher::new(Arc::new(ScalarHasher), move |call, inner| {
+        assert!(!(call.is_tree() && told.load(Ordering::SeqCst)), "{ON_PURPOSE}");
+        call.hash(inner)
+    }))
 }
 
 /// Whoever finds a stage gone is told that it panicked, and not that it is gone.
@@ -49,7 +34,7 @@ fn the_cause_is_the_panic() {
     }));
     for round in 0..300 {
         let panic = Arc::new(AtomicBool::new(false));
-        let options = on(&disk()).hasher(Arc::new(Panics(Arc::clone(&panic))));
+        let options = on(&disk()).hasher(panics(&panic));
         let options = options.max_in_flight(1000).threads(1);
         let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
         panic.store(true, Ordering::SeqCst);

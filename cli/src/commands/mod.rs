@@ -6,6 +6,7 @@
 //!   apply    export            many blocks as lines of JSON (blocks: their format)
 //!   proofs   root prove verify what the state commits to
 //!   inspect  stat check        figures, and the full check
+//!   repair                     what follows from the log, derived anew at the operator's word
 //!   devices                    the hashing backends of this machine
 //!   replay                     recorded workloads, compared block by block
 //! ```
@@ -18,6 +19,7 @@ mod export;
 mod inspect;
 mod keys;
 mod proofs;
+mod repair;
 pub(crate) mod replay;
 
 use crate::error::CliError;
@@ -41,6 +43,7 @@ pub(crate) enum Command {
     Verify(proofs::VerifyArgs),
     Stat(inspect::StatArgs),
     Check(inspect::CheckArgs),
+    Repair(repair::RepairArgs),
     Devices(devices::DevicesArgs),
     Replay(replay::ReplayArgs),
 }
@@ -62,6 +65,7 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Verify(args) => proofs::verify(&args, out),
         Command::Stat(args) => inspect::stat(&args, out),
         Command::Check(args) => inspect::check(&args, out),
+        Command::Repair(args) => repair::run(&args, out),
         Command::Devices(args) => devices::run(&args, out),
         Command::Replay(args) => replay::run(&args, out),
     }

@@ -4,6 +4,7 @@
 //! ```text
 //!   commands  every command, its output and its errors
 //!   devices   the list of hashing backends, and that it tells the truth
+//!   repair    a store that its recorded root keeps shut
 //!   replay    recorded workloads, whole and damaged
 //!   kill      kill -9 at random moments
 //!   limits    little of everything that a process may have; lines without end
@@ -15,4 +16,5 @@ mod common;
 mod devices;
 mod kill;
 mod limits;
+mod repair;
 mod replay;

@@ -15,7 +15,6 @@ pub(super) fn check(suite: &Suite<'_>) {
     messages(suite, &mut random);
     pairs(suite, &mut random);
     indexed_pairs(suite, &mut random);
-    levels(suite, &mut random);
     left_trees(suite, &mut random);
 }
 
@@ -113,24 +112,6 @@ fn indexed_pairs(suite: &Suite<'_>, random: &mut Random) {
                 .collect();
             must_refuse(suite, what, suite.hasher.indexed_pairs(3, &mut batch), &outputs);
         }
-    }
-}
-
-fn levels(suite: &Suite<'_>, random: &mut Random) {
-    let nodes = random.digests(64);
-    for (what, level, count, lens) in [
-        ("levels: a parent too many", 0, 64, vec![33]),
-        ("levels: a parent too few", 0, 64, vec![31]),
-        ("levels: an odd level below another", 0, 12, vec![6, 3, 1]),
-        ("levels: a level left out", 0, 64, vec![32, 8]),
-        ("levels: a level twice", 0, 64, vec![32, 32]),
-        ("levels: nodes above the root", 0, 2, vec![1, 1]),
-        ("levels: children of level 256", 255, 64, vec![32, 16]),
-        ("levels: children of level 258", 254, 64, vec![32, 16, 8, 4, 2]),
-    ] {
-        let mut outputs = Outputs::new(random, &lens);
-        let result = suite.hasher.levels(level, &nodes[..count], &mut outputs.slices());
-        must_refuse(suite, what, result, &outputs);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The operations on nodes: `pairs`, `indexed_pairs`, `levels`, `left_trees`.
+//! The operations on nodes: `pairs`, `indexed_pairs`, `left_trees`.
 
 use super::{
     Suite,
@@ -23,7 +23,6 @@ pub(super) fn check(suite: &Suite<'_>) {
     }
     pairs(suite, &mut random, 0, &[]);
     indexed_pairs(suite, &mut random, 0, &[], Choice::All);
-    levels(suite, &mut random);
     left_trees(suite, &mut random);
 }
 
@@ -133,37 +132,6 @@ fn indexed_pairs(
         let [left, right] = &children[group].as_chunks().0[index];
         Some(oracle_node(level, left, right))
     });
-}
-
-/// Level ranges over bottoms of `odd * 2^height` nodes, up to children of level 255.
-fn levels(suite: &Suite<'_>, random: &mut Random) {
-    for (level, odd, height) in [
-        (0, 1, 0),
-        (9, 0, 3),
-        (0, 1, 1),
-        (0, 1, 11),
-        (12, 3, 6),
-        (8, 35, 3),
-        (64, 1, 4),
-        (100, 7, 8),
-        (247, 1, 9),
-        (255, 5, 1),
-        (255, 9, 0),
-    ] {
-        let nodes = random.digests(odd << height);
-        let lens: Vec<_> = (0..height).rev().map(|h| odd << h).collect();
-        let mut outputs = Outputs::new(random, &lens);
-        let what = format!("{height} levels above {} nodes of level {level}", nodes.len());
-        suite.must_succeed(&what, suite.hasher.levels(level, &nodes, &mut outputs.slices()));
-
-        let mut expected = vec![];
-        let mut children = nodes;
-        for child_level in (level..=u8::MAX).take(height) {
-            children = parents_of(child_level, &children);
-            expected.push(children.clone());
-        }
-        suite.must_hold(&what, &outputs, |group, index| Some(expected[group][index]));
-    }
 }
 
 /// Runs of changed leaves, by the number of twigs in a group.

@@ -4,16 +4,14 @@ use super::{
     Device, Limits,
     cut::{ChunkLimits, Cursor},
     left_trees::{LeftTrees, TWIG_BYTES},
-    levels::{self, Levels},
     messages::Messages,
     nodes::{NODE_BYTES, NodeGroup, Nodes},
     pipeline::{Slot, Work},
 };
 use crate::{
     BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
-    Residency, check_all, check_levels,
+    Residency, check_all,
 };
-use hedgerow_types::Digest;
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
@@ -136,29 +134,6 @@ impl<D: Device> BatchHasher for DeviceHasher<D> {
     ) -> Result<(), HashError> {
         check_all(groups, IndexedPairGroup::check)?;
         self.nodes(level, groups)
-    }
-
-    fn levels(
-        &self,
-        level: u8,
-        nodes: &[Digest],
-        levels: &mut [&mut [Digest]],
-    ) -> Result<(), HashError> {
-        check_levels(level, nodes, levels)?;
-        if nodes.is_empty() {
-            return Ok(());
-        }
-        let (mut level, mut nodes, mut rest) = (level, nodes, levels);
-        while !rest.is_empty() {
-            let height = levels::height(rest.len(), self.chunk);
-            let (now, above) = rest.split_at_mut(height);
-            self.run(&mut Levels::new(level, nodes, now, self.chunk))?;
-            // Wraps only when no level is left.
-            level = level.wrapping_add(height as u8);
-            nodes = now.last().map_or(&[], |top| top);
-            rest = above;
-        }
-        Ok(())
     }
 
     fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {

@@ -7,13 +7,12 @@
 //!  Twigs      leaves    2048 per twig     ──►  roots[t], if wanted all 2047 inner nodes
 //!  Scatter    digests   ──► out[places[i]]
 //!  Gather     digests[places[i]]  ──►  out[i]
-//!  Fill       one digest  ──►  out[first..][..count]
 //!  Flip       (word, mask)  ──►  out ^= mask
 //! ```
 
 use super::{Buffer, Limits};
 use crate::HashError;
-use hedgerow_types::{Digest, TWIG_LEAVES};
+use hedgerow_types::TWIG_LEAVES;
 
 /// Inner nodes of a twig's left tree, levels 1 to 11.
 pub const TWIG_INNER: u64 = TWIG_LEAVES as u64 - 1;
@@ -88,17 +87,6 @@ pub enum Launch<'a, B> {
         /// Receives the digests.
         out: &'a B,
     },
-    /// `out[first + i] = digest` for `i` in `0..count`.
-    Fill {
-        /// What to write.
-        digest: Digest,
-        /// Receives it.
-        out: &'a B,
-        /// The first place.
-        first: u32,
-        /// How many places.
-        count: u32,
-    },
     /// For every `(word, mask)` in `flips`: the `word`-th 32-bit word of `out`, read as
     /// little-endian, is changed by exclusive or with `mask`. Words are distinct.
     Flip {
@@ -153,7 +141,6 @@ impl<'a, B> Launch<'a, B> {
             | Self::Twigs { count, .. }
             | Self::Scatter { count, .. }
             | Self::Gather { count, .. }
-            | Self::Fill { count, .. }
             | Self::Flip { count, .. } => count,
         }
     }
@@ -196,9 +183,6 @@ impl<'a, B> Launch<'a, B> {
             Self::Gather { digests, places, count, out } => {
                 let (digests, places, out) = (map(digests), map(places), map(out));
                 Launch::Gather { digests, places, count, out }
-            }
-            Self::Fill { digest, out, first, count } => {
-                Launch::Fill { digest, out: map(out), first, count }
             }
             Self::Flip { flips, count, out } => {
                 Launch::Flip { flips: map(flips), count, out: map(out) }
@@ -280,7 +264,6 @@ impl<'a, B: Buffer> Launch<'a, B> {
             Self::Gather { digests, places, out, .. } => {
                 [read(digests, 0), read(places, 4 * n), write(out, 32 * n)]
             }
-            Self::Fill { out, first, .. } => [write(out, 32 * (u64::from(first) + n)), None, None],
             Self::Flip { flips, out, .. } => [read(flips, 8 * n), write(out, 0), None],
         })
     }

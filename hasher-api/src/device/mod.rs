@@ -20,6 +20,8 @@
 //! **Invariants:**
 //! * A device that fails gives an `Err`, never a panic; [`HashError::DeviceLost`] once it is gone
 //!   for good, then from every call. A new backend can be made meanwhile.
+//! * Every wait for a device ends: one that does not answer for some time ([`PATIENCE`] by default) is
+//!   lost. What it may still use is leaked then, and dropping things of it waits for nothing.
 //! * Nothing that a device still uses is freed: buffers, downloads and queues may be dropped at any
 //!   time, with work under way.
 //! * Every launch passes [`Launch::check`], every copy [`check_range`], before the device sees it, so that no kernel leaves its
@@ -29,7 +31,6 @@ mod cut;
 mod hasher;
 mod launch;
 mod left_trees;
-mod levels;
 mod messages;
 mod nodes;
 mod pipeline;
@@ -49,7 +50,7 @@ pub use host::{Failure, HostBuffer, HostDevice, HostDownload, HostQueue};
 pub use launch::{Launch, Parents, TWIG_INNER, check_range};
 
 use crate::{Capabilities, HashError};
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Something with memory of its own that hashes: a GPU.
 ///
@@ -70,6 +71,10 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// [`HashError::Device`], [`HashError::DeviceLost`].
     fn queue(&self) -> Result<Self::Queue, HashError>;
 }
+
+/// How long a backend waits for a device that does nothing of what it was given, before it takes it
+/// for lost: a thousand times what a batch takes, and less than an operator waits.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much a device takes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,16 +130,6 @@ pub trait Queue: Send + fmt::Debug {
         offset: u64,
         len: u64,
         fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), HashError>;
-
-    /// Copies `bytes` bytes from one buffer to a different one.
-    fn copy(
-        &mut self,
-        from: &Self::Buffer,
-        from_offset: u64,
-        to: &Self::Buffer,
-        to_offset: u64,
-        bytes: u64,
     ) -> Result<(), HashError>;
 
     /// Runs a kernel.

@@ -56,7 +56,6 @@ fn nothing_to_do_asks_the_device_for_nothing() {
     hasher.messages(&mut []).unwrap();
     hasher.pairs(0, &mut [PairGroup { children: &[], out: &mut [] }]).unwrap();
     hasher.indexed_pairs(0, &mut []).unwrap();
-    hasher.levels(3, &[Digest::ZERO; 4], &mut []).unwrap();
     hasher.left_trees(&mut []).unwrap();
     let mut trees = LeftTree::new(1);
     hasher.left_trees(&mut [trees.group(&digests(TWIG_LEAVES), 7..7)]).unwrap();
@@ -104,12 +103,10 @@ fn digests(count: usize) -> Vec<Digest> {
 fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashError> {
     let nodes = digests(2 * TWIG_LEAVES);
     let arena: Vec<u8> = (0..200_000_u32).map(|i| (i / 3) as u8).collect();
-    let mut out = vec![Digest::ZERO; 100];
+    let mut out = vec![Digest::ZERO; 45];
     let (a, rest) = out.split_at_mut(13);
     let (b, rest) = rest.split_at_mut(20);
-    let (c, rest) = rest.split_at_mut(12);
-    let (d, rest) = rest.split_at_mut(8);
-    let (e, _) = rest.split_at_mut(4);
+    let (c, _) = rest.split_at_mut(12);
     hasher.pairs(3, &mut [PairGroup { children: &nodes[..26], out: a }])?;
     hasher.indexed_pairs(
         4,
@@ -118,7 +115,6 @@ fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashError> {
     let lens = [0, 3, 64, 130, 70_000, 56, 55, 119, 120, 5, 1000, 65_536];
     let spans = lens.map(|len| Span { offset: len, len });
     hasher.messages(&mut [MessageGroup { arena: &arena, spans: &spans, out: c }])?;
-    hasher.levels(5, &nodes[..16], &mut [d, e])?;
     let mut tree = LeftTree::new(2);
     hasher.left_trees(&mut [tree.group(&nodes, 0..2 * TWIG_LEAVES)])?;
     out.extend(tree.levels().iter().flatten());
@@ -142,7 +138,7 @@ fn a_failure_at_any_call_is_an_error_and_the_next_batch_is_right() {
         failures += 1;
     }
     // Every operation has some chunks of eight calls or more.
-    assert!(failures > 100, "{failures}");
+    assert!(failures > 80, "{failures}");
 }
 
 #[test]
@@ -195,9 +191,7 @@ fn the_pretended_device_waits_until_it_must() {
     let mut queue = queue();
     let a = buffer(&mut queue, &[1; 8]);
     let first = queue.download(&a, 0, 8).unwrap();
-    let b = buffer(&mut queue, &[2; 8]);
-    queue.copy(&b, 4, &a, 0, 4).unwrap();
-    drop(b);
+    queue.upload(&a, 0, 4, &mut |staging| staging.fill(2)).unwrap();
     let second = queue.download(&a, 0, 8).unwrap();
     for (download, expected) in [(second, [2, 2, 2, 2, 1, 1, 1, 1]), (first, [1; 8])] {
         let mut seen = vec![];
@@ -244,7 +238,6 @@ fn launches_that_cannot_be_right_are_refused() {
     let run = |first| Parents::Run { first };
     let in_list = |first| Parents::List { places: &list, first };
     let (digests, places, leaves) = (&nodes, &list, &nodes);
-    let digest = Digest::ZERO;
     for wrong in [
         node(run(0), 3, &nodes, &out, 1, 0),
         node(run(1), 2, &nodes, &out, 1, 0),
@@ -261,8 +254,6 @@ fn launches_that_cannot_be_right_are_refused() {
         Launch::Scatter { digests, places, count: 3, out: &out },
         Launch::Scatter { digests, places, count: 2, out: &nodes },
         Launch::Gather { digests, places, count: 3, out: &out },
-        Launch::Fill { digest, out: &out, first: 1, count: 2 },
-        Launch::Fill { digest, out: &out, first: u32::MAX, count: u32::MAX },
         Launch::Flip { flips: &list, count: 2, out: &out },
         Launch::Flip { flips: &list, count: 1, out: &list },
     ] {
@@ -290,15 +281,14 @@ fn the_kernels_that_only_move_digests() {
     let places = &buffer(&mut queue, &words(&[5, 0, 3]));
     let flips = &buffer(&mut queue, &words(&[8, 0x0100_0080]));
     queue.launch(Launch::Scatter { digests: &from, places, count: 2, out: &out }).unwrap();
-    queue.launch(Launch::Fill { digest: nodes[2], out: &out, first: 3, count: 2 }).unwrap();
     queue.launch(Launch::Flip { flips, count: 1, out: &out }).unwrap();
     let mut flipped = nodes[1];
     flipped.0[0] ^= 0x80;
     flipped.0[3] ^= 0x01;
-    let expected = [nodes[1], flipped, nodes[2], nodes[2], nodes[2], nodes[0]];
+    let expected = [nodes[1], flipped, nodes[2], nodes[3], nodes[4], nodes[0]];
     assert_eq!(contents(&mut queue, &out).unwrap(), bytes_of(&expected));
     queue.launch(Launch::Gather { digests: &from, places, count: 3, out: &out }).unwrap();
-    let expected = [nodes[5], nodes[0], nodes[3], nodes[2], nodes[2], nodes[0]];
+    let expected = [nodes[5], nodes[0], nodes[3], nodes[3], nodes[4], nodes[0]];
     assert_eq!(contents(&mut queue, &out).unwrap(), bytes_of(&expected));
 }
 
@@ -337,10 +327,9 @@ fn twigs_give_their_inner_nodes_level_by_level() {
     queue.launch(launch).unwrap();
     let mut expected = vec![];
     for twig in leaves.chunks(TWIG_LEAVES) {
-        let mut lens: Vec<_> = (0..11).rev().map(|h| vec![Digest::ZERO; 1 << h]).collect();
-        let mut levels: Vec<_> = lens.iter_mut().map(Vec::as_mut_slice).collect();
-        ScalarHasher.levels(0, twig, &mut levels).unwrap();
-        expected.extend(lens.concat());
+        let mut tree = LeftTree::new(1);
+        ScalarHasher.left_trees(&mut [tree.group(twig, 0..TWIG_LEAVES)]).unwrap();
+        expected.extend(tree.levels().concat());
     }
     assert_eq!(contents(&mut queue, &inner).unwrap(), bytes_of(&expected));
     let tops = [expected[2046], expected[4093]];

@@ -18,14 +18,6 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    fill(Digest digest, uint4 *__restrict__ out, u32 first, u32 count) {
-    const u64 i = thread_number();
-    if (i / 2 < count) {
-        out[2 * (u64)first + i] = i % 2 == 0 ? digest.a : digest.b;
-    }
-}
-
 // Bits of a bitmap change: flips[i] = (word, mask), no word twice.
 extern "C" __global__ void __launch_bounds__(256)
     flip(const uint2 *__restrict__ flips, u32 count, u32 *__restrict__ out) {

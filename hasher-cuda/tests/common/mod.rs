@@ -9,8 +9,7 @@
 use hedgerow_fake_cuda::control::FakeCuda;
 use hedgerow_hasher_api::{
     BatchHasher, HashError, IndexedPairGroup, LeftTree, MessageGroup, PairGroup, Span,
-    device::{Buffer, Queue},
-    hash_message,
+    device::Queue, hash_message,
 };
 use hedgerow_hasher_cuda::devices;
 use hedgerow_types::{Digest, TWIG_LEAVES};
@@ -88,14 +87,6 @@ pub(crate) fn buffer<Q: Queue>(queue: &mut Q, bytes: &[u8]) -> Q::Buffer {
     buffer
 }
 
-/// The contents of a buffer.
-pub(crate) fn contents<Q: Queue>(queue: &mut Q, buffer: &Q::Buffer) -> Result<Vec<u8>, HashError> {
-    let download = queue.download(buffer, 0, buffer.bytes())?;
-    let mut contents = vec![];
-    queue.wait(download, &mut |bytes| contents = bytes.to_vec())?;
-    Ok(contents)
-}
-
 /// One call of every operation.
 pub(crate) fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashError> {
     let nodes = digests(2 * TWIG_LEAVES);
@@ -104,8 +95,6 @@ pub(crate) fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashEr
     let (pairs, rest) = out.split_at_mut(13);
     let (indexed, rest) = rest.split_at_mut(20);
     let (messages, rest) = rest.split_at_mut(12);
-    let (level_1, rest) = rest.split_at_mut(8);
-    let (level_2, rest) = rest.split_at_mut(4);
     let (many, _) = rest.split_at_mut(1030);
     hasher.pairs(3, &mut [PairGroup { children: &nodes[..26], out: pairs }])?;
     let parents = &[0, 2, 3, 5, 8, 13, 19];
@@ -113,7 +102,6 @@ pub(crate) fn everything(hasher: &dyn BatchHasher) -> Result<Vec<Digest>, HashEr
     let lens = [0, 3, 64, 130, 2000, 56, 55, 119, 120, 5, 1000, 700];
     let spans = lens.map(|len| Span { offset: len, len });
     hasher.messages(&mut [MessageGroup { arena: &arena, spans: &spans, out: messages }])?;
-    hasher.levels(5, &nodes[..16], &mut [level_1, level_2])?;
     // Two chunks of the smallest size.
     hasher.pairs(7, &mut [PairGroup { children: &nodes[..2060], out: many }])?;
     let mut trees = LeftTree::new(2);

@@ -4,7 +4,7 @@
 //!  common.wgsl ─ compression.rs ─ node.wgsl ─┬─ nodes.wgsl
 //!                       │                    └─ twigs.wgsl
 //!                       └─ messages.wgsl
-//!  common.wgsl ─ scatter, gather, fill, flip
+//!  common.wgsl ─ scatter, gather, flip
 //! ```
 //!
 //! Every kernel has one entry point `main`, its buffers in group 0 and its parameters as immediate
@@ -82,21 +82,12 @@ pub(crate) const SCATTER: Kernel = Kernel {
 pub(crate) const GATHER: Kernel =
     Kernel { name: "gather", body: include_str!("gather.wgsl"), ..SCATTER };
 
-/// `Launch::Fill`.
-pub(crate) const FILL: Kernel = Kernel {
-    name: "fill",
-    body: include_str!("fill.wgsl"),
-    writes: &[true],
-    parameters: 48,
-    ..SCATTER
-};
-
 /// `Launch::Flip`.
 pub(crate) const FLIP: Kernel =
     Kernel { name: "flip", body: include_str!("flip.wgsl"), writes: &[false, true], ..SCATTER };
 
 /// Largest [`Kernel::parameters`].
-pub(crate) const MOST_PARAMETERS: u32 = 48;
+pub(crate) const MOST_PARAMETERS: u32 = 24;
 /// Lanes of the largest work group.
 pub(crate) const MOST_LANES: u32 = 256;
 /// Bytes that a work group shares, at most.

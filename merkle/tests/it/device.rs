@@ -1,11 +1,11 @@
 //! Backends with rows, for tests: healthy ones, and one that lies or fails when told to.
 
 use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
-    Residency, ResidentRows, ScalarHasher, Target,
+    BatchHasher, HashError, HookedHasher, HookedRows, Residency, ResidentRows, RowsCall,
+    ScalarHasher,
     device::{DeviceHasher, HostDevice, Limits},
 };
-use hedgerow_types::Digest;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,8 +15,8 @@ const CUT: Limits = Limits { buffer_bytes: 1 << 30, max_count: 37 };
 /// No rows fit.
 const SMALL: Limits = Limits { buffer_bytes: Limits::LEAST_BUFFER, max_count: 1000 };
 
-fn device(limits: Limits, from: usize) -> DeviceHasher<HostDevice> {
-    DeviceHasher::new(HostDevice::new(limits)).unwrap().resident_from(from)
+fn device(limits: Limits) -> Arc<DeviceHasher<HostDevice>> {
+    Arc::new(DeviceHasher::new(HostDevice::new(limits)).unwrap().resident_from(0))
 }
 
 /// Number of backends that [`hasher`] knows.
@@ -27,10 +27,10 @@ pub(crate) const HASHERS: usize = 5;
 pub(crate) fn hasher(which: usize) -> Box<dyn BatchHasher> {
     match which {
         0 => Box::new(ScalarHasher),
-        1 => Box::new(Healthy(Watched::on(device(ROOMY, 0), 0))),
-        2 => Box::new(Healthy(Watched::on(device(ROOMY, 0), 20))),
-        3 => Box::new(Healthy(Watched::on(device(CUT, 0), 1))),
-        _ => Box::new(Healthy(Watched::on(device(SMALL, 0), 0))),
+        1 => Box::new(healthy(ROOMY, 0)),
+        2 => Box::new(healthy(ROOMY, 20)),
+        3 => Box::new(healthy(CUT, 1)),
+        _ => Box::new(healthy(SMALL, 0)),
     }
 }
 
@@ -45,14 +45,16 @@ pub(crate) enum Lie {
     Digest(usize),
 }
 
-/// What a device that may lie, fail or be of little worth says and hears.
+/// Rows on a device that may lie, fail or be of little worth, what they are told and what they hear.
 #[derive(Debug)]
-pub(crate) struct Watched {
-    pub(crate) inner: DeviceHasher<HostDevice>,
+pub(crate) struct WatchedRows {
+    pub(crate) inner: Arc<DeviceHasher<HostDevice>>,
     check_one_of: u32,
     /// Dirty nodes from which it is worth its while; may change between blocks.
     pub(crate) worth_from: AtomicUsize,
     lie: Option<Lie>,
+    /// It must not have given an error when it is no longer needed.
+    healthy: bool,
     opened: AtomicUsize,
     condemned: AtomicUsize,
     pub(crate) checked: AtomicU64,
@@ -63,17 +65,14 @@ pub(crate) struct Watched {
 /// What was asked of rows: `hash`, `read`, `flush` and `take`, by their first letters.
 pub(crate) type Log = Arc<Mutex<String>>;
 
-impl Watched {
-    fn on(inner: DeviceHasher<HostDevice>, worth_from: usize) -> Self {
-        Self { inner, worth_from: AtomicUsize::new(worth_from), ..Self::new(0, None) }
-    }
-
-    pub(crate) fn new(check_one_of: u32, lie: Option<Lie>) -> Self {
+impl WatchedRows {
+    fn on(inner: Arc<DeviceHasher<HostDevice>>, check_one_of: u32, lie: Option<Lie>) -> Self {
         Self {
-            inner: device(ROOMY, 0),
+            inner,
             check_one_of,
             worth_from: AtomicUsize::new(0),
             lie,
+            healthy: false,
             opened: AtomicUsize::new(0),
             condemned: AtomicUsize::new(0),
             checked: AtomicU64::new(0),
@@ -89,36 +88,53 @@ impl Watched {
     pub(crate) fn condemned(&self) -> usize {
         self.condemned.load(Ordering::Relaxed)
     }
-}
 
-impl BatchHasher for Watched {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn residency(&self) -> Option<&dyn Residency> {
-        Some(self)
-    }
-
-    // Only the rows are the device's, so that its calls are theirs.
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        ScalarHasher.messages(groups)
-    }
-
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        ScalarHasher.pairs(level, groups)
-    }
-
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        ScalarHasher.indexed_pairs(level, groups)
+    /// `hasher` with these rows.
+    fn beside(self: &Arc<Self>, hasher: Arc<dyn BatchHasher>) -> HookedHasher {
+        let hooked = HookedHasher::new(hasher, |call, inner| call.hash(inner));
+        hooked.with_residency(Some(self.clone()))
     }
 }
 
-impl Residency for Watched {
+impl Drop for WatchedRows {
+    fn drop(&mut self) {
+        if self.healthy && !std::thread::panicking() {
+            assert_eq!(self.condemned(), 0, "the CPU hid an error of the rows");
+        }
+    }
+}
+
+/// A backend with watched rows. All else is hashed elsewhere, so that the device's calls are theirs.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) hasher: HookedHasher,
+    rows: Arc<WatchedRows>,
+}
+
+impl Watched {
+    pub(crate) fn new(check_one_of: u32, lie: Option<Lie>) -> Self {
+        let rows = Arc::new(WatchedRows::on(device(ROOMY), check_one_of, lie));
+        Self { hasher: rows.beside(Arc::new(ScalarHasher)), rows }
+    }
+}
+
+impl Deref for Watched {
+    type Target = WatchedRows;
+
+    fn deref(&self) -> &WatchedRows {
+        &self.rows
+    }
+}
+
+/// A device that does everything.
+fn healthy(limits: Limits, worth_from: usize) -> HookedHasher {
+    let inner = device(limits);
+    let mut rows = WatchedRows::on(Arc::clone(&inner), 0, None);
+    (rows.healthy, rows.worth_from) = (true, worth_from.into());
+    Arc::new(rows).beside(inner)
+}
+
+impl Residency for WatchedRows {
     fn id(&self) -> u64 {
         self.id.load(Ordering::Relaxed)
     }
@@ -134,7 +150,8 @@ impl Residency for Watched {
     fn open(&self, lens: &[u32]) -> Result<Box<dyn ResidentRows>, HashError> {
         self.opened.fetch_add(1, Ordering::Relaxed);
         let rows = self.inner.residency().unwrap().open(lens)?;
-        Ok(Box::new(LyingRows { rows, lie: self.lie, log: Arc::clone(&self.log) }))
+        let (mut lie, log) = (self.lie, Arc::clone(&self.log));
+        Ok(Box::new(HookedRows::new(rows, move |call, rows| watch(call, rows, &mut lie, &log))))
     }
 
     fn condemn(&self, error: &HashError) {
@@ -148,117 +165,45 @@ impl Residency for Watched {
     }
 }
 
-/// A device that must not have given an error when it is no longer needed.
-#[derive(Debug)]
-struct Healthy(Watched);
-
-impl Drop for Healthy {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            assert_eq!(self.0.condemned(), 0, "the CPU hid an error of the rows");
-        }
-    }
-}
-
-impl BatchHasher for Healthy {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-
-    fn residency(&self) -> Option<&dyn Residency> {
-        self.0.residency()
-    }
-
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        self.0.inner.messages(groups)
-    }
-
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        self.0.inner.pairs(level, groups)
-    }
-
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        self.0.inner.indexed_pairs(level, groups)
-    }
-
-    fn left_trees(&self, groups: &mut [LeftTreeGroup<'_>]) -> Result<(), HashError> {
-        self.0.inner.left_trees(groups)
-    }
-}
-
-#[derive(Debug)]
-struct LyingRows {
-    rows: Box<dyn ResidentRows>,
-    lie: Option<Lie>,
-    log: Log,
-}
-
-impl LyingRows {
-    fn note(&self, what: char) {
-        self.log.lock().unwrap().push(what);
-    }
-}
-
-impl ResidentRows for LyingRows {
-    fn write_run(&mut self, row: usize, first: u32, digests: &[Digest]) -> Result<(), HashError> {
-        self.rows.write_run(row, first, digests)
-    }
-
-    fn write(&mut self, row: usize, places: &[u32], digests: &[Digest]) -> Result<(), HashError> {
-        let mut digests = digests.to_vec();
-        match &mut self.lie {
-            Some(Lie::Write(0)) => {
-                digests[0].0[7] ^= 0x10;
-                self.lie = None;
+/// Notes a call of the rows, and tells the lie when its time has come.
+fn watch(
+    call: &mut RowsCall<'_>,
+    rows: &mut dyn ResidentRows,
+    lie: &mut Option<Lie>,
+    log: &Log,
+) -> Result<(), HashError> {
+    let note = |what| log.lock().unwrap().push(what);
+    match call {
+        RowsCall::Write(row, places, digests) => {
+            let mut digests = digests.to_vec();
+            match lie {
+                Some(Lie::Write(0)) => {
+                    digests[0].0[7] ^= 0x10;
+                    *lie = None;
+                }
+                Some(Lie::Write(writes)) => *writes -= 1,
+                _ => {}
             }
-            Some(Lie::Write(writes)) => *writes -= 1,
-            _ => {}
+            return rows.write(*row, places, &digests);
         }
-        self.rows.write(row, places, &digests)
+        RowsCall::Hash(..) => note('h'),
+        RowsCall::Read(..) => note('r'),
+        RowsCall::Flush => note('f'),
+        RowsCall::Take(_) => note('t'),
+        RowsCall::WriteRun(..) | RowsCall::Flip(..) => {}
     }
-
-    fn flip(&mut self, row: usize, flips: &[(u32, u32)]) -> Result<(), HashError> {
-        self.rows.flip(row, flips)
-    }
-
-    fn hash(
-        &mut self,
-        level: u8,
-        children: usize,
-        parents: &[u32],
-        to: Target,
-    ) -> Result<(), HashError> {
-        self.note('h');
-        self.rows.hash(level, children, parents, to)
-    }
-
-    fn read(&mut self, row: usize, places: &[u32]) -> Result<(), HashError> {
-        self.note('r');
-        self.rows.read(row, places)
-    }
-
-    fn flush(&mut self) -> Result<(), HashError> {
-        self.note('f');
-        self.rows.flush()
-    }
-
-    fn take(&mut self, out: &mut [Digest]) -> Result<(), HashError> {
-        self.note('t');
-        self.rows.take(out)?;
-        match &mut self.lie {
+    call.run(rows)?;
+    if let RowsCall::Take(out) = call {
+        match lie {
             Some(Lie::Digest(digests)) if *digests < out.len() => {
                 out[*digests].0[7] ^= 0x10;
-                self.lie = None;
+                *lie = None;
             }
             Some(Lie::Digest(digests)) => *digests -= out.len(),
             Some(Lie::Reads(0)) => out[0].0[7] ^= 0x10,
             Some(Lie::Reads(reads)) => *reads -= 1,
             _ => {}
         }
-        Ok(())
     }
+    Ok(())
 }

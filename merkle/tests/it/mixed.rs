@@ -89,7 +89,7 @@ fn history(seed: u64, check_one_of: u32, failure: Option<(u64, Failure)>) {
         device.worth_from.store(from, Ordering::Relaxed);
         let mut announced = vec![];
         let announce = &mut |roots: &_| announced.push(Clone::clone(roots));
-        apply_announcing(&device, &mut ours, &changes, announce).unwrap();
+        apply_announcing(&device.hasher, &mut ours, &changes, announce).unwrap();
         let roots = apply(&mut plain, &changes).unwrap().roots;
         assert_eq!(announced, [roots], "round {round}");
         assert!(ours == plain, "round {round}");

@@ -1,15 +1,14 @@
 //! Wrong input is an error, never a panic and never a wrong root.
 
 use crate::world::{Change, Plan, World, apply, shard};
-use hedgerow_hasher_api::{
-    BatchHasher, Capabilities, HashError, IndexedPairGroup, MessageGroup, PairGroup, ScalarHasher,
-    Span,
-};
+use hedgerow_hasher_api::{HashError, HookedHasher, ScalarHasher, Span};
 use hedgerow_merkle::{Forest, MerkleError, ShardChange, ShardRestore, left_path_in};
 use hedgerow_testkit::naive;
 use hedgerow_types::{Digest, SHARDS, SerialNumber, TwigId};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Shard 4 with 3 twigs and a bit, the first twig and a bit of it inactive.
 fn world() -> World {
@@ -78,37 +77,16 @@ fn pruning_stops_at_the_oldest_active_twig() {
     world.check();
 }
 
-/// Refuses after a number of calls.
-#[derive(Debug)]
-struct Failing(std::sync::atomic::AtomicUsize);
-
-impl Failing {
-    fn step(&self) -> Result<(), HashError> {
-        let left = self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        if left == 0 {
+/// A backend that does nothing special about left trees and refuses the call with this number.
+fn failing(call: usize) -> HookedHasher {
+    let left = AtomicUsize::new(call);
+    let hooked = HookedHasher::new(Arc::new(ScalarHasher), move |call, inner| {
+        if left.fetch_sub(1, Ordering::Relaxed) == 0 {
             return Err(HashError::Device { backend: "test".into(), reason: "gone".into() });
         }
-        Ok(())
-    }
-}
-
-impl BatchHasher for Failing {
-    fn capabilities(&self) -> Capabilities {
-        ScalarHasher.capabilities()
-    }
-    fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-        self.step().and_then(|()| ScalarHasher.messages(groups))
-    }
-    fn pairs(&self, level: u8, groups: &mut [PairGroup<'_>]) -> Result<(), HashError> {
-        self.step().and_then(|()| ScalarHasher.pairs(level, groups))
-    }
-    fn indexed_pairs(
-        &self,
-        level: u8,
-        groups: &mut [IndexedPairGroup<'_>],
-    ) -> Result<(), HashError> {
-        self.step().and_then(|()| ScalarHasher.indexed_pairs(level, groups))
-    }
+        call.hash(inner)
+    });
+    hooked.level_by_level()
 }
 
 #[test]
@@ -121,10 +99,10 @@ fn a_failing_hasher_fails_the_block_whichever_call_it_is() {
     // 1 + 11 + 2 + 1 + 1 + 2 + 4 calls: the left trees in the 11 that a backend inherits, and the
     // shard has 4 twigs.
     for calls in 0..22 {
-        let failed = world.working.clone().apply(&Failing(calls.into()), &changes);
+        let failed = world.working.clone().apply(&failing(calls), &changes);
         assert!(matches!(failed, Err(MerkleError::Hash(HashError::Device { .. }))), "{calls}");
     }
-    world.working.clone().apply(&Failing(22.into()), &changes).unwrap();
+    world.working.clone().apply(&failing(22), &changes).unwrap();
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn rows_follow_a_growing_forest_around_their_ring() {
         let mut plain = ours.clone();
         for round in 0..12 {
             let changes = block(&ours, 9 * 2048 + 100 * round, 1 + round % 5);
-            let applied = apply_with(&device, &mut ours, &changes).unwrap();
+            let applied = apply_with(&device.hasher, &mut ours, &changes).unwrap();
             assert_eq!(applied.roots, apply(&mut plain, &changes).unwrap().roots, "{round}");
             assert!(ours == plain, "round {round}");
             if round == 5 {
@@ -103,7 +103,7 @@ fn small_blocks_stay_on_the_cpu_and_the_device_catches_up() {
         device.worth_from.store(if round % 3 == 0 { 0 } else { usize::MAX }, Ordering::Relaxed);
         let calls = device.inner.device().calls();
         let changes = block(&ours, 700, 3);
-        apply_with(&device, &mut ours, &changes).unwrap();
+        apply_with(&device.hasher, &mut ours, &changes).unwrap();
         apply(&mut plain, &changes).unwrap();
         assert!(ours == plain, "round {round}");
         assert_eq!(device.inner.device().calls() > calls, round % 3 == 0, "round {round}");
@@ -130,7 +130,7 @@ fn a_device_that_fails_at_any_call_costs_no_root() {
             let mut ours = start.clone();
             for changes in &blocks {
                 let mut announced = vec![];
-                let applied = apply_announcing(&device, &mut ours, changes, &mut |roots| {
+                let applied = apply_announcing(&device.hasher, &mut ours, changes, &mut |roots| {
                     announced.push((roots.clone(), device.condemned()));
                 });
                 let roots = applied.unwrap().roots;
@@ -164,13 +164,13 @@ fn a_wrong_digest_is_found_and_costs_no_root() {
         let mut ours = start.clone();
         let mut early = None;
         let announce = &mut |roots: &_| early = Some(Clone::clone(roots));
-        apply_announcing(&device, &mut ours, &changes, announce).unwrap();
+        apply_announcing(&device.hasher, &mut ours, &changes, announce).unwrap();
         assert_eq!(early.as_ref(), Some(plain.roots()), "{lie:?}");
         assert!(ours == plain, "{lie:?}");
         // Another device is given a chance.
         device.id.fetch_add(1, Ordering::Relaxed);
         let changes = block(&ours, 10, 1);
-        apply_with(&device, &mut ours, &changes).unwrap();
+        apply_with(&device.hasher, &mut ours, &changes).unwrap();
         assert_eq!(device.opened(), 2);
         device.condemned() > 0
     });
@@ -178,7 +178,7 @@ fn a_wrong_digest_is_found_and_costs_no_root() {
     // Nobody looks: the wrong root shows that the device was believed.
     let device = Watched::new(0, Some(Lie::Reads(0)));
     let mut ours = start.clone();
-    let applied = apply_with(&device, &mut ours, &changes).unwrap();
+    let applied = apply_with(&device.hasher, &mut ours, &changes).unwrap();
     assert_ne!(&applied.roots, plain.roots());
 }
 
@@ -192,7 +192,7 @@ fn nodes_that_went_wrong_on_their_way_up_are_found() {
         let mut plain = start.clone();
         for round in 0..3 {
             let changes = block(&plain, 600, 1 + round);
-            apply_with(&device, &mut ours, &changes).unwrap();
+            apply_with(&device.hasher, &mut ours, &changes).unwrap();
             apply(&mut plain, &changes).unwrap();
             assert!(ours == plain, "{lie:?} round {round}");
         }
@@ -214,7 +214,7 @@ fn a_sample_vouches_for_its_children_too() {
     loop {
         let device = Watched::new(4, Some(Lie::Digest(hidden + found)));
         let mut ours = start.clone();
-        let roots = apply_with(&device, &mut ours, &changes).unwrap().roots;
+        let roots = apply_with(&device.hasher, &mut ours, &changes).unwrap().roots;
         assert_eq!(&roots, plain.roots(), "{hidden} hidden, {found} found");
         if device.condemned() > 0 {
             assert!(ours == plain);
@@ -240,7 +240,7 @@ fn one_of_so_many_nodes_is_a_sample() {
         let sn = ours.oldest_active(shard(9)).0 + 256 * n;
         let sn = (sn..).map(SerialNumber).find(|&sn| ours.is_active(shard(9), sn)).unwrap();
         changes[9].deactivated = vec![sn];
-        apply_with(&device, &mut ours, &changes).unwrap();
+        apply_with(&device.hasher, &mut ours, &changes).unwrap();
     }
     // l1, l2, l3, twig root, level 13, which is the last row.
     let (nodes, last) = (5 * BLOCKS, BLOCKS);
@@ -256,7 +256,7 @@ fn what_the_root_needs_is_sent_for_first() {
     let changes = block(&ours, 300, 1);
     let mut before_root = String::new();
     let announce = &mut |_: &_| before_root = std::mem::take(&mut *device.log.lock().unwrap());
-    apply_announcing(&device, &mut ours, &changes, announce).unwrap();
+    apply_announcing(&device.hasher, &mut ours, &changes, announce).unwrap();
     let steps = before_root.trim_start_matches('h');
     assert_eq!((before_root.len() - steps.len(), steps), (5, "rfrrrrft"));
     assert_eq!(*device.log.lock().unwrap(), "tttt");
@@ -269,15 +269,16 @@ fn a_wrong_root_that_was_announced_stops_the_forest() {
     let changes = block(&start, 600, 1);
     let calls = {
         let device = Watched::new(0, Some(Lie::Reads(0)));
-        apply_with(&device, &mut start.clone(), &changes).unwrap();
+        apply_with(&device.hasher, &mut start.clone(), &changes).unwrap();
         device.inner.device().calls()
     };
     let device = Watched::new(0, Some(Lie::Reads(0)));
     device.inner.device().fail_at(calls - 1, Failure::Once);
     let mut ours = start.clone();
     let mut announced = vec![];
-    let result =
-        apply_announcing(&device, &mut ours, &changes, &mut |roots| announced.push(roots.state));
+    let result = apply_announcing(&device.hasher, &mut ours, &changes, &mut |roots| {
+        announced.push(roots.state)
+    });
     let mut plain = start.clone();
     let right = apply(&mut plain, &changes).unwrap().roots.state;
     assert_eq!(announced.len(), 1);
@@ -296,7 +297,7 @@ fn rows_follow_a_forest_that_copies_from_another() {
         let changes = block(&ours, 300, 2);
         let applied = apply(&mut plain, &changes).unwrap();
         if round % 2 == 0 {
-            apply_with(&device, &mut ours, &changes).unwrap();
+            apply_with(&device.hasher, &mut ours, &changes).unwrap();
         } else {
             ours.copy_changes(&plain, &applied.dirty);
         }
@@ -315,7 +316,7 @@ fn rows_that_fall_far_behind_are_dropped() {
         let large = round % 5 == 0;
         device.worth_from.store(if large { 0 } else { usize::MAX }, Ordering::Relaxed);
         let changes = block(&ours, 700, 1);
-        apply_with(&device, &mut ours, &changes).unwrap();
+        apply_with(&device.hasher, &mut ours, &changes).unwrap();
         apply(&mut plain, &changes).unwrap();
         assert!(ours == plain, "round {round}");
     }

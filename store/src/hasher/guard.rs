@@ -13,7 +13,8 @@
 //!            done
 //! ```
 //!
-//! A device in quarantine is asked no more for the life of the backend. Rows that stay on the device
+//! A device in quarantine is not asked again for the life of the backend; one that hangs gets there as
+//! well, by the error of a wait that took too long. Rows that stay on the device
 //! ([`Residency`]) are checked by the tree, which reports here.
 //!
 //! **Invariant:** as long as the CPU hashes right and wrong digests do not hide between the checked
@@ -111,7 +112,7 @@ impl Guarded {
                 backend = device.name,
                 device = device.device,
                 %error,
-                "the device is asked no more, the CPU hashes in its place"
+                "the device is out of use, the CPU hashes in its place"
             );
         }
     }
@@ -268,26 +269,6 @@ impl BatchHasher for Guarded {
                         let parent = *parents.get(i)? as usize;
                         Some((*out.get(parent)?, node(level, children, parent)?))
                     });
-                }
-            },
-        )
-    }
-
-    fn levels(
-        &self,
-        level: u8,
-        nodes: &[Digest],
-        levels: &mut [&mut [Digest]],
-    ) -> Result<(), HashError> {
-        self.run(
-            (nodes.len(), self.from.nodes),
-            levels,
-            |hasher, levels| hasher.levels(level, nodes, levels),
-            |check, levels| {
-                let mut children = nodes;
-                for (level, parents) in (level..=u8::MAX).zip(levels) {
-                    check.nodes(level, children, parents);
-                    children = parents;
                 }
             },
         )

@@ -12,7 +12,15 @@
 //! A family is what one crate brings; `FAMILIES` is the only place where a cargo feature decides
 //! about hardware. Everywhere else the engine sees an `Arc<dyn BatchHasher>`.
 //!
-//! **Invariant:** the backend decides how long hashing takes, never a digest.
+//! **Invariant:** backends that hash right differ in how long they take, never in a digest.
+//!
+//! **Invariant:** nothing that a device computed enters the log or the index unverified. What enters
+//! them of hashes are those of keys: they choose shard, order and neighbour, an entry names its
+//! neighbour's, and no root covers the index. [`hash_keys`] hashes them, on the CPU, whatever backend
+//! the options name. All other digests are leaves and nodes of the tree. Of those that a device computed
+//! one of [`CHECK_ONE_OF`] is checked, so they are a bet: on the root, and on the records of finished
+//! twigs, which hold the same nodes. A wrong one among them contradicts the log, which alone is asked
+//! by [`Store::check`](crate::Store::check), on the CPU; a proof that is made from it does not verify.
 
 mod auto;
 mod cpu;
@@ -27,7 +35,12 @@ pub use guard::{CHECK_ONE_OF, Guarded, Thresholds, Tuning};
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError, Health};
 
 use crate::Error;
-use std::{sync::Arc, time::Duration};
+use hedgerow_hasher_api::MessageGroup;
+use hedgerow_hasher_cpu::CpuHasher;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 /// Name of the backend that hashes if the [options](crate::Options::hasher_named) name none.
 pub const DEFAULT: &str = "cpu";
@@ -173,6 +186,18 @@ pub fn names() -> Vec<String> {
     available().into_iter().filter(Backend::is_usable).map(|backend| backend.name).collect()
 }
 
+/// The CPU, whatever backend the options name, for what a device must not decide. It uses the pool
+/// that it is called from.
+pub(crate) fn trusted() -> &'static CpuHasher {
+    static CPU: LazyLock<CpuHasher> = LazyLock::new(CpuHasher::new);
+    &CPU
+}
+
+/// Hashes keys. All key hashes but those of single keys come from here.
+pub(crate) fn hash_keys(keys: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+    trusted().messages(keys)
+}
+
 /// Every usable device with its name, for `auto` to measure.
 fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
     FAMILIES.iter().filter(|family| family.automatic).flat_map(|family| {
@@ -243,7 +268,7 @@ pub fn by_name_tuned(name: &str, tuning: Tuning) -> Result<Arc<dyn BatchHasher>,
     if !hasher.capabilities().is_device || family == auto::FAMILY.name {
         return Ok(hasher);
     }
-    let cpu = Arc::new(hedgerow_hasher_cpu::CpuHasher::new());
+    let cpu = Arc::new(CpuHasher::new());
     let from = Thresholds { resident: tuning.resident_from, ..Thresholds::ALL };
     Ok(Arc::new(Guarded::new(hasher, cpu, from, tuning.check_one_of)))
 }

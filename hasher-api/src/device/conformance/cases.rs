@@ -1,7 +1,7 @@
 //! Launches with operands.
 
 use crate::device::{Launch, Limits, Parents, TWIG_INNER};
-use hedgerow_types::{Digest, TWIG_LEAVES};
+use hedgerow_types::TWIG_LEAVES;
 
 /// A launch over operands that are named by their index. No kernel changes operand 0 where it is
 /// an input.
@@ -100,13 +100,12 @@ pub(super) fn all(random: &mut Random) -> Vec<Case> {
     cases
 }
 
-/// Every kernel that has an input, at some count.
+/// Every kernel at some count.
 pub(super) fn mixed(random: &mut Random) -> Vec<Case> {
     let count = 1 + random.below((random.limits.max_count as usize).min(700));
     let mut cases = of_count(random, count);
     cases.push(twigs(random, 1, true));
-    let reads = |case: &Case| !matches!(case.launch, Launch::Fill { .. });
-    cases.retain(|case| reads(case) && case.fits(random.limits));
+    cases.retain(|case| case.fits(random.limits));
     cases
 }
 
@@ -122,7 +121,6 @@ fn of_count(random: &mut Random, count: usize) -> Vec<Case> {
         messages(random, count, 300),
         scatter(random, count),
         gather(random, count),
-        fill(random, count),
         flip(random, count),
     ]
 }
@@ -233,17 +231,6 @@ fn gather(random: &mut Random, count: usize) -> Case {
         what: format!("{count} digests gathered"),
         operands: vec![random.digests(end), random.list(&places, end), random.digests(count)],
         launch: Launch::Gather { digests: A, places: B, count: count as u32, out: C },
-    }
-}
-
-fn fill(random: &mut Random, count: usize) -> Case {
-    let mut digest = Digest::ZERO;
-    digest.0.copy_from_slice(&random.bytes(32));
-    let first = random.below(9);
-    Case {
-        what: format!("{count} places from {first} filled"),
-        operands: vec![random.digests(first + count)],
-        launch: Launch::Fill { digest, out: A, first: first as u32, count: count as u32 },
     }
 }
 

@@ -113,9 +113,17 @@ fn script<Q: Queue>(
     let len = contents[0].len() as u64;
     let nodes = upload(queue, &contents[0])?;
     let (a, b) = (upload(queue, &contents[1])?, upload(queue, &contents[2])?);
+    let moved = count.min(8);
+    let places = queue.allocate(4 * u64::from(moved))?;
     let mut downloads = vec![];
     for (turn, bytes) in contents.iter().enumerate() {
         queue.upload(&nodes, 0, len, &mut |to| to.copy_from_slice(bytes))?;
+        let first = turn as u32 + 1;
+        queue.upload(&places, 0, 4 * u64::from(moved), &mut |to| {
+            for (to, place) in to.as_chunks_mut().0.iter_mut().zip(first..) {
+                *to = place.to_le_bytes();
+            }
+        })?;
         // Part of it twice: the later upload wins.
         queue.upload(&nodes, 64, 128, &mut |to| to.fill(turn as u8))?;
         let parents = Parents::Run { first: 0 };
@@ -129,12 +137,14 @@ fn script<Q: Queue>(
             out_offset: 0,
         })?;
         downloads.push(queue.download(&a, 32, 64)?);
-        queue.copy(&a, 0, &b, 32 * (1 + turn as u64), 64 + 4)?;
+        let (digests, places) = (&a, &places);
+        queue.launch(Launch::Scatter { digests, places, count: moved, out: &b })?;
         if turn % 2 == 1 {
             queue.flush()?;
         }
         downloads.push(queue.download(&b, 0, len)?);
-        queue.copy(&b, 32, &nodes, 0, 256)?;
+        let (digests, out) = (&b, &nodes);
+        queue.launch(Launch::Gather { digests, places, count: moved, out })?;
         downloads.push(queue.download(&nodes, 4, 512)?);
     }
     downloads.into_iter().rev().map(|download| wait(queue, download)).collect()

@@ -1,7 +1,7 @@
 //! The CPU that pretends to be a device, and a hostile one: what a driver may do, it does.
 //!
 //! ```text
-//!  upload, copy, launch, download ──► a list          nothing happens ...
+//!        upload, launch, download ──► a list          nothing happens ...
 //!                          wait ──► done in order     ... until a download is waited for, and then
 //!                                   up to it          only what lies before it
 //! ```
@@ -242,21 +242,6 @@ impl Queue for HostQueue {
         fill(&mut staging);
         let staging = self.wrap(staging);
         self.defer_copy((&staging, 0), (to, offset), len)
-    }
-
-    fn copy(
-        &mut self,
-        from: &HostBuffer,
-        from_offset: u64,
-        to: &HostBuffer,
-        to_offset: u64,
-        bytes: u64,
-    ) -> Result<(), HashError> {
-        self.device.call("copy")?;
-        if from.memory.same(&to.memory) {
-            return Err(HashError::Shape("a copy within one buffer"));
-        }
-        self.defer_copy((from, from_offset), (to, to_offset), bytes)
     }
 
     fn launch(&mut self, launch: Launch<'_, HostBuffer>) -> Result<(), HashError> {

@@ -76,11 +76,6 @@ pub(super) fn run(owned: &Owned) -> Result<(), HashError> {
                 out.set_digest(i, &digests.digest(u64::from(places.word(i)?))?)?;
             }
         }
-        Launch::Fill { digest, out, first, .. } => {
-            for i in items {
-                out.set_digest(u64::from(first) + i, &digest)?;
-            }
-        }
         Launch::Flip { flips, out, .. } => {
             distinct(items.clone().map(|i| flips.word(2 * i).map(u64::from)))?;
             for i in items {

@@ -254,10 +254,6 @@ calls! {
         state.put(handle(stream), Work::Download { from, to: to.addr(), len })
     }
 
-    Context fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, len: usize, stream: Pointer) |state| {
-        state.put(handle(stream), Work::Copy { from, to, len })
-    }
-
     Context fn cuLaunchKernel(
         function: Pointer,
         grid_x: c_uint, grid_y: c_uint, grid_z: c_uint,
@@ -303,6 +299,12 @@ pub(crate) unsafe extern "C" fn fake_cuda_fail(name: *const c_char, nth: u64, co
     if let Ok(name) = unsafe { text(name) } {
         let _ = with(|state| state.fail(name.into(), nth, code));
     }
+}
+
+/// After so many calls the device hangs, until the driver is configured anew.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn fake_cuda_hang_after(calls: u64) {
+    let _ = with(|state| state.hang_after(calls));
 }
 
 /// Forgets planned failures, counts and violations.

@@ -59,6 +59,18 @@ impl FakeCuda {
         Ok(())
     }
 
+    /// After so many calls all devices hang: no work is done any more, and calls that wait for some
+    /// do not return. [`configure`](Self::configure) ends that, for the calls that come then.
+    ///
+    /// # Errors
+    /// A text, if the library is another one.
+    pub fn hang_after(&self, calls: u64) -> Result<(), String> {
+        let hang = self.function::<unsafe extern "C" fn(u64)>("fake_cuda_hang_after")?;
+        // SAFETY: takes any number.
+        unsafe { hang(calls) };
+        Ok(())
+    }
+
     /// Forgets failures that have not happened, counts and violations.
     ///
     /// # Errors

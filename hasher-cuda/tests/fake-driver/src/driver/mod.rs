@@ -30,6 +30,7 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock, Mutex, PoisonError},
+    thread,
 };
 
 /// What a device is made to look like.
@@ -101,6 +102,8 @@ pub(crate) struct State {
     next_handle: u64,
     launches: u64,
     failures: Vec<Failure>,
+    /// Calls until no work of any stream is done any more; 0: the device hangs.
+    until_hang: Option<u64>,
     calls: BTreeMap<String, u64>,
     violations: Vec<String>,
 }
@@ -125,12 +128,32 @@ pub(crate) enum Needs {
     Context,
 }
 
+/// Calls that return only when work of the device is done, or may.
+const WAITING: [&str; 10] = [
+    "cuCtxSynchronize",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuEventSynchronize",
+    "cuMemAlloc_v2",
+    "cuMemFreeHost",
+    "cuMemFree_v2",
+    "cuMemHostAlloc",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuStreamSynchronize",
+];
+
 /// Runs one call of the driver and gives its result code.
 pub(crate) fn enter(
     name: &'static str,
     needs: Needs,
     call: impl FnOnce(&mut State) -> Result<(), Code>,
 ) -> Code {
+    if with(|state| state.hangs(name)) == Some(true) {
+        // Whoever waits for a device that hangs never hears of it again.
+        loop {
+            thread::park();
+        }
+    }
     with(|state| {
         let result =
             state.failure(name).and_then(|()| state.check(name, needs)).and_then(|()| call(state));
@@ -167,6 +190,7 @@ impl State {
             next_handle: 0x1000,
             launches: 0,
             failures: Vec::new(),
+            until_hang: None,
             calls: BTreeMap::new(),
             violations: Vec::new(),
         }
@@ -181,6 +205,24 @@ impl State {
     /// work on a stream.
     pub(crate) fn fail(&mut self, name: String, nth: u64, code: Code) {
         self.failures.push(Failure { name, remaining: nth, code });
+    }
+
+    /// After so many calls the device hangs: no work of any stream is done, and calls that wait for
+    /// it do not return.
+    pub(crate) fn hang_after(&mut self, calls: u64) {
+        self.until_hang = Some(calls);
+    }
+
+    /// Whether the device hangs.
+    pub(crate) fn is_hung(&self) -> bool {
+        self.until_hang == Some(0)
+    }
+
+    /// Whether the call of this name that begins now never returns.
+    fn hangs(&mut self, name: &str) -> bool {
+        let hangs = self.is_hung();
+        self.until_hang = self.until_hang.map(|calls| calls.saturating_sub(1));
+        hangs && WAITING.contains(&name)
     }
 
     /// Forgets failures that did not happen, counts and violations.

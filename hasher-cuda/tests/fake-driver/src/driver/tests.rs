@@ -61,7 +61,7 @@ fn an_event_forces_what_lies_before_it_and_no_more() {
     state.put(stream, Work::Upload { to: a, from: host, len: 64 }).unwrap();
     let event = state.create_event().unwrap();
     state.record(event, stream).unwrap();
-    state.put(stream, Work::Copy { from: a, to: b, len: 64 }).unwrap();
+    state.put(stream, Work::Upload { to: b, from: host, len: 64 }).unwrap();
     assert_eq!(state.query_event(event), Err(code::NOT_READY));
     assert_eq!(state.query_event(event), Ok(()));
     state.synchronise_event(event).unwrap();
@@ -94,11 +94,10 @@ fn memory_that_is_freed_while_work_waits() {
     assert_caught(&state, "which waiting copies use");
     assert_eq!(state.synchronise(stream), Err(code::ILLEGAL_ADDRESS));
 
-    let (mut state, stream, _) = ready();
+    let (mut state, stream, host) = ready();
     let there = state.allocate(64).unwrap();
     state.put(stream, Work::Free { address: there }).unwrap();
-    let other = state.allocate(64).unwrap();
-    state.put(stream, Work::Copy { from: there, to: other, len: 4 }).unwrap();
+    state.put(stream, Work::Download { from: there, to: host, len: 4 }).unwrap();
     assert_eq!(state.synchronise(stream), Err(code::ILLEGAL_ADDRESS));
     assert_caught(&state, "freed");
 }

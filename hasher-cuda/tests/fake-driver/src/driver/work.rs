@@ -26,11 +26,6 @@ pub(crate) enum Work {
         to: usize,
         len: usize,
     },
-    Copy {
-        from: u64,
-        to: u64,
-        len: usize,
-    },
     Kernel {
         kernel: Arc<Kernel>,
         grid: u32,
@@ -60,7 +55,6 @@ impl Work {
         match self {
             Self::Upload { to, .. } => allocation.contains(to),
             Self::Download { from, .. } => allocation.contains(from),
-            Self::Copy { from, to, .. } => allocation.contains(from) || allocation.contains(to),
             Self::Kernel { parameters, .. } => {
                 let mut words = parameters.as_chunks().0.iter();
                 words.any(|word| allocation.contains(&u64::from_le_bytes(*word)))
@@ -159,6 +153,9 @@ impl State {
         if done >= number {
             return Ok(());
         }
+        if self.is_hung() {
+            return Err(code::NOT_READY);
+        }
         self.force(stream, done + 1)?;
         Err(code::NOT_READY)
     }
@@ -201,11 +198,6 @@ impl State {
                     Some(pinned) => pinned.write(to, &bytes),
                     None => return Err(gone(to)),
                 }
-            }
-            Work::Copy { from, to, len } => {
-                let memory = &mut self.devices[device].memory;
-                let bytes = memory.slice(from, len as u64)?.to_vec();
-                memory.slice(to, len as u64)?.copy_from_slice(&bytes);
             }
             Work::Kernel { kernel, grid, block, parameters } => {
                 self.launches += 1;
