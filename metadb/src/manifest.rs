@@ -6,7 +6,8 @@
 //!        8      2   format version, 1
 //!       10      2   number of shards, 16          ┐
 //!       12      1   hash function, 1 = SHA-256    │ parameters
-//!       13      3   zero                          │
+//!       13      1   compaction spread             │
+//!       14      2   zero                          │
 //!       16      8   compaction threshold          │
 //!       24      4   compaction ratio              │
 //!       28      4   compaction div                ┘
@@ -138,8 +139,9 @@ impl Manifest {
         let mut out = Writer::new(MAGIC, VERSION, capacity);
         out.u16(self.params.shards());
         out.u8(self.params.hash().id());
-        out.raw(&[0; 3]);
         let rule = self.params.compaction();
+        out.u8(rule.spread());
+        out.raw(&[0; 2]);
         out.u64(rule.threshold());
         out.u32(rule.ratio());
         out.u32(rule.div());
@@ -232,7 +234,8 @@ fn decode_params(fields: &mut Reader<'_>) -> Result<StoreParams, DecodeError> {
         found: id.into(),
         rule: "this build of Hedgerow knows 1, SHA-256, only",
     })?;
-    for byte in fields.array::<3>("the parameters")? {
+    let spread = fields.u8("the compaction spread")?;
+    for byte in fields.array::<2>("the parameters")? {
         is(byte == 0, "a reserved byte of the parameters", byte.into(), "it must be 0")?;
     }
     let threshold = fields.u64("the compaction threshold")?;
@@ -243,7 +246,7 @@ fn decode_params(fields: &mut Reader<'_>) -> Result<StoreParams, DecodeError> {
         found: 0,
         rule: "both must be at least 1",
     })?;
-    Ok(StoreParams::from_parts(rule, shards, hash))
+    Ok(StoreParams::from_parts(rule.with_spread(spread), shards, hash))
 }
 
 fn decode_shard(fields: &mut Reader<'_>) -> Result<ShardManifest, DecodeError> {

@@ -94,10 +94,11 @@ impl fmt::Display for StoreParams {
         let Self { compaction, shards, hash } = self;
         write!(
             f,
-            "{shards} shards, {hash}, compaction threshold {} ratio {} div {}",
+            "{shards} shards, {hash}, compaction threshold {} ratio {} div {} spread {}",
             compaction.threshold(),
             compaction.ratio(),
             compaction.div(),
+            compaction.spread(),
         )
     }
 }

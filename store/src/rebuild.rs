@@ -555,6 +555,7 @@ fn finish(ended: Ended, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error
             active: part.active,
             bits: scan.bits,
             cursor,
+            head: None,
         });
     }
     Ok(rebuilt)

@@ -9,7 +9,7 @@
 //!      └── compaction ───┘  moves the oldest active entry: found through the bits, read through the
 //!                           cursor, or from the run itself if this block wrote it
 //!      ▼
-//!  ShardDelta
+//!  ShardDelta   ◄── `spread`: when all shards are done, the oldest entries of any may be moved too
 //! ```
 //!
 //! Shards are independent, so that all 16 run in parallel; inside one, everything is sequential and
@@ -47,8 +47,20 @@ pub(crate) struct ShardWriter {
     /// Active entries, sentries included.
     pub(crate) active: u64,
     pub(crate) bits: ActiveBits,
-    /// Stands at or before the oldest active entry.
+    /// Stands at or before the oldest active entry, or behind it if that is known.
     pub(crate) cursor: RunCursor,
+    /// The oldest active entry, once it was looked for.
+    pub(crate) head: Option<Head>,
+}
+
+/// The oldest active entry of a shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    sn: SerialNumber,
+    at: LogPosition,
+    entry: StoredEntry,
+    /// Entries of all shards that precede the block which wrote it.
+    before: u64,
 }
 
 /// How many operations of each kind a block came to, and what they wrote beside their own entries.
@@ -156,6 +168,114 @@ pub(crate) fn update_shard(
     })
 }
 
+/// The entry `sn`, the oldest active one of the shard, which an earlier block wrote. The cursor stands
+/// behind it then.
+fn find(
+    writer: &mut ShardWriter,
+    files: Files<'_>,
+    sn: SerialNumber,
+) -> Result<(LogPosition, StoredEntry), Error> {
+    let Files { log, twigs } = files;
+    let shard = writer.shard;
+    let corrupt = |what: &str| Error::Corrupt(format!("shard {shard}: {what}"));
+    let mut found = writer.cursor.next_where(log, |found| found >= sn);
+    if let Err(LogError::Pruned { .. }) = found {
+        // The cursor stands behind the last entry that was moved, and all of that run may be
+        // pruned while `sn`, which comes next, is not. Then its twig is a finished one:
+        // pruning keeps everything from the record of such a twig's first entry on.
+        let Some(twig) = twigs.get(shard, sn.twig())? else {
+            return Err(corrupt("the oldest active entry was pruned"));
+        };
+        writer.cursor = RunCursor::new(shard, twig.record, twig.groups[0]);
+        found = writer.cursor.next_where(log, |found| found >= sn);
+    }
+    match found? {
+        Some((at, entry)) if entry.get().serial_number() == sn => Ok((at, entry)),
+        _ => Err(corrupt("the oldest active entry is not in the log")),
+    }
+}
+
+/// Moves the oldest active entries of all shards while more was written since the oldest of them than
+/// the rule's spread allows, one for each entry that the block wrote; `before` entries preceded it.
+///
+/// # Errors
+/// As [`update_shard`]; then every shard is to be taken back.
+pub(crate) fn spread(
+    writers: &mut [ShardWriter],
+    deltas: &mut [ShardDelta],
+    before: u64,
+    rule: &CompactionRule,
+    files: Files<'_>,
+) -> Result<(), Error> {
+    if rule.spread() == 0 {
+        return Ok(());
+    }
+    let wrote: usize = deltas.iter().map(|delta| delta.spans.len()).sum();
+    let active: u64 = writers.iter().map(|writer| writer.active).sum();
+    let mut end = before + wrote as u64;
+    for _ in 0..wrote {
+        let mut oldest = (u64::MAX, 0);
+        for (number, (writer, delta)) in writers.iter_mut().zip(&*deltas).enumerate() {
+            oldest = oldest.min((head_before(writer, delta.first_sn, before, files)?, number));
+        }
+        let (from, number) = oldest;
+        if !rule.spreads(end.saturating_sub(from), active) {
+            break;
+        }
+        move_oldest(&mut writers[number], &mut deltas[number], rule, files)?;
+        end += 1;
+    }
+    Ok(())
+}
+
+/// How many entries of all shards precede the block that wrote the shard's oldest active entry.
+fn head_before(
+    writer: &mut ShardWriter,
+    first_sn: SerialNumber,
+    before: u64,
+    files: Files<'_>,
+) -> Result<u64, Error> {
+    let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
+        return Err(Error::Corrupt(format!("shard {}: nothing is active", writer.shard)));
+    };
+    if sn >= first_sn {
+        return Ok(before);
+    }
+    if let Some(head) = writer.head.as_ref().filter(|head| head.sn == sn) {
+        return Ok(head.before);
+    }
+    let (at, entry) = find(writer, files, sn)?;
+    let before = files.log.entries_before(writer.cursor.record())?;
+    writer.head = Some(Head { sn, at, entry, before });
+    Ok(before)
+}
+
+/// Appends the shard's oldest active entry again.
+fn move_oldest(
+    writer: &mut ShardWriter,
+    delta: &mut ShardDelta,
+    rule: &CompactionRule,
+    files: Files<'_>,
+) -> Result<(), Error> {
+    let mut builder = Builder {
+        writer,
+        files,
+        rule,
+        first_sn: delta.first_sn,
+        run: std::mem::take(&mut delta.run),
+        spans: std::mem::take(&mut delta.spans),
+        deactivated: std::mem::take(&mut delta.deactivated),
+        layer: std::mem::take(&mut delta.layer),
+        counts: delta.counts,
+        scratch: Vec::new(),
+    };
+    let moved = builder.compact();
+    let Builder { writer, run, spans, deactivated, layer, counts, .. } = builder;
+    (delta.run, delta.spans, delta.deactivated) = (run, spans, deactivated);
+    (delta.layer, delta.counts, delta.oldest_active) = (layer, counts, writer.oldest_active);
+    moved
+}
+
 /// Takes back what [`update_shard`] did to the shard.
 pub(crate) fn undo(writer: &mut ShardWriter, delta: ShardDelta) {
     delta.before.restore(writer, &delta.deactivated);
@@ -172,6 +292,7 @@ impl Before {
         let Self { next_sn, oldest_active, active, cursor } = self;
         (writer.next_sn, writer.oldest_active) = (next_sn, oldest_active);
         (writer.active, writer.cursor) = (active, cursor);
+        writer.head = None;
     }
 }
 
@@ -329,23 +450,10 @@ impl Builder<'_> {
 
     /// The entry `sn`, the oldest active one, which an earlier block wrote.
     fn find(&mut self, sn: SerialNumber) -> Result<(LogPosition, StoredEntry), Error> {
-        let Files { log, twigs } = self.files;
-        let mut found = self.writer.cursor.next_where(log, |found| found >= sn);
-        if let Err(LogError::Pruned { .. }) = found {
-            // The cursor stands behind the last entry that was moved, and all of that run may be
-            // pruned while `sn`, which comes next, is not. Then its twig is a finished one:
-            // pruning keeps everything from the record of such a twig's first entry on.
-            let Some(twig) = twigs.get(self.writer.shard, sn.twig())? else {
-                return Err(self.corrupt("the oldest active entry was pruned"));
-            };
-            let shard = self.writer.shard;
-            self.writer.cursor = RunCursor::new(shard, twig.record, twig.groups[0]);
-            found = self.writer.cursor.next_where(log, |found| found >= sn);
+        if let Some(head) = self.writer.head.take_if(|head| head.sn == sn) {
+            return Ok((head.at, head.entry));
         }
-        match found? {
-            Some((at, entry)) if entry.get().serial_number() == sn => Ok((at, entry)),
-            _ => Err(self.corrupt("the oldest active entry is not in the log")),
-        }
+        find(self.writer, self.files, sn)
     }
 
     /// The key hash before `state`'s key now, and its entry.

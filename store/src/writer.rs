@@ -11,7 +11,9 @@ use crate::shared::Shared;
 use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
-use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
+use crate::update::{
+    Counts, Files, ShardDelta, ShardWriter, is_entry_of, spread, undo, update_shard,
+};
 use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry};
@@ -212,6 +214,7 @@ impl Writer {
     ) -> Result<Vec<ShardDelta>, Error> {
         let shared = &*self.shared;
         let (rule, files) = (&self.rule, Files { log: &shared.log, twigs: &shared.twigs });
+        let before = self.shards.iter().map(|writer| writer.next_sn.0).sum();
         let shards = &mut self.shards;
         let results: Vec<Result<ShardDelta, Error>> = shared.pool.install(|| {
             let work = shards.par_iter_mut().zip(plans);
@@ -221,7 +224,16 @@ impl Writer {
         let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
         let done = self.shards.iter_mut().zip(results);
         match failed {
-            None => Ok(done.filter_map(|(_, delta)| delta.ok()).collect()),
+            None => {
+                let mut deltas: Vec<_> = done.filter_map(|(_, delta)| delta.ok()).collect();
+                match spread(&mut self.shards, &mut deltas, before, rule, files) {
+                    Ok(()) => Ok(deltas),
+                    Err(error) => {
+                        self.shards.iter_mut().zip(deltas).for_each(|(w, delta)| undo(w, delta));
+                        Err(error)
+                    }
+                }
+            }
             Some(error) => {
                 for (writer, delta) in done {
                     if let Ok(delta) = delta {
@@ -282,6 +294,7 @@ impl Writer {
                     None => start.plus(record.run(shard).len() as u64),
                 };
                 writer.cursor = RunCursor::new(shard, record.position(), at);
+                writer.head = None;
             }
         }
         log.announce(Arc::clone(&record))?;

@@ -103,7 +103,7 @@ impl Model {
     /// If `height` is not the next one, or an op is invalid where it runs: update or delete of an
     /// absent key, create of a present one, a key or value that no entry can have.
     pub fn apply_strict(&mut self, height: u64, tasks: &[Vec<Vec<Op>>]) -> Counts {
-        self.begin(height);
+        let before = self.begin(height);
         let mut counts = Counts::default();
         for (index, change_set) in tasks.iter().flatten().enumerate() {
             let mut ops: Vec<(KeyHash, &Op)> =
@@ -114,6 +114,7 @@ impl Model {
                 self.apply_op(version(height, index), kh, op, &mut counts);
             }
         }
+        self.spread(before);
         counts
     }
 
@@ -130,7 +131,7 @@ impl Model {
     /// # Panics
     /// If `height` is not the next one, or a key or value is one that no entry can have.
     pub fn apply_net(&mut self, height: u64, change_sets: &[NetChangeSet]) -> Counts {
-        self.begin(height);
+        let before = self.begin(height);
         let mut counts = Counts::default();
         for (index, change_set) in change_sets.iter().enumerate() {
             let mut last_word = BTreeMap::new();
@@ -150,12 +151,40 @@ impl Model {
                 self.apply_op(version(height, index), kh, &op, &mut counts);
             }
         }
+        self.spread(before);
         counts
     }
 
-    fn begin(&mut self, height: u64) {
+    /// Returns how many entries precede the block.
+    fn begin(&mut self, height: u64) -> u64 {
         assert_eq!(height, self.height + 1, "heights are consecutive");
         self.height = height;
+        let before = self.written();
+        self.shards.iter_mut().for_each(|shard| shard.begin(before));
+        before
+    }
+
+    /// Entries of all shards, active or not.
+    fn written(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.next_sn().0).sum()
+    }
+
+    /// The rule's spread: while more entries were written since the oldest active one of all shards than
+    /// so many times what is active, that one moves; one for each entry that the block wrote.
+    fn spread(&mut self, before: u64) {
+        let spread = u64::from(self.rule.spread());
+        if spread == 0 {
+            return;
+        }
+        let active: u64 = self.shards.iter().map(Shard::active_count).sum();
+        for _ in before..self.written() {
+            let heads = self.shards.iter().map(Shard::before_head).zip(0..);
+            let (from, shard): (u64, usize) = heads.min().expect("there are shards");
+            if self.written() - from <= spread * active {
+                break;
+            }
+            self.shards[shard].compact_once();
+        }
     }
 
     fn apply_op(&mut self, version: Version, kh: KeyHash, op: &Op, counts: &mut Counts) {

@@ -153,11 +153,17 @@ impl LogPosition {
 /// A shard is compactible when `(next_sn - oldest) * ratio >= active * div` and
 /// `active >= threshold`, where `active` counts the sentries too. A shard below the threshold never
 /// compacts: its log grows with every update, and nothing of it can be pruned.
+///
+/// Only shards that a block writes to compact by that. The log is one for all of them, and what can be
+/// pruned of it ends with the oldest active entry of any. So a rule can also have a *spread*: after its
+/// operations a block moves the oldest active entries of all shards as long as more entries were written
+/// since the oldest of them than `spread` times what is active, one for each entry that it wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionRule {
     threshold: u64,
     ratio: u32,
     div: u32,
+    spread: u8,
 }
 
 /// Why store parameters were refused.
@@ -180,9 +186,9 @@ impl core::error::Error for ParamsError {}
 impl CompactionRule {
     /// QMDB's and skippydb's default: a store below 320 M keys never compacts, so that its log grows
     /// for ever. For compatibility.
-    pub const QMDB: Self = Self { threshold: 20_000_000, ratio: 7, div: 10 };
+    pub const QMDB: Self = Self { threshold: 20_000_000, ratio: 7, div: 10, spread: 0 };
 
-    /// A rule with these parameters. With `ratio >= div` a shard above the threshold always
+    /// A rule with these parameters and without a spread. With `ratio >= div` a shard above the threshold always
     /// compacts.
     ///
     /// # Errors
@@ -191,7 +197,28 @@ impl CompactionRule {
         if ratio == 0 || div == 0 {
             return Err(ParamsError::ZeroCompactionRatio);
         }
-        Ok(Self { threshold, ratio, div })
+        Ok(Self { threshold, ratio, div, spread: 0 })
+    }
+
+    /// This rule with a spread; 0 for none. Less than 3 never comes to rest: while one entry is
+    /// moved for each that is written, everything is moved once before twice as much was written as is
+    /// active.
+    #[must_use]
+    pub const fn with_spread(mut self, spread: u8) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    /// How many times what is active may have been written, by all shards, since the oldest active
+    /// entry of any; 0 if there is no such bound.
+    pub const fn spread(&self) -> u8 {
+        self.spread
+    }
+
+    /// Whether the oldest active entry of all shards is to be moved, when `written` entries were written
+    /// since the block that wrote it began, and `active` are active.
+    pub const fn spreads(&self, written: u64, active: u64) -> bool {
+        self.spread > 0 && written as u128 > active as u128 * self.spread as u128
     }
 
     /// Active entries, sentries included, below which a shard does not compact.
@@ -224,8 +251,9 @@ impl Default for CompactionRule {
     /// is active, and never exceeds three times. (It exceeds twice while compaction is in a stretch
     /// where all is active, such as genesis: there a move adds an entry and frees one.) Only creates
     /// and updates compact (spec 7): a shard that nothing writes to stays as it is, and after many
-    /// deletes the span shrinks with the writes that follow.
+    /// deletes the span shrinks with the writes that follow. And spread 3, which keeps a shard at rest
+    /// from holding the log of the others.
     fn default() -> Self {
-        Self { threshold: 1, ratio: 1, div: 2 }
+        Self { threshold: 1, ratio: 1, div: 2, spread: 3 }
     }
 }

@@ -18,6 +18,9 @@ pub(super) struct Shard {
     active: BTreeMap<KeyHash, SerialNumber>,
     /// The oldest-active serial number.
     oldest: SerialNumber,
+    /// Blocks that wrote entries of the shard: the first of them, and how many entries of all shards
+    /// precede the block.
+    blocks: Vec<(SerialNumber, u64)>,
     /// Whether the bytes of inactive entries are kept.
     keep_history: bool,
     /// Left roots of the filled twigs whose root has been asked for, in order.
@@ -37,6 +40,7 @@ impl Shard {
             bits: vec![[0; 256]],
             active: BTreeMap::new(),
             oldest: SerialNumber(0),
+            blocks: vec![(SerialNumber(0), 0)],
             keep_history,
             left_roots: Vec::new(),
             twig_roots: Vec::new(),
@@ -186,6 +190,31 @@ impl Shard {
         self.append_copy(before, next, version, &[old, before.1]);
     }
 
+    /// A block begins that so many entries of all shards precede.
+    pub(super) fn begin(&mut self, before: u64) {
+        let next = self.next_sn();
+        if self.blocks.last().is_some_and(|&(first, _)| first == next) {
+            self.blocks.pop();
+        }
+        self.blocks.push((next, before));
+    }
+
+    /// How many entries of all shards precede the block that wrote the oldest active entry.
+    pub(super) fn before_head(&self) -> u64 {
+        let head = self.head();
+        let block = self.blocks.partition_point(|&(first, _)| first <= head) - 1;
+        self.blocks[block].1
+    }
+
+    /// The oldest active entry.
+    fn head(&self) -> SerialNumber {
+        let mut sn = self.oldest;
+        while !self.is_active(sn) {
+            sn = sn.plus(1);
+        }
+        sn
+    }
+
     fn compactible(&self, rule: &CompactionRule) -> bool {
         // Spec 7 written out once more, so that the rule's own arithmetic is tested too.
         let span = u128::from(self.next_sn().0 - self.oldest.0);
@@ -195,11 +224,8 @@ impl Shard {
     }
 
     /// Spec 7, compact once.
-    fn compact_once(&mut self) {
-        let mut sn = self.oldest;
-        while !self.is_active(sn) {
-            sn = sn.plus(1);
-        }
+    pub(super) fn compact_once(&mut self) {
+        let sn = self.head();
         let entry = self.entry(sn);
         let kh = entry.sentry_key_hash().unwrap_or_else(|| super::key_hash(entry.key()));
         assert_eq!(self.active(&kh), Some(sn), "an active entry is its key's");
