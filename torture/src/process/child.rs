@@ -185,7 +185,7 @@ fn join(thread: JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
 fn hand_in(store: &mut Store, life: &Life, plan: &Plan) -> Result<Option<Ticket>, Failure> {
     let height = plan.height;
     let what = format!("block {height}");
-    let block = plan.begin(store).doing(&what)?;
+    let mut block = plan.begin(store).doing(&what)?;
     if life.way == Way::Commit {
         let receipt = block.commit().doing(&what)?;
         say(&Line::Published(height, receipt.root));

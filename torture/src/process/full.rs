@@ -19,7 +19,7 @@ use super::life::{Life, Way, params};
 use super::reference::Reference;
 use super::{Doing, Failure, Watch, fail};
 use hedgerow::disk::{RealDisk, Vfs};
-use hedgerow::{Block, Error, Height, Store, Ticket};
+use hedgerow::{Error, Height, Store, Ticket};
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::{HookedDisk, VfsCall, VfsOp};
 use std::collections::BTreeMap;
@@ -254,7 +254,7 @@ impl Saga {
             blocks += 1;
             self.highest += 1;
             let plan = Plan::new(self.seed, self.highest);
-            let submitted = plan.begin(&mut store).and_then(Block::submit);
+            let submitted = plan.begin(&mut store).and_then(|mut block| block.submit());
             let done = submitted.and_then(|ticket| {
                 tickets.push(ticket.clone());
                 match life.way {
@@ -332,7 +332,7 @@ impl Saga {
         self.highest += 1;
         self.kept_from = self.kept_from.max(life.kept_from(self.highest));
         let plan = Plan::new(self.seed, self.highest);
-        let ticket = plan.begin(&mut store).and_then(Block::submit);
+        let ticket = plan.begin(&mut store).and_then(|mut block| block.submit());
         match ticket.and_then(|ticket| ticket.durable()) {
             Ok(()) => {
                 (self.durable, self.published) = (self.highest, self.highest);
