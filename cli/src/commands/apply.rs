@@ -15,7 +15,7 @@ use crate::input::JsonLines;
 use crate::output::Output;
 use crate::text::as_text;
 use clap::{Args, ValueEnum};
-use hedgerow::{Digest, Durability, Height, Options, Reader, Store, Ticket};
+use hedgerow::{Digest, Durability, Height, Reader, Store, Ticket};
 use indicatif::{HumanCount, ProgressBar};
 use serde::Serialize;
 use std::fmt;

@@ -98,7 +98,7 @@ impl Plan {
     /// Those of the store, as text.
     pub fn write(&self, store: &mut Store) -> Result<(), Failure> {
         let what = format!("block {}", self.height);
-        let ticket = self.begin(store).and_then(Block::submit).doing(&what)?;
+        let ticket = self.begin(store).and_then(|mut block| block.submit()).doing(&what)?;
         ticket.durable().doing(&what)
     }
 }
