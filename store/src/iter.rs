@@ -47,6 +47,9 @@ pub struct Iter {
     next: KeyHash,
 }
 
+/// A key and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// What is remembered of an entry, or of sentries in a row. Positions are multiples of 8; the low bits
 /// say which.
 #[derive(Clone, Copy)]
@@ -226,7 +229,7 @@ impl Iter {
     }
 
     /// The next entry that is not a sentry.
-    fn step(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    fn step(&mut self) -> Result<Option<Pair>, Error> {
         loop {
             if self.ready.is_empty() && !self.fill()? {
                 return Ok(None);
@@ -261,8 +264,7 @@ fn put_in_order(tie: &mut Vec<(KeyHash, StoredEntry)>, ready: &mut VecDeque<Step
 }
 
 impl Iterator for Iter {
-    /// A key and its value.
-    type Item = Result<(Vec<u8>, Vec<u8>), Error>;
+    type Item = Result<Pair, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.step().transpose();

@@ -25,8 +25,9 @@ use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId
 use std::fmt;
 use std::sync::Arc;
 
-/// Reads the published state. Cheap to clone, and usable from any thread. It keeps the log's files
-/// open as long as it lives, also when the store is closed; history ends with the store.
+/// Reads the published state. Cheap to clone, and usable from any thread. As long as it lives, also when
+/// the store is closed, it keeps the index and the tree in memory and the log's files open; history ends
+/// with the store.
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,

@@ -97,7 +97,7 @@ impl Store {
         let place = Place::new(path, &options)?;
         place.refuse_read_only(&options)?;
         // Before the lock: somebody else's directory does not get a file of ours.
-        if place.exists()? && !place.is_empty()? {
+        if place.was_never_locked()? && !place.is_empty()? {
             return Err(Error::NotEmpty(place.dir));
         }
         place.make_dir()?;
@@ -162,7 +162,7 @@ impl Store {
         place.refuse_read_only(&options)?;
         // As in `create`.
         let ours = |place: &Place| Ok::<_, Error>(place.has_mark()? || place.has_database()?);
-        if place.exists()? && !place.is_empty()? && !ours(&place)? {
+        if place.was_never_locked()? && !place.is_empty()? && !ours(&place)? {
             return Err(Error::NotEmpty(place.dir));
         }
         place.make_dir()?;
@@ -365,8 +365,10 @@ impl Place {
         if options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    fn exists(&self) -> Result<bool, Error> {
-        Ok(self.vfs.exists(&self.dir)?)
+    /// Whether the directory is there and has no lock file. If it has one, whoever holds it may be
+    /// changing what is there.
+    fn was_never_locked(&self) -> Result<bool, Error> {
+        Ok(self.vfs.exists(&self.dir)? && !self.has(LOCK)?)
     }
 
     fn make_dir(&self) -> Result<(), Error> {

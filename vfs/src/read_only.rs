@@ -240,7 +240,10 @@ impl Vfs for ReadOnlyDisk {
     fn remove_file(&self, path: &Path) -> Result<(), VfsError> {
         let mut changes = self.changes.lock();
         let removed = match self.kind(&changes, path) {
-            Ok(Kind::File) => Ok(forget(&mut changes, path)),
+            Ok(Kind::File) => {
+                forget(&mut changes, path);
+                Ok(())
+            }
             Ok(Kind::Dir) => Err(io::ErrorKind::IsADirectory.into()),
             Ok(Kind::No) => Err(io::ErrorKind::NotFound.into()),
             Err(reason) => Err(reason),
