@@ -92,6 +92,7 @@ impl Genesis {
             oldest_active: SerialNumber(0),
             active: next_sn.0,
             bits,
+            head: None,
             cursor: RunCursor::new(shard, record, run_start),
         }
     }

@@ -145,6 +145,49 @@ fn a_small_store_that_is_updated_for_long_does_not_grow() {
     store.check().unwrap();
 }
 
+/// A few hot keys among thousands at rest: the log of all shards ends with the oldest active entry of any,
+/// so that shards which nothing writes to must move too.
+#[test]
+fn shards_at_rest_do_not_hold_the_log_of_the_others() {
+    let _limit = Limit::new();
+    for hot in [1, 10] {
+        let (disk, keys) = (disk(), 3_000);
+        let options = || on(&disk).keep_heights(16).segment_bytes(4 << 20).manifest_blocks(4);
+        let mut store = Store::create(dir(), StoreParams::default(), options()).unwrap();
+        put_all(&mut store, keys, 0).durable().unwrap();
+        let mut longest = [0; 2];
+        let blocks = 800;
+        for number in 0..blocks {
+            let height = store.height().next();
+            let mut block = store.begin_block(height).unwrap();
+            for round in 0..1_000 / hot {
+                block.next_change_set().unwrap();
+                for key in 0..hot {
+                    block.put(format!("key {key}"), format!("{number} {round}")).unwrap();
+                }
+            }
+            block.submit().unwrap();
+            if number % 10 == 9 {
+                store.flush().unwrap();
+                let stats = store.stats();
+                let active = (SENTRIES + stats.keys) * (stats.log_end.0 / stats.entries);
+                assert!(stats.log.bytes <= 4 * active + (8 << 20), "{hot} hot keys: {stats:?}");
+                let half = usize::from(number >= blocks / 2);
+                longest[half] = longest[half].max(stats.log.bytes);
+            }
+        }
+        let stats = store.stats();
+        assert!(stats.log_end.0 > 2 * longest[1], "{hot} hot keys: {stats:?}");
+        assert!(longest[1] <= longest[0] + (4 << 20), "{hot} hot keys: the log grew: {longest:?}");
+        store.check().unwrap();
+        let root = store.reader().root();
+        store.close().unwrap();
+        let mut store = Store::open(dir(), options()).unwrap();
+        assert_eq!(store.reader().root(), root);
+        store.check().unwrap();
+    }
+}
+
 /// Without a word about it, a store keeps 1,024 heights and their history, and an archive says that it
 /// is one.
 #[test]

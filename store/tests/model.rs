@@ -171,6 +171,9 @@ fn rules() -> impl Strategy<Value = CompactionRule> {
         Just(CompactionRule::new(1, 1, 1).unwrap()),
         Just(CompactionRule::new(4097, 7, 10).unwrap()),
         Just(CompactionRule::new(4100, 3, 4).unwrap()),
+        // Of every block: nothing else moves; and on top of what moves in any case.
+        Just(CompactionRule::QMDB.with_spread(1)),
+        Just(CompactionRule::default().with_spread(1)),
     ]
 }
 

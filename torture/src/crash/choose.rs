@@ -27,7 +27,8 @@ pub(super) fn rule(rng: &mut SplitMix64) -> CompactionRule {
         ],
     );
     // Ratio and div are not 0.
-    CompactionRule::new(threshold, ratio, div).unwrap_or_default()
+    let rule = CompactionRule::new(threshold, ratio, div).unwrap_or_default();
+    rule.with_spread(pick(rng, &[0, 0, 1, 3]))
 }
 
 pub(super) fn shape(rng: &mut SplitMix64) -> GenShape {

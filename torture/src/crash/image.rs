@@ -25,7 +25,7 @@ pub(crate) struct Image {
 /// Keys of all images.
 pub(crate) const KEYS: usize = 600;
 
-static MADE: Mutex<BTreeMap<(&str, u32, u32), Image>> = Mutex::new(BTreeMap::new());
+static MADE: Mutex<BTreeMap<(&str, u32, u32, u8), Image>> = Mutex::new(BTreeMap::new());
 
 impl Image {
     /// The image of a rule that always compacts.
@@ -35,7 +35,7 @@ impl Image {
     pub(crate) fn of(rule: CompactionRule, beside: Option<&Beside>) -> Result<Self, Error> {
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         let engine = beside.map_or("", |beside| beside.engine.name());
-        let key = (engine, rule.ratio(), rule.div());
+        let key = (engine, rule.ratio(), rule.div(), rule.spread());
         if let Some(image) = made.get(&key) {
             return Ok(image.clone());
         }
