@@ -151,13 +151,21 @@ fn scan<'a>(source: &Source<'a>) -> Result<(LogPosition, Vec<ShardScan<'a>>), Er
     Ok((from, shards))
 }
 
+/// Shards of a record below this length are read one after the other: handing them to threads would
+/// cost more.
+const PARALLEL_BYTES: u64 = 64 << 10;
+
 fn scan_record(
     source: &Source<'_>,
     shards: &mut [ShardScan<'_>],
     record: &ScannedRecord,
 ) -> Result<(), Error> {
-    let mut work: Vec<RunWork> =
-        shards.par_iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?;
+    let parallel = record.record().bytes_len() >= PARALLEL_BYTES;
+    let mut work: Vec<RunWork> = if parallel {
+        shards.par_iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?
+    } else {
+        shards.iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?
+    };
     // The leaves of every shard in one call, the keys in another.
     let mut leaves = Vec::with_capacity(SHARDS);
     let mut keys = Vec::with_capacity(SHARDS);
@@ -168,8 +176,13 @@ fn scan_record(
     }
     source.hasher.messages(&mut leaves)?;
     hash_keys(&mut keys)?;
-    let work = shards.par_iter_mut().zip(work);
-    work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
+    if parallel {
+        let work = shards.par_iter_mut().zip(work);
+        work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
+    } else {
+        let mut work = shards.iter_mut().zip(work);
+        work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
+    }
 }
 
 /// What one run asks to be hashed, and what came of it.
