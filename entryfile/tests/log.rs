@@ -107,7 +107,8 @@ fn segments_grow_with_the_log_and_shrink_with_it() {
         if block == 599 {
             assert!(whole(2_000) >= 5, "the first ones are small");
             assert!(whole(9_000) >= 5, "the last ones are large");
-            assert!(log.stats().segments < 60, "{}", log.stats().segments);
+            // A record is about 700 bytes: all segments of the least size would be some 200.
+            assert!(log.stats().segments < 90, "{}", log.stats().segments);
         }
     }
     let segments = log.stats().segments;

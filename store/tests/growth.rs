@@ -90,7 +90,7 @@ fn the_default_rule_bounds_the_span_of_a_store_of_any_size() {
         // Some of the 16 shards have somewhat more keys than the mean.
         let [early, late] = most;
         assert!(early < 3.01, "{keys} keys: the span came to {early} times what is active");
-        assert!((1.9..2.2).contains(&late), "{keys} keys: the span stays at {late} times that");
+        assert!((1.9..3.01).contains(&late), "{keys} keys: the span stays at {late} times that");
         store.check().unwrap();
     }
 }
@@ -171,7 +171,10 @@ fn shards_at_rest_do_not_hold_the_log_of_the_others() {
                 store.flush().unwrap();
                 let stats = store.stats();
                 let active = (SENTRIES + stats.keys) * (stats.log_end.0 / stats.entries);
-                assert!(stats.log.bytes <= 4 * active + (8 << 20), "{hot} hot keys: {stats:?}");
+                // Four times what is active, somewhat more while compaction makes its way through
+                // genesis; the heights that are kept; two segments.
+                let least = 6 * active + 16 * 300_000 + (8 << 20);
+                assert!(stats.log.bytes <= least, "{hot} hot keys: {stats:?}");
                 let half = usize::from(number >= blocks / 2);
                 longest[half] = longest[half].max(stats.log.bytes);
             }
@@ -221,7 +224,9 @@ fn by_default_heights_are_kept_and_an_archive_says_so() {
             assert_eq!((first.0, stats.log_start.0), (0, 0));
             assert_eq!(stats.prune_hold, Some(PruneHold::KeepAll));
         } else {
-            assert_eq!(last.0 - first.0, 1_024);
+            // The history is cut when the manifest is committed.
+            let kept = last.0 - first.0;
+            assert!((1_024..1_024 + 64).contains(&kept), "{kept}");
             // What 1,024 heights wrote, and what was active before them.
             let active = (SENTRIES + stats.keys) * (stats.log_end.0 / stats.entries);
             let written = stats.log_end.0 - before;
@@ -262,7 +267,8 @@ fn what_holds_pruning_back_is_said() {
     let _limit = Limit::new();
     let disk = disk();
     let options = |heights| {
-        on(&disk).keep_history(1).keep_heights(heights).segment_bytes(100_000).max_in_flight(1)
+        let options = on(&disk).keep_history(1).keep_heights(heights).segment_bytes(100_000);
+        options.max_in_flight(1).manifest_blocks(1)
     };
     let mut store = Store::create(dir(), params(1, 1, 1), options(3)).unwrap();
     assert_eq!(store.stats().prune_hold, None);
@@ -300,7 +306,11 @@ fn what_holds_pruning_back_is_said() {
     store.close().unwrap();
 
     let disk = common::disk();
-    let options = Options::default().disk(Arc::clone(&disk)).keep_heights(1).segment_bytes(1 << 30);
+    let options = Options::default()
+        .disk(Arc::clone(&disk))
+        .keep_heights(1)
+        .segment_bytes(1 << 30)
+        .manifest_blocks(1);
     let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
     for word in 0..5 {
         put_all(&mut store, 10, word).durable().unwrap();

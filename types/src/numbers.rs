@@ -251,9 +251,9 @@ impl Default for CompactionRule {
     /// is active, and never exceeds three times. (It exceeds twice while compaction is in a stretch
     /// where all is active, such as genesis: there a move adds an entry and frees one.) Only creates
     /// and updates compact (spec 7): a shard that nothing writes to stays as it is, and after many
-    /// deletes the span shrinks with the writes that follow. And spread 3, which keeps a shard at rest
+    /// deletes the span shrinks with the writes that follow. And spread 4, which keeps a shard at rest
     /// from holding the log of the others.
     fn default() -> Self {
-        Self { threshold: 1, ratio: 1, div: 2, spread: 3 }
+        Self { threshold: 1, ratio: 1, div: 2, spread: 4 }
     }
 }

@@ -46,6 +46,19 @@ pub(crate) struct Frame {
     pub(crate) sn: u64,
 }
 
+/// Where the records of a segment begin.
+pub(crate) fn records(segment: &[u8]) -> Vec<usize> {
+    let u32_at = |at: usize| u32::from_le_bytes(segment[at..at + 4].try_into().unwrap()) as usize;
+    let mut records = vec![];
+    let mut at = SEGMENT_HEADER_LEN;
+    while at < segment.len() {
+        records.push(at);
+        let runs: usize = (0..SHARDS).map(|shard| u32_at(at + 80 + 16 * shard)).sum();
+        at += RECORD_HEADER_LEN + runs + u32_at(at + 336).next_multiple_of(8);
+    }
+    records
+}
+
 /// The entries of a segment, in order.
 pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
     let mut frames = vec![];
