@@ -214,13 +214,18 @@ fn digest_of_log(disk: &Arc<dyn Vfs>) -> String {
 /// The record of height 0 as docs/format.md and the spec (4.3) have it, at position 64.
 fn genesis_record() -> Vec<u8> {
     let frame_len = 85_u32 + 4 + 7;
-    let mut record = b"HgrwRec1".to_vec();
+    let mut record = b"HgrwRec2".to_vec();
     record.extend([0; 8]);
     record.extend(64_u64.to_le_bytes());
+    // Nothing precedes it, nothing was durable or published.
+    record.extend([0; 8 + 8 + 8 + 32]);
     for _ in 0..16 {
         record.extend((4096 * frame_len).to_le_bytes());
         record.extend(4096_u32.to_le_bytes());
+        record.extend([0; 8]);
     }
+    // No extra bytes, and their checksum.
+    record.extend([0; 8]);
     let crc = crc32c::crc32c(&record);
     record.extend(u64::from(crc).to_le_bytes());
     for shard in ShardId::all() {

@@ -17,6 +17,7 @@ use hedgerow_hasher_api::{HashCall, HookedHasher, MessageGroup};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,7 +88,7 @@ fn liar(seed: u64, about: About) -> (Arc<dyn BatchHasher>, Arc<AtomicU64>) {
 /// The records of the log, without what differs from store to store, and without what a record says of
 /// heights gone by: how far they had come when it was made, and which root was told.
 fn log(disk: &Arc<dyn Vfs>) -> Vec<Vec<u8>> {
-    let masked = |path| {
+    let masked = |path: &PathBuf| {
         let mut bytes = read(disk, path);
         for at in records(&bytes) {
             bytes[at + 32..at + 80].fill(0);
