@@ -340,7 +340,7 @@ mod tests {
         for (at, value, what) in [
             (10, 17, "the number of shards is 17"),
             (12, 2, "the hash function is 2"),
-            (13, 1, "a reserved byte"),
+            (14, 1, "a reserved byte"),
             (24, 0, "the compaction ratio or div is 0"),
             (28, 0, "the compaction ratio or div is 0"),
         ] {

@@ -363,7 +363,7 @@ fn a_bloated_database_shrinks() {
         let db = case.open(false).unwrap();
         commit(&*db, 21, 21).unwrap();
         drop(db);
-        assert!(size() > 16 << 20, "{}", size());
+        assert!(size() > 8 << 20, "{}", size());
         renew(case.engine, &case.vfs, &case.dir, Renew::IfBloated).unwrap();
         assert!(size() < 4 << 20, "{}", size());
         assert_state(&*case.open(false).unwrap(), 21, 21);

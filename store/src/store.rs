@@ -254,7 +254,8 @@ impl Store {
         self.locks.check_process()?;
         self.writer.settle()?;
         self.locks.check_places()?;
-        if !has_database(&*self.shared.options.disk, self.locks.root.path())? {
+        let meta = self.locks.root.path().join(META);
+        if !name_a_database(&self.shared.options.disk.read_dir(&meta)?) {
             return Err(Error::Corrupt("the database below meta/ is gone".into()));
         }
         limits::on_own_stack("hedgerow-check", || crate::check::check(&self.shared))
@@ -344,7 +345,11 @@ fn has_database(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
         Err(error) if is_absent(&error) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    Ok(names.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(DATABASES))))
+    Ok(name_a_database(&names))
+}
+
+fn name_a_database(names: &[OsString]) -> bool {
+    names.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(DATABASES)))
 }
 
 /// The directory of a store.
