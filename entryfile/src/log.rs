@@ -348,18 +348,6 @@ impl EntryLog {
         Err(self.segments.corrupt(at, Damage::Header))
     }
 
-    /// How many entries of all shards precede the block whose record is at `record`.
-    ///
-    /// # Errors
-    /// [`LogError`] if there is no record, or it cannot be read.
-    pub fn entries_before(&self, record: LogPosition) -> Result<u64, LogError> {
-        match self.in_memory(record.0)? {
-            Some(found) if found.position() == record => Ok(found.entries_before()),
-            Some(_) => Err(LogError::NotAnEntry { at: record, what: Damage::Magic }),
-            None => Ok(self.header_on_disk(record.0)?.0.entries_before),
-        }
-    }
-
     /// The record in memory that covers `at`. `at` is checked against the log's bounds.
     pub(crate) fn in_memory(&self, at: u64) -> Result<Option<Arc<Record>>, LogError> {
         let tail = self.tail.read();

@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::bits::ActiveBits;
 use crate::twigs::{OpenTwig, TwigPlaces};
-use crate::update::ShardWriter;
+use crate::update::{ShardWriter, TwigBegins};
 use bytes::Bytes;
 use hedgerow_entryfile::{RunCursor, frame_len, seal_frame};
 use hedgerow_hasher_api::{ScalarHasher, Span};
@@ -86,13 +86,15 @@ impl Genesis {
         for sn in 0..next_sn.0 {
             bits.set(SerialNumber(sn));
         }
+        let mut begun = TwigBegins::default();
+        begun.note(SerialNumber(0), next_sn, 0);
         ShardWriter {
             shard,
             next_sn,
             oldest_active: SerialNumber(0),
             active: next_sn.0,
             bits,
-            head: None,
+            begun,
             cursor: RunCursor::new(shard, record, run_start),
         }
     }

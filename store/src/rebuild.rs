@@ -26,7 +26,7 @@ use crate::options::{Progress, ProgressFn};
 use crate::pipeline::Unsettled;
 use crate::replay::{Contradicted, Replay};
 use crate::twigs::{OpenTwig, TwigStore, run_position};
-use crate::update::ShardWriter;
+use crate::update::{ShardWriter, TwigBegins};
 use hedgerow_entryfile::{EntryLog, Journal, RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
 use hedgerow_index::ShardIndex;
@@ -227,6 +227,8 @@ pub(crate) struct ShardScan<'a> {
     /// Leaves of the twig that is being read, if it needs them.
     leaves: Vec<Digest>,
     pub(crate) open: OpenTwig,
+    /// From the oldest active twig on.
+    begun: TwigBegins,
     /// Serial number of the next entry, once one was read.
     next: Option<SerialNumber>,
     cursor: Option<RunCursor>,
@@ -270,6 +272,7 @@ impl<'a> ShardScan<'a> {
             active: 0,
             leaves: Vec::new(),
             open: OpenTwig::default(),
+            begun: TwigBegins::default(),
             next: None,
             cursor: None,
             twigs: Vec::new(),
@@ -361,9 +364,17 @@ impl<'a> ShardScan<'a> {
             self.seen.push(Seen { sn, prefix, at });
             self.noted += 1;
         }
+        if let (false, Some(next)) = (work.spans.is_empty(), self.next) {
+            self.note_begun(work.first_sn, next, record);
+        }
         work.leaves = vec![Digest::ZERO; work.leaf_spans.len()];
         work.keys = vec![Digest::ZERO; work.key_spans.len()];
         Ok(work)
+    }
+
+    fn note_begun(&mut self, from: SerialNumber, to: SerialNumber, record: &ScannedRecord) {
+        self.begun.note(from, to, record.record().entries_before());
+        self.begun.drop_before(self.part.oldest_active.twig());
     }
 
     /// Serial number of the next entry.
@@ -403,6 +414,7 @@ impl<'a> ShardScan<'a> {
             let prefix = sentry.map_or(0, |key_hash| key_hash.prefix_u64());
             self.seen.push(Seen { sn, prefix, at });
         }
+        self.note_begun(run.first_sn, self.next_sn(), record);
         run.keys = vec![Digest::ZERO; run.key_spans.len()];
         Ok(run)
     }
@@ -568,7 +580,7 @@ fn finish(ended: Ended, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error
             active: part.active,
             bits: scan.bits,
             cursor,
-            head: None,
+            begun: scan.begun,
         });
     }
     Ok(rebuilt)

@@ -28,8 +28,9 @@ use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, 
 use hedgerow_hasher_api::{Span, hash_message};
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{
-    CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, Version,
+    CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, TwigId, Version,
 };
+use std::collections::VecDeque;
 
 /// Where old entries are read from.
 #[derive(Clone, Copy)]
@@ -47,20 +48,38 @@ pub(crate) struct ShardWriter {
     /// Active entries, sentries included.
     pub(crate) active: u64,
     pub(crate) bits: ActiveBits,
-    /// Stands at or before the oldest active entry, or behind it if that is known.
+    /// Stands at or before the oldest active entry.
     pub(crate) cursor: RunCursor,
-    /// The oldest active entry, once it was looked for.
-    pub(crate) head: Option<Head>,
+    pub(crate) begun: TwigBegins,
 }
 
-/// The oldest active entry of a shard.
-#[derive(Clone, Debug)]
-pub(crate) struct Head {
-    sn: SerialNumber,
-    at: LogPosition,
-    entry: StoredEntry,
-    /// Entries of all shards that precede the block which wrote it.
-    before: u64,
+/// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
+/// from that of the oldest active entry on: what pruning keeps begins there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TwigBegins(VecDeque<(TwigId, u64)>);
+
+impl TwigBegins {
+    /// Notes the entries from `from` to before `to`, of a block that `before` entries precede.
+    pub(crate) fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
+        let first = if from.leaf() == 0 { from.twig() } else { from.twig().next() };
+        for twig in (first.0..).map(TwigId).take_while(|twig| twig.first() < to) {
+            self.0.push_back((twig, before));
+        }
+    }
+
+    /// Forgets the twigs before `first`.
+    pub(crate) fn drop_before(&mut self, first: TwigId) {
+        while self.0.front().is_some_and(|&(twig, _)| twig < first) {
+            self.0.pop_front();
+        }
+    }
+
+    /// That of a twig, `None` if it has not begun.
+    fn of(&self, twig: TwigId) -> Option<u64> {
+        let first = self.0.front()?.0;
+        let number = usize::try_from(twig.0.checked_sub(first.0)?).ok()?;
+        self.0.get(number).map(|&(_, before)| before)
+    }
 }
 
 /// How many operations of each kind a block came to, and what they wrote beside their own entries.
@@ -168,33 +187,6 @@ pub(crate) fn update_shard(
     })
 }
 
-/// The entry `sn`, the oldest active one of the shard, which an earlier block wrote. The cursor stands
-/// behind it then.
-fn find(
-    writer: &mut ShardWriter,
-    files: Files<'_>,
-    sn: SerialNumber,
-) -> Result<(LogPosition, StoredEntry), Error> {
-    let Files { log, twigs } = files;
-    let shard = writer.shard;
-    let corrupt = |what: &str| Error::Corrupt(format!("shard {shard}: {what}"));
-    let mut found = writer.cursor.next_where(log, |found| found >= sn);
-    if let Err(LogError::Pruned { .. }) = found {
-        // The cursor stands behind the last entry that was moved, and all of that run may be
-        // pruned while `sn`, which comes next, is not. Then its twig is a finished one:
-        // pruning keeps everything from the record of such a twig's first entry on.
-        let Some(twig) = twigs.get(shard, sn.twig())? else {
-            return Err(corrupt("the oldest active entry was pruned"));
-        };
-        writer.cursor = RunCursor::new(shard, twig.record, twig.groups[0]);
-        found = writer.cursor.next_where(log, |found| found >= sn);
-    }
-    match found? {
-        Some((at, entry)) if entry.get().serial_number() == sn => Ok((at, entry)),
-        _ => Err(corrupt("the oldest active entry is not in the log")),
-    }
-}
-
 /// Moves the oldest active entries of all shards while more was written since the oldest of them than
 /// the rule's spread allows, one for each entry that the block wrote; `before` entries preceded it.
 ///
@@ -215,8 +207,8 @@ pub(crate) fn spread(
     let mut end = before + wrote as u64;
     for _ in 0..wrote {
         let mut oldest = (u64::MAX, 0);
-        for (number, (writer, delta)) in writers.iter_mut().zip(&*deltas).enumerate() {
-            oldest = oldest.min((head_before(writer, delta.first_sn, before, files)?, number));
+        for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
+            oldest = oldest.min((log_held(writer, delta.first_sn, before)?, number));
         }
         let (from, number) = oldest;
         if !rule.spreads(end.saturating_sub(from), active) {
@@ -228,26 +220,22 @@ pub(crate) fn spread(
     Ok(())
 }
 
-/// How many entries of all shards precede the block that wrote the shard's oldest active entry.
-fn head_before(
-    writer: &mut ShardWriter,
-    first_sn: SerialNumber,
-    before: u64,
-    files: Files<'_>,
-) -> Result<u64, Error> {
+/// How many entries of all shards precede what a shard needs of the log: the block that wrote the first
+/// entry of the twig of its oldest active one.
+fn log_held(writer: &ShardWriter, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {
     let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
         return Err(Error::Corrupt(format!("shard {}: nothing is active", writer.shard)));
     };
-    if sn >= first_sn {
-        return Ok(before);
+    match writer.begun.of(sn.twig()) {
+        Some(before) => Ok(before),
+        // This block has begun the twig.
+        None if sn.twig().first() >= first_sn => Ok(before),
+        None => Err(Error::Corrupt(format!(
+            "shard {}: where twig {} begins is lost",
+            writer.shard,
+            sn.twig()
+        ))),
     }
-    if let Some(head) = writer.head.as_ref().filter(|head| head.sn == sn) {
-        return Ok(head.before);
-    }
-    let (at, entry) = find(writer, files, sn)?;
-    let before = files.log.entries_before(writer.cursor.record())?;
-    writer.head = Some(Head { sn, at, entry, before });
-    Ok(before)
 }
 
 /// Appends the shard's oldest active entry again.
@@ -292,7 +280,6 @@ impl Before {
         let Self { next_sn, oldest_active, active, cursor } = self;
         (writer.next_sn, writer.oldest_active) = (next_sn, oldest_active);
         (writer.active, writer.cursor) = (active, cursor);
-        writer.head = None;
     }
 }
 
@@ -450,10 +437,23 @@ impl Builder<'_> {
 
     /// The entry `sn`, the oldest active one, which an earlier block wrote.
     fn find(&mut self, sn: SerialNumber) -> Result<(LogPosition, StoredEntry), Error> {
-        if let Some(head) = self.writer.head.take_if(|head| head.sn == sn) {
-            return Ok((head.at, head.entry));
+        let Files { log, twigs } = self.files;
+        let mut found = self.writer.cursor.next_where(log, |found| found >= sn);
+        if let Err(LogError::Pruned { .. }) = found {
+            // The cursor stands behind the last entry that was moved, and all of that run may be
+            // pruned while `sn`, which comes next, is not. Then its twig is a finished one:
+            // pruning keeps everything from the record of such a twig's first entry on.
+            let Some(twig) = twigs.get(self.writer.shard, sn.twig())? else {
+                return Err(self.corrupt("the oldest active entry was pruned"));
+            };
+            let shard = self.writer.shard;
+            self.writer.cursor = RunCursor::new(shard, twig.record, twig.groups[0]);
+            found = self.writer.cursor.next_where(log, |found| found >= sn);
         }
-        find(self.writer, self.files, sn)
+        match found? {
+            Some((at, entry)) if entry.get().serial_number() == sn => Ok((at, entry)),
+            _ => Err(self.corrupt("the oldest active entry is not in the log")),
+        }
     }
 
     /// The key hash before `state`'s key now, and its entry.

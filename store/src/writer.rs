@@ -253,8 +253,12 @@ impl Writer {
         extra: Vec<u8>,
     ) -> Result<BlockDelta, Error> {
         let log = &self.shared.log;
-        for writer in &mut self.shards {
-            writer.bits.drop_before(writer.oldest_active.twig());
+        let before: u64 = deltas.iter().map(|delta| delta.first_sn.0).sum();
+        for (writer, delta) in self.shards.iter_mut().zip(&deltas) {
+            let oldest = writer.oldest_active.twig();
+            writer.bits.drop_before(oldest);
+            writer.begun.note(delta.first_sn, writer.next_sn, before);
+            writer.begun.drop_before(oldest);
         }
         let mut counts = Counts::default();
         let mut layers = Vec::with_capacity(SHARDS);
@@ -276,7 +280,7 @@ impl Writer {
         }
         let state = BlockState {
             oldest_active: std::array::from_fn(|shard| parts[shard].oldest_active),
-            entries_before: parts.iter().map(|part: &ShardPart| part.first_sn.0).sum(),
+            entries_before: before,
             durable: self.shared.flow.look(|progress| progress.durable),
             published: self.shared.state_root(),
             extra: Bytes::from(extra),
@@ -294,7 +298,6 @@ impl Writer {
                     None => start.plus(record.run(shard).len() as u64),
                 };
                 writer.cursor = RunCursor::new(shard, record.position(), at);
-                writer.head = None;
             }
         }
         log.announce(Arc::clone(&record))?;

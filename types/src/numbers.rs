@@ -157,7 +157,8 @@ impl LogPosition {
 /// Only shards that a block writes to compact by that. The log is one for all of them, and what can be
 /// pruned of it ends with the oldest active entry of any. So a rule can also have a *spread*: after its
 /// operations a block moves the oldest active entries of all shards as long as more entries were written
-/// since the oldest of them than `spread` times what is active, one for each entry that it wrote.
+/// since the oldest of their twigs began than `spread` times what is active, one for each entry that it
+/// wrote: whole twigs are kept, so that is where what is needed of the log begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionRule {
     threshold: u64,
@@ -209,14 +210,14 @@ impl CompactionRule {
         self
     }
 
-    /// How many times what is active may have been written, by all shards, since the oldest active
-    /// entry of any; 0 if there is no such bound.
+    /// How many times what is active may have been written, by all shards, since the twig of the oldest
+    /// active entry of any began; 0 if there is no such bound.
     pub const fn spread(&self) -> u8 {
         self.spread
     }
 
     /// Whether the oldest active entry of all shards is to be moved, when `written` entries were written
-    /// since the block that wrote it began, and `active` are active.
+    /// since the block began that wrote the first entry of its twig, and `active` are active.
     pub const fn spreads(&self, written: u64, active: u64) -> bool {
         self.spread > 0 && written as u128 > active as u128 * self.spread as u128
     }

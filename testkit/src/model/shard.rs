@@ -199,10 +199,11 @@ impl Shard {
         self.blocks.push((next, before));
     }
 
-    /// How many entries of all shards precede the block that wrote the oldest active entry.
+    /// How many entries of all shards precede the block that wrote the first entry of the twig of the
+    /// oldest active one.
     pub(super) fn before_head(&self) -> u64 {
-        let head = self.head();
-        let block = self.blocks.partition_point(|&(first, _)| first <= head) - 1;
+        let first = self.head().twig().first();
+        let block = self.blocks.partition_point(|&(from, _)| from <= first) - 1;
         self.blocks[block].1
     }
 
