@@ -340,9 +340,14 @@ fn is_absent(error: &VfsError) -> bool {
 /// Whether there is a database of any engine in a store's directory, compiled in or not, finished or
 /// not.
 fn has_database(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
-    let names = match vfs.read_dir(&dir.join(META)) {
+    let meta = dir.join(META);
+    let names = match vfs.read_dir(&meta) {
         Ok(names) => names,
-        Err(error) if is_absent(&error) => return Ok(false),
+        Err(error) if is_absent(&error) => {
+            // What is there and cannot be listed is not absent.
+            let hidden = error.kind() == VfsErrorKind::NotFound && vfs.exists(&meta)?;
+            return if hidden { Err(error.into()) } else { Ok(false) };
+        }
         Err(error) => return Err(error.into()),
     };
     Ok(name_a_database(&names))
