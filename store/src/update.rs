@@ -204,18 +204,16 @@ pub(crate) fn spread(
     }
     let wrote: usize = deltas.iter().map(|delta| delta.spans.len()).sum();
     let active: u64 = writers.iter().map(|writer| writer.active).sum();
-    let mut end = before + wrote as u64;
-    for _ in 0..wrote {
+    for moved in 0..wrote as u64 {
         let mut oldest = (u64::MAX, 0);
         for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
             oldest = oldest.min((log_held(writer, delta.first_sn, before)?, number));
         }
         let (from, number) = oldest;
-        if !rule.spreads(end.saturating_sub(from), active) {
+        if !rule.spreads((before + wrote as u64 + moved).saturating_sub(from), active) {
             break;
         }
         move_oldest(&mut writers[number], &mut deltas[number], rule, files)?;
-        end += 1;
     }
     Ok(())
 }

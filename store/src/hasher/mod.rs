@@ -16,7 +16,7 @@
 //!
 //! **Invariant:** nothing that a device computed enters the log or the index unverified. What enters
 //! them of hashes are those of keys: they choose shard, order and neighbour, an entry names its
-//! neighbour's, and no root covers the index. [`hash_keys`] hashes them, on the CPU, whatever backend
+//! neighbour's, and no root covers the index. `hash_keys` hashes them, on the CPU, whatever backend
 //! the options name. All other digests are leaves and nodes of the tree. Of those that a device computed
 //! one of [`CHECK_ONE_OF`] is checked, so they are a bet: on the root, and on the records of finished
 //! twigs, which hold the same nodes. A wrong one among them contradicts the log, which alone is asked

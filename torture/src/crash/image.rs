@@ -25,7 +25,10 @@ pub(crate) struct Image {
 /// Keys of all images.
 pub(crate) const KEYS: usize = 600;
 
-static MADE: Mutex<BTreeMap<(&str, u32, u32, u8), Image>> = Mutex::new(BTreeMap::new());
+/// Engine, and ratio, div and spread of the rule.
+type Key = (&'static str, u32, u32, u8);
+
+static MADE: Mutex<BTreeMap<Key, Image>> = Mutex::new(BTreeMap::new());
 
 impl Image {
     /// The image of a rule that always compacts.
