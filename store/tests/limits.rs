@@ -56,7 +56,8 @@ fn read_all(store: &Store) {
         }
         reader.root_at(Height(height)).unwrap();
     }
-    assert_eq!(reader.iter().map(|pair| pair.unwrap()).count() as u64, 20 * store.height().0);
+    let pairs = reader.iter().inspect(|pair| assert!(pair.is_ok(), "{pair:?}"));
+    assert_eq!(pairs.count() as u64, 20 * store.height().0);
 }
 
 /// There are several times as many segments as files may be open.
