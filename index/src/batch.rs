@@ -14,7 +14,7 @@ use hedgerow_types::{KeyHash, LogPosition};
 use std::hint::black_box;
 
 /// Keys whose lines are fetched together. A core has some tens of loads in flight at most.
-const WINDOW: usize = 32;
+pub(crate) const WINDOW: usize = 32;
 
 /// One change of the index: where a key was, and where it is now.
 ///
@@ -78,7 +78,7 @@ impl ShardIndex {
         Ok(())
     }
 
-    fn apply_one(&mut self, edit: &Edit) -> Result<(), IndexError> {
+    pub(crate) fn apply_one(&mut self, edit: &Edit) -> Result<(), IndexError> {
         let Edit { key, old, new } = edit;
         let (found, at) = match (*old, *new) {
             (None, None) => return Ok(()),
@@ -100,7 +100,7 @@ impl ShardIndex {
     }
 
     /// Loads the lines where each key's slot is expected.
-    fn touch<'a>(&self, keys: impl Iterator<Item = &'a KeyHash>) {
+    pub(crate) fn touch<'a>(&self, keys: impl Iterator<Item = &'a KeyHash>) {
         let mut seen = 0;
         for key in keys {
             let stem = Stem::of(key);

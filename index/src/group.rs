@@ -85,6 +85,11 @@ impl Group {
         }
     }
 
+    /// Number of slots.
+    pub(crate) fn len(&self) -> usize {
+        (0..self.buckets()).map(|i| self.slots(i).len()).sum()
+    }
+
     /// The slots of bucket `i`, none if there is no such bucket.
     pub(crate) fn slots(&self, i: usize) -> &[Slot] {
         match self {

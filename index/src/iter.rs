@@ -62,14 +62,9 @@ impl<'a> Ties<'a> {
         }
     }
 
-    /// The group of these keys, 0..4096: the 12 bits of their key hashes after the shard's.
-    pub fn group(&self) -> u16 {
-        self.stem.group() as u16 // < 2^12 by its type
-    }
-
-    /// The fragment of these keys: the 32 bits of their key hashes after the group's.
-    pub fn fragment(&self) -> u32 {
-        self.stem.fragment()
+    /// The stem of these keys.
+    pub fn stem(&self) -> Stem {
+        self.stem
     }
 
     /// Whether `key` (of the index's shard) has the same stem. If so, only the entries tell which
@@ -84,6 +79,9 @@ impl<'a> Ties<'a> {
 #[derive(Clone)]
 pub struct PredecessorGroups<'a> {
     groups: &'a [Group],
+    /// The number of the first of `groups`.
+    first: usize,
+    /// The place of the current one among them.
     group: usize,
     bucket: usize,
     /// The slots of the bucket that are not yet visited.
@@ -107,7 +105,7 @@ impl<'a> Iterator for PredecessorGroups<'a> {
                 }
                 let (rest, slots) = self.rest.split_at(start);
                 self.rest = rest;
-                return Some(Ties { stem: Stem::new(self.group, fragment), slots });
+                return Some(Ties { stem: Stem::new(self.first + self.group, fragment), slots });
             }
             if self.bucket == 0 {
                 self.group = self.group.checked_sub(1)?;
@@ -125,6 +123,9 @@ impl FusedIterator for PredecessorGroups<'_> {}
 #[derive(Clone)]
 pub struct Groups<'a> {
     groups: &'a [Group],
+    /// The number of the first of `groups`.
+    first: usize,
+    /// The place of the current one among them.
     group: usize,
     /// The bucket after the one that `rest` belongs to.
     bucket: usize,
@@ -145,7 +146,7 @@ impl<'a> Iterator for Groups<'a> {
                 }
                 let (slots, rest) = self.rest.split_at(end);
                 self.rest = rest;
-                return Some(Ties { stem: Stem::new(self.group, fragment), slots });
+                return Some(Ties { stem: Stem::new(self.first + self.group, fragment), slots });
             }
             let group = self.groups.get(self.group)?;
             if self.bucket < group.buckets() {
@@ -178,16 +179,30 @@ impl ShardIndex {
     /// entries tell. If none is, the predecessor is the greatest key of the next group; every key
     /// of that is less than `key`.
     pub fn predecessor_candidates(&self, key: &KeyHash) -> PredecessorGroups<'_> {
-        let stem = Stem::of(key);
+        self.downwards(Stem::of(key))
+    }
+
+    /// All keys whose stems are at most `stem`, one of this index's groups, in descending order of
+    /// their stems, those with equal stems together.
+    pub(crate) fn downwards(&self, stem: Stem) -> PredecessorGroups<'_> {
         let (number, bucket, span) = self.group(stem).bucket(stem.fragment());
         let run = bucket.run(span, stem.fragment());
         let rest = &bucket.slots()[..run.end];
-        PredecessorGroups { groups: self.all_groups(), group: stem.group(), bucket: number, rest }
+        let (groups, first) = (self.all_groups(), self.first());
+        PredecessorGroups { groups, first, group: self.place(stem), bucket: number, rest }
     }
 
     /// All keys in ascending order of their stems, those with equal stems together.
     pub fn groups(&self) -> Groups<'_> {
-        Groups { groups: self.all_groups(), group: 0, bucket: 0, rest: &[] }
+        let (groups, first) = (self.all_groups(), self.first());
+        Groups { groups, first, group: 0, bucket: 0, rest: &[] }
+    }
+
+    /// The keys of one group of this index, upwards.
+    pub(crate) fn group_of(&self, number: usize) -> Groups<'_> {
+        let place = number - self.first();
+        let groups = self.all_groups().get(place..=place).unwrap_or_default();
+        Groups { groups, first: number, group: 0, bucket: 0, rest: &[] }
     }
 
     /// All positions in ascending order of their keys' stems, those with equal stems ascending.

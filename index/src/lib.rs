@@ -61,8 +61,10 @@
 //! average; 1.5 MiB for the groups of 16 shards. Measured: 12.0 bytes per key at 1 million keys,
 //! 10.8 at 10 million, 10.9 at 1500 keys per group (100 million).
 //!
-//! What is deliberately absent: locks and threads (the owner shares or excludes), reads of entries
-//! other than through the caller, and values.
+//! **Sharing.** A [`ShardIndex`] has one owner. A [`SharedIndex`] is one cut into parts, which readers
+//! and the one who edits share; the store asks it through the trait [`Index`].
+//!
+//! What is deliberately absent: threads, reads of entries other than through the caller, and values.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -73,6 +75,7 @@ mod group;
 mod iter;
 mod search;
 mod shard;
+mod shared;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -82,4 +85,5 @@ pub use bucket::MAX_BUCKET_SLOTS;
 pub use error::IndexError;
 pub use iter::{Groups, Positions, PredecessorGroups, Ties};
 pub use shard::{KeyHashAt, ShardIndex};
-pub use slot::MAX_POSITION;
+pub use shared::{Index, SharedIndex};
+pub use slot::{GROUPS, MAX_POSITION, Stem};

@@ -26,7 +26,9 @@ pub trait KeyHashAt {
 /// for the structure, what it costs, and what a *tie* is.
 #[derive(Clone)]
 pub struct ShardIndex {
-    /// [`GROUPS`] of them.
+    /// The number of the first group: 0, but for a part of a [`SharedIndex`](crate::SharedIndex).
+    first: usize,
+    /// [`GROUPS`] of them, fewer in a part.
     groups: Box<[Group]>,
     len: usize,
 }
@@ -52,7 +54,19 @@ impl ShardIndex {
     /// The index with these [`GROUPS`] groups, which hold `len` slots.
     pub(crate) fn from_groups(groups: Box<[Group]>, len: usize) -> Self {
         debug_assert_eq!(groups.len(), GROUPS);
-        Self { groups, len }
+        Self { first: 0, groups, len }
+    }
+
+    /// Cuts the index into parts of so many groups each, in order.
+    pub(crate) fn into_parts(self, groups: usize) -> Vec<Self> {
+        let mut rest = self.groups.into_vec().into_iter();
+        let firsts = (self.first..self.first + rest.len()).step_by(groups.max(1));
+        let part = |first| {
+            let groups: Box<[Group]> = rest.by_ref().take(groups.max(1)).collect();
+            let len = groups.iter().map(Group::len).sum();
+            Self { first, groups, len }
+        };
+        firsts.map(part).collect()
     }
 
     /// Number of keys.
@@ -76,14 +90,25 @@ impl ShardIndex {
         &self.groups
     }
 
+    /// The number of the first group.
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// The place of the group of `stem`, which is one of this index.
+    #[inline]
+    pub(crate) fn place(&self, stem: Stem) -> usize {
+        stem.group() - self.first
+    }
+
     #[inline]
     pub(crate) fn group(&self, stem: Stem) -> &Group {
-        &self.groups[stem.group()] // < GROUPS by its type
+        &self.groups[self.place(stem)] // < GROUPS by its type
     }
 
     #[inline]
     fn group_mut(&mut self, stem: Stem) -> &mut Group {
-        &mut self.groups[stem.group()] // < GROUPS by its type
+        &mut self.groups[stem.group() - self.first] // < GROUPS by its type
     }
 
     /// The position of `key`. Reads every candidate up to the right one: equal stems do not make
@@ -178,7 +203,7 @@ impl ShardIndex {
     /// Panics if an invariant of the crate's documentation is broken.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        assert_eq!(self.groups.len(), GROUPS);
+        assert!(self.first + self.groups.len() <= GROUPS);
         self.groups.iter().for_each(Group::check);
         assert_eq!(self.positions().count(), self.len);
     }

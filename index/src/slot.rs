@@ -17,7 +17,7 @@ use crate::IndexError;
 use hedgerow_types::{KeyHash, LogPosition};
 
 /// Groups of a shard: one for each value of the 12 bits after the shard's.
-pub(crate) const GROUPS: usize = 1 << 12;
+pub const GROUPS: usize = 1 << 12;
 
 /// log2 of the alignment of entries in the log.
 const ALIGN_SHIFT: u32 = 3;
@@ -27,31 +27,47 @@ const UNIT_BITS: u32 = 48;
 /// The greatest position that the index can hold: the last multiple of 8 below 2^51 (2 PiB).
 pub const MAX_POSITION: LogPosition = LogPosition(((1 << UNIT_BITS) - 1) << ALIGN_SHIFT);
 
-/// The 44 bits by which the index knows a key: group (12), fragment (32).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Stem(u64);
+/// The 44 bits by which an index knows a key: group (12), fragment (32). Stems order as the key hashes
+/// of a shard do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stem(u64);
 
 impl Stem {
-    /// The stem of the key hashes that begin with the 8 big-endian bytes `prefix`.
-    pub(crate) const fn of_prefix(prefix: u64) -> Self {
+    /// The greatest.
+    pub const MAX: Self = Self((1 << 44) - 1);
+
+    /// The stem of the key hashes that begin with the 8 big-endian bytes `prefix`
+    /// ([`KeyHash::prefix_u64`]). The top 4 bits, the shard's, do not matter.
+    pub const fn of_prefix(prefix: u64) -> Self {
         Self(prefix << 4 >> 20)
     }
 
-    pub(crate) const fn of(key: &KeyHash) -> Self {
+    /// The stem of a key hash.
+    pub const fn of(key: &KeyHash) -> Self {
         Self::of_prefix(key.prefix_u64())
     }
 
+    /// The stem of a group, below [`GROUPS`], and a fragment.
     pub(crate) const fn new(group: usize, fragment: u32) -> Self {
         Self((group as u64) << 32 | fragment as u64)
     }
 
-    /// The group, 0..[`GROUPS`].
-    pub(crate) const fn group(self) -> usize {
+    /// The group, 0..[`GROUPS`]: the 12 bits of a key hash after the shard's.
+    pub const fn group(self) -> usize {
         (self.0 >> 32) as usize & (GROUPS - 1)
     }
 
-    pub(crate) const fn fragment(self) -> u32 {
+    /// The 32 bits of a key hash after the group's.
+    pub const fn fragment(self) -> u32 {
         self.0 as u32
+    }
+
+    /// The greatest stem less than this one; `None` below the least.
+    pub const fn before(self) -> Option<Self> {
+        match self.0.checked_sub(1) {
+            Some(before) => Some(Self(before)),
+            None => None,
+        }
     }
 }
 
