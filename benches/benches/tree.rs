@@ -121,24 +121,25 @@ fn apply(c: &mut Criterion) {
     }
 }
 
-fn copy_changes(c: &mut Criterion) {
-    let mut group = c.benchmark_group("tree::copy_changes");
+fn publish(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tree::publish");
     group.sample_size(20).measurement_time(Duration::from_secs(2));
     for ops in OPS {
         let history = history(ops);
         group.throughput(Throughput::Elements(ops * SHARDS as u64));
         group.bench_function(format!("ops={ops}x16"), |b| {
             b.iter_custom(|iterations| {
-                let mut published = history.0.clone();
+                let mut published = history.0.publish();
                 let mut behind = Dirty::default();
                 run(iterations, &history, |forest, changes| {
                     if forest.next_sn(ShardId::from_top_bits(0)).0 == ENTRIES {
-                        published.clone_from(forest);
+                        published = forest.publish();
                         behind = Dirty::default();
                     }
                     behind.merge(&forest.apply(&nothing(), changes).unwrap().dirty);
                     let start = Instant::now();
-                    published.copy_changes(forest, &behind);
+                    black_box(published.before(&behind));
+                    published.copy(forest, &behind);
                     let elapsed = start.elapsed();
                     behind = Dirty::default();
                     elapsed
@@ -187,5 +188,5 @@ fn path(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, apply, copy_changes, restore, path);
+criterion_group!(benches, apply, publish, restore, path);
 criterion_main!(benches);

@@ -106,10 +106,7 @@ const fn part_of(group: usize) -> usize {
 }
 
 /// Runs of at most [`WINDOW`] items that belong to one part, with its number.
-fn runs<'a, T>(
-    items: &'a [T],
-    group: impl Fn(&T) -> usize,
-) -> impl Iterator<Item = (usize, &'a [T])> {
+fn runs<T>(items: &[T], group: impl Fn(&T) -> usize) -> impl Iterator<Item = (usize, &[T])> {
     let part = move |item: &T| part_of(group(item));
     let mut rest = items;
     std::iter::from_fn(move || {

@@ -44,7 +44,7 @@ pub struct Applied {
     pub roots: Roots,
     /// The twigs that the block filled, by shard and twig.
     pub finished: Vec<FinishedTwig>,
-    /// What the block changed, for [`Forest::copy_changes`].
+    /// What the block changed, for [`Published::copy`](crate::Published::copy).
     pub dirty: Dirty,
 }
 

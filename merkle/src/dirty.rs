@@ -14,7 +14,7 @@
 use crate::right::PAGES;
 use hedgerow_types::SHARDS;
 
-/// What one or more blocks changed. See [`Forest::copy_changes`](crate::Forest::copy_changes).
+/// What one or more blocks changed. See [`Published::copy`](crate::Published::copy).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     pub(crate) shards: [ShardDirty; SHARDS],

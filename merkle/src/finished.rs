@@ -72,6 +72,19 @@ impl FinishedTwig {
     }
 }
 
+/// The node of level 4 over the leaves of a group.
+pub(crate) fn group_node(leaves: &[Digest; GROUP_LEAVES]) -> Digest {
+    let mut row = *leaves;
+    let mut width = GROUP_LEAVES;
+    for level in 0..GROUP_LEVEL {
+        width /= 2;
+        for parent in 0..width {
+            row[parent] = hash_node(level as u8, &row[2 * parent], &row[2 * parent + 1]);
+        }
+    }
+    row[0]
+}
+
 /// The siblings of leaf `leaf` (0..2048 within its twig) at the levels 0..=10 of a finished twig's
 /// left tree, from the `nodes` that the twig file keeps (as [`FinishedTwig::nodes`]) and the hashes
 /// of the 16 entries of the leaf's group (leaves `leaf / 16 * 16` onward).

@@ -90,19 +90,14 @@ impl OpenTwigs {
         self.levels[LEFT_ROOT_LEVEL].get(place).copied()
     }
 
+    /// A node of the first open twig, which between blocks is the youngest.
+    pub(crate) fn node(&self, level: usize, index: usize) -> Option<Digest> {
+        self.levels.get(level)?.get(..width(level))?.get(index).copied()
+    }
+
     /// The open leaves, null ones included.
     pub(crate) fn leaves(&self) -> &[Digest] {
         &self.levels[0]
-    }
-
-    /// The left root, the leaf and its siblings at the levels 0..=10 in the first open twig, which
-    /// between blocks is the youngest.
-    pub(crate) fn path(&self, leaf: usize) -> Option<(Digest, Digest, [Digest; 11])> {
-        let mut siblings = [Digest::ZERO; LEFT_ROOT_LEVEL];
-        for (level, sibling) in siblings.iter_mut().enumerate() {
-            *sibling = *self.levels[level].get((leaf >> level) ^ 1)?;
-        }
-        Some((*self.levels[LEFT_ROOT_LEVEL].first()?, *self.levels[0].get(leaf)?, siblings))
     }
 
     /// The record of every open twig but the youngest: those that the block has filled.

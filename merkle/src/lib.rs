@@ -23,9 +23,9 @@
 //! and those that the log no longer holds disappear ([`Forest::prune`]). Neither changes a root.
 //!
 //! ```text
-//!  working  ── apply ──► roots, finished twigs, dirty ── copy_changes ──►  published ── path ──► proofs
-//!                                                                            ▲
-//!                                restore ── from twig file, log, manifest ───┘
+//!  working  ── apply ──► roots, finished twigs, dirty ── copy ──► Published ── path, at any height ──► proofs
+//!     ▲                                                   before ──► TreeUndo ───┘ that somebody holds
+//!     └── restore ── from twig file, log, manifest
 //! ```
 //!
 //! Everything lies in dense arrays: about 0.3 bytes per entry between the oldest active one and the
@@ -48,6 +48,7 @@ mod finished;
 mod flush;
 mod left;
 mod path;
+mod published;
 mod resident;
 mod restore;
 mod right;
@@ -61,6 +62,7 @@ pub use dirty::Dirty;
 pub use error::MerkleError;
 pub use finished::{FINISHED_NODES, FinishedTwig, GROUP_LEAVES, left_path_in};
 pub use path::{LeftPart, TreePath};
+pub use published::{Published, TreeHead, TreeUndo, left_part_as_of};
 pub use restore::ShardRestore;
 
 use flush::StateHeap;
@@ -69,7 +71,6 @@ use hedgerow_types::{
     Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TwigId,
 };
 use resident::Resident;
-use right::ActiveBits;
 use shard::ShardTree;
 use work::ShardWork;
 
@@ -106,7 +107,7 @@ impl PartialEq for Forest {
     }
 }
 
-/// A clone holds the same nodes and no memory for work: what a published twin starts from.
+/// A clone holds the same nodes and no memory for work.
 impl Clone for Forest {
     fn clone(&self) -> Self {
         Self {
@@ -153,7 +154,7 @@ impl Forest {
         &self.shards[shard.index()]
     }
 
-    /// The roots after the last block applied or copied.
+    /// The roots after the last block applied.
     pub fn roots(&self) -> &Roots {
         &self.roots
     }
@@ -195,56 +196,6 @@ impl Forest {
         tree.open.leaves().get(..tree.next_sn.leaf()).unwrap_or_default()
     }
 
-    /// The path from an entry, or from a leaf of the youngest twig that is not occupied yet, to the
-    /// state root. The left part of a finished twig is left open: see [`LeftPart`].
-    ///
-    /// # Errors
-    /// [`MerkleError::OutOfRange`] beyond the youngest twig, [`MerkleError::Pruned`] in a twig left
-    /// of [`first_kept_twig`](Self::first_kept_twig).
-    pub fn path(&self, shard: ShardId, sn: SerialNumber) -> Result<TreePath, MerkleError> {
-        let tree = self.shard(shard);
-        let twig = sn.twig();
-        if twig > tree.youngest() {
-            return Err(MerkleError::OutOfRange { shard, sn });
-        }
-        let pruned = || MerkleError::Pruned { shard, twig };
-        if twig < tree.upper.first_kept() {
-            return Err(pruned());
-        }
-        let left = if twig == tree.youngest() {
-            // The youngest twig is always whole in memory.
-            let (left_root, leaf, siblings) = tree.open.path(sn.leaf()).ok_or_else(pruned)?;
-            LeftPart::Here { leaf, siblings, left_root }
-        } else {
-            LeftPart::Finished { twig, left_root: tree.joins.get(2 * twig.0).copied() }
-        };
-        let (page, right) = if twig < tree.first_active() {
-            ActiveBits::null_path(null_table())
-        } else {
-            tree.bits.path(sn).ok_or_else(pruned)?
-        };
-        let heap = SHARDS + shard.index();
-        Ok(TreePath {
-            shard,
-            sn,
-            left,
-            page,
-            right,
-            upper: tree.upper.path(twig).ok_or_else(pruned)?,
-            state: std::array::from_fn(|level| self.state[(heap >> level) ^ 1]),
-            shard_root: tree.root(),
-            state_root: self.roots.state,
-        })
-    }
-
-    fn check_first_kept(&self, shard: ShardId, first_kept: TwigId) -> Result<(), MerkleError> {
-        let first_active = self.shard(shard).first_active();
-        if first_kept > first_active {
-            return Err(MerkleError::PruneTooFar { shard, first_kept, first_active });
-        }
-        Ok(())
-    }
-
     /// The nodes left of `first_kept` that the tree right of it is computed with, by level: for
     /// every level L >= 12 at which `first_kept >> (L - 12)` is odd, (L, the node before that
     /// index). [`restore`](Self::restore) needs them once the twigs below `first_kept` are gone;
@@ -258,14 +209,7 @@ impl Forest {
         shard: ShardId,
         first_kept: TwigId,
     ) -> Result<Vec<(u8, Digest)>, MerkleError> {
-        self.check_first_kept(shard, first_kept)?;
-        let tree = self.shard(shard);
-        let pruned = MerkleError::Pruned { shard, twig: first_kept };
-        if first_kept < tree.upper.first_kept() {
-            return Err(pruned);
-        }
-        let edges = tree.upper.edges(first_kept).ok_or(pruned)?;
-        Ok(edges.into_iter().map(|(row, node)| (upper::level_of(row), node)).collect())
+        self.shard(shard).edges(shard, first_kept)
     }
 
     /// Forgets the twigs left of `first_kept`: their entries have no [`path`](Self::path) from now
@@ -274,24 +218,12 @@ impl Forest {
     /// # Errors
     /// [`MerkleError::PruneTooFar`] beyond the oldest active twig.
     pub fn prune(&mut self, shard: ShardId, first_kept: TwigId) -> Result<(), MerkleError> {
-        self.check_first_kept(shard, first_kept)?;
+        self.shard(shard).check_first_kept(shard, first_kept)?;
         let tree = &mut self.shards[shard.index()];
         if first_kept > tree.upper.first_kept() {
             tree.upper.prune(first_kept);
         }
         Ok(())
-    }
-
-    /// Makes this forest equal to `from`, copying only what changed. `dirty` holds everything that
-    /// [`apply`](Self::apply) changed in `from` since the two were last equal, several blocks
-    /// [merged](Dirty::merge) perhaps; what was pruned needs no mention.
-    pub fn copy_changes(&mut self, from: &Self, dirty: &Dirty) {
-        for ((mine, from), dirty) in self.shards.iter_mut().zip(&from.shards).zip(&dirty.shards) {
-            mine.copy(from, dirty);
-        }
-        self.resident.fall_behind(dirty, &self.shards);
-        self.state = from.state;
-        self.roots.clone_from(&from.roots);
     }
 
     /// Heap bytes of all arrays, slack and memory for work included.

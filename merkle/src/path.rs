@@ -40,6 +40,14 @@ pub enum LeftPart {
         /// The root of the twig's left tree; `None` if the twig is evicted.
         left_root: Option<Digest>,
     },
+    /// The twig was the youngest at the height asked for and is filled by now: see
+    /// [`left_part_as_of`](crate::left_part_as_of).
+    Filled {
+        /// The twig.
+        twig: TwigId,
+        /// How many leaves it had.
+        leaves: usize,
+    },
 }
 
 /// The siblings on the way from one entry to the state root (spec 10.1): the leaf through its left
@@ -77,11 +85,12 @@ fn join(level: u8, number: u64, bit: u32, node: &Digest, sibling: &Digest) -> Di
 }
 
 impl TreePath {
-    /// The root of the left tree of the entry's twig; `None` if the twig is evicted.
+    /// The root of the left tree of the entry's twig; `None` if it is not in memory.
     pub fn left_root(&self) -> Option<Digest> {
         match self.left {
             LeftPart::Here { left_root, .. } => Some(left_root),
             LeftPart::Finished { left_root, .. } => left_root,
+            LeftPart::Filled { .. } => None,
         }
     }
 

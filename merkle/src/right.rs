@@ -131,23 +131,6 @@ impl ActiveBits {
         None
     }
 
-    /// The page that holds the bit of `sn`, and its siblings at the levels 8, 9 and 10, the last
-    /// of which is the other l2. `None` if the twig is evicted or does not exist.
-    pub(crate) fn path(&self, sn: SerialNumber) -> Option<(Digest, [Digest; 3])> {
-        let page = page_of(sn.0);
-        let siblings = [
-            *self.pages.get(page ^ 1)?,
-            *self.l1.get((page >> 1) ^ 1)?,
-            *self.l2.get((page >> 2) ^ 1)?,
-        ];
-        Some((*self.pages.get(page)?, siblings))
-    }
-
-    /// The same for an entry of an evicted twig, all of whose bits are 0.
-    pub(crate) fn null_path(null: &NullTable) -> (Digest, [Digest; 3]) {
-        (Digest::ZERO, [Digest::ZERO, null.active_l1, null.active_l2])
-    }
-
     /// Drops the twigs left of `first`, none of which has an active entry.
     pub(crate) fn evict(&mut self, first: TwigId) {
         self.pages.drop_below(first.0 * PAGES);

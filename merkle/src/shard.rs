@@ -21,7 +21,7 @@ use crate::dirty::ShardDirty;
 use crate::left::OpenTwigs;
 use crate::right::ActiveBits;
 use crate::row::Row;
-use crate::upper::UpperTree;
+use crate::upper::{UpperTree, level_of};
 use crate::work::ShardWork;
 use crate::{MerkleError, ShardChange};
 use hedgerow_hasher_api::{NullTable, null_table};
@@ -103,6 +103,34 @@ impl ShardTree {
         } else {
             Err(MerkleError::TooManyTwigs { shard })
         }
+    }
+
+    /// Whether the twigs left of `first_kept` can be pruned.
+    pub(crate) fn check_first_kept(
+        &self,
+        shard: ShardId,
+        first_kept: TwigId,
+    ) -> Result<(), MerkleError> {
+        let first_active = self.first_active();
+        if first_kept > first_active {
+            return Err(MerkleError::PruneTooFar { shard, first_kept, first_active });
+        }
+        Ok(())
+    }
+
+    /// See [`Forest::edges`](crate::Forest::edges).
+    pub(crate) fn edges(
+        &self,
+        shard: ShardId,
+        first_kept: TwigId,
+    ) -> Result<Vec<(u8, Digest)>, MerkleError> {
+        self.check_first_kept(shard, first_kept)?;
+        let pruned = MerkleError::Pruned { shard, twig: first_kept };
+        if first_kept < self.upper.first_kept() {
+            return Err(pruned);
+        }
+        let edges = self.upper.edges(first_kept).ok_or(pruned)?;
+        Ok(edges.into_iter().map(|(row, node)| (level_of(row), node)).collect())
     }
 
     /// Everything a block does to the shard before hashing: new twigs, active bits, counters. Notes

@@ -88,13 +88,6 @@ impl UpperTree {
         self.rows.last()?.live().first().copied()
     }
 
-    /// The siblings of a twig and of its ancestors, from level 12 upward. `None` if the twig is
-    /// pruned or does not exist.
-    pub(crate) fn path(&self, twig: TwigId) -> Option<Vec<Digest>> {
-        let below_root = self.rows.len().checked_sub(1)?;
-        (0..below_root).map(|row| self.node(row, (twig.0 >> row) ^ 1)).collect()
-    }
-
     /// The nodes that pruning up to `first_kept` takes away but that the tree right of it needs:
     /// (row, node), by row. `None` if one of them is pruned already.
     pub(crate) fn edges(&self, first_kept: TwigId) -> Option<Vec<(usize, Digest)>> {

@@ -126,7 +126,7 @@ fn a_deep_pruned_tree_goes_on_as_the_whole_tree_would() {
 fn goes_on(hasher: &dyn BatchHasher) {
     let mut deep = Deep::new(100, 103, 250, 2000);
     let mut forest = restore(&deep, 6);
-    let mut published = forest.clone();
+    let published = forest.publish();
     let mut dirty = Dirty::default();
     for round in 0..40_u64 {
         // Append across the end of a twig every few rounds, and over 255 -> 256 at some time.
@@ -167,7 +167,7 @@ fn goes_on(hasher: &dyn BatchHasher) {
             assert!(restore(&deep, 6) == forest, "round {round}");
         }
         if round % 3 == 2 {
-            published.copy_changes(&forest, &dirty);
+            published.copy(&forest, &dirty);
             assert!(published == forest, "round {round}");
             dirty = Dirty::default();
         }

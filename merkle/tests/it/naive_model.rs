@@ -3,6 +3,7 @@
 
 use crate::device::HASHERS;
 use crate::world::{Plan, World};
+use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_types::SHARDS;
 use proptest::collection::vec;
 use proptest::option;
@@ -80,6 +81,7 @@ proptest! {
         for shard in 0..SHARDS {
             let long = world.model[shard].leaves.len() > 6000;
             world.check_paths(shard, if long { 7 } else { 1 });
+            world.check_past(shard, 3, &mut SplitMix64::new(shard as u64));
         }
     }
 }
@@ -108,6 +110,29 @@ fn every_serial_number_of_a_pruned_shard_has_its_path_or_is_pruned() {
     world.block(&[plan(3000, None)]);
     world.publish();
     world.check_paths(9, 1);
+    world.check_past(9, 40, &mut SplitMix64::new(9));
+}
+
+/// The youngest twig of a height that somebody holds goes on, is filled, evicted: its paths stay, at
+/// every number of leaves that it had.
+#[test]
+fn a_twig_is_what_it_was_at_every_height() {
+    let mut world = World::new();
+    let plan = |appends, kill_below| Plan {
+        shard: 4,
+        appends,
+        kill: (0..5).map(|i| i * 577).collect(),
+        kill_below,
+        move_oldest: true,
+    };
+    for appends in [1, 14, 1, 1, 15, 100, 1000, 900, 15, 1, 1, 2047, 1, 2048, 300] {
+        world.block(&[plan(appends, None)]);
+        world.publish();
+    }
+    world.block(&[plan(4000, Some(255))]);
+    world.publish();
+    assert!(world.oldest[4] > 2 * 2048, "twigs must be evicted: {}", world.oldest[4]);
+    world.check_past(4, 150, &mut SplitMix64::new(4));
 }
 
 /// Neither roots nor nodes depend on how the history is cut into blocks.

@@ -287,25 +287,6 @@ fn a_wrong_root_that_was_announced_stops_the_forest() {
     assert_ne!(announced[0], right);
 }
 
-/// A forest that takes another's blocks by copying goes on with its own device.
-#[test]
-fn rows_follow_a_forest_that_copies_from_another() {
-    let device = Watched::new(0, None);
-    let mut ours = forest(5, 70);
-    let mut plain = ours.clone();
-    for round in 0..6 {
-        let changes = block(&ours, 300, 2);
-        let applied = apply(&mut plain, &changes).unwrap();
-        if round % 2 == 0 {
-            apply_with(&device.hasher, &mut ours, &changes).unwrap();
-        } else {
-            ours.copy_changes(&plain, &applied.dirty);
-        }
-        assert!(ours == plain, "round {round}");
-    }
-    assert_eq!((device.opened(), device.condemned()), (1, 0));
-}
-
 /// What has changed beyond a quarter of the pages is loaded anew.
 #[test]
 fn rows_that_fall_far_behind_are_dropped() {

@@ -1,17 +1,18 @@
 //! A forest beside a model of it that recomputes everything by brute force.
 //!
 //! ```text
-//!  World ── block ──► working Forest ── copy_changes, now and then ──► published Forest
-//!            │            │
-//!            ▼            ▼ compared after every step
+//!  World ── block ──► working Forest ── copy, now and then ──► Published, heads and undos of the past
+//!            │            │                                        │
+//!            ▼            ▼ compared after every step              ▼ paths compared with what was then
 //!         naive::ShardTree x 16
 //! ```
 use hedgerow_hasher_api::{BatchHasher, ScalarHasher, Span};
 use hedgerow_merkle::{
-    Applied, Dirty, FinishedTwig, Forest, LeftPart, MerkleError, Roots, ShardChange, ShardRestore,
-    left_path_in,
+    Applied, Dirty, FinishedTwig, Forest, LeftPart, MerkleError, Published, Roots, ShardChange,
+    ShardRestore, TreeHead, TreePath, TreeUndo, left_part_as_of, left_path_in,
 };
 use hedgerow_testkit::naive;
+use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_types::{Digest, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use std::collections::BTreeMap;
 
@@ -86,11 +87,34 @@ pub(crate) struct Plan {
     pub(crate) move_oldest: bool,
 }
 
+/// A state that was published.
+struct Past {
+    head: TreeHead,
+    model: [naive::ShardTree; SHARDS],
+    /// What the publication after this one replaced.
+    undo: Option<TreeUndo>,
+}
+
+/// A shard of a state as the model has it, and the roots, which were compared when it was made.
+struct Expected<'a> {
+    model: &'a naive::ShardTree,
+    twig_roots: Vec<Digest>,
+    roots: &'a Roots,
+}
+
+impl<'a> Expected<'a> {
+    fn new(model: &'a naive::ShardTree, roots: &'a Roots) -> Self {
+        Self { model, twig_roots: model.twig_roots(), roots }
+    }
+}
+
 /// A forest, its published twin and a model of both.
 pub(crate) struct World {
     hasher: Box<dyn BatchHasher>,
     pub(crate) working: Forest,
-    pub(crate) published: Forest,
+    pub(crate) published: Published,
+    /// The states published so far, and the undo that leads back to each.
+    past: Vec<Past>,
     unpublished: Dirty,
     pub(crate) model: [naive::ShardTree; SHARDS],
     pub(crate) oldest: [u64; SHARDS],
@@ -108,7 +132,8 @@ impl World {
         Self {
             hasher,
             working: Forest::new(),
-            published: Forest::new(),
+            published: Forest::new().publish(),
+            past: vec![Past { head: Forest::new().head(), model: Default::default(), undo: None }],
             unpublished: Dirty::default(),
             model: Default::default(),
             oldest: [0; SHARDS],
@@ -196,9 +221,41 @@ impl World {
 
     /// Brings the published forest up to date.
     pub(crate) fn publish(&mut self) {
-        self.published.copy_changes(&self.working, &self.unpublished);
+        let undo = self.published.before(&self.unpublished);
+        if let Some(last) = self.past.last_mut() {
+            last.undo = Some(undo);
+        }
+        self.published.copy(&self.working, &self.unpublished);
         self.unpublished = Dirty::default();
         assert!(self.published == self.working, "the published twin differs");
+        let (head, model) = (self.working.head(), self.model.clone());
+        self.past.push(Past { head, model, undo: None });
+    }
+
+    /// Compares the paths of all published states, so many serial numbers of a shard each, with what
+    /// they were then.
+    pub(crate) fn check_past(&self, i: usize, count: u64, draws: &mut SplitMix64) {
+        for (number, past) in self.past.iter().enumerate() {
+            let undos = || self.past[number..].iter().filter_map(|past| past.undo.as_ref());
+            let end = (past.model[i].twig_count() * TWIG_LEAVES) as u64;
+            let of = |sn| self.published.path(&past.head, undos(), shard(i), sn);
+            let next = past.head.next_sn(shard(i)).0;
+            let mut sns: Vec<_> = (0..count).map(|_| draws.below(end)).collect();
+            sns.extend([0, next.saturating_sub(1), next, end - 1]);
+            sns.sort_unstable();
+            let expected = Expected::new(&past.model[i], past.head.roots());
+            let mut twig = None;
+            for sn in sns.into_iter().map(SerialNumber) {
+                match of(sn) {
+                    Err(MerkleError::Pruned { .. }) => {
+                        assert!(sn.twig() < self.working.first_kept_twig(shard(i)));
+                    }
+                    path => self.check_path(&expected, &mut twig, &path.unwrap()),
+                }
+            }
+            let beyond = Err(MerkleError::OutOfRange { shard: shard(i), sn: SerialNumber(end) });
+            assert_eq!(of(SerialNumber(end)), beyond);
+        }
     }
 
     /// Prunes a shard up to a part (of 255) of what can be pruned.
@@ -252,8 +309,8 @@ impl World {
         let model = &self.model[i];
         let end = (model.twig_count() * TWIG_LEAVES) as u64;
         let first_kept = self.working.first_kept_twig(shard(i));
-        let twig_roots = model.twig_roots();
-        let mut twig = (u64::MAX, None);
+        let expected = Expected::new(model, self.working.roots());
+        let mut twig = None;
         for sn in (0..end).step_by(step).map(SerialNumber) {
             let path = self.working.path(shard(i), sn);
             if sn.twig() < first_kept {
@@ -261,39 +318,65 @@ impl World {
                 assert_eq!(path, Err(pruned));
                 continue;
             }
-            if twig.0 != sn.twig().0 {
-                twig = (sn.twig().0, Some(model.twig(sn.twig())));
-            }
-            let twig = twig.1.as_ref().unwrap();
             let path = path.unwrap();
-            let expected = naive::ShardPath::new(sn, twig, &twig_roots);
-            let leaf = model.leaves.get(sn.0 as usize).copied().unwrap_or_else(naive::null_leaf);
-            let siblings = match &path.left {
-                LeftPart::Here { leaf: here, siblings, left_root } => {
-                    assert_eq!((*here, *left_root), (leaf, twig.left_root()));
-                    *siblings
-                }
-                LeftPart::Finished { twig: id, left_root } => {
-                    assert_eq!(*id, sn.twig());
-                    let evicted = sn.twig() < SerialNumber(self.oldest[i]).twig();
-                    assert_eq!(*left_root, (!evicted).then(|| twig.left_root()));
-                    let group = sn.leaf() / 16 * 16;
-                    let group = twig.left[0][group..group + 16].try_into().unwrap();
-                    left_path_in(&self.finished[&(i, id.0)].nodes, group, sn.leaf()).unwrap()
-                }
-            };
-            assert_eq!(siblings, expected.left);
-            assert_eq!((path.page.0, path.right), (expected.page, expected.right));
-            assert_eq!(path.upper, expected.upper);
-            assert_eq!(path.state, naive::state_path(&self.working.roots().shards, shard(i)));
-            let active = model.active.get(sn.0 as usize).copied().unwrap_or(false);
-            assert_eq!(path.is_active(), active);
-            let roots = path.fold(&leaf, &siblings);
-            assert_eq!(roots, (path.shard_root, path.state_root));
-            assert_eq!(roots.0, self.working.roots().shards[i]);
-            assert_eq!(roots.1, self.working.roots().state);
+            self.check_path(&expected, &mut twig, &path);
+            if let LeftPart::Finished { left_root, .. } = path.left {
+                let evicted = sn.twig() < SerialNumber(self.oldest[i]).twig();
+                assert_eq!(left_root.is_none(), evicted);
+            }
         }
         let beyond = self.working.path(shard(i), SerialNumber(end));
         assert_eq!(beyond, Err(MerkleError::OutOfRange { shard: shard(i), sn: SerialNumber(end) }));
+    }
+
+    /// Folds a path of a state, and compares it with the brute-force path.
+    fn check_path(
+        &self,
+        state: &Expected<'_>,
+        twig: &mut Option<(TwigId, naive::Twig)>,
+        path: &TreePath,
+    ) {
+        let (sn, i, model) = (path.sn, path.shard.index(), state.model);
+        if twig.as_ref().is_none_or(|(id, _)| *id != sn.twig()) {
+            *twig = Some((sn.twig(), model.twig(sn.twig())));
+        }
+        let twig = &twig.as_ref().unwrap().1;
+        let expected = naive::ShardPath::new(sn, twig, &state.twig_roots);
+        let leaf = model.leaves.get(sn.0 as usize).copied().unwrap_or_else(naive::null_leaf);
+        let siblings = match &path.left {
+            LeftPart::Here { leaf: here, siblings, left_root } => {
+                assert_eq!((*here, *left_root), (leaf, twig.left_root()));
+                *siblings
+            }
+            LeftPart::Finished { twig: id, left_root } => {
+                assert_eq!(*id, sn.twig());
+                assert!(left_root.is_none_or(|root| root == twig.left_root()));
+                let group = sn.leaf() / 16 * 16;
+                let group = twig.left[0][group..group + 16].try_into().unwrap();
+                left_path_in(&self.finished[&(i, id.0)].nodes, group, sn.leaf()).unwrap()
+            }
+            LeftPart::Filled { twig: id, leaves } => {
+                assert_eq!(*id, sn.twig());
+                // What the log has by now.
+                let first = id.first().0 as usize;
+                let group = |group: usize| -> Result<[Digest; 16], MerkleError> {
+                    let first = first + 16 * group;
+                    Ok(self.model[i].leaves[first..first + 16].try_into().unwrap())
+                };
+                let nodes = &self.finished[&(i, id.0)].nodes;
+                let (here, siblings) = left_part_as_of(nodes, sn.leaf(), *leaves, group).unwrap();
+                assert_eq!(here, leaf);
+                siblings
+            }
+        };
+        assert_eq!(siblings, expected.left);
+        assert_eq!((path.page.0, path.right), (expected.page, expected.right));
+        assert_eq!(path.upper, expected.upper);
+        assert_eq!(path.state, naive::state_path(&state.roots.shards, shard(i)));
+        let active = model.active.get(sn.0 as usize).copied().unwrap_or(false);
+        assert_eq!(path.is_active(), active);
+        let folded = path.fold(&leaf, &siblings);
+        assert_eq!(folded, (path.shard_root, path.state_root));
+        assert_eq!(folded, (state.roots.shards[i], state.roots.state));
     }
 }

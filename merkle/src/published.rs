@@ -1,0 +1,439 @@
+//! What readers see of the trees: the newest state, and through it every state that somebody holds.
+//!
+//! ```text
+//!  TreeHead h        TreeHead h+1        TreeHead h+2        roots, counters: small, never changed
+//!      │ TreeUndo h+1     │ TreeUndo h+2      │
+//!      └─ old nodes ──────┴─ old nodes ───────┤             one per block, as long as anybody looks back
+//!                                             ▼             beyond it
+//!                                        Published           all nodes of the newest state, a lock per shard
+//!                                             ▲
+//!  working Forest ── apply(h+2) ── Dirty ── copy
+//! ```
+//!
+//! Publishing a block is three steps, in this order: [`Published::before`] collects the nodes that the
+//! block replaces; the caller lets readers see them; [`Published::copy`] brings the nodes up to date,
+//! shard by shard. A reader of height h takes a shard's nodes first and looks for older values after, in
+//! the undo of h + 1, h + 2, ... : the first that names a node has it as it was at h. So it gets the
+//! path of its own height, however far publishing has come meanwhile.
+//!
+//! What is dropped here leaves nothing to undo. An evicted twig has no active entry, so its right tree is
+//! the null tree unless an undo says otherwise. A pruned twig is gone, for readers of older heights too:
+//! whoever holds such a height sees to it that nothing which it needs is pruned.
+//!
+//! The left tree of the youngest twig only ever grows. As it was with fewer leaves it is made again: what
+//! lies right of them is null, and one node per level, above the last of them, is hashed anew.
+
+use crate::dirty::ShardDirty;
+use crate::finished::{FINISHED_NODES, GROUP_LEAVES, group_node};
+use crate::flush::StateHeap;
+use crate::left::OpenTwigs;
+use crate::path::{LeftPart, TreePath};
+use crate::right::{PAGES, page_of};
+use crate::row::Row;
+use crate::shard::ShardTree;
+use crate::upper::{level_of, levels_above_twigs};
+use crate::{Dirty, Forest, MerkleError, Roots};
+use hedgerow_hasher_api::{hash_node, null_table};
+use hedgerow_types::{Digest, SHARDS, STATE_LEVELS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
+use parking_lot::RwLock;
+use std::ops::Deref;
+
+/// Levels of a left tree above its leaves.
+const LEFT_LEVELS: usize = 11;
+
+/// The part of a state that is small: roots and counters. With [`Published`] and the [`TreeUndo`]s of the
+/// blocks after it, it is the whole tree of its height.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeHead {
+    roots: Roots,
+    state: StateHeap,
+    next_sn: [SerialNumber; SHARDS],
+    oldest_active: [SerialNumber; SHARDS],
+}
+
+impl TreeHead {
+    /// The roots of this height.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// The serial number that a shard's next entry got.
+    pub fn next_sn(&self, shard: ShardId) -> SerialNumber {
+        self.next_sn[shard.index()]
+    }
+
+    /// A shard's oldest-active serial number: no entry below it was active.
+    pub fn oldest_active(&self, shard: ShardId) -> SerialNumber {
+        self.oldest_active[shard.index()]
+    }
+}
+
+/// The nodes that one block replaced, as they were before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreeUndo {
+    shards: [ShardUndo; SHARDS],
+}
+
+/// Nodes of one row with their indexes, ascending.
+type Nodes = Vec<(u64, Digest)>;
+
+/// The replaced nodes of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ShardUndo {
+    pages: Nodes,
+    l1: Nodes,
+    l2: Nodes,
+    /// By row, from the twig roots upward.
+    upper: Vec<Nodes>,
+}
+
+impl TreeUndo {
+    /// Bytes of heap.
+    pub fn heap_bytes(&self) -> usize {
+        let nodes = |nodes: &Nodes| nodes.capacity() * size_of::<(u64, Digest)>();
+        let of = |shard: &ShardUndo| {
+            let lower = nodes(&shard.pages) + nodes(&shard.l1) + nodes(&shard.l2);
+            let rows = shard.upper.capacity() * size_of::<Nodes>();
+            lower + rows + shard.upper.iter().map(nodes).sum::<usize>()
+        };
+        self.shards.iter().map(of).sum()
+    }
+}
+
+/// Where a node of a path is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Page(u64),
+    L1(u64),
+    L2(u64),
+    Upper(usize, u64),
+}
+
+impl ShardUndo {
+    fn get(&self, place: Place) -> Option<Digest> {
+        let (nodes, index) = match place {
+            Place::Page(index) => (&self.pages, index),
+            Place::L1(index) => (&self.l1, index),
+            Place::L2(index) => (&self.l2, index),
+            Place::Upper(row, index) => (self.upper.get(row)?, index),
+        };
+        let found = nodes.binary_search_by_key(&index, |&(index, _)| index).ok()?;
+        nodes.get(found).map(|&(_, node)| node)
+    }
+}
+
+impl ShardTree {
+    /// The nodes that a block with this `dirty` replaces, as far as there are any.
+    fn before(&self, dirty: &ShardDirty) -> ShardUndo {
+        // Takes the nodes of a row, and leads on to their parents.
+        let take = |row: &Row, indexes: &mut Vec<u64>| -> Nodes {
+            let nodes = indexes.iter().filter_map(|&index| Some((index, *row.get(index)?)));
+            let nodes = nodes.collect();
+            indexes.iter_mut().for_each(|index| *index >>= 1);
+            indexes.dedup();
+            nodes
+        };
+        let mut indexes = dirty.pages.clone();
+        let [pages, l1, l2] =
+            [&self.bits.pages, &self.bits.l1, &self.bits.l2].map(|row| take(row, &mut indexes));
+        let mut twigs = dirty.twigs();
+        let upper = self.upper.rows().iter().map(|row| take(row, &mut twigs)).collect();
+        ShardUndo { pages, l1, l2, upper }
+    }
+
+    /// A node of the newest state; of what is not held, what it was while nothing was active below it.
+    /// `None` if it is pruned.
+    fn node(&self, place: Place) -> Option<Digest> {
+        let null = null_table();
+        match place {
+            Place::Page(index) => self.bits.pages.get(index).copied().or(Some(Digest::ZERO)),
+            Place::L1(index) => self.bits.l1.get(index).copied().or(Some(null.active_l1)),
+            Place::L2(index) => self.bits.l2.get(index).copied().or(Some(null.active_l2)),
+            Place::Upper(row, index) => self.upper.node(row, index),
+        }
+    }
+}
+
+/// The nodes of the newest state, as readers of any height share them. See the
+/// [module's picture](TreeHead).
+#[derive(Debug)]
+pub struct Published {
+    shards: [RwLock<ShardTree>; SHARDS],
+}
+
+/// Whether the nodes are those of the working forest.
+impl PartialEq<Forest> for Published {
+    fn eq(&self, other: &Forest) -> bool {
+        self.shards.iter().zip(&other.shards).all(|(mine, other)| *mine.read() == *other)
+    }
+}
+
+impl Published {
+    /// The nodes that a block replaces, before it is [copied](Self::copy).
+    pub fn before(&self, dirty: &Dirty) -> TreeUndo {
+        let mut undo = TreeUndo::default();
+        for ((undo, shard), dirty) in undo.shards.iter_mut().zip(&self.shards).zip(&dirty.shards) {
+            *undo = shard.read().before(dirty);
+        }
+        undo
+    }
+
+    /// Makes the nodes those of `from`. `dirty` holds everything that was changed in `from` since they
+    /// were last equal; what was pruned needs no mention.
+    pub fn copy(&self, from: &Forest, dirty: &Dirty) {
+        for ((shard, from), dirty) in self.shards.iter().zip(&from.shards).zip(&dirty.shards) {
+            shard.write().copy(from, dirty);
+        }
+    }
+
+    /// As [`Forest::edges`], of the newest state.
+    ///
+    /// # Errors
+    /// As [`Forest::edges`].
+    pub fn edges(
+        &self,
+        shard: ShardId,
+        first_kept: TwigId,
+    ) -> Result<Vec<(u8, Digest)>, MerkleError> {
+        self.shards[shard.index()].read().edges(shard, first_kept)
+    }
+
+    /// The path from an entry to the state root at the height of `head`. `undos` are those of the blocks
+    /// after it, oldest first, up to the newest published at least; they are asked for only after the
+    /// nodes of the newest state were read.
+    ///
+    /// # Errors
+    /// As [`Forest::path`]; [`MerkleError::Pruned`] also if it was pruned since.
+    pub fn path<'u>(
+        &self,
+        head: &TreeHead,
+        undos: impl IntoIterator<Item = &'u TreeUndo>,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<TreePath, MerkleError> {
+        path_in(self.shards[shard.index()].read(), head, undos, shard, sn)
+    }
+
+    /// Heap bytes of all arrays, slack included.
+    pub fn heap_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().heap_bytes()).sum()
+    }
+}
+
+/// See [`Published::path`]. Reads `tree` and lets go of it before it asks for the first undo.
+fn path_in<'u>(
+    tree: impl Deref<Target = ShardTree>,
+    head: &TreeHead,
+    undos: impl IntoIterator<Item = &'u TreeUndo>,
+    shard: ShardId,
+    sn: SerialNumber,
+) -> Result<TreePath, MerkleError> {
+    let twig = sn.twig();
+    let next = head.next_sn(shard);
+    if twig > next.twig() {
+        return Err(MerkleError::OutOfRange { shard, sn });
+    }
+    let pruned = MerkleError::Pruned { shard, twig };
+    let page = page_of(sn.0);
+    let mut places = vec![
+        Place::Page(page),
+        Place::Page(page ^ 1),
+        Place::L1((page >> 1) ^ 1),
+        Place::L2((page >> 2) ^ 1),
+    ];
+    let above = levels_above_twigs(next.twig());
+    places.extend((0..above).map(|row| Place::Upper(row, (twig.0 >> row) ^ 1)));
+    let (left, nodes) = {
+        let tree = tree; // let go of at the end of this block
+        if twig < tree.upper.first_kept() {
+            return Err(pruned);
+        }
+        let nodes: Option<Vec<Digest>> = places.iter().map(|&place| tree.node(place)).collect();
+        (tree.left_part(sn, next), nodes)
+    };
+    let mut nodes = nodes.ok_or(pruned)?;
+    // A node right of the youngest twig was null, whatever came since.
+    for (node, place) in nodes.iter_mut().zip(&places) {
+        if let Place::Upper(row, index) = *place
+            && index > next.twig().0 >> row
+        {
+            *node = null_table().upper[usize::from(level_of(row))];
+        }
+    }
+    let mut open: Vec<bool> = vec![true; nodes.len()];
+    for undo in undos {
+        let undo = &undo.shards[shard.index()];
+        let nodes = nodes.iter_mut().zip(&places).zip(&mut open);
+        for ((node, &place), open) in nodes.filter(|(_, open)| **open) {
+            if let Some(was) = undo.get(place) {
+                (*node, *open) = (was, false);
+            }
+        }
+    }
+    let heap = SHARDS + shard.index();
+    let [page, neighbour, l1, l2, upper @ ..] = &nodes[..] else {
+        return Err(MerkleError::OutOfRange { shard, sn });
+    };
+    Ok(TreePath {
+        shard,
+        sn,
+        left,
+        page: *page,
+        right: [*neighbour, *l1, *l2],
+        upper: upper.to_vec(),
+        state: std::array::from_fn(|level| head.state[(heap >> level) ^ 1]),
+        shard_root: head.roots.shards[shard.index()],
+        state_root: head.roots.state,
+    })
+}
+
+impl Forest {
+    /// The path from an entry, or from a leaf of the youngest twig that is not occupied yet, to the
+    /// state root. The left part of a finished twig is left open: see [`LeftPart`].
+    ///
+    /// # Errors
+    /// [`MerkleError::OutOfRange`] beyond the youngest twig, [`MerkleError::Pruned`] in a twig left
+    /// of [`first_kept_twig`](Self::first_kept_twig).
+    pub fn path(&self, shard: ShardId, sn: SerialNumber) -> Result<TreePath, MerkleError> {
+        path_in(&self.shards[shard.index()], &self.head(), [], shard, sn)
+    }
+
+    /// Roots and counters of this state.
+    pub fn head(&self) -> TreeHead {
+        TreeHead {
+            roots: self.roots.clone(),
+            state: self.state,
+            next_sn: std::array::from_fn(|shard| self.shards[shard].next_sn),
+            oldest_active: std::array::from_fn(|shard| self.shards[shard].oldest_active),
+        }
+    }
+
+    /// A copy of all nodes for readers.
+    pub fn publish(&self) -> Published {
+        Published { shards: std::array::from_fn(|shard| RwLock::new(self.shards[shard].clone())) }
+    }
+}
+
+impl ShardTree {
+    /// Leaf to left root as it was when `next` was the next serial number; the twig of `sn` existed.
+    fn left_part(&self, sn: SerialNumber, next: SerialNumber) -> LeftPart {
+        let twig = sn.twig();
+        if twig < next.twig() {
+            // One that is evicted is not in memory any more.
+            return LeftPart::Finished { twig, left_root: self.joins.get(2 * twig.0).copied() };
+        }
+        match self.open.part_at(twig, sn.leaf(), next.leaf()) {
+            Some((leaf, siblings, left_root)) => LeftPart::Here { leaf, siblings, left_root },
+            None => LeftPart::Filled { twig, leaves: next.leaf() },
+        }
+    }
+}
+
+impl OpenTwigs {
+    /// The leaf, its siblings and the left root of the youngest twig, as they were with the first
+    /// `leaves` of its leaves; `None` if `twig` is not the youngest.
+    fn part_at(
+        &self,
+        twig: TwigId,
+        leaf: usize,
+        leaves: usize,
+    ) -> Option<(Digest, [Digest; LEFT_LEVELS], Digest)> {
+        if twig != self.first() {
+            return None;
+        }
+        let mut node = |level: usize, index: usize| self.node(level, index);
+        part_at(leaf, leaves, &mut node)
+    }
+}
+
+/// The leaf, the siblings at the levels 0..=10 and the root of a left tree as they were with the first
+/// `leaves` leaves, from its nodes as they are with more; `None` if one of them is not there.
+fn part_at(
+    leaf: usize,
+    leaves: usize,
+    node: &mut dyn FnMut(usize, usize) -> Option<Digest>,
+) -> Option<(Digest, [Digest; LEFT_LEVELS], Digest)> {
+    let mut siblings = [Digest::ZERO; LEFT_LEVELS];
+    for (level, sibling) in siblings.iter_mut().enumerate() {
+        *sibling = node_at(level, (leaf >> level) ^ 1, leaves, node)?;
+    }
+    Some((node_at(0, leaf, leaves, node)?, siblings, node_at(LEFT_LEVELS, 0, leaves, node)?))
+}
+
+/// One node of a left tree as it was with the first `leaves` leaves.
+fn node_at(
+    level: usize,
+    index: usize,
+    leaves: usize,
+    node: &mut dyn FnMut(usize, usize) -> Option<Digest>,
+) -> Option<Digest> {
+    if (index + 1) << level <= leaves {
+        return node(level, index);
+    }
+    if index << level >= leaves {
+        return null_table().left.get(level).copied();
+    }
+    // Above the last leaf; so is at most one of the children.
+    let below = level.checked_sub(1)?;
+    let left = node_at(below, 2 * index, leaves, node)?;
+    let right = node_at(below, 2 * index + 1, leaves, node)?;
+    Some(hash_node(below as u8, &left, &right))
+}
+
+/// The hash of a leaf and its siblings at the levels 0..=10, in a twig that is filled now, as they were
+/// when it had `leaves` leaves: for a [`LeftPart::Filled`]. `nodes` are those of the twig's record, and
+/// `group` returns the hashes of the 16 entries of a group, of which at most two are asked for.
+///
+/// # Errors
+/// What `group` returns; [`MerkleError::GroupMismatch`] if the entries of a group do not hash to its
+/// node, or if `leaf` is not a leaf of a twig.
+pub fn left_part_as_of<E: From<MerkleError>>(
+    nodes: &[Digest; FINISHED_NODES],
+    leaf: usize,
+    leaves: usize,
+    mut group: impl FnMut(usize) -> Result<[Digest; GROUP_LEAVES], E>,
+) -> Result<(Digest, [Digest; LEFT_LEVELS]), E> {
+    const GROUP_LEVEL: usize = GROUP_LEAVES.trailing_zeros() as usize;
+    let of = |leaf: usize| MerkleError::GroupMismatch { group: leaf / GROUP_LEAVES };
+    if leaf >= TWIG_LEAVES || leaves > TWIG_LEAVES {
+        return Err(of(leaf).into());
+    }
+    // The group of the leaf, and that of the last leaf there was.
+    let mut read: Vec<(usize, [Digest; GROUP_LEAVES])> = Vec::with_capacity(2);
+    for number in [leaf / GROUP_LEAVES, leaves / GROUP_LEAVES] {
+        let wanted =
+            number * GROUP_LEAVES < leaves && read.iter().all(|(known, _)| *known != number);
+        if wanted {
+            let hashes = group(number)?;
+            if group_node(&hashes) != nodes[FINISHED_NODES / 2 + number] {
+                return Err(MerkleError::GroupMismatch { group: number }.into());
+            }
+            read.push((number, hashes));
+        }
+    }
+    let mut node = |level: usize, index: usize| {
+        if level >= GROUP_LEVEL {
+            // A heap: the nodes of level 11 - d begin at 2^d - 1.
+            return nodes.get((1 << (LEFT_LEVELS - level)) - 1 + index).copied();
+        }
+        let number = (index << level) / GROUP_LEAVES;
+        let hashes = read.iter().find(|(known, _)| *known == number).map(|(_, hashes)| hashes)?;
+        let first = (index << level) % GROUP_LEAVES;
+        subtree(hashes.get(first..first + (1 << level))?)
+    };
+    let part = part_at(leaf, leaves, &mut node).ok_or_else(|| of(leaf))?;
+    Ok((part.0, part.1))
+}
+
+/// The root over leaves, a power of two of them.
+fn subtree(leaves: &[Digest]) -> Option<Digest> {
+    if let [leaf] = leaves {
+        return Some(*leaf);
+    }
+    let (left, right) = leaves.split_at(leaves.len() / 2);
+    let below = left.len().checked_ilog2()? as u8;
+    Some(hash_node(below, &subtree(left)?, &subtree(right)?))
+}
+
+/// Twigs have whole pages: what the places of a path rely on.
+const _: () = assert!(PAGES == 8 && STATE_LEVELS == 4);
