@@ -52,6 +52,16 @@ impl Stem {
         Self((group as u64) << 32 | fragment as u64)
     }
 
+    /// The least stem of a group, below [`GROUPS`].
+    pub const fn first_of(group: usize) -> Self {
+        Self::new(group, 0)
+    }
+
+    /// The greatest stem of a group, below [`GROUPS`].
+    pub const fn last_of(group: usize) -> Self {
+        Self::new(group, u32::MAX)
+    }
+
     /// The group, 0..[`GROUPS`]: the 12 bits of a key hash after the shard's.
     pub const fn group(self) -> usize {
         (self.0 >> 32) as usize & (GROUPS - 1)

@@ -17,7 +17,7 @@ use crate::rebuild::{Source, rebuild};
 use crate::shared::{Shared, missing_row};
 use hedgerow_entryfile::Journal;
 use hedgerow_metadb::Manifest;
-use hedgerow_types::{Digest, Height, ShardId};
+use hedgerow_types::{Digest, Height};
 
 /// What [`Store::check`](crate::Store::check) went through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,18 +71,15 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             None => twigs_missing += 1,
         }
     }
-    let published = shared.published.read();
-    if published.height != manifest.height || published.forest.roots() != rebuilt.forest.roots() {
+    let state = shared.published.current();
+    if state.height != manifest.height || state.roots() != rebuilt.forest.roots() {
         return Err(Error::RootMismatch {
             height: manifest.height,
             computed: rebuilt.forest.roots().state,
-            recorded: published.roots().state,
+            recorded: state.roots().state,
         });
     }
-    let different = ShardId::all().find(|shard| {
-        let shard = shard.index();
-        !rebuilt.index[shard].positions().eq(published.index[shard].positions())
-    });
+    let different = shared.published.differs(rebuilt.index)?;
     if let Some(shard) = different {
         return Err(Error::Corrupt(format!("the index of shard {shard} differs from the log")));
     }

@@ -70,6 +70,7 @@ mod pipeline;
 mod points;
 mod prove;
 mod prune;
+mod published;
 mod reader;
 mod rebuild;
 mod repair;
@@ -83,6 +84,7 @@ mod sync;
 mod ticket;
 mod twigs;
 mod update;
+mod view;
 mod writer;
 
 pub use block::Block;
@@ -101,6 +103,7 @@ pub use repair::{RepairReport, RepairWord};
 pub use stats::Stats;
 pub use store::Store;
 pub use ticket::{Receipt, Ticket};
+pub use view::View;
 pub use writer::MAX_EXTRA_BYTES;
 
 /// Disks: the real one is the default.

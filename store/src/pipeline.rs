@@ -28,6 +28,7 @@ use crate::Error;
 use crate::layer::Layer;
 use crate::points;
 use crate::prune::{PruneIntent, Pruning};
+use crate::published::Next;
 use crate::shared::{Shared, per_shard};
 use crate::stages::{self, HashWork, PersistWork};
 use crate::twigs::{OpenTwig, run_position};
@@ -35,10 +36,9 @@ use crate::update::Counts;
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;
-use hedgerow_index::{Edit, IndexError, ShardIndex};
 use hedgerow_merkle::{Forest, Roots, ShardChange};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
-use hedgerow_types::{Digest, Height, SHARDS, SerialNumber, ShardId};
+use hedgerow_types::{Digest, Height, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId};
 use rayon::prelude::*;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -163,45 +163,20 @@ impl HashWork<BlockDelta> for HashStage {
             shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
 
         // From here on readers see the block, all of it or nothing.
-        {
-            let mut published = shared.published.write();
-            apply_edits(shared, &mut published.index, &edits)?;
-            published.forest.copy_changes(&self.forest, &applied.dirty);
-            published.height = block.height;
-            // Not before: a block that cannot be published never happened.
-            shared.recent.lock().insert(block.height, Arc::clone(&row));
-        }
+        let active: u64 = block.parts.iter().map(|part| part.active).sum();
+        let next = Next {
+            height: block.height,
+            log_end: record.end(),
+            keys: active - SHARDS as u64 * SENTRIES_PER_SHARD,
+            edits: &edits,
+            forest: &self.forest,
+            dirty: &applied.dirty,
+        };
+        // Not before: a block that cannot be published never happened.
+        let kept = || drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
+        shared.published.publish(&next, &shared.hash_pool, kept)?;
         Ok(Hashed { block, roots: applied.roots, twigs, row })
     }
-}
-
-/// Edits below this number go in one after the other: handing them to threads would cost more.
-const PARALLEL_EDITS: usize = 2_000;
-
-/// Applies the edits of every shard to the published index: all, or none if one does not fit.
-fn apply_edits(
-    shared: &Shared,
-    index: &mut [ShardIndex],
-    edits: &[Vec<Edit>],
-) -> Result<(), Error> {
-    let apply = |(index, edits): (&mut ShardIndex, &Vec<Edit>)| index.apply(edits);
-    let total: usize = edits.iter().map(Vec::len).sum();
-    let results: Vec<Result<(), IndexError>> = if total < PARALLEL_EDITS {
-        index.iter_mut().zip(edits).map(apply).collect()
-    } else {
-        shared.hash_pool.install(|| index.par_iter_mut().zip(edits).map(apply).collect())
-    };
-    let Some(error) = results.iter().find_map(|result| result.as_ref().err()) else {
-        return Ok(());
-    };
-    // A shard whose edits do not fit has taken none of them; the others give theirs back.
-    for ((index, edits), result) in index.iter_mut().zip(edits).zip(&results) {
-        if result.is_ok() {
-            let back: Vec<Edit> = edits.iter().rev().map(Edit::inverse).collect();
-            index.apply(&back).map_err(|error| Error::Corrupt(format!("index: {error}")))?;
-        }
-    }
-    Err(Error::Corrupt(format!("index: {error}")))
 }
 
 struct PersistStage {

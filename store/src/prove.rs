@@ -1,96 +1,68 @@
-//! Making proofs (spec 10) from the published state.
+//! Making proofs (spec 10) from a state that somebody holds.
 
 use crate::Error;
-use crate::reader::{Proven, Reader, again};
-use crate::shared::Shared;
+use crate::reader::Proven;
 use crate::twigs::GROUP;
-use hedgerow_entryfile::LogError;
+use crate::view::View;
+use hedgerow_entryfile::{LogError, TwigRecord};
 use hedgerow_hasher_api::hash_message;
-use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_path_in};
+use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_part_as_of, left_path_in};
 use hedgerow_proof::{Proof, SerialPath};
-use hedgerow_types::{Digest, Height, KeyHash, SerialNumber, ShardId};
+use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId, TwigId};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A proof that `key` has its value, or that it is absent.
-pub(crate) fn by_key(shared: &Shared, key: &[u8]) -> Result<Proven, Error> {
+pub(crate) fn by_key(view: &View, key: &[u8]) -> Result<Proven, Error> {
+    let View { shared, state } = view;
     let key_hash = KeyHash(hash_message(key).0);
     let shard = key_hash.shard();
     shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
-    let mut met = None;
-    again(|| {
-        loop {
-            let entry = Reader::locate(shared, key, &key_hash)?;
-            let entry = entry.get();
-            let sn = entry.serial_number();
-            // An entry that is active now says the same now, whichever state it was found in.
-            let (height, root, path) = {
-                let published = shared.published.read();
-                if !published.forest.is_active(shard, sn) {
-                    no_race(&mut met, published.height, shard, sn)?;
-                    shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-                (published.height, published.roots().state, published.forest.path(shard, sn)?)
-            };
-            let Some((_, left)) = left_part(shared, shard, sn, &path)? else {
-                // Pruned meanwhile, so replaced meanwhile.
-                no_race(&mut met, height, shard, sn)?;
-                shared.counters.proof_retries.fetch_add(1, Ordering::Relaxed);
-                continue;
-            };
-            let proof = Proof::assemble(
-                entry.hashed_bytes(),
-                &left,
-                &path.page.0,
-                &path.right,
-                &path.upper,
-                &path.state,
-            )
-            .map_err(|error| Error::Corrupt(format!("cannot assemble a proof: {error}")))?;
-            shared.check_not_abandoned()?;
-            let durable = shared.flow.look(|progress| progress.durable) >= height;
-            return Ok(Proven { height, root, durable, proof });
-        }
-    })
-}
-
-/// Notes an entry that the index led to and that is not active in the state of `height`, or pruned.
-///
-/// # Errors
-/// [`Error::Corrupt`] if the index led to the same one again and the state is the same: then no block
-/// came between, and asking again would go on for ever.
-fn no_race(
-    met: &mut Option<(Height, SerialNumber)>,
-    height: Height,
-    shard: ShardId,
-    sn: SerialNumber,
-) -> Result<(), Error> {
-    if met.replace((height, sn)) == Some((height, sn)) {
+    let entry = view.locate(key, &key_hash)?;
+    let entry = entry.get();
+    let sn = entry.serial_number();
+    let (height, root) = (view.height(), view.root());
+    let path = shared.published.path(state, shard, sn)?;
+    if !path.is_active() {
         return Err(Error::Corrupt(format!(
             "the index leads to entry {sn} of shard {shard}, which is not active at height {height}"
         )));
     }
-    Ok(())
+    let Some((_, left)) = left_part(view, shard, sn, &path)? else {
+        return Err(Error::Corrupt(format!(
+            "entry {sn} of shard {shard} was pruned, and is active at height {height}"
+        )));
+    };
+    let proof = Proof::assemble(
+        entry.hashed_bytes(),
+        &left,
+        &path.page.0,
+        &path.right,
+        &path.upper,
+        &path.state,
+    )
+    .map_err(|error| Error::Corrupt(format!("cannot assemble a proof: {error}")))?;
+    shared.check_not_abandoned()?;
+    let durable = shared.flow.look(|progress| progress.durable) >= height;
+    Ok(Proven { height, root, durable, proof })
 }
 
 /// The path of a serial number, active or not, against its shard's root.
 pub(crate) fn by_serial(
-    shared: &Shared,
+    view: &View,
     shard: ShardId,
     sn: SerialNumber,
 ) -> Result<SerialPath, Error> {
+    let View { shared, state } = view;
     let unavailable = |reason: String| Error::SerialUnavailable { shard, sn, reason };
-    let path = {
-        let published = shared.published.read();
-        match published.forest.path(shard, sn) {
-            Ok(path) => path,
-            Err(error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. })) => {
-                return Err(unavailable(error.to_string()));
-            }
-            Err(error) => return Err(error.into()),
+    let path = match shared.published.path(state, shard, sn) {
+        Ok(path) => path,
+        Err(error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. })) => {
+            return Err(unavailable(error.to_string()));
         }
+        Err(error) => return Err(error.into()),
     };
-    let Some((leaf, left)) = left_part(shared, shard, sn, &path)? else {
+    let Some((leaf, left)) = left_part(view, shard, sn, &path)? else {
         return Err(unavailable("it is pruned".into()));
     };
     shared.check_not_abandoned()?;
@@ -102,53 +74,53 @@ pub(crate) fn by_serial(
 /// The leaf and its 11 siblings: in memory for the youngest twig, else from the twig's record and
 /// the entries of the leaf's group. `None` if the twig is pruned.
 fn left_part(
-    shared: &Shared,
+    view: &View,
     shard: ShardId,
     sn: SerialNumber,
     path: &TreePath,
 ) -> Result<Option<(Digest, [Digest; 11])>, Error> {
-    let (twig, left_root) = match &path.left {
-        LeftPart::Here { leaf, siblings, .. } => return Ok(Some((*leaf, *siblings))),
-        LeftPart::Finished { twig, left_root } => (*twig, *left_root),
+    let shared = &view.shared;
+    let (twig, left_root, leaves) = match path.left {
+        LeftPart::Here { leaf, siblings, .. } => return Ok(Some((leaf, siblings))),
+        LeftPart::Finished { twig, left_root } => (twig, left_root, None),
+        LeftPart::Filled { twig, leaves } => (twig, None, Some(leaves)),
     };
-    let Some(record) = shared.twigs.get(shard, twig)? else {
-        if shared.is_pruned(shard, twig) {
-            return Ok(None);
-        }
-        return Err(Error::Corrupt(format!(
-            "the record of twig {twig} of shard {shard} is damaged; opening the store rebuilds it"
-        )));
-    };
+    let Some(record) = record_of(view, shard, twig)? else { return Ok(None) };
     if left_root.is_some_and(|root| root != record.nodes[0]) {
         return Err(Error::Corrupt(format!(
             "the record of twig {twig} of shard {shard} has another root than the tree"
         )));
     }
-    let entries = match shared.log.read_group(&record, sn.leaf()) {
-        Err(LogError::Pruned { .. }) if shared.is_pruned(shard, twig) => return Ok(None),
-        entries => entries?,
+    let group = |group: usize| group_leaves(view, &record, group);
+    let part = match leaves {
+        None => group(sn.leaf() / GROUP).and_then(|leaves| {
+            let siblings = left_path_in(&record.nodes, &leaves, sn.leaf())?;
+            Ok((leaves[sn.leaf() % GROUP], siblings))
+        }),
+        Some(leaves) => left_part_as_of(&record.nodes, sn.leaf(), leaves, group),
     };
+    match part {
+        Err(Error::Log(LogError::Pruned { .. })) if shared.is_pruned(shard, twig) => Ok(None),
+        part => part.map(Some),
+    }
+}
+
+/// The record of a finished twig; `None` if it is pruned.
+fn record_of(view: &View, shard: ShardId, twig: TwigId) -> Result<Option<Arc<TwigRecord>>, Error> {
+    match view.shared.twigs.get(shard, twig)? {
+        None if !view.shared.is_pruned(shard, twig) => Err(Error::Corrupt(format!(
+            "the record of twig {twig} of shard {shard} is damaged; opening the store rebuilds it"
+        ))),
+        record => Ok(record),
+    }
+}
+
+/// The entry hashes of a group of a finished twig.
+fn group_leaves(view: &View, record: &TwigRecord, group: usize) -> Result<[Digest; GROUP], Error> {
+    let entries = view.shared.log.read_group(record, group * GROUP)?;
     let mut leaves = [Digest::ZERO; GROUP];
     for (leaf, (_, entry)) in leaves.iter_mut().zip(&entries) {
         *leaf = hash_message(entry.get().hashed_bytes());
     }
-    let siblings = left_path_in(&record.nodes, &leaves, sn.leaf())?;
-    Ok(Some((leaves[sn.leaf() % GROUP], siblings)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// C11: a look-up that a block overtook begins again; one that nothing overtook ends.
-    #[test]
-    fn the_same_entry_in_the_same_state_is_no_race() {
-        let shard = ShardId::from_top_bits(0);
-        let mut met = None;
-        for (height, sn) in [(1, 5), (2, 5), (2, 6), (3, 6), (4, 5)] {
-            no_race(&mut met, Height(height), shard, SerialNumber(sn)).unwrap();
-        }
-        let twice = no_race(&mut met, Height(4), shard, SerialNumber(5));
-        assert!(matches!(twice, Err(Error::Corrupt(_))), "{twice:?}");
-    }
+    Ok(leaves)
 }

@@ -39,10 +39,11 @@ pub enum PruneHold {
     /// There are no more heights yet than are kept, see
     /// [`Options::keep_heights`](crate::Options::keep_heights).
     FewHeights,
-    /// Iterators are open and may still read old entries.
-    Iterators {
-        /// How many.
-        open: usize,
+    /// Somebody holds a [view](crate::View) or iterator of this height, and it may still read old
+    /// entries.
+    View {
+        /// The oldest height that is held.
+        height: Height,
     },
     /// The log has one segment only, which is the one being written.
     OneSegment,
@@ -108,13 +109,12 @@ impl Pruning {
             self.say_if_useless(hold, manifest);
             return Ok(None);
         };
-        let published = shared.published.read();
         for (shard, first) in ShardId::all().zip(first_kept) {
             let kept = &mut manifest.shards[shard.index()];
             kept.first_kept = first;
             // Everything below `first` was inactive as many heights ago as are kept: its nodes are
             // final.
-            kept.edges = published.forest.edges(shard, first)?;
+            kept.edges = shared.published.edges(shard, first)?;
         }
         manifest.log_start = log_start;
         Ok(Some(PruneIntent { log_start, first_kept }))
@@ -128,10 +128,6 @@ impl Pruning {
         let Some(height) = manifest.height.0.checked_sub(keep).map(Height) else {
             return held(PruneHold::FewHeights);
         };
-        let open = shared.pins.load(Ordering::SeqCst);
-        if open > 0 {
-            return held(PruneHold::Iterators { open });
-        }
         if shared.log.stats().segments < 2 {
             return held(PruneHold::OneSegment);
         }
@@ -140,12 +136,18 @@ impl Pruning {
             Err(Error::HeightUnavailable { .. }) => return held(PruneHold::NoHistory { height }),
             Err(error) => return Err(error),
         };
+        // Whoever takes a view from now on takes one that is at least as new as this manifest.
+        let oldest_view = shared.published.oldest();
         let mut cut = manifest.log_end;
         let mut first_kept = [TwigId(0); SHARDS];
         let mut hold = PruneHold::OneSegment;
         for shard in ShardId::all() {
-            let sn = row.oldest_active[shard.index()];
-            let oldest = PruneHold::OldestEntry { shard, sn };
+            let mut sn = row.oldest_active[shard.index()];
+            let mut oldest = PruneHold::OldestEntry { shard, sn };
+            if oldest_view.oldest_active(shard).twig() < sn.twig() {
+                sn = oldest_view.oldest_active(shard);
+                oldest = PruneHold::View { height: oldest_view.height };
+            }
             // The youngest twig has no record yet; its entries are recent, so nothing is lost by
             // waiting until it has.
             let Some(record) = shared.twigs.get(shard, sn.twig())? else { return held(oldest) };

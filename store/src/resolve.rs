@@ -3,17 +3,16 @@
 //! ```text
 //!  BlockOps ──► key hashes, CPU, a batch ► 16 ShardPlans, operations sorted (spec 6.1)
 //!                                            │
-//!     index, under the readers' lock         │  candidate positions of every key      (no I/O)
-//!     log, no lock                           │  one batched read, settled by comparing keys
-//!     index, under the readers' lock         │  candidates before created and deleted keys
-//!     log, no lock                           │  one batched read, settled by key hash
+//!     index                                  │  candidate positions of every key      (no I/O)
+//!     log                                    │  one batched read, settled by comparing keys
+//!     index                                  │  candidates before created and deleted keys
+//!     log                                    │  one batched read, settled by key hash
 //!                                            ▼
 //!                                         keys with their entries as of the block's start
 //! ```
 //!
-//! Every step runs over the shards in parallel. A task that asks the index takes the lock itself, for
-//! as long as it asks, and waits for nothing meanwhile; nobody holds the lock while it waits for the
-//! pool (see `shared.rs`).
+//! Every step runs over the shards in parallel. The index may be in the middle of a block's edits while
+//! it is asked (see `published.rs`): whatever those change, a layer answers.
 //!
 //! Nothing is changed here: an error refuses the block and leaves the store as it was.
 
@@ -24,7 +23,7 @@ use crate::update::{is_entry_of, key_hash_of};
 use crate::{Error, OpKind};
 use hedgerow_entryfile::{EntryLog, Fill, StoredEntry};
 use hedgerow_hasher_api::MessageGroup;
-use hedgerow_index::ShardIndex;
+use hedgerow_index::{Index, IndexError, Stem};
 use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
 use rayon::prelude::*;
 
@@ -74,10 +73,10 @@ pub(crate) struct ShardPlan {
     pub(crate) keys: Vec<KeyState>,
 }
 
-/// The published index of one shard and the layers above it, oldest first.
+/// The index of one shard and the layers above it, oldest first.
 #[derive(Clone, Copy)]
 pub(crate) struct ShardView<'a> {
-    pub(crate) index: &'a ShardIndex,
+    pub(crate) index: &'a dyn Index,
     pub(crate) layers: &'a [&'a Layer],
 }
 
@@ -133,7 +132,10 @@ fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
 type Candidate = (u32, LogPosition);
 
 /// The positions at which the keys of `plan` may be, from memory alone.
-pub(crate) fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Vec<Candidate> {
+pub(crate) fn key_candidates(
+    plan: &ShardPlan,
+    view: ShardView<'_>,
+) -> Result<Vec<Candidate>, IndexError> {
     let mut candidates = Vec::with_capacity(plan.keys.len());
     let mut numbers = Vec::with_capacity(plan.keys.len());
     let mut keys = Vec::with_capacity(plan.keys.len());
@@ -148,11 +150,11 @@ pub(crate) fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Vec<Candi
         }
     }
     let in_layers = candidates.len();
-    view.index.candidates_many(&keys, &mut candidates);
+    view.index.candidates(&keys, &mut candidates)?;
     for (number, _) in &mut candidates[in_layers..] {
         *number = numbers[*number as usize];
     }
-    candidates
+    Ok(candidates)
 }
 
 /// Reads the candidates and gives each key its entry.
@@ -183,19 +185,34 @@ pub(crate) fn settle_keys(
 }
 
 /// The positions at which the predecessors of the structural keys may be, from memory alone.
-pub(crate) fn predecessor_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Vec<Candidate> {
-    let mut candidates = Vec::new();
-    for (number, key) in plan.keys.iter().enumerate().filter(|(_, key)| key.structural) {
-        for group in view.index.predecessor_candidates(&key.key_hash) {
-            candidates.extend(group.positions().map(|at| (number as u32, at)));
-            // A lower group lies below the key for certain; the key's own may hold the key itself
-            // and keys above it.
-            if !group.share_stem_with(&key.key_hash) {
-                break;
-            }
+pub(crate) fn predecessor_candidates(
+    plan: &ShardPlan,
+    view: ShardView<'_>,
+) -> Result<Vec<Candidate>, IndexError> {
+    let structural = plan.keys.iter().enumerate().filter(|(_, key)| key.structural);
+    let (numbers, stems): (Vec<u32>, Vec<Stem>) =
+        structural.map(|(number, key)| (number as u32, Stem::of(&key.key_hash))).unzip();
+    let mut candidates = Vec::with_capacity(stems.len());
+    let mut found = Vec::with_capacity(stems.len());
+    view.index.at_or_below(&stems, &mut found)?;
+    // A lower stem lies below the key for certain; at the key's own there may be the key itself and keys
+    // above it, so the next one is wanted too.
+    let mut lower: Vec<(u32, Stem)> = Vec::new();
+    for &(asked, stem, at) in &found {
+        let number = numbers[asked as usize];
+        candidates.push((number, at));
+        if let Some(below) = stem.before()
+            && stem == stems[asked as usize]
+            && lower.last().is_none_or(|&(last, _)| last != number)
+        {
+            lower.push((number, below));
         }
     }
-    candidates
+    let (numbers, stems): (Vec<u32>, Vec<Stem>) = lower.into_iter().unzip();
+    found.clear();
+    view.index.at_or_below(&stems, &mut found)?;
+    candidates.extend(found.iter().map(|&(asked, _, at)| (numbers[asked as usize], at)));
+    Ok(candidates)
 }
 
 /// Reads the candidates and gives each structural key the entry before it.

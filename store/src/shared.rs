@@ -1,56 +1,33 @@
 //! What the writer, the stages and the readers of one store share.
 //!
 //! ```text
-//!            Published (RwLock)                       Flow
-//!   index, tree, roots, height: one state      accepted >= published >= durable, poison
-//!         ▲ short exclusive section                      ▲ every waiter waits here
-//!         │ per block                                    │
-//!   hash stage ──────────────────────────────────────────┤
-//!   persist stage ───────────────────────────────────────┘
+//!            Published                                Flow
+//!   index, tree, the states that are held     accepted >= published >= durable, poison
+//!         ▲ edited a little at a time, then           ▲ every waiter waits here
+//!         │ swapped, once per block                   │
+//!   hash stage ───────────────────────────────────────┤
+//!   persist stage ────────────────────────────────────┘
 //! ```
-//!
-//! Invariants:
-//! * The exclusive section of `published` does no I/O and no hashing, and waits for nothing but the
-//!   hash stage's own pool, whose tasks only compute.
-//! * Nobody else holds the lock of `published` while waiting for a pool. A thread that waits for
-//!   a pool may be given other work meanwhile, whoever's that is, and that work may want the lock.
 
 use crate::flow::Flow;
 use crate::prune::PruneHold;
+use crate::published::Published;
 use crate::twigs::TwigStore;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
 use hedgerow_hasher_api::BatchHasher;
-use hedgerow_index::ShardIndex;
-use hedgerow_merkle::{Forest, Roots};
 use hedgerow_metadb::{HistoryRow, MetaDb, MetaError};
 use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-/// The state that readers see: always that of one height.
-#[derive(Debug)]
-pub(crate) struct Published {
-    pub(crate) height: Height,
-    /// One per shard.
-    pub(crate) index: Vec<ShardIndex>,
-    pub(crate) forest: Forest,
-}
-
-impl Published {
-    pub(crate) fn roots(&self) -> &Roots {
-        self.forest.roots()
-    }
-}
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counters that `stats` reports.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) proofs: AtomicU64,
-    pub(crate) proof_retries: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) pruned_bytes: AtomicU64,
 }
@@ -63,19 +40,16 @@ pub(crate) struct Shared {
     /// `None` once the store is closed: readers and tickets may outlive it, but nothing of theirs may
     /// touch a database that somebody else opens next.
     pub(crate) meta: RwLock<Option<Box<dyn MetaDb>>>,
-    pub(crate) published: RwLock<Published>,
+    pub(crate) published: Published,
     pub(crate) flow: Arc<Flow>,
-    /// History rows of published heights whose manifest is not committed yet. Taken for a moment only,
-    /// also under the lock of `published`.
+    /// History rows of published heights whose manifest is not committed yet. Taken for a moment only.
     pub(crate) recent: Mutex<BTreeMap<Height, Arc<HistoryRow>>>,
     pub(crate) hasher: Arc<dyn BatchHasher>,
     /// Resolves and updates. Its tasks may read the disk.
     pub(crate) pool: rayon::ThreadPool,
-    /// Works for the hash stage alone: the tree pass and the exclusive section. Its tasks compute.
+    /// Works for the hash stage alone: the tree pass and the index. Its tasks compute.
     pub(crate) hash_pool: rayon::ThreadPool,
     pub(crate) options: Options,
-    /// Iterators that still read old entries: nothing is deleted while there are any.
-    pub(crate) pins: AtomicUsize,
     /// Twigs below these are pruned on disk, or are about to be; the hash stage drops their nodes.
     pub(crate) first_kept: Mutex<[TwigId; SHARDS]>,
     /// What kept the rest from being pruned when the last manifest was made.
@@ -93,6 +67,13 @@ impl Shared {
     /// [`Error::HeightUnavailable`] if it is ahead of the published state or was dropped;
     /// [`Error::Corrupt`] if it should be there and is not.
     pub(crate) fn history(&self, height: Height) -> Result<Arc<HistoryRow>, Error> {
+        // A block's row is there a moment before readers see the block.
+        let ahead = height > self.published.height();
+        if ahead && self.recent.lock().contains_key(&height) {
+            let first = self.with_meta(|meta| Ok(meta.manifest()?.map(|it| it.history_from)))?;
+            let (first, last) = (first.unwrap_or(height), self.published.height());
+            return Err(Error::HeightUnavailable { height, first, last });
+        }
         if let Some(row) = self.recent.lock().get(&height) {
             return Ok(Arc::clone(row));
         }
@@ -149,8 +130,8 @@ impl Shared {
     }
 
     pub(crate) fn state_root(&self) -> (Height, Digest) {
-        let published = self.published.read();
-        (published.height, published.roots().state)
+        let state = self.published.current();
+        (state.height, state.roots().state)
     }
 }
 
@@ -167,21 +148,4 @@ pub(crate) fn missing_row(height: Height, kept: &RangeInclusive<Height>) -> Stri
 pub(crate) fn per_shard<T>(value: impl Fn(ShardId) -> T) -> [T; SHARDS] {
     // A first byte of 0xS0 belongs to shard S.
     std::array::from_fn(|shard| value(ShardId::from_top_bits((shard as u8) << 4)))
-}
-
-/// Keeps old entries readable while it lives.
-#[derive(Debug)]
-pub(crate) struct Pin(Arc<Shared>);
-
-impl Pin {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        shared.pins.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        self.0.pins.fetch_sub(1, Ordering::SeqCst);
-    }
 }

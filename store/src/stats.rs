@@ -36,8 +36,8 @@ pub struct Stats {
     pub oldest_active: [SerialNumber; SHARDS],
     /// Proofs by key that were asked for since the store was opened.
     pub proofs: u64,
-    /// Times that a proof began again because a block was published under it.
-    pub proof_retries: u64,
+    /// States of different heights that are held, by views and iterators; the newest one always is.
+    pub views: usize,
     /// Manifest commits since the store was opened.
     pub commits: u64,
     /// Log bytes deleted by pruning since the store was opened.
@@ -60,25 +60,24 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         let poison = progress.poison.as_ref().map(ToString::to_string);
         (progress.accepted, progress.published, progress.durable, poison)
     });
-    let state = shared.published.read();
-    let next_sn = per_shard(|shard| state.forest.next_sn(shard));
+    let state = shared.published.current();
+    let next_sn = per_shard(|shard| state.next_sn(shard));
     let counters = &shared.counters;
-    let active: usize = state.index.iter().map(|index| index.len()).sum();
     Stats {
         accepted,
         published,
         durable,
-        keys: active as u64 - SHARDS as u64 * hedgerow_types::SENTRIES_PER_SHARD,
+        keys: state.keys,
         entries: next_sn.iter().map(|sn| sn.0).sum(),
-        index_bytes: state.index.iter().map(|index| index.heap_bytes()).sum(),
-        tree_bytes: state.forest.heap_bytes(),
+        index_bytes: shared.published.index_bytes(),
+        tree_bytes: shared.published.tree_bytes(),
         log_start: shared.log.start(),
         log_end: shared.log.end(),
         log: shared.log.stats(),
         next_sn,
-        oldest_active: per_shard(|shard| state.forest.oldest_active(shard)),
+        oldest_active: per_shard(|shard| state.oldest_active(shard)),
         proofs: counters.proofs.load(Ordering::Relaxed),
-        proof_retries: counters.proof_retries.load(Ordering::Relaxed),
+        views: shared.published.held(),
         commits: counters.commits.load(Ordering::Relaxed),
         pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
         prune_hold: *shared.prune_hold.lock(),

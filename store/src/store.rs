@@ -27,9 +27,10 @@ use crate::ops::{BlockOps, Task};
 use crate::options::Options;
 use crate::pipeline::Unsettled;
 use crate::points;
+use crate::published::Published;
 use crate::reader::Reader;
 use crate::rebuild::{Rebuilt, Source, rebuild};
-use crate::shared::{Counters, Published, Shared, per_shard};
+use crate::shared::{Counters, Shared, per_shard};
 use crate::ticket::Ticket;
 use crate::twigs::{TwigStore, run_position};
 use crate::writer::Writer;
@@ -47,7 +48,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const LOCK: &str = "LOCK";
 pub(crate) const CREATING: &str = "CREATING";
@@ -746,18 +747,13 @@ fn start(parts: Parts) -> Result<Store, Error> {
         log,
         twigs,
         meta: RwLock::new(Some(meta)),
-        published: RwLock::new(Published {
-            height,
-            index: rebuilt.index,
-            forest: rebuilt.forest.clone(),
-        }),
+        published: Published::new(height, manifest.log_end, rebuilt.index, &rebuilt.forest),
         flow: Arc::new(Flow::new(height, settled)),
         recent: Mutex::new(behind.rows.iter().cloned().collect()),
         hasher,
         pool,
         hash_pool: self::pool(&options, "hedgerow-hash")?,
         options,
-        pins: AtomicUsize::new(0),
         first_kept: Mutex::new(per_shard(|shard| manifest.shards[shard.index()].first_kept)),
         prune_hold: Mutex::new(None),
         abandoned: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 use crate::layer::{Layer, Now, newest};
 use crate::ops::BlockOps;
 use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
+use crate::published::in_index;
 use crate::resolve::{self, ShardPlan, ShardView};
 use crate::shared::Shared;
 use crate::stages::PanicGuard;
@@ -18,6 +19,7 @@ use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry};
 use hedgerow_hasher_api::hash_message;
+use hedgerow_index::IndexError;
 use hedgerow_types::{CompactionRule, Height, KeyHash, SHARDS, ShardId};
 use rayon::prelude::*;
 use std::collections::VecDeque;
@@ -89,8 +91,10 @@ impl Writer {
             Some(Now::At(at)) => vec![at],
             Some(_) => return Ok(None),
             None => {
-                let published = self.shared.published.read();
-                published.index[shard].candidates(&key_hash).collect()
+                let mut found = Vec::new();
+                let index = self.shared.published.index(key_hash.shard());
+                index.candidates(&[key_hash], &mut found).map_err(in_index)?;
+                found.into_iter().map(|(_, at)| at).collect()
             }
         };
         for at in candidates {
@@ -171,7 +175,7 @@ impl Writer {
         let layers: Vec<Vec<&Layer>> = (0..SHARDS)
             .map(|shard| self.layers.iter().map(|(_, layers)| &layers[shard]).collect())
             .collect();
-        let candidates = self.ask_index(&plans, &layers, resolve::key_candidates);
+        let candidates = self.ask_index(&plans, &layers, resolve::key_candidates)?;
         pool.install(|| {
             let work = plans.par_iter_mut().zip(&candidates);
             work.try_for_each(|(plan, found)| resolve::settle_keys(plan, found, ops, log))
@@ -179,7 +183,7 @@ impl Writer {
         for plan in &plans {
             resolve::validate(plan, ops)?;
         }
-        let candidates = self.ask_index(&plans, &layers, resolve::predecessor_candidates);
+        let candidates = self.ask_index(&plans, &layers, resolve::predecessor_candidates)?;
         pool.install(|| {
             let work = plans.par_iter_mut().zip(&candidates).zip(&layers).enumerate();
             work.try_for_each(|(shard, ((plan, found), layers))| {
@@ -190,20 +194,21 @@ impl Writer {
         Ok(plans)
     }
 
-    /// Asks the published index something for every shard, in parallel. Each task takes the lock
-    /// for itself: shards may see states of different heights, which the layers make the same.
+    /// Asks the index something for every shard, in parallel. It may be on its way from one height to a
+    /// later one: the layers make what it says that of the last accepted block.
     fn ask_index<T: Send>(
         &self,
         plans: &[ShardPlan],
         layers: &[Vec<&Layer>],
-        ask: impl Fn(&ShardPlan, ShardView<'_>) -> T + Sync,
-    ) -> Vec<T> {
+        ask: impl Fn(&ShardPlan, ShardView<'_>) -> Result<T, IndexError> + Sync,
+    ) -> Result<Vec<T>, Error> {
         let published = &self.shared.published;
-        let ask = |(shard, (plan, layers)): (usize, (&ShardPlan, &Vec<&Layer>))| {
-            ask(plan, ShardView { index: &published.read().index[shard], layers })
+        let shards: Vec<ShardId> = ShardId::all().collect();
+        let work = plans.par_iter().zip(layers).zip(shards);
+        let ask = |((plan, layers), shard): ((&ShardPlan, &Vec<&Layer>), ShardId)| {
+            ask(plan, ShardView { index: published.index(shard), layers }).map_err(in_index)
         };
-        let work = || plans.par_iter().zip(layers).enumerate().map(ask).collect();
-        self.shared.pool.install(work)
+        self.shared.pool.install(|| work.map(ask).collect())
     }
 
     fn update(

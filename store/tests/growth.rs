@@ -288,10 +288,17 @@ fn what_holds_pruning_back_is_said() {
         panic!("{:?}", store.stats().prune_hold)
     };
     assert!(sn.0 < 2_048, "{sn}");
-    let iterator = store.reader().iter();
-    let second = store.reader().iter();
-    assert_eq!(next(&mut store), Some(PruneHold::Iterators { open: 2 }));
-    drop((iterator, second));
+    // Views hold what they need, and nothing else: the older of two decides.
+    let (view, iterator) = (store.reader().view(), store.reader().iter());
+    let held = PruneHold::View { height: view.height() };
+    let later = |store: &mut Store, hold| (0..100).any(|_| next(store) == Some(hold));
+    assert!(later(&mut store, held), "{:?}", store.stats());
+    let second = store.reader().view();
+    drop(view);
+    assert_eq!(next(&mut store), Some(held), "the iterator is of the same height");
+    drop(iterator);
+    assert!(later(&mut store, PruneHold::View { height: second.height() }), "{:?}", store.stats());
+    drop(second);
     assert!(matches!(next(&mut store), Some(PruneHold::OldestEntry { .. })));
     store.close().unwrap();
     // More heights than the history of the one before.

@@ -1,0 +1,432 @@
+//! What readers see: the newest state, and through it every state that somebody holds.
+//!
+//! ```text
+//!   current ──────────────────────────────────────┐ swapped, once per block
+//!                                                 ▼
+//!   State h          State h+1          State h+2         height, log end, roots: small, never changed
+//!     │ since          │ since            │ since
+//!     ▼                ▼                  ▼
+//!    Link ─► Change h+1: Link ─► Change h+2: Link ─► not yet
+//!            where keys were,    where keys were,
+//!            nodes that were     nodes that were
+//!                                                 │
+//!     all of them share:  index, tree  ◄──────────┘ the newest, edited in place under small locks
+//! ```
+//!
+//! Nobody copies a state, and nobody waits for one. Publishing a block links its [`Change`] to the state
+//! before it, then edits index and tree, a few keys at a time, and then swaps `current`. A reader of
+//! height h asks the newest index, and then the changes since h: what the index has of later blocks lies
+//! behind the end that the log had at h, and what it no longer has is in a change, which was linked before
+//! the index was edited. So the answer is that of height h, wherever the edits are.
+//!
+//! A change is kept alive by the states before it alone: the newest state has none, and when the last
+//! state before a change is let go of, the change goes too.
+//!
+//! Invariants:
+//! * Positions at or behind a state's `log_end` were written by later blocks, all others by blocks up to it.
+//! * What a change says of a key with an old position before a state's `log_end` is what that state has:
+//!   it is the first change of the key since then.
+//! * Nothing that a held state needs is pruned: see [`Published::oldest`].
+
+use crate::Error;
+use arc_swap::ArcSwap;
+use hedgerow_index::{Edit, GROUPS, Index, IndexError, ShardIndex, SharedIndex, Stem};
+use hedgerow_merkle::{
+    Dirty, Forest, MerkleError, Published as Tree, Roots, TreeHead, TreePath, TreeUndo,
+};
+use hedgerow_types::{
+    Digest, Height, KeyHash, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId, TwigId,
+};
+use parking_lot::Mutex;
+use rayon::prelude::*;
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Edits below this number go in one after the other: handing them to threads would cost more.
+const PARALLEL_EDITS: usize = 2_000;
+
+/// What a block replaced.
+#[derive(Debug)]
+struct Change {
+    /// Where keys were, by shard; ascending.
+    index: Vec<Vec<(Stem, LogPosition)>>,
+    tree: TreeUndo,
+    after: Arc<Link>,
+}
+
+/// Leads from a state to what the next block changed of it, once that is known.
+#[derive(Debug, Default)]
+struct Link(OnceLock<Arc<Change>>);
+
+impl Drop for Link {
+    /// One after the other: a chain may be long, and each would drop the next.
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(change) = next {
+            let alone = Arc::into_inner(change).and_then(|change| Arc::into_inner(change.after));
+            next = alone.and_then(|mut link| link.0.take());
+        }
+    }
+}
+
+/// The state at one height, apart from what all states share.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) height: Height,
+    /// Where the log ended.
+    pub(crate) log_end: LogPosition,
+    /// Keys that have a value.
+    pub(crate) keys: u64,
+    tree: TreeHead,
+    since: Arc<Link>,
+}
+
+impl State {
+    pub(crate) fn roots(&self) -> &Roots {
+        self.tree.roots()
+    }
+
+    pub(crate) fn next_sn(&self, shard: ShardId) -> SerialNumber {
+        self.tree.next_sn(shard)
+    }
+
+    pub(crate) fn oldest_active(&self, shard: ShardId) -> SerialNumber {
+        self.tree.oldest_active(shard)
+    }
+
+    /// The changes since this state, oldest first. Each is looked for when it is asked for, not before:
+    /// what was seen in the index until then is among them.
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        let mut link = &*self.since;
+        std::iter::from_fn(move || {
+            let change = link.0.get()?;
+            link = &change.after;
+            Some(&**change)
+        })
+    }
+
+    /// Whether what lies at `at` was written by then.
+    fn has(&self, at: LogPosition) -> bool {
+        at < self.log_end
+    }
+
+    /// Where keys of a shard with stems in a range were in this state and are not now, one after the other
+    /// of the changes. To be asked after the index.
+    fn moved(
+        &self,
+        shard: ShardId,
+        from: Stem,
+        to: Stem,
+    ) -> impl Iterator<Item = (Stem, LogPosition)> {
+        self.changes().flat_map(move |change| {
+            let keys = change.index.get(shard.index()).map_or(&[][..], Vec::as_slice);
+            let first = keys.partition_point(|(stem, _)| *stem < from);
+            let keys = keys.get(first..).unwrap_or_default().iter().copied();
+            keys.take_while(move |(stem, _)| *stem <= to).filter(|(_, at)| self.has(*at))
+        })
+    }
+}
+
+/// A state that is about to be published: everything that readers will see of it.
+pub(crate) struct Next<'a> {
+    pub(crate) height: Height,
+    pub(crate) log_end: LogPosition,
+    pub(crate) keys: u64,
+    /// By shard, in key-hash order.
+    pub(crate) edits: &'a [Vec<Edit>],
+    pub(crate) forest: &'a Forest,
+    pub(crate) dirty: &'a Dirty,
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// One per shard.
+    index: Vec<Box<dyn Index>>,
+    tree: Tree,
+    current: ArcSwap<State>,
+    /// The states that may still be held, oldest first.
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    states: Vec<Weak<State>>,
+    /// How many there may be before those that are gone are looked for.
+    room: usize,
+}
+
+impl Held {
+    fn push(&mut self, state: &Arc<State>) {
+        if self.states.len() >= self.room {
+            self.states.retain(|state| state.strong_count() > 0);
+            self.room = 2 * self.states.len() + 16;
+        }
+        self.states.push(Arc::downgrade(state));
+    }
+}
+
+impl Published {
+    /// The state that a store begins with: its height, where its log ends.
+    pub(crate) fn new(
+        height: Height,
+        log_end: LogPosition,
+        index: Vec<ShardIndex>,
+        forest: &Forest,
+    ) -> Self {
+        let tree = forest.head();
+        let active: usize = index.iter().map(ShardIndex::len).sum();
+        let keys = (active as u64).saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
+        let since = Arc::default();
+        let state = Arc::new(State { height, log_end, keys, tree, since });
+        let mut held = Held::default();
+        held.push(&state);
+        let shared = |index| Box::new(SharedIndex::from(index)) as Box<dyn Index>;
+        Self {
+            index: index.into_iter().map(shared).collect(),
+            tree: forest.publish(),
+            current: ArcSwap::new(state),
+            held: Mutex::new(held),
+        }
+    }
+
+    /// The newest state. Waits for nothing.
+    pub(crate) fn current(&self) -> Arc<State> {
+        self.current.load_full()
+    }
+
+    /// The newest height.
+    pub(crate) fn height(&self) -> Height {
+        self.current.load().height
+    }
+
+    /// The index of a shard: that of the newest state, or on its way there.
+    pub(crate) fn index(&self, shard: ShardId) -> &dyn Index {
+        &*self.index[shard.index()] // one per shard
+    }
+
+    /// Publishes a state: readers see the one before, and then it. Calls `before_it` when nothing can
+    /// fail any more and no reader has seen it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if an edit does not fit the index; then readers go on seeing the state before.
+    pub(crate) fn publish(
+        &self,
+        next: &Next<'_>,
+        pool: &rayon::ThreadPool,
+        before_it: impl FnOnce(),
+    ) -> Result<(), Error> {
+        let now = self.current();
+        let was = |edit: &Edit| edit.old.map(|old| (Stem::of(&edit.key), old));
+        let replaced = |edits: &Vec<Edit>| edits.iter().filter_map(was).collect::<Vec<_>>();
+        let since = Arc::<Link>::default();
+        let change = Change {
+            index: next.edits.iter().map(replaced).collect(),
+            tree: self.tree.before(next.dirty),
+            after: Arc::clone(&since),
+        };
+        if now.since.0.set(Arc::new(change)).is_err() {
+            return Err(Error::Corrupt(format!("height {} was published before", next.height)));
+        }
+        self.apply(next.edits, pool)?;
+        self.tree.copy(next.forest, next.dirty);
+        let Next { height, log_end, keys, forest, .. } = *next;
+        let state = Arc::new(State { height, log_end, keys, tree: forest.head(), since });
+        before_it();
+        self.held.lock().push(&state);
+        self.current.store(state);
+        Ok(())
+    }
+
+    /// Applies the edits of every shard: all, or none if one does not fit.
+    fn apply(&self, edits: &[Vec<Edit>], pool: &rayon::ThreadPool) -> Result<(), Error> {
+        let apply = |(index, edits): (&Box<dyn Index>, &Vec<Edit>)| index.apply(edits);
+        let total: usize = edits.iter().map(Vec::len).sum();
+        let results: Vec<Result<(), IndexError>> = if total < PARALLEL_EDITS {
+            self.index.iter().zip(edits).map(apply).collect()
+        } else {
+            pool.install(|| self.index.par_iter().zip(edits).map(apply).collect())
+        };
+        let Some(error) = results.iter().find_map(|result| result.as_ref().err()) else {
+            return Ok(());
+        };
+        // A shard whose edits do not fit has taken none of them; the others give theirs back.
+        for ((index, edits), result) in self.index.iter().zip(edits).zip(&results) {
+            if result.is_ok() {
+                let back: Vec<Edit> = edits.iter().rev().map(Edit::inverse).collect();
+                index.apply(&back).map_err(in_index)?;
+            }
+        }
+        Err(in_index(*error))
+    }
+
+    /// Where the entries of keys may be in a state: where the keys with their stems are, with the number
+    /// of the key.
+    pub(crate) fn candidates(
+        &self,
+        state: &State,
+        keys: &[KeyHash],
+    ) -> Result<Vec<(u32, LogPosition)>, Error> {
+        let mut numbers: Vec<u32> = (0..).zip(keys).map(|(number, _)| number).collect();
+        let key = |number: u32| keys.get(number as usize).copied().unwrap_or(KeyHash([0; 32]));
+        // Shard by shard, and neighbours together.
+        numbers.sort_unstable_by_key(|&number| key(number).prefix_u64());
+        let mut found = Vec::with_capacity(keys.len());
+        for numbers in numbers.chunk_by(|a, b| key(*a).shard() == key(*b).shard()) {
+            let sorted: Vec<KeyHash> = numbers.iter().map(|&number| key(number)).collect();
+            let Some(shard) = sorted.first().map(KeyHash::shard) else { continue };
+            let first = found.len();
+            self.index(shard).candidates(&sorted, &mut found).map_err(in_index)?;
+            let mut kept = first;
+            for place in first..found.len() {
+                let (at, number) = (found[place].1, numbers[found[place].0 as usize]);
+                if state.has(at) {
+                    found[kept] = (number, at);
+                    kept += 1;
+                }
+            }
+            found.truncate(kept);
+            if state.since.0.get().is_none() {
+                continue; // it is the newest
+            }
+            for (key, &number) in sorted.iter().zip(numbers) {
+                let stem = Stem::of(key);
+                for (_, at) in state.moved(shard, stem, stem) {
+                    if !found[first..].contains(&(number, at)) {
+                        found.push((number, at));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The greatest stem of a shard at or below `from` that has keys in a state, and where they are.
+    pub(crate) fn at_or_below(
+        &self,
+        state: &State,
+        shard: ShardId,
+        from: Stem,
+    ) -> Result<Option<(Stem, Vec<LogPosition>)>, Error> {
+        let mut below = Some(from);
+        let mut found: Option<(Stem, Vec<LogPosition>)> = None;
+        let mut some = Vec::new();
+        while let Some(stem) = below {
+            some.clear();
+            self.index(shard).at_or_below(&[stem], &mut some).map_err(in_index)?;
+            let Some(&(_, stem, _)) = some.first() else { break };
+            let places: Vec<_> =
+                some.iter().map(|&(_, _, at)| at).filter(|at| state.has(*at)).collect();
+            if !places.is_empty() {
+                found = Some((stem, places));
+                break;
+            }
+            // All of these came later.
+            below = stem.before();
+        }
+        // Only now: what the index had lost by then is known by now.
+        for change in state.changes() {
+            let keys = change.index.get(shard.index()).map_or(&[][..], Vec::as_slice);
+            let end = keys.partition_point(|(stem, _)| *stem <= from);
+            for &(stem, at) in keys.get(..end).unwrap_or_default().iter().rev() {
+                if found.as_ref().is_some_and(|(best, _)| stem < *best) {
+                    break;
+                }
+                if !state.has(at) {
+                    continue;
+                }
+                match &mut found {
+                    Some((best, places)) if *best == stem => {
+                        if !places.contains(&at) {
+                            places.push(at);
+                        }
+                    }
+                    _ => found = Some((stem, vec![at])),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// All keys of a group of a shard in a state, ascending by stem, appended to `out`, which is empty.
+    pub(crate) fn group(
+        &self,
+        state: &State,
+        shard: ShardId,
+        group: usize,
+        out: &mut Vec<(Stem, LogPosition)>,
+    ) -> Result<(), Error> {
+        self.index(shard).group(group, out).map_err(in_index)?;
+        out.retain(|(_, at)| state.has(*at));
+        let held = out.len();
+        out.extend(state.moved(shard, Stem::first_of(group), Stem::last_of(group)));
+        if out.len() > held {
+            out.sort_unstable();
+            out.dedup();
+        }
+        Ok(())
+    }
+
+    /// The path of a serial number to the root of a state.
+    pub(crate) fn path(
+        &self,
+        state: &State,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<TreePath, MerkleError> {
+        let undos = state.changes().map(|change| &change.tree);
+        self.tree.path(&state.tree, undos, shard, sn)
+    }
+
+    /// See [`Forest::edges`].
+    pub(crate) fn edges(
+        &self,
+        shard: ShardId,
+        first_kept: TwigId,
+    ) -> Result<Vec<(u8, Digest)>, MerkleError> {
+        self.tree.edges(shard, first_kept)
+    }
+
+    /// The oldest state that is held; the newest one is, always. What it needs may not be pruned. A state
+    /// that is held later is at least as new as the newest one now.
+    pub(crate) fn oldest(&self) -> Arc<State> {
+        let held = self.held.lock();
+        held.states.iter().find_map(Weak::upgrade).unwrap_or_else(|| self.current())
+    }
+
+    /// How many states are held, the newest one included.
+    pub(crate) fn held(&self) -> usize {
+        self.held.lock().states.iter().filter(|state| state.strong_count() > 0).count()
+    }
+
+    /// Bytes of heap of the newest index.
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.index.iter().map(|index| index.heap_bytes()).sum()
+    }
+
+    /// Bytes of heap of the newest tree.
+    pub(crate) fn tree_bytes(&self) -> usize {
+        self.tree.heap_bytes()
+    }
+
+    /// The first shard whose index is not that which `other` has; nobody publishes meanwhile.
+    pub(crate) fn differs(&self, other: Vec<ShardIndex>) -> Result<Option<ShardId>, Error> {
+        let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+        for (shard, other) in ShardId::all().zip(other) {
+            let other = SharedIndex::from(other);
+            for group in 0..GROUPS {
+                (mine.clear(), theirs.clear());
+                self.index(shard).group(group, &mut mine).map_err(in_index)?;
+                other.group(group, &mut theirs).map_err(in_index)?;
+                if mine != theirs {
+                    return Ok(Some(shard));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the index says, as the store's error.
+pub(crate) fn in_index(error: IndexError) -> Error {
+    Error::Corrupt(format!("index: {error}"))
+}
