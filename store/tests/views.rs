@@ -203,7 +203,7 @@ fn a_view_that_was_held_for_very_long_is_dropped_in_a_small_stack() {
 }
 
 /// Views go on answering when the store is closed. (Of blocks that were not durable they do not: see
-/// `calls_that_fail.rs`.)
+/// `concurrency.rs`.)
 #[test]
 fn views_answer_after_the_store_is_closed() {
     let _limit = Limit::new();
