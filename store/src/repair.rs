@@ -18,9 +18,10 @@
 //! History rows of earlier heights stay: they say what was committed then.
 
 use crate::hasher::trusted;
+use crate::open::pool;
+use crate::place::{LOG, Locks, Place, TWIGS};
 use crate::rebuild::{Rebuilt, Source, derive};
 use crate::shared::missing_row;
-use crate::store::{LOG, Locks, Place, TWIGS, pool};
 use crate::twigs::TwigStore;
 use crate::{Error, Options, Store};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile, TwigRecord};
