@@ -22,20 +22,7 @@ use std::sync::Arc;
 
 impl Place {
     /// Creates the store, and locks what was made.
-    pub(crate) fn create_held(
-        self,
-        params: StoreParams,
-        options: Options,
-        hasher: Arc<dyn BatchHasher>,
-        locks: Locks,
-    ) -> Result<Store, Error> {
-        let place = Self { dir: self.dir.clone(), vfs: Arc::clone(&self.vfs) };
-        let mut store = self.create(params, options, hasher, locks)?;
-        store.locks.parts = place.hold_parts()?;
-        Ok(store)
-    }
-
-    fn create(
+    pub(crate) fn create(
         self,
         params: StoreParams,
         options: Options,
@@ -131,7 +118,10 @@ impl Place {
             contradicted,
         };
         let pool = pool(&options, "hedgerow")?;
-        start(Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock })
+        let parts = Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock };
+        let mut store = start(parts)?;
+        store.locks.parts = store.place.hold_parts()?;
+        Ok(store)
     }
 }
 

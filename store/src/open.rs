@@ -13,7 +13,7 @@ use crate::twigs::TwigStore;
 use crate::writer::Writer;
 use crate::{Error, points};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile};
-use hedgerow_metadb::{MetaDb, MetaError, StoreParams};
+use hedgerow_metadb::{MetaDb, StoreParams};
 use hedgerow_types::Height;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -30,13 +30,7 @@ impl Place {
         self.vfs.at_point(points::OPEN_LOCKED)?;
         self.renew_metadata(&options)?;
         self.vfs.at_point(points::OPEN_METADATA_RENEWED)?;
-        let meta = match self.meta(&options, false) {
-            Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
-                return Err(Error::NoStore(self.dir));
-            }
-            other => other?,
-        };
-        let Some(manifest) = meta.manifest()? else { return Err(Error::NoStore(self.dir)) };
+        let (meta, manifest) = self.manifest(&options)?;
         if let Some(expected) = expected.filter(|expected| *expected != manifest.params) {
             let found = &manifest.params;
             return Err(Error::Params(format!("asked for {expected:?}, it has {found:?}")));

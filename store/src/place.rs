@@ -16,7 +16,7 @@
 use crate::options::Options;
 use crate::{Error, points};
 use hedgerow_entryfile::{LogOptions, SegmentSize, StoreId, TwigFileOptions};
-use hedgerow_metadb::{Engine, MetaDb, Renew};
+use hedgerow_metadb::{Engine, Manifest, MetaDb, MetaError, Renew};
 use hedgerow_vfs::{DirLock, OpenMode, Sharing, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -94,23 +94,55 @@ pub(crate) struct Place {
 
 impl Place {
     /// The path is made absolute here, once: the process may go to another directory later.
-    pub(crate) fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
+    fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
         Ok(Self { dir: options.disk.absolute(dir)?, vfs: Arc::clone(&options.disk) })
     }
 
-    /// A store is not created to be read.
-    pub(crate) fn refuse_read_only(&self, options: &Options) -> Result<(), Error> {
-        if options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    /// The store that is to be in `path`, locked with all its parts.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`], [`Error::Unfinished`], and those of locking.
+    pub(crate) fn existing(path: &Path, options: &Options) -> Result<(Self, Locks), Error> {
+        let place = Self::new(path, options)?;
+        // Without a trace of a store, not even a lock file is left behind.
+        if !place.has_mark()? && !place.has_database()? {
+            return Err(Error::NoStore(place.dir));
+        }
+        let mut locks = place.lock(options)?;
+        if place.has_mark()? {
+            return Err(Error::Unfinished(place.dir));
+        }
+        locks.parts = place.hold_parts()?;
+        Ok((place, locks))
+    }
+
+    /// The directory where a store may be made, made itself and locked; what is in it may be anything
+    /// still, if it was locked before or is `ours`.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]: a store is not created to be read; [`Error::NotEmpty`], and those of locking.
+    pub(crate) fn to_be_filled(
+        path: &Path,
+        options: &Options,
+        ours: impl Fn(&Self) -> Result<bool, Error>,
+    ) -> Result<(Self, Locks), Error> {
+        let place = Self::new(path, options)?;
+        if options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        // Before the lock: somebody else's directory does not get a file of ours.
+        if place.was_never_locked()? && !place.is_empty()? && !ours(&place)? {
+            return Err(Error::NotEmpty(place.dir));
+        }
+        place.vfs.create_dir_all(&place.dir)?;
+        let locks = place.lock(options)?;
+        Ok((place, locks))
     }
 
     /// Whether the directory is there and has no lock file. If it has one, whoever holds it may be
     /// changing what is there.
-    pub(crate) fn was_never_locked(&self) -> Result<bool, Error> {
+    fn was_never_locked(&self) -> Result<bool, Error> {
         Ok(self.vfs.exists(&self.dir)? && !self.has(LOCK)?)
-    }
-
-    pub(crate) fn make_dir(&self) -> Result<(), Error> {
-        Ok(self.vfs.create_dir_all(&self.dir)?)
     }
 
     /// Makes the directory's name durable, and those of all directories above it: an earlier attempt
@@ -133,7 +165,7 @@ impl Place {
         self.dir.join(name)
     }
 
-    pub(crate) fn has(&self, name: &str) -> Result<bool, Error> {
+    fn has(&self, name: &str) -> Result<bool, Error> {
         Ok(self.vfs.exists(&self.path(name))?)
     }
 
@@ -153,7 +185,7 @@ impl Place {
     }
 
     /// Locks the directory of the store.
-    pub(crate) fn lock(&self, options: &Options) -> Result<Locks, Error> {
+    fn lock(&self, options: &Options) -> Result<Locks, Error> {
         let root = self.vfs.lock_dir(&self.dir).map_err(|error: VfsError| {
             match (error.kind(), error.io_error().kind()) {
                 (VfsErrorKind::InUse, _) => Error::InUse(self.dir.clone()),
@@ -195,7 +227,7 @@ impl Place {
     }
 
     /// Takes the mark away, before anything is written. Returns whether it was there.
-    pub(crate) fn take_closed(&self) -> Result<bool, Error> {
+    fn take_closed(&self) -> Result<bool, Error> {
         let was = self.has(CLOSED)?;
         if was {
             self.vfs.remove_file(&self.path(CLOSED))?;
@@ -255,6 +287,22 @@ impl Place {
     pub(crate) fn meta(&self, options: &Options, create: bool) -> Result<Box<dyn MetaDb>, Error> {
         let engine = self.engine(options)?;
         Ok(hedgerow_metadb::open(engine, Arc::clone(&self.vfs), &self.path(META), create)?)
+    }
+
+    /// The metadata and the manifest in it.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`] if there is none.
+    pub(crate) fn manifest(&self, options: &Options) -> Result<(Box<dyn MetaDb>, Manifest), Error> {
+        let none = || Error::NoStore(self.dir.clone());
+        let meta = match self.meta(options, false) {
+            Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
+                return Err(none());
+            }
+            other => other?,
+        };
+        let manifest = meta.manifest()?.ok_or_else(none)?;
+        Ok((meta, manifest))
     }
 
     pub(crate) fn log_options(options: &Options) -> LogOptions {

@@ -25,7 +25,7 @@ use crate::shared::missing_row;
 use crate::twigs::TwigStore;
 use crate::{Error, Options, Store};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile, TwigRecord};
-use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb, MetaError};
+use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb};
 use hedgerow_types::{Digest, Height, ShardId};
 use std::path::Path;
 use std::sync::Arc;
@@ -93,15 +93,7 @@ impl Store {
         word: RepairWord,
     ) -> Result<RepairReport, Error> {
         options.check()?;
-        let place = Place::new(path.as_ref(), &options)?;
-        if !place.has_mark()? && !place.has_database()? {
-            return Err(Error::NoStore(place.dir));
-        }
-        let mut locks = place.lock(&options)?;
-        if place.has_mark()? {
-            return Err(Error::Unfinished(place.dir));
-        }
-        locks.parts = place.hold_parts()?;
+        let (place, locks) = Place::existing(path.as_ref(), &options)?;
         let found = Found::read(&place, &options, locks)?;
         let mut report = found.report();
         match word {
@@ -134,15 +126,7 @@ struct Found {
 impl Found {
     fn read(place: &Place, options: &Options, locks: Locks) -> Result<Self, Error> {
         place.renew_metadata(options)?;
-        let meta = match place.meta(options, false) {
-            Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
-                return Err(Error::NoStore(place.dir.clone()));
-            }
-            other => other?,
-        };
-        let Some(manifest) = meta.manifest()? else {
-            return Err(Error::NoStore(place.dir.clone()));
-        };
+        let (meta, manifest) = place.manifest(options)?;
         let id = StoreId(manifest.store_id);
         let (start, end) = (manifest.log_start, manifest.log_end);
         let (vfs, dir) = (|| Arc::clone(&place.vfs), place.path(LOG));

@@ -53,18 +53,11 @@ impl Store {
     fn create_here(path: &Path, params: StoreParams, options: Options) -> Result<Self, Error> {
         limits::check(&options)?;
         let hasher = options.check()?;
-        let place = Place::new(path, &options)?;
-        place.refuse_read_only(&options)?;
-        // Before the lock: somebody else's directory does not get a file of ours.
-        if place.was_never_locked()? && !place.is_empty()? {
-            return Err(Error::NotEmpty(place.dir));
-        }
-        place.make_dir()?;
-        let locks = place.lock(&options)?;
+        let (place, locks) = Place::to_be_filled(path, &options, |_| Ok(false))?;
         if !place.is_empty()? {
             return Err(Error::NotEmpty(place.dir));
         }
-        place.create_held(params, options, hasher, locks)
+        place.create(params, options, hasher, locks)
     }
 
     /// Opens an existing store.
@@ -82,16 +75,7 @@ impl Store {
         limits::check(&options)?;
         let hasher = options.check()?;
         let options = options.for_opening();
-        let place = Place::new(path, &options)?;
-        // Without a trace of a store, not even a lock file is left behind.
-        if !place.has_mark()? && !place.has_database()? {
-            return Err(Error::NoStore(place.dir));
-        }
-        let mut locks = place.lock(&options)?;
-        if place.has_mark()? {
-            return Err(Error::Unfinished(place.dir));
-        }
-        locks.parts = place.hold_parts()?;
+        let (place, locks) = Place::existing(path, &options)?;
         place.open(None, options, hasher, locks)
     }
 
@@ -117,20 +101,13 @@ impl Store {
     ) -> Result<Self, Error> {
         limits::check(&options)?;
         let hasher = options.check()?;
-        let place = Place::new(path, &options)?;
-        place.refuse_read_only(&options)?;
-        // As in `create`.
-        let ours = |place: &Place| Ok::<_, Error>(place.has_mark()? || place.has_database()?);
-        if place.was_never_locked()? && !place.is_empty()? && !ours(&place)? {
-            return Err(Error::NotEmpty(place.dir));
-        }
-        place.make_dir()?;
-        let mut locks = place.lock(&options)?;
+        let ours = |place: &Place| Ok(place.has_mark()? || place.has_database()?);
+        let (place, mut locks) = Place::to_be_filled(path, &options, ours)?;
         if place.has_mark()? {
             place.remove_unfinished()?;
         }
         if place.is_empty()? {
-            return place.create_held(params, options, hasher, locks);
+            return place.create(params, options, hasher, locks);
         }
         if !place.has_database()? {
             return Err(Error::NotEmpty(place.dir));
