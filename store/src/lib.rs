@@ -79,6 +79,7 @@ mod repair;
 mod replay;
 mod resolve;
 mod shared;
+mod spread;
 mod stages;
 mod stats;
 mod store;
