@@ -13,7 +13,8 @@
 use crate::Error;
 use crate::update::{Files, ShardDelta, ShardWriter, move_oldest};
 use hedgerow_types::{CompactionRule, SerialNumber, TwigId};
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
 /// from that of the oldest active entry on: what pruning keeps begins there.
@@ -56,21 +57,25 @@ pub(crate) fn spread(
     rule: &CompactionRule,
     files: Files<'_>,
 ) -> Result<(), Error> {
-    if rule.spread() == 0 {
+    let wrote: usize = deltas.iter().map(|delta| delta.spans.len()).sum();
+    if rule.spread() == 0 || wrote == 0 {
         return Ok(());
     }
-    let wrote: usize = deltas.iter().map(|delta| delta.spans.len()).sum();
     let active: u64 = writers.iter().map(|writer| writer.active).sum();
+    // Only the shard of which an entry is moved needs to be asked again.
+    let mut held = BinaryHeap::with_capacity(writers.len());
+    for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
+        held.push(Reverse((log_held(writer, delta.first_sn, before)?, number)));
+    }
     for moved in 0..wrote as u64 {
-        let mut oldest = (u64::MAX, 0);
-        for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
-            oldest = oldest.min((log_held(writer, delta.first_sn, before)?, number));
-        }
-        let (from, number) = oldest;
+        let Some(mut least) = held.peek_mut() else { break };
+        let Reverse((from, number)) = *least;
         if !rule.spreads((before + wrote as u64 + moved).saturating_sub(from), active) {
             break;
         }
-        move_oldest(&mut writers[number], &mut deltas[number], rule, files)?;
+        let (writer, delta) = (&mut writers[number], &mut deltas[number]);
+        move_oldest(writer, delta, rule, files)?;
+        *least = Reverse((log_held(writer, delta.first_sn, before)?, number));
     }
     Ok(())
 }
