@@ -232,8 +232,7 @@ impl Drop for Store {
         }
         // Readers and tickets may live on; the database is closed before the lock is given back.
         *self.shared.meta.write() = None;
-        let settled = |at: &Progress| at.poison.is_none() && at.settled == at.accepted;
-        if self.shared.flow.look(settled)
+        if self.shared.flow.look(Progress::is_settled)
             && let Err(error) = self.place.mark_closed()
         {
             // Then the next opening does more than it would have to.
