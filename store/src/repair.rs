@@ -23,7 +23,7 @@ use crate::place::{LOG, Locks, Place, TWIGS};
 use crate::rebuild::{Rebuilt, Source, derive};
 use crate::shared::missing_row;
 use crate::twigs::TwigStore;
-use crate::{Error, Options, Store};
+use crate::{Error, Options, Store, limits};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile, TwigRecord};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb};
 use hedgerow_types::{Digest, Height, ShardId};
@@ -33,7 +33,8 @@ use std::sync::Arc;
 /// What a repair may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepairWord {
-    /// Say what it would change, and change nothing.
+    /// Say what it would change, and change nothing that the store says. With
+    /// [`Options::read_only`] nothing is written at all.
     Look,
     /// Change whatever the log contradicts.
     Yes,
@@ -85,15 +86,26 @@ impl Store {
     /// root was told a wrong one.
     ///
     /// # Errors
-    /// [`Error::UnexpectedRoot`] if the word is another root; as [`Store::open`] if the log is
-    /// damaged, or contradicts the manifest in anything but roots. Nothing is changed then.
+    /// [`Error::UnexpectedRoot`] if the word is another root; [`Error::ReadOnly`] if the options are to
+    /// read only and the word is not to look; as [`Store::open`] if the log is damaged, or contradicts
+    /// the manifest in anything but roots. Nothing is changed then.
     pub fn repair(
         path: impl AsRef<Path>,
         options: Options,
         word: RepairWord,
     ) -> Result<RepairReport, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack("hedgerow-repair", || Self::repair_here(path, options, word))
+    }
+
+    fn repair_here(path: &Path, options: Options, word: RepairWord) -> Result<RepairReport, Error> {
+        limits::check(&options)?;
         options.check()?;
-        let (place, locks) = Place::existing(path.as_ref(), &options)?;
+        if options.read_only && word != RepairWord::Look {
+            return Err(Error::ReadOnly);
+        }
+        let options = options.for_opening();
+        let (place, locks) = Place::existing(path, &options)?;
         let found = Found::read(&place, &options, locks)?;
         let mut report = found.report();
         match word {

@@ -2,7 +2,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use hedgerow::{Error, Height, Options, Store, StoreParams};
+use hedgerow::{Error, Height, Options, RepairWord, Store, StoreParams};
 use hedgerow_testkit::Limit;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -148,6 +148,7 @@ fn too_little_address_space_is_an_error_that_names_the_limit() {
         for error in [
             Store::open(&path, options.clone()).unwrap_err(),
             Store::create(place.join("new"), StoreParams::default(), options.clone()).unwrap_err(),
+            Store::repair(&path, options.clone(), RepairWord::Look).unwrap_err(),
         ] {
             assert!(matches!(error, Error::Limit { .. }), "{error}");
             assert!(error.to_string().contains("ulimit -v"), "{error}");
@@ -170,6 +171,7 @@ fn a_small_stack_is_enough() {
         store.reader().prove("key 1 1").unwrap();
         store.check().unwrap();
         store.close().unwrap();
+        Store::repair(path, small(), RepairWord::Yes).unwrap();
         let store = Store::open(path, small()).unwrap();
         read_all(&store);
     };
