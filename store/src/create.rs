@@ -128,7 +128,6 @@ impl Place {
 /// 16 random bytes: what tells one store's files from another's.
 fn rand_id() -> Result<[u8; 16], Error> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id)
-        .map_err(|error| Error::Thread { name: "random numbers", reason: error.to_string() })?;
+    getrandom::fill(&mut id).map_err(|error| Error::Random(error.to_string()))?;
     Ok(id)
 }
