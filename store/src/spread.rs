@@ -49,7 +49,7 @@ impl TwigBegins {
 /// the rule's spread allows, one for each entry that the block wrote; `before` entries preceded it.
 ///
 /// # Errors
-/// As [`update_shard`]; then every shard is to be taken back.
+/// As [`update_shard`](crate::update::update_shard); then every shard is to be taken back.
 pub(crate) fn spread(
     writers: &mut [ShardWriter],
     deltas: &mut [ShardDelta],
