@@ -1,7 +1,8 @@
 //! Writing into the last segment, and beginning new ones.
 
 use crate::LogError;
-use crate::segments::{Extent, Segments, UNSYNCED_FILES, new_file};
+use crate::segment::{Extent, new_file};
+use crate::segments::{Segments, UNSYNCED_FILES};
 use hedgerow_vfs::VfsFile;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

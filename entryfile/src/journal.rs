@@ -27,7 +27,7 @@
 use crate::listing::Listing;
 use crate::log::{EntryLog, FORMAT, LogOptions};
 use crate::record::{RECORD_HEADER_LEN, RecordHeader};
-use crate::segments::Extent;
+use crate::segment::Extent;
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::{Height, LogPosition};
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile, renew_file};

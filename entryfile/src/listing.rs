@@ -16,7 +16,8 @@
 //! segments are left alone.
 
 use crate::header::{Format, SEGMENT_HEADER_LEN};
-use crate::segments::{Extent, Segments, id_of, open_segment};
+use crate::segment::{Extent, id_of, open_segment};
+use crate::segments::Segments;
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsFile};

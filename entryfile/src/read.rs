@@ -14,7 +14,7 @@
 
 use crate::frame;
 use crate::log::{EntryLog, entry_in_memory};
-use crate::segments::Extent;
+use crate::segment::Extent;
 use crate::{LogError, Record, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::LogPosition;

@@ -13,7 +13,7 @@
 //! what was written last is what is read soonest; the oldest go first, those not written never go.
 
 use crate::header::SEGMENT_HEADER_LEN;
-use crate::segments::{Extent, SegmentSize};
+use crate::segment::{Extent, SegmentSize};
 use crate::{LogError, Record};
 use hedgerow_types::LogPosition;
 use std::collections::VecDeque;

@@ -29,7 +29,8 @@ pub enum Engine {
     /// [RocksDB](https://rocksdb.org), on a real disk.
     #[cfg(feature = "rocksdb")]
     RocksDb,
-    /// [sled](https://sled.rs) 0.34, on a real disk.
+    /// [sled](https://sled.rs) 0.34, on a real disk. For whoever has it already, and not
+    /// recommended: it needs a lock, a second sync and a wait that the others do without.
     #[cfg(feature = "sled")]
     Sled,
 }

@@ -3,8 +3,9 @@
 
 use crate::Error;
 use crate::bits::ActiveBits;
+use crate::spread::TwigBegins;
 use crate::twigs::{OpenTwig, TwigPlaces};
-use crate::update::{ShardWriter, TwigBegins};
+use crate::update::ShardWriter;
 use bytes::Bytes;
 use hedgerow_entryfile::{RunCursor, frame_len, seal_frame};
 use hedgerow_hasher_api::{ScalarHasher, Span};

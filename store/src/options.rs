@@ -262,7 +262,8 @@ impl Options {
     }
 
     /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
-    /// log, or a segment, were written since the last time. Blocks are durable without it; opening takes
+    /// log were written since the last time, or [`segment_bytes`](Self::segment_bytes) if those are given
+    /// and fewer. Blocks are durable without it; opening takes
     /// in again what it does not know. Pruning acts when it is committed.
     #[must_use]
     pub fn manifest_blocks(mut self, blocks: u64) -> Self {

@@ -1,5 +1,5 @@
-//! Readers: they answer from the published state only, all of one height, and never wait for the
-//! writer, for hashing or for the disk's syncs.
+//! Readers: they answer from the published state only, all of one height. They wait for no block to be
+//! resolved, hashed or synced, only while the edits of one are put into the index.
 //!
 //! ```text
 //!   get    lock ► positions of the key's fragment ► unlock ► read entries, compare keys

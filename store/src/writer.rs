@@ -8,12 +8,11 @@ use crate::ops::BlockOps;
 use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
 use crate::resolve::{self, ShardPlan, ShardView};
 use crate::shared::Shared;
+use crate::spread::spread;
 use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
-use crate::update::{
-    Counts, Files, ShardDelta, ShardWriter, is_entry_of, spread, undo, update_shard,
-};
+use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
 use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry};
