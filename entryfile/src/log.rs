@@ -30,8 +30,8 @@ pub struct LogOptions {
     /// Bound in bytes of the cache of entries read from disk, overhead included; 0 turns it off.
     /// Default 32 MiB.
     pub cache_bytes: u64,
-    /// Bytes of records that are kept in memory after they were written. Records that are not
-    /// written yet are kept in any case. Default 16 MiB.
+    /// Memory for records after they were written, what each takes beside its bytes included. Records
+    /// that are not written yet are kept in any case. Default 16 MiB.
     pub tail_bytes: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct LogStats {
     pub bytes: u64,
     /// Number of segments.
     pub segments: u64,
-    /// Bytes of records in memory, written or not.
+    /// Memory of the records that are held, written or not.
     pub tail_bytes: u64,
     /// Bytes of the entry cache, overhead included.
     pub cache_bytes: u64,

@@ -31,6 +31,8 @@
 //! * The header's checksum covers its first 344 bytes; the entries carry their own.
 //! * Every part is a multiple of 8 bytes long, and the position is a multiple of 8.
 //! * A run is immutable once its record exists. Its serial numbers are consecutive.
+//! * In memory the runs of a short record share one buffer, which is as long as they are: sixteen
+//!   small ones of their own would take several times as much.
 
 use crate::frame::{self, ALIGN, MIN_FRAME_LEN};
 use crate::{Damage, LogError, StoredEntry};
@@ -44,6 +46,12 @@ const SHARDS_AT: usize = 80;
 const EXTRA_AT: usize = RECORD_HEADER_LEN - 16;
 const CRC_AT: usize = RECORD_HEADER_LEN - 8;
 const MAGIC: [u8; 8] = *b"HgrwRec2";
+
+/// Records with fewer bytes of runs have them in one buffer.
+const GATHERED: usize = 64 << 10;
+/// What a record takes in memory beside its bytes: itself, its buffer's and its own reference count,
+/// and what the allocator adds.
+const MEMORY_OVERHEAD: u64 = size_of::<Record>() as u64 + 128;
 
 const _: () = assert!(RECORD_HEADER_LEN == 352 && RECORD_HEADER_LEN.is_multiple_of(ALIGN));
 
@@ -181,6 +189,23 @@ pub(crate) fn padded(len: u32) -> u64 {
     u64::from(len).next_multiple_of(ALIGN as u64)
 }
 
+/// Short runs in one buffer, long ones as they are.
+fn gather(runs: [Bytes; SHARDS]) -> [Bytes; SHARDS] {
+    let len: usize = runs.iter().map(Bytes::len).sum();
+    if len > GATHERED {
+        return runs;
+    }
+    let mut buffer = Vec::with_capacity(len);
+    runs.iter().for_each(|run| buffer.extend_from_slice(run));
+    let buffer = Bytes::from(buffer);
+    let mut at = 0;
+    runs.map(|run| {
+        let begin = at;
+        at += run.len();
+        buffer.slice(begin..at)
+    })
+}
+
 /// Whether a run of `len` bytes can hold `entries` entries.
 fn check_counts(len: usize, entries: u32) -> Result<(), Damage> {
     let least = (entries as u64) * MIN_FRAME_LEN as u64;
@@ -243,7 +268,7 @@ impl Record {
         if position.0.checked_add(header.record_len()).is_none() {
             return Err(LogError::Malformed("a record beyond the last log position"));
         }
-        Ok(Self { header, runs, extra })
+        Ok(Self { header, runs: gather(runs), extra })
     }
 
     /// A record as it was read: its parts may contradict each other, see [`Record::check`].
@@ -315,6 +340,11 @@ impl Record {
     /// Length in bytes on disk, header included.
     pub fn bytes_len(&self) -> u64 {
         self.header.record_len()
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> u64 {
+        self.bytes_len() + MEMORY_OVERHEAD
     }
 
     pub(crate) fn header(&self) -> &RecordHeader {

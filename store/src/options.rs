@@ -219,7 +219,8 @@ impl Options {
         self
     }
 
-    /// Recently written log that stays in memory. Default 16 MiB.
+    /// Memory for recently written log, what its records take beside their bytes included. Default
+    /// 16 MiB: some 9,000 blocks of five operations.
     #[must_use]
     pub fn tail_bytes(mut self, bytes: u64) -> Self {
         self.tail_bytes = bytes;
