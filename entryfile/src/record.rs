@@ -43,7 +43,7 @@ pub const RECORD_HEADER_LEN: usize = SHARDS_AT + SHARDS * 16 + 16;
 const SHARDS_AT: usize = 80;
 const EXTRA_AT: usize = RECORD_HEADER_LEN - 16;
 const CRC_AT: usize = RECORD_HEADER_LEN - 8;
-const MAGIC: [u8; 8] = *b"HgrwRec2";
+const MAGIC: [u8; 8] = *b"HgrwRec3";
 
 const _: () = assert!(RECORD_HEADER_LEN == 352 && RECORD_HEADER_LEN.is_multiple_of(ALIGN));
 
@@ -201,8 +201,9 @@ pub struct Record {
 impl Record {
     /// The record whose header begins at `position`.
     ///
-    /// `runs` holds each shard's new entries as frames back to back, in serial-number order;
-    /// `entries` says how many; `state` is what else there is to say.
+    /// `runs` holds each shard's new entries as frames back to back, in serial-number order, each run
+    /// bound to its [place](Record::run_start) by [`place_run`](crate::place_run); `entries` says how
+    /// many; `state` is what else there is to say.
     ///
     /// # Errors
     /// [`LogError::Misaligned`] for the position; [`LogError::Malformed`] if a run's length is not
@@ -340,13 +341,13 @@ impl Record {
     /// The entry whose frame begins at `at`.
     pub(crate) fn entry_at(&self, at: u64) -> Result<StoredEntry, Damage> {
         let (run, offset) = self.run_at(at).ok_or(Damage::Header)?;
-        StoredEntry::in_frame(run, offset)
+        StoredEntry::in_frame(run, offset, at)
     }
 
     /// As [`Record::entry_at`], borrowed.
     pub(crate) fn entry_ref_at(&self, at: u64) -> Result<EntryRef<'_>, Damage> {
         let (run, offset) = self.run_at(at).ok_or(Damage::Header)?;
-        frame::check(run.get(offset..).unwrap_or_default())
+        frame::check(run.get(offset..).unwrap_or_default(), at)
     }
 
     /// Checks the extra data, every frame and the number of entries of every run. The error says where.
@@ -361,7 +362,7 @@ impl Record {
             let (run, mut at, mut found) = (self.run(shard), start, 0);
             while at < end {
                 let rest = run.get((at - start) as usize..).unwrap_or_default();
-                let entry = frame::check(rest).map_err(|what| (at, what))?;
+                let entry = frame::check(rest, at).map_err(|what| (at, what))?;
                 at += frame::frame_len(entry.hashed_bytes().len()) as u64;
                 found += 1;
             }

@@ -214,7 +214,7 @@ fn digest_of_log(disk: &Arc<dyn Vfs>) -> String {
 /// The record of height 0 as docs/format.md and the spec (4.3) have it, at position 64.
 fn genesis_record() -> Vec<u8> {
     let frame_len = 85_u32 + 4 + 7;
-    let mut record = b"HgrwRec2".to_vec();
+    let mut record = b"HgrwRec3".to_vec();
     record.extend([0; 8]);
     record.extend(64_u64.to_le_bytes());
     // Nothing precedes it, nothing was durable or published.
@@ -232,7 +232,9 @@ fn genesis_record() -> Vec<u8> {
         for index in 0..4096 {
             let start = record.len();
             encode_sentry(shard, index, &mut record);
-            let crc = crc32c::crc32c(&record[start..]);
+            let position = 64 + start as u64;
+            let place = crc32c::crc32c(&position.to_le_bytes());
+            let crc = crc32c::crc32c(&record[start..]) ^ place;
             record.extend(crc.to_le_bytes());
             record.extend([0; 7]);
         }

@@ -89,7 +89,14 @@ pub(crate) fn renumber(segment: &[u8], frame: Frame, sn: u64) -> Vec<u8> {
     let at = frame.len - 8 * dsns - 8;
     bytes[at..at + 8].copy_from_slice(&sn.to_le_bytes());
     assert_eq!(EntryRef::parse(&bytes).unwrap().serial_number().0, sn);
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend(crc.to_le_bytes());
+    seal(segment, frame.at, &mut bytes);
     bytes
+}
+
+/// Appends the checksum that goes with the hashed bytes of an entry at an offset of a segment.
+pub(crate) fn seal(segment: &[u8], at: usize, hashed: &mut Vec<u8>) {
+    let base = u64::from_le_bytes(segment[32..40].try_into().unwrap());
+    let place = crc32c::crc32c(&(base + at as u64).to_le_bytes());
+    let crc = crc32c::crc32c(hashed) ^ place;
+    hashed.extend(crc.to_le_bytes());
 }
