@@ -4,6 +4,7 @@ use super::change::{Change, SECTOR};
 use super::layout;
 use super::specimen::{File, Kind, Specimen};
 use hedgerow_testkit::recipe::SplitMix64;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A page of the database and of most file systems.
@@ -35,6 +36,7 @@ pub(super) fn all(specimen: &Specimen, seed: u64, count: u64, stride: usize) -> 
     let mut rng = SplitMix64::new(seed);
     let mut cases = Vec::new();
     every_byte(specimen, &mut rng, stride.max(1), &mut cases);
+    moved(specimen, &mut rng, stride.max(1), &mut cases);
     names(specimen, &mut cases);
     let named = cases.len();
     cases.extend((0..count).map(|_| random(specimen, &mut rng)));
@@ -79,6 +81,32 @@ fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &
     for (file, record) in specimen.last_two() {
         every("record headers of the last two blocks", file, record.header());
         every("frames of the last two blocks", file, record.header().end..record.end);
+    }
+}
+
+/// Entries that are read, each with another whole frame of the same length in its place, older or newer
+/// or of another key; in every second case under the open store.
+fn moved(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut Vec<Case>) {
+    let mut by_len = BTreeMap::<(&str, usize), Vec<usize>>::new();
+    for file in specimen.files.iter().filter(|file| file.kind == Kind::Log) {
+        for record in layout::log_records(&file.bytes).unwrap_or_default() {
+            for frame in record.frames {
+                by_len.entry((&file.name, frame.len())).or_default().push(frame.start);
+            }
+        }
+    }
+    // The quick run has every stride-th of many cases, but some of these in any case.
+    let some = stride.min(4);
+    for (number, (file, frame)) in specimen.live.iter().enumerate().step_by(some) {
+        let file = &specimen.files[*file].name;
+        let others = by_len.get(&(file, frame.len())).map(Vec::as_slice).unwrap_or_default();
+        let others: Vec<usize> = others.iter().copied().filter(|at| *at != frame.start).collect();
+        let Some(&from) = pick(rng, &others) else { continue };
+        let (from, to, len) = (from as u64, frame.start as u64, frame.len() as u64);
+        let while_open = (number / some) % 2 == 0;
+        let class = if while_open { "log, while open: frame moved" } else { "log: frame moved" };
+        let change = Change::Move { file: file.clone(), from, to, len };
+        cases.push(Case { class: class.into(), change, while_open, must_report: true });
     }
 }
 
@@ -160,6 +188,8 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
         // Bytes may rot while the store is open too; a file that is cut then was cut by somebody.
         let while_open = rng.below(4) == 0
             && matches!(change, Change::Flip { .. } | Change::Zero { .. } | Change::Swap { .. });
+        // Every byte of the log counts, wherever it lies, and so does its place.
+        let must_report = kind == Kind::Log && !matches!(change, Change::Len { .. });
         let kind = match kind {
             Kind::Log => "log",
             Kind::Twigs => "twigs",
@@ -170,7 +200,7 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
             Change::Flip { .. } => format!("{kind}, {region}: {what}"),
             _ => format!("{kind}: {what}"),
         };
-        return Case { class, change, while_open, must_report: false };
+        return Case { class, change, while_open, must_report };
     }
 }
 

@@ -40,6 +40,17 @@ pub enum Change {
         /// Offset of the other.
         b: u64,
     },
+    /// Bytes are put in the place of others, as many: `move:FILE:FROM:TO:LEN`.
+    Move {
+        /// The file.
+        file: String,
+        /// Offset of the bytes.
+        from: u64,
+        /// Offset of those that are overwritten.
+        to: u64,
+        /// How many.
+        len: u64,
+    },
     /// The file gets another length, extended with zeros: `len:FILE:LEN`.
     Len {
         /// The file.
@@ -75,6 +86,7 @@ impl Change {
             Self::Flip { file, .. }
             | Self::Zero { file, .. }
             | Self::Swap { file, .. }
+            | Self::Move { file, .. }
             | Self::Len { file, .. }
             | Self::Remove { file } => vec![file],
             Self::Rename { file, to } => vec![file, to],
@@ -99,6 +111,12 @@ impl Change {
                 file.write_all_at(&one, *b)?;
                 file.write_all_at(&other, *a)
             }
+            Self::Move { file, from, to, len } => {
+                let file = open(file)?;
+                let mut bytes = vec![0; *len as usize];
+                file.read_exact_at(&mut bytes, *from)?;
+                file.write_all_at(&bytes, *to)
+            }
             Self::Len { file, len } => open(file)?.set_len(*len),
             Self::Remove { file } => disk.remove_file(&dir.join(file)),
             Self::Rename { file, to } => disk.rename(&dir.join(file), &dir.join(to)),
@@ -122,6 +140,7 @@ impl fmt::Display for Change {
             Self::Flip { file, at, mask } => write!(f, "flip:{file}:{at}:{mask:02x}"),
             Self::Zero { file, at, len } => write!(f, "zero:{file}:{at}:{len}"),
             Self::Swap { file, a, b } => write!(f, "swap:{file}:{a}:{b}"),
+            Self::Move { file, from, to, len } => write!(f, "move:{file}:{from}:{to}:{len}"),
             Self::Len { file, len } => write!(f, "len:{file}:{len}"),
             Self::Remove { file } => write!(f, "remove:{file}"),
             Self::Rename { file, to } => write!(f, "rename:{file}:{to}"),
@@ -144,6 +163,9 @@ impl FromStr for Change {
             }
             ["zero", _, at, len] => Self::Zero { file, at: number(at)?, len: number(len)? },
             ["swap", _, a, b] => Self::Swap { file, a: number(a)?, b: number(b)? },
+            ["move", _, from, to, len] => {
+                Self::Move { file, from: number(from)?, to: number(to)?, len: number(len)? }
+            }
             ["len", _, len] => Self::Len { file, len: number(len)? },
             ["remove", _] => Self::Remove { file },
             ["rename", _, to] => Self::Rename { file, to: to.to_owned() },
@@ -164,6 +186,7 @@ mod tests {
             Change::Flip { file: file(), at: 7, mask: 0x80 },
             Change::Zero { file: file(), at: 512, len: 4096 },
             Change::Swap { file: file(), a: 0, b: 1024 },
+            Change::Move { file: file(), from: 8, to: 160, len: 96 },
             Change::Len { file: file(), len: 3 },
             Change::Remove { file: file() },
             Change::Rename { file: file(), to: to() },

@@ -19,8 +19,8 @@ pub struct FlipsArgs {
     /// Cases at once. Default: as many as there are cores.
     #[arg(long)]
     workers: Option<usize>,
-    /// Run this one case: flip:FILE:AT:MASK, zero:FILE:AT:LEN, swap:FILE:A:B, len:FILE:LEN,
-    /// remove:FILE, rename:FILE:TO, copy:FILE:TO.
+    /// Run this one case: flip:FILE:AT:MASK, zero:FILE:AT:LEN, swap:FILE:A:B,
+    /// move:FILE:FROM:TO:LEN, len:FILE:LEN, remove:FILE, rename:FILE:TO, copy:FILE:TO.
     #[arg(long)]
     replay: Option<Change>,
     /// With --replay: damage the store after it was opened.
