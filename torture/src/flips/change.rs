@@ -3,6 +3,7 @@
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs, VfsError};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -92,6 +93,28 @@ impl Change {
             Self::Rename { file, to } => vec![file, to],
             Self::Copy { to, .. } => vec![to],
         }
+    }
+
+    /// Whether it can look like a crash that lost what was not durable: bytes that never came to be.
+    pub(super) fn loses(&self) -> bool {
+        !matches!(
+            self,
+            Self::Flip { .. } | Self::Swap { .. } | Self::Move { .. } | Self::Copy { .. }
+        )
+    }
+
+    /// Whether all of these bytes of a file are still where they were.
+    pub(super) fn leaves(&self, name: &str, range: &Range<u64>) -> bool {
+        let apart = |at: u64, len: u64| range.end <= at || at + len <= range.start;
+        !self.files().contains(&name)
+            || match self {
+                Self::Flip { at, .. } => apart(*at, 1),
+                Self::Zero { at, len, .. } => apart(*at, *len),
+                Self::Swap { a, b, .. } => apart(*a, SECTOR) && apart(*b, SECTOR),
+                Self::Move { to, len, .. } => apart(*to, *len),
+                Self::Len { len, .. } => range.end <= *len,
+                Self::Remove { .. } | Self::Rename { .. } | Self::Copy { .. } => false,
+            }
     }
 
     /// Does it to the store in `dir`.
