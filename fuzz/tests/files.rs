@@ -52,7 +52,7 @@ fn log() {
     let state = BlockState { extra: Bytes::from_static(b"extra"), ..BlockState::default() };
     for height in 0..3 {
         let at = log.next_position();
-        covered.push((at.0 as usize, at.0 as usize + 344, 0));
+        covered.push((at.0 as usize, at.0 as usize + 344, crc32c::crc32c(&ID.0)));
         let mut place = at.0 as usize + 352;
         let (mut runs, mut counts): ([Bytes; 16], _) = (Default::default(), [0; 16]);
         for shard in [0, 7, 15] {
