@@ -4,6 +4,7 @@
 use super::dir;
 use hedgerow::disk::Vfs;
 use hedgerow_entryfile::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId, frame_len};
+use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest, MetaDb};
 use hedgerow_types::SHARDS;
 use hedgerow_types::entry::EntryRef;
 use hedgerow_vfs::OpenMode;
@@ -57,6 +58,36 @@ pub(crate) fn records(segment: &[u8]) -> Vec<usize> {
         at += RECORD_HEADER_LEN + runs + u32_at(at + 336).next_multiple_of(8);
     }
     records
+}
+
+/// Changes the header of a record of a segment, and gives it the checksum that goes with it.
+pub(crate) fn change_header(segment: &mut [u8], record: usize, change: impl FnOnce(&mut [u8])) {
+    let id = crc32c::crc32c(&segment[16..32]);
+    let header = &mut segment[record..record + RECORD_HEADER_LEN];
+    change(header);
+    let crc = crc32c::crc32c(&header[..344]) ^ id;
+    header[344..348].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Asks the metadata database of a store that nobody has open.
+pub(crate) fn with_meta<T>(disk: &Arc<dyn Vfs>, work: impl FnOnce(&dyn MetaDb) -> T) -> T {
+    let engine = Engine::Redb;
+    work(&*hedgerow_metadb::open(engine, Arc::clone(disk), &dir().join("meta"), false).unwrap())
+}
+
+/// Commits what `change` makes of the manifest and the last history row.
+pub(crate) fn change_manifest(
+    disk: &Arc<dyn Vfs>,
+    change: impl Fn(&mut Manifest, &mut HistoryRow),
+) {
+    with_meta(disk, |db| {
+        let mut manifest = db.manifest().unwrap().unwrap();
+        let mut row = db.history(manifest.height).unwrap().unwrap();
+        change(&mut manifest, &mut row);
+        let rows = [(manifest.height, row)];
+        let history_from = manifest.history_from;
+        db.commit(&Commit { manifest: &manifest, rows: &rows, history_from }).unwrap();
+    });
 }
 
 /// The entries of a segment, in order.
