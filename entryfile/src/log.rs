@@ -271,7 +271,7 @@ impl EntryLog {
             Err(LogError::Pruned { .. }) => return Ok(()),
             other => other?,
         };
-        let header = record.header().encode();
+        let header = record.header().encode(self.segments.id);
         for bytes in [&header[..]].into_iter().chain(record.runs().iter().map(|run| &run[..])) {
             for part in bytes.chunks(COMPARED) {
                 let mut found = vec![0; part.len()];
@@ -366,7 +366,7 @@ impl EntryLog {
             return Err(self.segments.corrupt(at, Damage::Magic));
         }
         self.read_disk(extent, at, &mut bytes)?;
-        let header = RecordHeader::decode(&bytes, at);
+        let header = RecordHeader::decode(&bytes, at, self.segments.id);
         let header = header.map_err(|what| self.segments.corrupt(at, what))?;
         if header.record_len() > have {
             let what = Damage::Length { need: header.record_len(), have };
@@ -443,7 +443,7 @@ fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
     if got.0 != batch.end() {
         return Err(LogError::OutOfOrder { expected: LogPosition(batch.end()), got });
     }
-    batch.put(&record.header().encode())?;
+    batch.put(&record.header().encode(batch.id()))?;
     record.runs().iter().try_for_each(|run| batch.put(run))?;
     batch.put(record.extra())?;
     let padding = padded(record.header().extra_len) as usize - record.extra().len();

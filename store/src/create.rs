@@ -38,7 +38,8 @@ impl Place {
         let log_options = Self::log_options(&options);
         let log = EntryLog::create(Arc::clone(&self.vfs), &self.path(LOG), id, log_options)?;
         let counts = [genesis.spans.len() as u32; SHARDS];
-        let (at, runs) = (log.next_position(), genesis.runs.clone());
+        let at = log.next_position();
+        let runs = genesis.runs_at(at)?;
         let record = Record::new(at, Height(0), runs, counts, BlockState::default())?;
         let record = Arc::new(record);
         log.announce(Arc::clone(&record))?;
