@@ -1,7 +1,8 @@
 //! Writing into the last segment, and beginning new ones.
 
-use crate::LogError;
-use crate::segments::{Extent, Segments, UNSYNCED_FILES, new_file};
+use crate::segment::{Extent, new_file};
+use crate::segments::{Segments, UNSYNCED_FILES};
+use crate::{LogError, StoreId};
 use hedgerow_vfs::VfsFile;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,6 +46,11 @@ impl<'a> Batch<'a> {
     /// The segment it goes to.
     pub(crate) fn last(&self) -> Extent {
         self.last
+    }
+
+    /// Whose it is.
+    pub(crate) fn id(&self) -> StoreId {
+        self.segments.id
     }
 
     /// Begins a new segment here.

@@ -100,7 +100,7 @@ impl RunCursor {
                 let kept = keep(found);
                 // An entry that is returned is verified first, so that a damaged one is called so.
                 let entry = if kept {
-                    Some(StoredEntry::in_frame(bytes, offset).map_err(corrupt)?)
+                    Some(StoredEntry::in_frame(bytes, offset, at).map_err(corrupt)?)
                 } else {
                     None
                 };

@@ -1,20 +1,26 @@
 //! The frame that every entry lies in: what makes a single entry, read by position, verify itself.
 //!
 //! ```text
-//!          ┌──────────────────────────┬────────────────────┬──────────────┐
-//!  frame   │ hashed bytes, P of them  │ crc32c of them, LE │ zero padding │
-//!          └──────────────────────────┴────────────────────┴──────────────┘
-//!            P >= 54 (spec 4.1)         4                    0..7, to a multiple of 8
+//!          ┌──────────────────────────┬─────────────────────────────────┬──────────────┐
+//!  frame   │ hashed bytes, P of them  │ crc32c of them ^ of the position │ zero padding │
+//!          └──────────────────────────┴─────────────────────────────────┴──────────────┘
+//!            P >= 54 (spec 4.1)         4, LE                             0..7, to a multiple of 8
 //! ```
 //!
 //! The hashed bytes come first and unbroken, so that the run which holds the frames is at the same
 //! time the arena that a batch hasher reads ([`EntrySpan`] says where). Their length is not stored:
 //! the entry's own header says it, and a header that was damaged leads to a checksum that does not
 //! match.
+//!
+//! A frame is bound to its place: what is read at a position is the frame that was written there, and
+//! not another one, however whole, that a disk or somebody put in its place. Two positions less than
+//! 32 GiB apart never have the same checksum. The position is known only when all runs of a block
+//! are: so a frame is sealed with the checksum of its bytes, and the position is added when its run
+//! gets its place ([`place_run`]).
 
 use crate::Damage;
-use hedgerow_types::SerialNumber;
 use hedgerow_types::entry::{self, EntryError, EntryFields, EntryRef};
+use hedgerow_types::{LogPosition, SerialNumber};
 
 /// Frames, and so everything in the log, begin at multiples of this.
 pub const ALIGN: usize = 8;
@@ -49,7 +55,7 @@ pub enum FrameError {
 }
 
 /// Appends the entry to a run that is being built, frame and all, and says where its hashed bytes
-/// lie. On an error nothing was appended.
+/// lie. It has no place yet: see [`place_run`]. On an error nothing was appended.
 ///
 /// # Errors
 /// [`FrameError`] if the entry is not a legal one or the run is full.
@@ -66,13 +72,41 @@ pub fn push_frame(run: &mut Vec<u8>, fields: &EntryFields<'_>) -> Result<EntrySp
 }
 
 /// Completes a frame: the hashed bytes of one entry were appended to `run` from `start` on; this
-/// appends checksum and padding.
+/// appends checksum and padding. It has no place yet: see [`place_run`].
 pub fn seal_frame(run: &mut Vec<u8>, start: usize) {
     let hashed = run.get(start..).unwrap_or_default();
     let crc = crc32c::crc32c(hashed);
     let end = run.len() - hashed.len() + frame_len(hashed.len());
     run.extend_from_slice(&crc.to_le_bytes());
     run.resize(end, 0);
+}
+
+/// Binds every frame of a run to its place: the run will begin at `at`. Once for each run. Returns how
+/// many frames there are.
+///
+/// # Errors
+/// [`Damage`] if the run is not one of frames without a place; some may have been bound to theirs.
+pub fn place_run(run: &mut [u8], at: LogPosition) -> Result<u32, Damage> {
+    let (mut rest, mut at, mut frames) = (run, at.0, 0);
+    while !rest.is_empty() {
+        let hashed_len = hashed_len(rest)?;
+        let (need, have) = (frame_len(hashed_len), rest.len());
+        let (frame, others) = rest
+            .split_at_mut_checked(need)
+            .ok_or(Damage::Length { need: need as u64, have: have as u64 })?;
+        if let Some(crc) = frame.get_mut(hashed_len..).and_then(|rest| rest.first_chunk_mut()) {
+            *crc = (u32::from_le_bytes(*crc) ^ crc_of_place(at)).to_le_bytes();
+        }
+        rest = others;
+        at = at.saturating_add(need as u64);
+        frames += 1;
+    }
+    Ok(frames)
+}
+
+/// What its place adds to a frame's checksum.
+fn crc_of_place(at: u64) -> u32 {
+    crc32c::crc32c(&at.to_le_bytes())
 }
 
 /// Hashed length of the entry that begins with `bytes`, from its header alone.
@@ -90,18 +124,20 @@ pub(crate) fn hashed_len(bytes: &[u8]) -> Result<usize, Damage> {
     Ok(entry::len_from_header(header))
 }
 
-/// Checks the frame at the start of `bytes`: whole, checksum, padding, and an entry in it.
+/// Checks the frame at the start of `bytes`, which were read at `at`: whole, the one that belongs
+/// there, checksum, padding, and an entry in it.
 ///
 /// # Errors
 /// [`Damage`].
-pub(crate) fn check(bytes: &[u8]) -> Result<EntryRef<'_>, Damage> {
+pub(crate) fn check(bytes: &[u8], at: u64) -> Result<EntryRef<'_>, Damage> {
     let hashed_len = hashed_len(bytes)?;
     let need = frame_len(hashed_len);
     let too_short = Damage::Length { need: need as u64, have: bytes.len() as u64 };
     let (hashed, rest) =
         bytes.get(..need).and_then(|frame| frame.split_at_checked(hashed_len)).ok_or(too_short)?;
     let (crc, padding) = rest.split_first_chunk::<CRC_LEN>().ok_or(too_short)?;
-    let (stored, computed) = (u32::from_le_bytes(*crc), crc32c::crc32c(hashed));
+    let stored = u32::from_le_bytes(*crc);
+    let computed = crc32c::crc32c(hashed) ^ crc_of_place(at);
     if stored != computed {
         return Err(Damage::Checksum { stored, computed });
     }
@@ -123,6 +159,8 @@ mod tests {
     use super::*;
     use hedgerow_types::{KeyHash, Version};
 
+    const AT: u64 = 5 << 32 | 4096;
+
     fn fields<'a>(key: &'a [u8], value: &'a [u8]) -> EntryFields<'a> {
         EntryFields {
             key,
@@ -142,10 +180,11 @@ mod tests {
             spans.push(push_frame(&mut run, &fields(b"key", &vec![9; value_len])).unwrap());
             assert_eq!(run.len() % ALIGN, 0);
         }
+        assert_eq!(place_run(&mut run, LogPosition(AT)), Ok(spans.len() as u32));
         let mut rest = &run[..];
         for span in spans {
             assert_eq!(run.len() - rest.len(), span.offset as usize);
-            let entry = check(rest).unwrap();
+            let entry = check(rest, AT + u64::from(span.offset)).unwrap();
             assert_eq!(entry.hashed_bytes().len(), span.len as usize);
             assert_eq!(peek_serial_number(rest), Some(SerialNumber(77)));
             rest = &rest[frame_len(span.len as usize)..];
@@ -165,24 +204,25 @@ mod tests {
     fn every_flipped_bit_and_every_cut_is_noticed() {
         let mut run = vec![];
         push_frame(&mut run, &fields(b"some key", b"some value")).unwrap();
+        place_run(&mut run, LogPosition(AT)).unwrap();
         for bit in 0..run.len() * 8 {
             run[bit / 8] ^= 1 << (bit % 8);
-            assert!(check(&run).is_err(), "bit {bit}");
+            assert!(check(&run, AT).is_err(), "bit {bit}");
             run[bit / 8] ^= 1 << (bit % 8);
         }
         for byte in 0..run.len() {
             run[byte] ^= 0xFF;
-            assert!(check(&run).is_err(), "byte {byte}");
+            assert!(check(&run, AT).is_err(), "byte {byte}");
             run[byte] ^= 0xFF;
         }
         for cut in 0..run.len() {
-            assert!(check(&run[..cut]).is_err(), "cut at {cut}");
+            assert!(check(&run[..cut], AT).is_err(), "cut at {cut}");
         }
         // What follows a frame is the next one: it changes nothing, whatever it is.
-        let entry = check(&run).unwrap().hashed_bytes().to_vec();
+        let entry = check(&run, AT).unwrap().hashed_bytes().to_vec();
         for fill in [0, 1, 0xFF] {
             let longer = [&run[..], &[fill; 40]].concat();
-            assert_eq!(check(&longer).unwrap().hashed_bytes(), entry);
+            assert_eq!(check(&longer, AT).unwrap().hashed_bytes(), entry);
         }
     }
 
@@ -191,6 +231,7 @@ mod tests {
     fn every_other_length_is_noticed() {
         let mut run = vec![];
         push_frame(&mut run, &fields(b"some key", &[7; 300])).unwrap();
+        place_run(&mut run, LogPosition(AT)).unwrap();
         let len = run.len();
         run.resize(len + 100_000, 7);
         for key_len in 0..=255 {
@@ -200,9 +241,44 @@ mod tests {
                 other[1..4].copy_from_slice(&u32::to_le_bytes(value_len)[..3]);
                 other[4] = dsns;
                 let same = other[..5] == run[..5];
-                assert_eq!(check(&other).is_ok(), same, "{key_len} {value_len} {dsns}");
+                assert_eq!(check(&other, AT).is_ok(), same, "{key_len} {value_len} {dsns}");
             }
         }
+    }
+
+    /// Of places less than 32 GiB apart no two have the same checksum; further apart hardly any.
+    #[test]
+    fn a_frame_is_good_in_its_place_and_in_no_other() {
+        let mut run = vec![];
+        push_frame(&mut run, &fields(b"some key", b"some value")).unwrap();
+        assert!(check(&run, AT).is_err(), "without a place");
+        place_run(&mut run, LogPosition(AT)).unwrap();
+        check(&run, AT).unwrap();
+        let near = (1..20_000).flat_map(|n| [AT + 8 * n, AT - 8 * n]);
+        let far = (3..35).map(|bit| AT ^ 1 << bit);
+        let both = (3..35).flat_map(|one| (3..35).map(move |two| AT ^ 1 << one ^ 7 << two));
+        for at in near.chain(far).chain(both).chain([0, 64, i64::MAX as u64 - 7]) {
+            assert!(matches!(check(&run, at), Err(Damage::Checksum { .. })), "{at}");
+        }
+        // In pairs, by what they add.
+        let places: std::collections::BTreeSet<_> =
+            (0..100_000).map(|n| crc_of_place(8 * n)).collect();
+        assert_eq!(places.len(), 100_000);
+    }
+
+    #[test]
+    fn a_run_that_is_none_gets_no_place() {
+        let mut run = vec![];
+        push_frame(&mut run, &fields(b"some key", b"some value")).unwrap();
+        let whole = run.len();
+        push_frame(&mut run, &fields(b"some key", b"some value")).unwrap();
+        assert_eq!(place_run(&mut [], LogPosition(AT)), Ok(0));
+        for cut in (1..run.len()).filter(|&cut| cut != whole) {
+            assert!(place_run(&mut run[..cut].to_vec(), LogPosition(AT)).is_err(), "{cut}");
+        }
+        assert!(place_run(&mut vec![0; 800], LogPosition(AT)).is_err());
+        let last = LogPosition(u64::MAX - 7);
+        assert_eq!(place_run(&mut run, last), Ok(2));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl EntryLog {
             };
             let Frame { bytes, offset, len } = window.frame_at(self, at, end, WINDOW)?;
             let entry =
-                StoredEntry::in_frame(bytes, offset).map_err(|what| self.damaged(at, what))?;
+                StoredEntry::in_frame(bytes, offset, at).map_err(|what| self.damaged(at, what))?;
             let expected = twig.twig.first().plus(leaf as u64).0;
             let found = entry.get().serial_number().0;
             if found != expected {

@@ -14,8 +14,8 @@
 //! * The record that follows the last whole one was torn by the crash, or it was whole and is damaged.
 //!   A sector that was not written reads as zeros or lies beyond the end of the file. So a record in
 //!   which nothing is missing, and that is not right, is damaged. So is one that another record calls
-//!   durable. Damage is an error: cutting would lose what was promised. What does not even look like
-//!   the header of that record is nobody's, and is cut.
+//!   durable, wherever behind it that lies. Damage is an error: cutting would lose what was promised.
+//!   What does not even look like the header of that record is nobody's, and is cut.
 //! * What is whole was perhaps never on the medium. The system forgets that a page is dirty when writing
 //!   it fails, and a process that opens the store after that finds it all the same. So it is written
 //!   again before anybody builds on it: the same bytes in the same place, or a file as a whole under
@@ -24,10 +24,11 @@
 //! Order: [`EntryLog::find_journal`] looks, [`EntryLog::renew_journal`] writes again, and then
 //! [`EntryLog::open`] with the journal's end cuts the rest.
 
-use crate::listing::Listing;
+use crate::frame::ALIGN;
+use crate::listing::{Listing, Unconnected};
 use crate::log::{EntryLog, FORMAT, LogOptions};
-use crate::record::{RECORD_HEADER_LEN, RecordHeader};
-use crate::segments::Extent;
+use crate::record::{MAGIC, RECORD_HEADER_LEN, RecordHeader};
+use crate::segment::Extent;
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::{Height, LogPosition};
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile, renew_file};
@@ -69,6 +70,7 @@ impl EntryLog {
         let log = Self::new(segments, &options);
         let mut journal = Journal { end, height: last };
         let reach = log.end();
+        let mut wrong = None;
         for record in log.scan(end, reach) {
             match record {
                 Ok(record) if record.height() == journal.height.next() => {
@@ -78,23 +80,74 @@ impl EntryLog {
                     let what = Damage::Height(record.height());
                     return Err(log.segments.corrupt(record.position().0, what));
                 }
-                Err(LogError::Corrupt { what, .. }) => {
-                    log.check_torn(&journal, what, &unconnected)?;
-                    break;
-                }
+                Err(LogError::Corrupt { what, .. }) => wrong = Some(what),
                 Err(error) => return Err(error),
             }
+        }
+        if wrong.is_some() || !unconnected.is_empty() {
+            log.check_not_durable(&journal, &unconnected)?;
+        }
+        if let Some(what) = wrong {
+            log.check_torn(&journal, what)?;
         }
         Ok(journal)
     }
 
-    /// Whether the record that follows the journal, of which `what` is wrong, is what a crash leaves.
-    fn check_torn(
+    /// Checks that no record behind the journal says that the one which should follow it was durable.
+    /// All that lies there is searched: where records begin is known only to those before them.
+    fn check_not_durable(
         &self,
         journal: &Journal,
-        what: Damage,
-        unconnected: &[(Extent, Arc<dyn VfsFile>)],
+        unconnected: &[Unconnected],
     ) -> Result<(), LogError> {
+        let lost = journal.height.next();
+        let at = self.record_after(journal.end.0).unwrap_or(journal.end.0);
+        let later = self.segments.extents().into_iter().filter(|extent| extent.end > at);
+        for extent in later {
+            let from = at.max(extent.content());
+            self.search(extent.end, from, lost, at, |at, buf| self.read_disk(extent, at, buf))?;
+        }
+        for (extent, file) in unconnected {
+            self.search(extent.end, extent.content(), lost, at, |at, buf| {
+                let read = file.read_exact_at(buf, at - extent.base);
+                read.map_err(LogError::io("reading a segment behind the log"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks for headers of records between `from` and `end`. It is an error, at `at`, if one says that
+    /// the block `lost` was durable.
+    fn search(
+        &self,
+        end: u64,
+        mut from: u64,
+        lost: Height,
+        at: u64,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let mut buf = vec![];
+        while end.saturating_sub(from) >= RECORD_HEADER_LEN as u64 {
+            buf.resize((end - from).min(COPY as u64) as usize, 0);
+            read(from, &mut buf)?;
+            let places = buf.len() - RECORD_HEADER_LEN + 1;
+            for offset in (0..places).step_by(ALIGN) {
+                let header = buf.get(offset..).and_then(<[u8]>::first_chunk);
+                let Some(header) = header.filter(|header| header.starts_with(&MAGIC)) else {
+                    continue;
+                };
+                let found = RecordHeader::decode(header, from + offset as u64, self.segments.id);
+                if found.is_ok_and(|header| header.durable >= lost) {
+                    return Err(self.segments.corrupt(at, Damage::Durable { height: lost }));
+                }
+            }
+            from += (places as u64).next_multiple_of(ALIGN as u64);
+        }
+        Ok(())
+    }
+
+    /// Whether the record that follows the journal, of which `what` is wrong, is what a crash leaves.
+    fn check_torn(&self, journal: &Journal, what: Damage) -> Result<(), LogError> {
         let lost = journal.height.next();
         let at = self.record_after(journal.end.0).unwrap_or(journal.end.0);
         let extent = self.extent(at)?;
@@ -104,34 +157,11 @@ impl EntryLog {
         }
         let mut header = [0; RECORD_HEADER_LEN];
         self.read_disk(extent, at, &mut header)?;
-        let (end, known) = match RecordHeader::decode(&header, at) {
-            Ok(header) => (header.end(), true),
-            Err(_) if RecordHeader::resembles(&header, at, lost) => (head_end, false),
-            Err(_) => (extent.end.saturating_add(1), false),
+        let end = match RecordHeader::decode(&header, at, self.segments.id) {
+            Ok(header) => header.end(),
+            Err(_) if RecordHeader::resembles(&header, at, lost) => head_end,
+            Err(_) => return Ok(()),
         };
-        // Whoever follows may know that this one was durable.
-        let mut followers = vec![];
-        if known && end.saturating_add(RECORD_HEADER_LEN as u64) <= extent.end {
-            self.read_disk(extent, end, &mut header)?;
-            followers.push(RecordHeader::decode(&header, end));
-        }
-        let next = self.segments.extents().into_iter().filter(|other| other.base > at);
-        for later in next {
-            if later.content() + RECORD_HEADER_LEN as u64 <= later.end {
-                self.read_disk(later, later.content(), &mut header)?;
-                followers.push(RecordHeader::decode(&header, later.content()));
-            }
-        }
-        for (later, file) in unconnected {
-            if later.content() + RECORD_HEADER_LEN as u64 <= later.end {
-                let read = file.read_exact_at(&mut header, later.content() - later.base);
-                read.map_err(LogError::io("reading a segment behind the log"))?;
-                followers.push(RecordHeader::decode(&header, later.content()));
-            }
-        }
-        if followers.iter().flatten().any(|header| header.durable >= lost) {
-            return Err(self.segments.corrupt(at, Damage::Durable { height: lost }));
-        }
         if end > extent.end || self.lacks_a_sector(extent, at, end)? {
             return Ok(());
         }

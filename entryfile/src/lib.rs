@@ -18,7 +18,7 @@
 //!
 //!  R     │ header │ run of shard 0 │ run of shard 1 │ ... │ run of shard 15 │     one block
 //!  run   │ frame │ frame │ frame │ ...                                            one shard's part
-//!  frame │ hashed bytes of one entry │ crc32c │ padding │
+//!  frame │ hashed bytes of one entry │ crc32c, bound to the position │ padding │
 //! ```
 //!
 //! # Words
@@ -29,7 +29,7 @@
 //! | segment | one file; covers the positions from its base, in its name, to where the next begins; a record never spans two |
 //! | record | what one block adds: [`Record`] |
 //! | run | the new entries of one shard in a record, in serial-number order; what a batch hasher reads is this very buffer |
-//! | frame | an entry with its checksum and padding |
+//! | frame | an entry with its checksum, which is bound to its position, and padding |
 //! | announced | readable from memory, perhaps not on disk yet |
 //! | written | in the file; durable after the next sync |
 //! | twig record | what is kept of a finished twig: [`TwigRecord`] |
@@ -54,7 +54,7 @@
 //! * Every byte on disk is covered by a checksum: segment headers, record headers, entries, twig
 //!   records; padding must be zero. What is read is checked before anybody sees it.
 //! * Every read verifies what it returns, from memory too: a wrong position gives an error, not
-//!   garbage.
+//!   garbage, and what was written elsewhere is never taken for what belongs there.
 //! * A synced byte is never rewritten. Files only grow; bytes beyond the manifest's end are cut when
 //!   the log is opened, and that is synced before anything takes their place.
 //! * What is announced stays readable without a gap, through append, sync and eviction from memory,
@@ -83,6 +83,7 @@ mod log;
 mod read;
 mod record;
 mod scan;
+mod segment;
 mod segments;
 mod stored;
 mod tail;
@@ -92,14 +93,14 @@ mod window;
 
 pub use cursor::RunCursor;
 pub use error::{Damage, LogError};
-pub use frame::{ALIGN, EntrySpan, FrameError, frame_len, push_frame, seal_frame};
+pub use frame::{ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, seal_frame};
 pub use header::{SEGMENT_HEADER_LEN, StoreId};
 pub use journal::Journal;
 pub use log::{EntryLog, LogOptions, LogStats};
 pub use read::Fill;
 pub use record::{BlockState, RECORD_HEADER_LEN, Record};
 pub use scan::{RecordScan, ScannedRecord};
-pub use segments::SegmentSize;
+pub use segment::SegmentSize;
 pub use stored::StoredEntry;
 pub use twig::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};
 pub use twigfile::{TwigFile, TwigFileOptions, TwigFileStats};

@@ -16,7 +16,8 @@
 //! segments are left alone.
 
 use crate::header::{Format, SEGMENT_HEADER_LEN};
-use crate::segments::{Extent, Segments, id_of, open_segment};
+use crate::segment::{Extent, id_of, open_segment};
+use crate::segments::Segments;
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsFile};
@@ -48,6 +49,9 @@ struct Covering {
     file: Arc<dyn VfsFile>,
     len: u64,
 }
+
+/// A segment that does not follow the one before it, and its file.
+pub(crate) type Unconnected = (Extent, Arc<dyn VfsFile>);
 
 /// Segments to be opened.
 pub(crate) struct Listing<'a> {
@@ -83,25 +87,31 @@ impl Listing<'_> {
     }
 
     /// Opens, to be read only, segments that must hold every byte from `start` to `end`, and whatever
-    /// follows without a gap. Returns the segments that follow with one beside them.
-    #[expect(clippy::type_complexity, reason = "a pair of lists")]
+    /// follows without a gap. Returns the segments that follow with one beside them: those behind a gap,
+    /// and those whose header never reached the disk.
+    ///
+    /// # Errors
+    /// Behind `end` too, a header that is neither right nor missing is damage.
     pub(crate) fn open_beyond(
         self,
         start: u64,
         end: u64,
-    ) -> Result<(Segments, Vec<(Extent, Arc<dyn VfsFile>)>), LogError> {
+    ) -> Result<(Segments, Vec<Unconnected>), LogError> {
         let Covering { bases, kept, mut table, mut ids, mut last, mut file, len } =
             self.covering(start, end, OpenMode::Read)?;
         last.end = last.base.saturating_add(len);
         let mut unconnected = vec![];
         for &base in bases.get(kept.end..).unwrap_or_default() {
-            let (opened, len) = match self.open_segment(base, OpenMode::Read) {
-                Ok(opened) => opened,
-                Err(error) if is_unusable(&error) => break,
+            let (opened, len, whole) = match self.open_segment(base, OpenMode::Read) {
+                Ok((opened, len)) => (opened, len, true),
+                Err(error) if is_unusable(&error) => match self.without_header(base)? {
+                    Some((opened, len)) => (opened, len, false),
+                    None => return Err(error),
+                },
                 Err(error) => return Err(error),
             };
             let extent = Extent { base, end: base.saturating_add(len) };
-            if unconnected.is_empty() && base == last.end {
+            if unconnected.is_empty() && base == last.end && whole {
                 ids.extend(id_of(&*opened)?.map(|id| (base, id)));
                 if let Some(open) = table.last_mut() {
                     *open = last;
@@ -240,6 +250,18 @@ impl Listing<'_> {
 
     fn open_segment(&self, base: u64, mode: OpenMode) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
         open_segment(&*self.vfs, self.dir, self.format, self.id, base, mode)
+    }
+
+    /// The file of the segment at `base`, and its length, if its header is not there: a sector that was
+    /// never written reads as zeros or lies beyond the end.
+    fn without_header(&self, base: u64) -> Result<Option<(Arc<dyn VfsFile>, u64)>, LogError> {
+        let io = LogError::io("opening a segment without a header");
+        let file = self.vfs.open(&self.path(base), OpenMode::Read).map_err(&io)?;
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        file.read_at_most(&mut header, 0).map_err(&io)?;
+        let len = file.len().map_err(&io)?;
+        Ok((header == [0; SEGMENT_HEADER_LEN] || len < SEGMENT_HEADER_LEN as u64)
+            .then_some((file, len)))
     }
 
     fn remove<'b>(&self, bases: impl Iterator<Item = &'b u64>) -> Result<(), LogError> {

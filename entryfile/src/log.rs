@@ -6,7 +6,8 @@ use crate::frame::ALIGN;
 use crate::header::Format;
 use crate::listing::Listing;
 use crate::record::{RECORD_HEADER_LEN, RecordHeader, padded};
-use crate::segments::{Extent, IoCounters, Longer, SegmentSize, Segments};
+use crate::segment::{Extent, IoCounters, SegmentSize};
+use crate::segments::{Longer, Segments};
 use crate::tail::Tail;
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
@@ -29,8 +30,8 @@ pub struct LogOptions {
     /// Bound in bytes of the cache of entries read from disk, overhead included; 0 turns it off.
     /// Default 32 MiB.
     pub cache_bytes: u64,
-    /// Bytes of records that are kept in memory after they were written. Records that are not
-    /// written yet are kept in any case. Default 16 MiB.
+    /// Memory for records after they were written, what each takes beside its bytes included. Records
+    /// that are not written yet are kept in any case. Default 16 MiB.
     pub tail_bytes: u64,
 }
 
@@ -49,7 +50,7 @@ pub struct LogStats {
     pub bytes: u64,
     /// Number of segments.
     pub segments: u64,
-    /// Bytes of records in memory, written or not.
+    /// Memory of the records that are held, written or not.
     pub tail_bytes: u64,
     /// Bytes of the entry cache, overhead included.
     pub cache_bytes: u64,
@@ -270,7 +271,7 @@ impl EntryLog {
             Err(LogError::Pruned { .. }) => return Ok(()),
             other => other?,
         };
-        let header = record.header().encode();
+        let header = record.header().encode(self.segments.id);
         for bytes in [&header[..]].into_iter().chain(record.runs().iter().map(|run| &run[..])) {
             for part in bytes.chunks(COMPARED) {
                 let mut found = vec![0; part.len()];
@@ -365,7 +366,7 @@ impl EntryLog {
             return Err(self.segments.corrupt(at, Damage::Magic));
         }
         self.read_disk(extent, at, &mut bytes)?;
-        let header = RecordHeader::decode(&bytes, at);
+        let header = RecordHeader::decode(&bytes, at, self.segments.id);
         let header = header.map_err(|what| self.segments.corrupt(at, what))?;
         if header.record_len() > have {
             let what = Damage::Length { need: header.record_len(), have };
@@ -442,7 +443,7 @@ fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
     if got.0 != batch.end() {
         return Err(LogError::OutOfOrder { expected: LogPosition(batch.end()), got });
     }
-    batch.put(&record.header().encode())?;
+    batch.put(&record.header().encode(batch.id()))?;
     record.runs().iter().try_for_each(|run| batch.put(run))?;
     batch.put(record.extra())?;
     let padding = padded(record.header().extra_len) as usize - record.extra().len();

@@ -14,7 +14,7 @@
 
 use crate::frame;
 use crate::log::{EntryLog, entry_in_memory};
-use crate::segments::Extent;
+use crate::segment::Extent;
 use crate::{LogError, Record, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::LogPosition;
@@ -195,7 +195,7 @@ impl EntryLog {
             let bytes = self.read_some(extent, first, bytes)?;
             for &(position, slot) in group {
                 let here = bytes.get((position - first) as usize..).unwrap_or_default();
-                match frame::check(here) {
+                match frame::check(here, position) {
                     Ok(entry) => {
                         visit(slot, entry);
                         if fill == Fill::Cache {
@@ -237,7 +237,7 @@ impl EntryLog {
         let hashed_len = frame::hashed_len(first).map_err(corrupt)?;
         let need = frame::frame_len(hashed_len);
         if need <= first.len() {
-            let entry = frame::check(first).map_err(corrupt)?;
+            let entry = frame::check(first, at).map_err(corrupt)?;
             let bytes = Bytes::copy_from_slice(entry.hashed_bytes());
             return StoredEntry::checked(bytes).map_err(corrupt);
         }
@@ -249,7 +249,7 @@ impl EntryLog {
         let (known, rest) = bytes.split_at_mut(first.len());
         known.copy_from_slice(first);
         self.read_disk(extent, at + known.len() as u64, rest)?;
-        frame::check(&bytes).map_err(corrupt)?;
+        frame::check(&bytes, at).map_err(corrupt)?;
         bytes.truncate(hashed_len);
         StoredEntry::checked(bytes.into()).map_err(corrupt)
     }

@@ -15,7 +15,7 @@
 //!         80 + 16s     16  shard s: bytes of its run u32, entries in it u32, oldest active entry u64
 //!             336      4  bytes of the extra data
 //!             340      4  crc32c of the extra data
-//!             344      4  crc32c of bytes 0 to 343
+//!             344      4  crc32c of bytes 0 to 343 ^ crc32c of the store's id
 //!             348      4  zero
 //!
 //!  run     frame of the shard's first new entry │ frame of its second │ ...      (may be empty)
@@ -31,9 +31,11 @@
 //! * The header's checksum covers its first 344 bytes; the entries carry their own.
 //! * Every part is a multiple of 8 bytes long, and the position is a multiple of 8.
 //! * A run is immutable once its record exists. Its serial numbers are consecutive.
+//! * In memory the runs of a short record share one buffer, which is as long as they are: sixteen
+//!   small ones of their own would take several times as much.
 
 use crate::frame::{self, ALIGN, MIN_FRAME_LEN};
-use crate::{Damage, LogError, StoredEntry};
+use crate::{Damage, LogError, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::entry::EntryRef;
 use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
@@ -43,7 +45,13 @@ pub const RECORD_HEADER_LEN: usize = SHARDS_AT + SHARDS * 16 + 16;
 const SHARDS_AT: usize = 80;
 const EXTRA_AT: usize = RECORD_HEADER_LEN - 16;
 const CRC_AT: usize = RECORD_HEADER_LEN - 8;
-const MAGIC: [u8; 8] = *b"HgrwRec2";
+pub(crate) const MAGIC: [u8; 8] = *b"HgrwRec3";
+
+/// Records with fewer bytes of runs have them in one buffer.
+const GATHERED: usize = 64 << 10;
+/// What a record takes in memory beside its bytes: itself, its buffer's and its own reference count,
+/// and what the allocator adds.
+const MEMORY_OVERHEAD: u64 = size_of::<Record>() as u64 + 128;
 
 const _: () = assert!(RECORD_HEADER_LEN == 352 && RECORD_HEADER_LEN.is_multiple_of(ALIGN));
 
@@ -80,7 +88,8 @@ pub(crate) struct RecordHeader {
 }
 
 impl RecordHeader {
-    pub(crate) fn encode(&self) -> [u8; RECORD_HEADER_LEN] {
+    /// Its bytes in the log of the store `id`.
+    pub(crate) fn encode(&self, id: StoreId) -> [u8; RECORD_HEADER_LEN] {
         let mut out = [0; RECORD_HEADER_LEN];
         out[..8].copy_from_slice(&MAGIC);
         out[8..16].copy_from_slice(&self.height.0.to_le_bytes());
@@ -97,13 +106,17 @@ impl RecordHeader {
         }
         out[EXTRA_AT..EXTRA_AT + 4].copy_from_slice(&self.extra_len.to_le_bytes());
         out[EXTRA_AT + 4..CRC_AT].copy_from_slice(&self.extra_crc.to_le_bytes());
-        let crc = crc32c::crc32c(&out[..CRC_AT]);
+        let crc = crc_in(id, &out);
         out[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
-    /// The header in `bytes`, which were read at `position`.
-    pub(crate) fn decode(bytes: &[u8; RECORD_HEADER_LEN], position: u64) -> Result<Self, Damage> {
+    /// The header in `bytes`, which were read at `position` of the log of the store `id`.
+    pub(crate) fn decode(
+        bytes: &[u8; RECORD_HEADER_LEN],
+        position: u64,
+        id: StoreId,
+    ) -> Result<Self, Damage> {
         let u32_at = |at: usize| {
             let mut field = [0; 4];
             field.copy_from_slice(&bytes[at..at + 4]);
@@ -113,7 +126,7 @@ impl RecordHeader {
         if bytes[..8] != MAGIC {
             return Err(Damage::Magic);
         }
-        let (stored, computed) = (u32_at(CRC_AT), crc32c::crc32c(&bytes[..CRC_AT]));
+        let (stored, computed) = (u32_at(CRC_AT), crc_in(id, bytes));
         if stored != computed {
             return Err(Damage::Checksum { stored, computed });
         }
@@ -176,9 +189,32 @@ impl RecordHeader {
     }
 }
 
+/// The checksum of a header. The store's id, which nobody outside knows, is part of it: a value that
+/// looks like a header is not taken for one when a damaged log is searched for them.
+fn crc_in(id: StoreId, header: &[u8; RECORD_HEADER_LEN]) -> u32 {
+    crc32c::crc32c(&header[..CRC_AT]) ^ crc32c::crc32c(&id.0)
+}
+
 /// Bytes that extra data of `len` bytes takes up.
 pub(crate) fn padded(len: u32) -> u64 {
     u64::from(len).next_multiple_of(ALIGN as u64)
+}
+
+/// Short runs in one buffer, long ones as they are.
+fn gather(runs: [Bytes; SHARDS]) -> [Bytes; SHARDS] {
+    let len: usize = runs.iter().map(Bytes::len).sum();
+    if len > GATHERED {
+        return runs;
+    }
+    let mut buffer = Vec::with_capacity(len);
+    runs.iter().for_each(|run| buffer.extend_from_slice(run));
+    let buffer = Bytes::from(buffer);
+    let mut at = 0;
+    runs.map(|run| {
+        let begin = at;
+        at += run.len();
+        buffer.slice(begin..at)
+    })
 }
 
 /// Whether a run of `len` bytes can hold `entries` entries.
@@ -201,8 +237,9 @@ pub struct Record {
 impl Record {
     /// The record whose header begins at `position`.
     ///
-    /// `runs` holds each shard's new entries as frames back to back, in serial-number order;
-    /// `entries` says how many; `state` is what else there is to say.
+    /// `runs` holds each shard's new entries as frames back to back, in serial-number order, each run
+    /// bound to its [place](Record::run_start) by [`place_run`](crate::place_run); `entries` says how
+    /// many; `state` is what else there is to say.
     ///
     /// # Errors
     /// [`LogError::Misaligned`] for the position; [`LogError::Malformed`] if a run's length is not
@@ -243,7 +280,7 @@ impl Record {
         if position.0.checked_add(header.record_len()).is_none() {
             return Err(LogError::Malformed("a record beyond the last log position"));
         }
-        Ok(Self { header, runs, extra })
+        Ok(Self { header, runs: gather(runs), extra })
     }
 
     /// A record as it was read: its parts may contradict each other, see [`Record::check`].
@@ -317,6 +354,11 @@ impl Record {
         self.header.record_len()
     }
 
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> u64 {
+        self.bytes_len() + MEMORY_OVERHEAD
+    }
+
     pub(crate) fn header(&self) -> &RecordHeader {
         &self.header
     }
@@ -340,13 +382,13 @@ impl Record {
     /// The entry whose frame begins at `at`.
     pub(crate) fn entry_at(&self, at: u64) -> Result<StoredEntry, Damage> {
         let (run, offset) = self.run_at(at).ok_or(Damage::Header)?;
-        StoredEntry::in_frame(run, offset)
+        StoredEntry::in_frame(run, offset, at)
     }
 
     /// As [`Record::entry_at`], borrowed.
     pub(crate) fn entry_ref_at(&self, at: u64) -> Result<EntryRef<'_>, Damage> {
         let (run, offset) = self.run_at(at).ok_or(Damage::Header)?;
-        frame::check(run.get(offset..).unwrap_or_default())
+        frame::check(run.get(offset..).unwrap_or_default(), at)
     }
 
     /// Checks the extra data, every frame and the number of entries of every run. The error says where.
@@ -361,7 +403,7 @@ impl Record {
             let (run, mut at, mut found) = (self.run(shard), start, 0);
             while at < end {
                 let rest = run.get((at - start) as usize..).unwrap_or_default();
-                let entry = frame::check(rest).map_err(|what| (at, what))?;
+                let entry = frame::check(rest, at).map_err(|what| (at, what))?;
                 at += frame::frame_len(entry.hashed_bytes().len()) as u64;
                 found += 1;
             }
@@ -396,6 +438,8 @@ impl Record {
 mod tests {
     use super::*;
 
+    const ID: StoreId = StoreId([5; 16]);
+
     fn header(entries: [u32; SHARDS]) -> RecordHeader {
         RecordHeader {
             position: 64,
@@ -414,24 +458,26 @@ mod tests {
     #[test]
     fn headers_are_read_back_and_every_flipped_bit_is_noticed() {
         let header = header(std::array::from_fn(|i| i as u32));
-        let mut bytes = header.encode();
-        assert_eq!(RecordHeader::decode(&bytes, 64), Ok(header));
-        assert_eq!(RecordHeader::decode(&bytes, 72), Err(Damage::Place { named: 64 }));
+        let mut bytes = header.encode(ID);
+        assert_eq!(RecordHeader::decode(&bytes, 64, ID), Ok(header));
+        assert_eq!(RecordHeader::decode(&bytes, 72, ID), Err(Damage::Place { named: 64 }));
+        let other = RecordHeader::decode(&bytes, 64, StoreId([6; 16]));
+        assert!(matches!(other, Err(Damage::Checksum { .. })), "{other:?}");
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(RecordHeader::decode(&bytes, 64).is_err(), "bit {bit}");
+            assert!(RecordHeader::decode(&bytes, 64, ID).is_err(), "bit {bit}");
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }
 
     #[test]
     fn every_changed_byte_of_a_header_is_noticed() {
-        let bytes = header([2; SHARDS]).encode();
+        let bytes = header([2; SHARDS]).encode(ID);
         for byte in 0..bytes.len() {
             for flip in [0x01, 0x80, 0xFF] {
                 let mut damaged = bytes;
                 damaged[byte] ^= flip;
-                let damage = RecordHeader::decode(&damaged, 64).unwrap_err();
+                let damage = RecordHeader::decode(&damaged, 64, ID).unwrap_err();
                 match byte {
                     0..8 => assert_eq!(damage, Damage::Magic),
                     348.. => assert_eq!(damage, Damage::Padding),

@@ -16,12 +16,13 @@ pub struct StoredEntry {
 }
 
 impl StoredEntry {
-    /// The entry in the frame that begins at `offset` of `bytes`, as a slice of them.
+    /// The entry in the frame that begins at `offset` of `bytes`, as a slice of them; `at` is its
+    /// position.
     ///
     /// # Errors
     /// [`Damage`] if no intact frame begins there.
-    pub(crate) fn in_frame(bytes: &Bytes, offset: usize) -> Result<Self, Damage> {
-        let entry = frame::check(bytes.get(offset..).unwrap_or_default())?;
+    pub(crate) fn in_frame(bytes: &Bytes, offset: usize, at: u64) -> Result<Self, Damage> {
+        let entry = frame::check(bytes.get(offset..).unwrap_or_default(), at)?;
         let end = offset + entry.hashed_bytes().len();
         Ok(Self { bytes: bytes.slice(offset..end) })
     }

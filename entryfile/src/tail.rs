@@ -13,7 +13,7 @@
 //! what was written last is what is read soonest; the oldest go first, those not written never go.
 
 use crate::header::SEGMENT_HEADER_LEN;
-use crate::segments::{Extent, SegmentSize};
+use crate::segment::{Extent, SegmentSize};
 use crate::{LogError, Record};
 use hedgerow_types::LogPosition;
 use std::collections::VecDeque;
@@ -24,7 +24,8 @@ pub(crate) struct Tail {
     items: VecDeque<Item>,
     /// How many of the youngest are not written.
     unwritten: usize,
-    /// Sum of the records' lengths.
+    /// What the records take in memory, each with what it costs beside its bytes: of many small ones
+    /// that is the greater part.
     bytes: u64,
     /// Bound of `bytes` as far as written records go.
     limit: u64,
@@ -80,7 +81,7 @@ impl Tail {
             self.full_at = self.segment_size.full_at(self.last.base.saturating_sub(start));
         }
         self.last.end = record.end().0;
-        self.bytes += record.bytes_len();
+        self.bytes += record.memory();
         self.unwritten += 1;
         self.items.push_back(Item { record, segment: self.last.base });
         Ok(())
@@ -106,7 +107,7 @@ impl Tail {
         let mut dropped = vec![];
         while self.bytes > self.limit && self.items.len() > self.unwritten {
             let Some(item) = self.items.pop_front() else { break };
-            self.bytes -= item.record.bytes_len();
+            self.bytes -= item.record.memory();
             dropped.push(item.record);
         }
         dropped

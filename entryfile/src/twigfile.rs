@@ -22,7 +22,8 @@
 
 use crate::header::Format;
 use crate::listing::{Intact, Listing};
-use crate::segments::{Extent, Longer, SegmentSize, Segments};
+use crate::segment::{Extent, SegmentSize};
+use crate::segments::{Longer, Segments};
 use crate::twig::{self, TwigHeader, TwigRecord};
 use crate::{LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};

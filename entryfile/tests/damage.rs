@@ -95,6 +95,61 @@ fn walk(model: &Model, log: &EntryLog, shard: ShardId) {
     }
 }
 
+/// Every frame of the model put into the place of every other of the same length: whole, with a checksum
+/// that fits its bytes, and of other bytes than belong there.
+#[test]
+fn a_whole_frame_in_anothers_place_is_damage_however_it_is_read() {
+    let (vfs, dir) = mem();
+    let log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, disk_only(2_000)).unwrap();
+    let mut model = Model::default();
+    for block in 0..6 {
+        let same = shape(3, 100);
+        model.commit(&log, &[same, same, shape(9, 100), shape(0, 10 * block)]);
+    }
+    let files = files(&*vfs, &dir);
+    assert!(files.len() > 2, "several segments");
+    let place = |at: LogPosition| {
+        let base = |path: &Path| {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            u64::from_str_radix(name, 16).unwrap()
+        };
+        let (path, _) = files.iter().rfind(|(path, _)| base(path) <= at.0).unwrap();
+        (path, at.0 - base(path))
+    };
+    let len = |of: &common::Expected| hedgerow_entryfile::frame_len(of.hashed.len());
+    let frame = |of: &common::Expected| {
+        let (path, offset) = place(of.at);
+        let mut bytes = vec![0; len(of)];
+        let file = vfs.open(path, hedgerow_vfs::OpenMode::Read).unwrap();
+        file.read_exact_at(&mut bytes, offset).unwrap();
+        bytes
+    };
+    let mut moved = 0;
+    for to in &model.entries {
+        let (path, offset) = place(to.at);
+        let file = vfs.open(path, hedgerow_vfs::OpenMode::ReadWrite).unwrap();
+        let own = frame(to);
+        for from in model.entries.iter().filter(|from| from.at != to.at && len(from) == len(to)) {
+            file.write_all_at(&frame(from), offset).unwrap();
+            let named = |error: LogError| {
+                let good = matches!(&error, LogError::Corrupt { path: at, offset: found, .. }
+                    if at == path && *found == offset);
+                assert!(good, "{} in the place of {}: {error}", from.at, to.at);
+            };
+            named(log.read(to.at).unwrap_err());
+            named(log.read_many(&[to.at]).unwrap_err());
+            named(scan(&model, &log).unwrap_err());
+            let mut cursor = RunCursor::new(to.shard, to.record, to.at);
+            named(cursor.next(&log).unwrap_err());
+            moved += 1;
+        }
+        file.write_all_at(&own, offset).unwrap();
+    }
+    assert!(moved > 300, "{moved}");
+    scan(&model, &log).unwrap();
+    assert!(read_all(&model, &log).is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 

@@ -7,7 +7,7 @@ mod common;
 
 use common::{ID, Model, shape};
 use hedgerow_entryfile::{
-    BlockState, Damage, EntryLog, Journal, LogError, LogOptions, Record, SegmentSize,
+    BlockState, Damage, EntryLog, Journal, LogError, LogOptions, Record, SegmentSize, StoreId,
 };
 use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
@@ -148,28 +148,33 @@ fn a_flipped_byte_is_damage_and_never_an_end() {
     assert_eq!(log.find().unwrap(), log.journal(4));
 }
 
+/// Records each of which says that the one before it was durable; the manifest knows the first.
+fn durable_records(segment_size: u64, records: u64) -> Log {
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let log =
+        EntryLog::create(Arc::clone(&vfs), Path::new(DIR), ID, options(segment_size)).unwrap();
+    let mut made = vec![];
+    for height in 1..=records {
+        let mut model = Model::default();
+        let shapes: Vec<_> = (0..16).map(|shard| shape(shard, 90)).collect();
+        let like = model.record(log.next_position(), &shapes);
+        let runs = std::array::from_fn(|i| like.run(ShardId::new(i).unwrap()).clone());
+        let counts = std::array::from_fn(|i| like.entries(ShardId::new(i).unwrap()));
+        let state = BlockState { durable: Height(height - 1), ..BlockState::default() };
+        let record = Record::new(log.next_position(), Height(height), runs, counts, state);
+        let record = Arc::new(record.unwrap());
+        log.announce(Arc::clone(&record)).unwrap();
+        log.append(&record).unwrap();
+        made.push(record);
+    }
+    Log { vfs, records: made, settled: 1 }
+}
+
 /// A whole sector is gone out of a record that a later one calls durable: that is no crash.
 #[test]
 fn what_a_later_record_calls_durable_is_never_cut() {
     for (segment_size, later_segment) in [(1 << 20, false), (1, true)] {
-        let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
-        let log = EntryLog::create(Arc::clone(&vfs), Path::new(DIR), ID, options(segment_size));
-        let log = log.unwrap();
-        let mut records = vec![];
-        for height in 1..=4 {
-            let mut model = Model::default();
-            let shapes: Vec<_> = (0..16).map(|shard| shape(shard, 90)).collect();
-            let made = model.record(log.next_position(), &shapes);
-            let runs = std::array::from_fn(|i| made.run(ShardId::new(i).unwrap()).clone());
-            let counts = std::array::from_fn(|i| made.entries(ShardId::new(i).unwrap()));
-            let state = BlockState { durable: Height(height - 1), ..BlockState::default() };
-            let record = Record::new(log.next_position(), Height(height), runs, counts, state);
-            let record = Arc::new(record.unwrap());
-            log.announce(Arc::clone(&record)).unwrap();
-            log.append(&record).unwrap();
-            records.push(record);
-        }
-        let log = Log { vfs, records, settled: 1 };
+        let log = durable_records(segment_size, 4);
         let paths = log.paths();
         assert_eq!(paths.len() > 1, later_segment);
         assert_eq!(log.find().unwrap(), log.journal(4));
@@ -191,6 +196,123 @@ fn what_a_later_record_calls_durable_is_never_cut() {
                 (other, _) => panic!("{lost}: {other:?}"),
             }
             file.write_all_at(&kept, sector * 512).unwrap();
+        }
+    }
+}
+
+/// The record behind the lost one cannot be found by its length, or lies in a segment that does not
+/// connect: it says all the same that the lost one was durable.
+#[test]
+fn what_a_later_record_calls_durable_is_never_cut_wherever_that_lies() {
+    for segment_size in [1 << 20, 1, 3_500] {
+        let log = durable_records(segment_size, 6);
+        let whole: Vec<_> = log
+            .paths()
+            .into_iter()
+            .map(|path| (read_file(&*log.vfs, &path, 1 << 20).unwrap(), path))
+            .collect();
+        let mut told = 0;
+        for (bytes, path) in &whole {
+            let base =
+                u64::from_str_radix(path.file_stem().unwrap().to_str().unwrap(), 16).unwrap();
+            let file = log.vfs.open(path, OpenMode::ReadWrite).unwrap();
+            let mut lose = |what: &str, from: u64, to: u64| {
+                let found = log.find();
+                // Headers that are still there, and the first record that is not whole.
+                let header = |at: u64| at + 352 <= base + from || at >= base + to;
+                let lies_here = |record: &Record| {
+                    (base..base + bytes.len() as u64).contains(&record.position().0)
+                };
+                let gone = |record: &&Arc<Record>| {
+                    lies_here(record)
+                        && record.position().0 < base + to
+                        && record.end().0 > base + from
+                };
+                let Some(lost) = log.records.iter().find(gone) else { return };
+                if lost.height().0 <= log.settled as u64 {
+                    return;
+                }
+                let says = |record: &&Arc<Record>| {
+                    record.durable() >= lost.height()
+                        && (!lies_here(record) || header(record.position().0))
+                };
+                match (found, log.records.iter().find(says)) {
+                    (Err(LogError::Corrupt { what: Damage::Durable { height }, .. }), Some(_)) => {
+                        assert_eq!(height, lost.height());
+                        told += 1;
+                    }
+                    (Ok(found), None) => assert_eq!(found.height.0 + 1, lost.height().0),
+                    (other, says) => {
+                        panic!("{what} {from} {to}: {other:?}, {:?}", says.map(|r| r.height()))
+                    }
+                }
+            };
+            for sector in 0..(bytes.len() as u64).div_ceil(512) {
+                let (from, to) = (sector * 512, (sector * 512 + 512).min(bytes.len() as u64));
+                file.write_all_at(&vec![0; (to - from) as usize], from).unwrap();
+                if base > 0 || sector > 0 {
+                    lose("zeros", from, to);
+                }
+                file.write_all_at(&bytes[from as usize..to as usize], from).unwrap();
+            }
+            for len in (0..bytes.len() as u64).step_by(8).filter(|len| base > 0 || *len >= 64) {
+                file.set_len(len).unwrap();
+                lose("cut", len, bytes.len() as u64);
+                file.write_all_at(&bytes[len as usize..], len).unwrap();
+            }
+        }
+        assert!(told > 10, "{segment_size}: {told}");
+        assert_eq!(log.find().unwrap(), log.journal(6));
+    }
+}
+
+/// A segment behind the manifest's end whose header is neither right nor missing is damaged, whatever
+/// it holds.
+#[test]
+fn a_wrong_segment_header_behind_the_end_is_damage() {
+    let log = durable_records(1, 4);
+    let paths = log.paths();
+    for (number, path) in paths.iter().enumerate().skip(log.settled) {
+        let whole = read_file(&*log.vfs, path, 1 << 20).unwrap();
+        let other = read_file(&*log.vfs, &paths[number - 1], 1 << 20).unwrap();
+        let file = log.vfs.open(path, OpenMode::ReadWrite).unwrap();
+        for (at, bytes) in
+            [(0, &other[..]), (3, &[7]), (9, &[7]), (33, &[7]), (50, &[7]), (62, &[7])]
+        {
+            file.write_all_at(bytes, at).unwrap();
+            match log.find() {
+                Err(LogError::Corrupt { path: named, offset: 0, .. }) => assert_eq!(&named, path),
+                other => panic!("{} at {at}: {other:?}", path.display()),
+            }
+            file.set_len(0).unwrap();
+            file.write_all_at(&whole, 0).unwrap();
+        }
+    }
+    assert_eq!(log.find().unwrap(), log.journal(4));
+}
+
+/// A value that looks like a header of a later record, checksum and place and all, but for the store's id.
+#[test]
+fn a_value_that_looks_like_a_record_is_not_believed() {
+    let log = durable_records(1 << 20, 4);
+    let path = log.paths().remove(0);
+    let whole = read_file(&*log.vfs, &path, 1 << 20).unwrap();
+    let last = &log.records[3];
+    let at = last.position().0 as usize;
+    let file = log.vfs.open(&path, OpenMode::ReadWrite).unwrap();
+    // The last record lost its first sectors, and in the rest of it such a value lies.
+    for (id, believed) in [(StoreId([9; 16]), false), (ID, true)] {
+        let place = at.next_multiple_of(512) + 512;
+        let mut header = whole[at..at + 352].to_vec();
+        header[16..24].copy_from_slice(&(place as u64).to_le_bytes());
+        header[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+        let crc = crc32c::crc32c(&header[..344]) ^ crc32c::crc32c(&id.0);
+        header[344..348].copy_from_slice(&crc.to_le_bytes());
+        file.write_all_at(&vec![0; place - at], at as u64).unwrap();
+        file.write_all_at(&header, place as u64).unwrap();
+        match log.find() {
+            Ok(found) => assert_eq!((found, believed), (log.journal(3), false)),
+            Err(error) => assert!(believed, "{error}"),
         }
     }
 }

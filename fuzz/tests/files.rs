@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{Count, Damage};
 use hedgerow_entryfile::{
     BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord,
-    push_frame,
+    place_run, push_frame,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -30,12 +30,12 @@ fn disk(path: &Path, bytes: &[u8]) -> Arc<dyn Vfs> {
     vfs
 }
 
-/// Mends every checksum of a segment header, a record header and the frames that can be mended.
-fn mend(bytes: &mut [u8], ranges: &[(usize, usize)]) {
-    for &(from, to) in ranges {
+/// Mends the checksums that follow these parts of a file, each xored with what goes with the part.
+fn mend(bytes: &mut [u8], ranges: &[(usize, usize, u32)]) {
+    for &(from, to, with) in ranges {
         if let Some(range) = bytes.get_mut(from..to + 4) {
             let (body, crc) = range.split_at_mut(to - from);
-            crc.copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+            crc.copy_from_slice(&(crc32c::crc32c(body) ^ with).to_le_bytes());
         }
     }
 }
@@ -46,12 +46,13 @@ fn log() {
     let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
     let dir = Path::new("log");
     let log = EntryLog::create(Arc::clone(&vfs), dir, ID, LogOptions::default()).unwrap();
-    // What checksums cover, as ranges of the file; each is followed by its checksum.
-    let mut covered = vec![(0, 60)];
+    // What checksums cover, as ranges of the file; each is followed by its checksum. That of a frame is
+    // bound to its place.
+    let mut covered = vec![(0, 60, 0)];
     let state = BlockState { extra: Bytes::from_static(b"extra"), ..BlockState::default() };
     for height in 0..3 {
         let at = log.next_position();
-        covered.push((at.0 as usize, at.0 as usize + 344));
+        covered.push((at.0 as usize, at.0 as usize + 344, crc32c::crc32c(&ID.0)));
         let mut place = at.0 as usize + 352;
         let (mut runs, mut counts): ([Bytes; 16], _) = (Default::default(), [0; 16]);
         for shard in [0, 7, 15] {
@@ -67,8 +68,10 @@ fn log() {
                 };
                 let span = push_frame(&mut run, &fields).unwrap();
                 let from = place + span.offset as usize;
-                covered.push((from, from + span.len as usize));
+                let with = crc32c::crc32c(&(from as u64).to_le_bytes());
+                covered.push((from, from + span.len as usize, with));
             }
+            place_run(&mut run, LogPosition(place as u64)).unwrap();
             place += run.len();
             (runs[shard], counts[shard]) = (Bytes::from(run), 2);
         }
@@ -148,7 +151,7 @@ fn twig_file() {
                     record[24..28].copy_from_slice(&crc.to_le_bytes());
                 }
             }
-            mend(&mut bytes, &[(0, 60), (64, 92), (64 + len, 64 + len + 28)]);
+            mend(&mut bytes, &[(0, 60, 0), (64, 92, 0), (64 + len, 64 + len + 28, 0)]);
         }
         let (vfs, end) = (disk(&path, &bytes), LogPosition(u64::MAX));
         let opened = TwigFile::open(vfs, dir, ID, options.clone(), end);

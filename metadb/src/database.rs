@@ -1,9 +1,11 @@
-//! The one body behind [`MetaDb`], whatever the engine: codecs, checks, the latch.
+//! The one body behind [`MetaDb`], whatever the engine: codecs, checks, the latch, and which rows stay
+//! with the engine.
 
 use crate::{
     Commit, HistoryRow, Manifest, MetaDb, MetaError,
     codec::InvalidField,
     engines::{Backend, Failure, Guarded},
+    sealed::{self, Sealed},
 };
 use hedgerow_types::Height;
 use parking_lot::Mutex;
@@ -15,18 +17,56 @@ pub(crate) struct Database {
     engine: &'static str,
     path: PathBuf,
     backend: Guarded,
+    /// Rows that have left the backend.
+    sealed: Sealed,
     /// Held during a commit. The first error of the engine stays here: after it nobody knows what
     /// the medium holds until the database is opened again.
     latch: Mutex<Option<MetaError>>,
 }
 
 impl Database {
-    pub(crate) fn new(engine: &'static str, path: PathBuf, backend: Guarded) -> Self {
-        Self { engine, path, backend, latch: Mutex::new(None) }
+    pub(crate) fn new(
+        engine: &'static str,
+        path: PathBuf,
+        backend: Guarded,
+        sealed: Sealed,
+    ) -> Self {
+        Self { engine, path, backend, sealed, latch: Mutex::new(None) }
     }
 
     fn failed(&self, failure: Failure) -> MetaError {
         failure.within(self.engine, &self.path)
+    }
+
+    /// Commits to the backend, all but the rows that are long past.
+    fn commit_encoded(
+        &self,
+        commit: &Commit<'_>,
+        manifest: &[u8],
+        rows: &[(Height, Vec<u8>)],
+    ) -> Result<(), MetaError> {
+        let from = self.seal(commit)?.unwrap_or(commit.history_from);
+        let committed = self.backend.commit(manifest, rows, from);
+        committed.map_err(|failure| self.failed(failure))?;
+        self.sealed.remove_below(commit.history_from);
+        Ok(())
+    }
+
+    /// Gives the oldest rows a file of their own, if they are long past; says where those end which the
+    /// backend need not keep.
+    fn seal(&self, commit: &Commit<'_>) -> Result<Option<Height>, MetaError> {
+        let first = self.backend.first_history().map_err(|failure| self.failed(failure))?;
+        let Some(first) = first.map(|first| first.max(commit.history_from)) else {
+            return Ok(None);
+        };
+        let end = Height((first.0 / sealed::ROWS + 1) * sealed::ROWS);
+        // Nobody replaces rows that are so old; if somebody does, they stay where they are.
+        let replaced = commit.rows.first().is_some_and(|(height, _)| *height < end);
+        if replaced || commit.manifest.height.0 < end.0 + sealed::ROWS {
+            return Ok(None);
+        }
+        let row_of = |height| self.backend.history(height).map_err(|failure| self.failed(failure));
+        self.sealed.write(commit.manifest.store_id, first, &row_of)
     }
 }
 
@@ -67,20 +107,35 @@ impl MetaDb for Database {
         if let Some(error) = &*latch {
             return Err(error.clone());
         }
-        self.backend.commit(&manifest, &rows, commit.history_from).map_err(|failure| {
-            let error = self.failed(failure);
+        self.commit_encoded(commit, &manifest, &rows).inspect_err(|error| {
             *latch = Some(error.clone());
-            error
         })
     }
 
     fn history(&self, height: Height) -> Result<Option<HistoryRow>, MetaError> {
-        let bytes = self.backend.history(height).map_err(|failure| self.failed(failure))?;
-        let row = bytes.map(|bytes| HistoryRow::decode(&bytes, height)).transpose();
-        row.map_err(|reason| MetaError::History { path: self.path.clone(), height, reason })
+        if let Some(bytes) = self.backend.history(height).map_err(|failure| self.failed(failure))? {
+            let row = HistoryRow::decode(&bytes, height);
+            return row.map(Some).map_err(|reason| MetaError::History {
+                path: self.path.clone(),
+                height,
+                reason,
+            });
+        }
+        // The manifest that is read after the row was looked for: if it has moved meanwhile, the row
+        // lies in a file that was complete before.
+        let Some(manifest) = self.manifest()? else { return Ok(None) };
+        let first = self.backend.first_history().map_err(|failure| self.failed(failure))?;
+        let sealed_until = first.unwrap_or(manifest.height.next());
+        if height < manifest.history_from || height >= sealed_until {
+            return Ok(None);
+        }
+        self.sealed.read(manifest.store_id, height)
     }
 
     fn first_history(&self) -> Result<Option<Height>, MetaError> {
-        self.backend.first_history().map_err(|failure| self.failed(failure))
+        let first = self.backend.first_history().map_err(|failure| self.failed(failure))?;
+        let Some(manifest) = self.manifest()? else { return Ok(first) };
+        let sealed = self.sealed.first(manifest.store_id, manifest.history_from)?;
+        Ok(first.into_iter().chain(sealed).min())
     }
 }

@@ -4,12 +4,14 @@
 //!   directory of the store
 //!     meta.redb            a database has the name of its engine, so that another engine
 //!     meta.redb.new        notices it; this one is being made, and means nothing after a crash
+//!     history-....rows     rows that have left the database, see `sealed`
 //! ```
 
 use crate::{
     MetaDb, MetaError,
     database::Database,
     engines::{Driver, Failure, Guarded, Place, guard},
+    sealed::Sealed,
 };
 use hedgerow_vfs::Vfs;
 use std::{
@@ -29,7 +31,8 @@ pub enum Engine {
     /// [RocksDB](https://rocksdb.org), on a real disk.
     #[cfg(feature = "rocksdb")]
     RocksDb,
-    /// [sled](https://sled.rs) 0.34, on a real disk.
+    /// [sled](https://sled.rs) 0.34, on a real disk. For whoever has it already, and not
+    /// recommended: it needs a lock, a second sync and a wait that the others do without.
     #[cfg(feature = "sled")]
     Sled,
 }
@@ -140,7 +143,7 @@ pub fn open(
         make(driver, &vfs, dir)?;
     }
     let backend = open_backend(driver, &place)?;
-    Ok(Box::new(Database::new(driver.name, path, backend)))
+    Ok(Box::new(Database::new(driver.name, path, backend, Sealed::new(vfs, dir))))
 }
 
 /// Opens what is there.

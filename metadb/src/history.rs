@@ -26,6 +26,10 @@ const _: () = assert!(FIXED_LEN == 696);
 
 /// Most extra bytes of a row, 1 MiB.
 pub const MAX_EXTRA_LEN: usize = 1 << 20;
+/// Bytes of a row without extra bytes.
+pub(crate) const MIN_ROW_LEN: usize = FIXED_LEN + CRC_LEN;
+/// Bytes of the longest row.
+pub(crate) const MAX_ROW_LEN: usize = MIN_ROW_LEN + MAX_EXTRA_LEN;
 
 /// What was true after the block at one height.
 #[derive(Clone, Debug, PartialEq, Eq)]

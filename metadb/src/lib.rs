@@ -9,6 +9,7 @@
 //!                                       │ manifest │ history h-2 │ h-1 │ h │ ... │
 //!                                       └───────────────────────────────────────┘
 //!                                         redb (any Vfs) │ RocksDB │ sled
+//!                                       rows that are long past: files of their own (`sealed`)
 //! ```
 //!
 //! The **manifest** says what is durable: how far the log reaches, the roots, and for each shard
@@ -44,6 +45,7 @@ mod history;
 mod manifest;
 mod params;
 mod renew;
+mod sealed;
 
 pub use codec::{DecodeError, InvalidField};
 pub use engine::{Engine, UnknownEngine, exists, open};

@@ -12,10 +12,15 @@
 //! they are not on the medium. The next process reads them as if they were. What it adopts must not
 //! rest on them: the rows are copied as bytes into a database of which every page is written and
 //! synced. A crash leaves the old database or the new one under the name.
+//!
+//! Rows in files of their own (`sealed`) are not written again: a process that met a failed sync there
+//! never got to the commit that relies on the file. So this costs the rows in the database, a few
+//! thousand, however many heights are kept.
 
 use crate::MetaError;
 use crate::engine::{Engine, NEW_SUFFIX, open_backend, place};
 use crate::engines::{Backend, Driver, Failure, guard};
+use crate::history::MIN_ROW_LEN;
 use crate::manifest::Manifest;
 use hedgerow_types::Height;
 use hedgerow_vfs::{OpenMode, Vfs};
@@ -63,6 +68,11 @@ pub fn renew(engine: Engine, vfs: &Arc<dyn Vfs>, dir: &Path, when: Renew) -> Res
     let first = old.first_history().map_err(failed(&path))?.unwrap_or(decoded.height);
     let heights = || (first.0..=decoded.height.0).map(Height);
     if when == Renew::IfBloated {
+        // Rows are as long as this at least, if they are all there: then none need be read.
+        let least = MIN_ROW_LEN as u64 * (decoded.height.next().0.saturating_sub(first.0));
+        if file_len(&**vfs, &path)? < SMALL + 4 * least {
+            return Ok(());
+        }
         let mut held = 0;
         for height in heights() {
             let row = old.history(height).map_err(failed(&path))?;

@@ -178,6 +178,9 @@ pub enum Error {
         /// Bytes that are needed.
         needed: u64,
     },
+    /// The system gave no random numbers for a new store's id.
+    #[error("no random numbers for the id of the store: {0}")]
+    Random(String),
     /// A thread could not be started, or ended in a panic.
     #[error("thread {name}: {reason}")]
     Thread {

@@ -31,6 +31,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Whether all that was accepted is settled, and nothing failed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.poison.is_none() && self.settled >= self.accepted
+    }
+
     fn check(&self) -> Result<(), Error> {
         match &self.poison {
             Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),

@@ -3,10 +3,11 @@
 
 use crate::Error;
 use crate::bits::ActiveBits;
+use crate::spread::TwigBegins;
 use crate::twigs::{OpenTwig, TwigPlaces};
-use crate::update::{ShardWriter, TwigBegins};
+use crate::update::ShardWriter;
 use bytes::Bytes;
-use hedgerow_entryfile::{RunCursor, frame_len, seal_frame};
+use hedgerow_entryfile::{Record, RunCursor, frame_len, place_run, seal_frame};
 use hedgerow_hasher_api::{ScalarHasher, Span};
 use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
 use hedgerow_types::entry::{SENTRY_LEN, encode_sentry};
@@ -16,7 +17,7 @@ use std::sync::LazyLock;
 /// The genesis state, apart from where its record lies.
 #[derive(Debug)]
 pub(crate) struct Genesis {
-    /// The run of every shard.
+    /// The run of every shard, without a place.
     pub(crate) runs: [Bytes; SHARDS],
     /// Where the entries lie within every run.
     pub(crate) spans: Vec<Span>,
@@ -56,6 +57,19 @@ impl Genesis {
         });
         let applied = forest.apply(&ScalarHasher, &changes)?;
         Ok(Self { runs, spans, forest, finished: applied.finished })
+    }
+
+    /// The run of every shard in a record at `record`.
+    pub(crate) fn runs_at(&self, record: LogPosition) -> Result<[Bytes; SHARDS], Error> {
+        let lens = self.runs.each_ref().map(Bytes::len);
+        let mut runs = self.runs.clone();
+        for (shard, run) in ShardId::all().zip(&mut runs) {
+            let mut placed = run.to_vec();
+            place_run(&mut placed, Record::run_start(record, &lens, shard))
+                .map_err(|what| Error::Corrupt(format!("genesis, shard {shard}: {what}")))?;
+            *run = Bytes::from(placed);
+        }
+        Ok(runs)
     }
 
     /// Prefixes of the key hashes and positions of a shard's sentries, given where its run begins.

@@ -219,7 +219,8 @@ impl Options {
         self
     }
 
-    /// Recently written log that stays in memory. Default 16 MiB.
+    /// Memory for recently written log, what its records take beside their bytes included. Default
+    /// 16 MiB: some 9,000 blocks of five operations.
     #[must_use]
     pub fn tail_bytes(mut self, bytes: u64) -> Self {
         self.tail_bytes = bytes;
@@ -262,7 +263,8 @@ impl Options {
     }
 
     /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
-    /// log, or a segment, were written since the last time. Blocks are durable without it; opening takes
+    /// log were written since the last time, or [`segment_bytes`](Self::segment_bytes) if those are given
+    /// and fewer. Blocks are durable without it; opening takes
     /// in again what it does not know. Pruning acts when it is committed.
     #[must_use]
     pub fn manifest_blocks(mut self, blocks: u64) -> Self {

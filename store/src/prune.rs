@@ -8,9 +8,9 @@
 //!          deleted ─────►│
 //! ```
 //!
-//! Order (design, rule 2): the twig file is synced, the caller sees to that, the manifest that holds the
-//! edge nodes and the new start is committed, and only then files are deleted. Opening a store deletes again whatever
-//! its manifest does not need.
+//! Order: the twig file is synced, the caller sees to that, the manifest that holds the edge nodes and
+//! the new start is committed, and only then files are deleted. Opening a store deletes again whatever its
+//! manifest does not need.
 //!
 //! Whole twigs are kept from the first on that was not wholly inactive: a proof of an active entry
 //! reads the entries of its group, and recovery the entries of its twig.
@@ -54,9 +54,10 @@ pub enum PruneHold {
         height: Height,
     },
     /// This entry, its shard's oldest active one as many heights ago as are kept, lies in the first
-    /// segment that is left. It moves on when its shard compacts, which a shard does when it is
-    /// written to, and never below the threshold of the
-    /// [compaction rule](crate::CompactionRule).
+    /// segment that is left. It moves on when its shard compacts: when the shard is written to, and
+    /// when it holds too much of the log of all shards
+    /// ([`CompactionRule::spread`](crate::CompactionRule::spread)); never below the rule's threshold,
+    /// or without a spread while the shard is at rest.
     OldestEntry {
         /// The shard.
         shard: ShardId,

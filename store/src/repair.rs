@@ -18,13 +18,14 @@
 //! History rows of earlier heights stay: they say what was committed then.
 
 use crate::hasher::trusted;
+use crate::open::pool;
+use crate::place::{LOG, Locks, Place, TWIGS};
 use crate::rebuild::{Rebuilt, Source, derive};
 use crate::shared::missing_row;
-use crate::store::{LOG, Locks, Place, TWIGS, pool};
 use crate::twigs::TwigStore;
-use crate::{Error, Options, Store};
+use crate::{Error, Options, Store, limits};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile, TwigRecord};
-use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb, MetaError};
+use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb};
 use hedgerow_types::{Digest, Height, ShardId};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ use std::sync::Arc;
 /// What a repair may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepairWord {
-    /// Say what it would change, and change nothing.
+    /// Say what it would change, and change nothing that the store says. With
+    /// [`Options::read_only`] nothing is written at all.
     Look,
     /// Change whatever the log contradicts.
     Yes,
@@ -84,23 +86,26 @@ impl Store {
     /// root was told a wrong one.
     ///
     /// # Errors
-    /// [`Error::UnexpectedRoot`] if the word is another root; as [`Store::open`] if the log is
-    /// damaged, or contradicts the manifest in anything but roots. Nothing is changed then.
+    /// [`Error::UnexpectedRoot`] if the word is another root; [`Error::ReadOnly`] if the options are to
+    /// read only and the word is not to look; as [`Store::open`] if the log is damaged, or contradicts
+    /// the manifest in anything but roots. Nothing is changed then.
     pub fn repair(
         path: impl AsRef<Path>,
         options: Options,
         word: RepairWord,
     ) -> Result<RepairReport, Error> {
+        let path = path.as_ref();
+        limits::on_own_stack("hedgerow-repair", || Self::repair_here(path, options, word))
+    }
+
+    fn repair_here(path: &Path, options: Options, word: RepairWord) -> Result<RepairReport, Error> {
+        limits::check(&options)?;
         options.check()?;
-        let place = Place::new(path.as_ref(), &options)?;
-        if !place.has_mark()? && !place.has_database()? {
-            return Err(Error::NoStore(place.dir));
+        if options.read_only && word != RepairWord::Look {
+            return Err(Error::ReadOnly);
         }
-        let mut locks = place.lock(&options)?;
-        if place.has_mark()? {
-            return Err(Error::Unfinished(place.dir));
-        }
-        locks.parts = place.hold_parts()?;
+        let options = options.for_opening();
+        let (place, locks) = Place::existing(path, &options)?;
         let found = Found::read(&place, &options, locks)?;
         let mut report = found.report();
         match word {
@@ -133,15 +138,7 @@ struct Found {
 impl Found {
     fn read(place: &Place, options: &Options, locks: Locks) -> Result<Self, Error> {
         place.renew_metadata(options)?;
-        let meta = match place.meta(options, false) {
-            Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
-                return Err(Error::NoStore(place.dir.clone()));
-            }
-            other => other?,
-        };
-        let Some(manifest) = meta.manifest()? else {
-            return Err(Error::NoStore(place.dir.clone()));
-        };
+        let (meta, manifest) = place.manifest(options)?;
         let id = StoreId(manifest.store_id);
         let (start, end) = (manifest.log_start, manifest.log_end);
         let (vfs, dir) = (|| Arc::clone(&place.vfs), place.path(LOG));

@@ -76,6 +76,14 @@ impl<'a> Replay<'a> {
                 format!("height {height} says that {said} entries precede it: {before} do");
             return Err(Error::Corrupt(reason));
         }
+        for (what, known) in
+            [("durable", record.record().durable()), ("published", record.record().published().0)]
+        {
+            if known >= height {
+                let reason = format!("height {height} knows of height {known} that it was {what}");
+                return Err(Error::Corrupt(reason));
+            }
+        }
         self.compare_root(record)?;
         let mut runs = Vec::with_capacity(SHARDS);
         for scan in shards.iter_mut() {

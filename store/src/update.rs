@@ -9,7 +9,7 @@
 //!      └── compaction ───┘  moves the oldest active entry: found through the bits, read through the
 //!                           cursor, or from the run itself if this block wrote it
 //!      ▼
-//!  ShardDelta   ◄── `spread`: when all shards are done, the oldest entries of any may be moved too
+//!  ShardDelta   ◄── `spread.rs`: when all shards are done, the oldest entries of any may be moved too
 //! ```
 //!
 //! Shards are independent, so that all 16 run in parallel; inside one, everything is sequential and
@@ -22,15 +22,15 @@ use crate::bits::ActiveBits;
 use crate::layer::{Layer, Now};
 use crate::ops::{BlockOps, Kind};
 use crate::resolve::{Found, KeyState, Link, ShardPlan};
+use crate::spread::TwigBegins;
 use crate::twigs::TwigStore;
 use crate::{Error, OpKind};
 use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
 use hedgerow_hasher_api::{Span, hash_message};
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{
-    CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, TwigId, Version,
+    CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, Version,
 };
-use std::collections::VecDeque;
 
 /// Where old entries are read from.
 #[derive(Clone, Copy)]
@@ -51,35 +51,6 @@ pub(crate) struct ShardWriter {
     /// Stands at or before the oldest active entry.
     pub(crate) cursor: RunCursor,
     pub(crate) begun: TwigBegins,
-}
-
-/// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
-/// from that of the oldest active entry on: what pruning keeps begins there.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TwigBegins(VecDeque<(TwigId, u64)>);
-
-impl TwigBegins {
-    /// Notes the entries from `from` to before `to`, of a block that `before` entries precede.
-    pub(crate) fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
-        let first = if from.leaf() == 0 { from.twig() } else { from.twig().next() };
-        for twig in (first.0..).map(TwigId).take_while(|twig| twig.first() < to) {
-            self.0.push_back((twig, before));
-        }
-    }
-
-    /// Forgets the twigs before `first`.
-    pub(crate) fn drop_before(&mut self, first: TwigId) {
-        while self.0.front().is_some_and(|&(twig, _)| twig < first) {
-            self.0.pop_front();
-        }
-    }
-
-    /// That of a twig, `None` if it has not begun.
-    fn of(&self, twig: TwigId) -> Option<u64> {
-        let first = self.0.front()?.0;
-        let number = usize::try_from(twig.0.checked_sub(first.0)?).ok()?;
-        self.0.get(number).map(|&(_, before)| before)
-    }
 }
 
 /// How many operations of each kind a block came to, and what they wrote beside their own entries.
@@ -187,57 +158,8 @@ pub(crate) fn update_shard(
     })
 }
 
-/// Moves the oldest active entries of all shards while more was written since the oldest of them than
-/// the rule's spread allows, one for each entry that the block wrote; `before` entries preceded it.
-///
-/// # Errors
-/// As [`update_shard`]; then every shard is to be taken back.
-pub(crate) fn spread(
-    writers: &mut [ShardWriter],
-    deltas: &mut [ShardDelta],
-    before: u64,
-    rule: &CompactionRule,
-    files: Files<'_>,
-) -> Result<(), Error> {
-    if rule.spread() == 0 {
-        return Ok(());
-    }
-    let wrote: usize = deltas.iter().map(|delta| delta.spans.len()).sum();
-    let active: u64 = writers.iter().map(|writer| writer.active).sum();
-    for moved in 0..wrote as u64 {
-        let mut oldest = (u64::MAX, 0);
-        for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
-            oldest = oldest.min((log_held(writer, delta.first_sn, before)?, number));
-        }
-        let (from, number) = oldest;
-        if !rule.spreads((before + wrote as u64 + moved).saturating_sub(from), active) {
-            break;
-        }
-        move_oldest(&mut writers[number], &mut deltas[number], rule, files)?;
-    }
-    Ok(())
-}
-
-/// How many entries of all shards precede what a shard needs of the log: the block that wrote the first
-/// entry of the twig of its oldest active one.
-fn log_held(writer: &ShardWriter, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {
-    let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
-        return Err(Error::Corrupt(format!("shard {}: nothing is active", writer.shard)));
-    };
-    match writer.begun.of(sn.twig()) {
-        Some(before) => Ok(before),
-        // This block has begun the twig.
-        None if sn.twig().first() >= first_sn => Ok(before),
-        None => Err(Error::Corrupt(format!(
-            "shard {}: where twig {} begins is lost",
-            writer.shard,
-            sn.twig()
-        ))),
-    }
-}
-
 /// Appends the shard's oldest active entry again.
-fn move_oldest(
+pub(crate) fn move_oldest(
     writer: &mut ShardWriter,
     delta: &mut ShardDelta,
     rule: &CompactionRule,

@@ -9,24 +9,27 @@ use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
 use crate::published::in_index;
 use crate::resolve::{self, ShardPlan, ShardView};
 use crate::shared::Shared;
+use crate::spread::spread;
 use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::twigs::run_position;
-use crate::update::{
-    Counts, Files, ShardDelta, ShardWriter, is_entry_of, spread, undo, update_shard,
-};
+use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
 use crate::{Durability, Error};
 use bytes::Bytes;
-use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry};
+use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, place_run};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::IndexError;
-use hedgerow_types::{CompactionRule, Height, KeyHash, SHARDS, ShardId};
+use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 /// Most extra data that one block can carry, in bytes.
 pub const MAX_EXTRA_BYTES: usize = 1 << 20;
+
+/// Bytes of a block's entries below which one thread gives them their places: it takes less time than
+/// waking others.
+const PLACED_ALONE: usize = 1 << 20;
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -268,12 +271,12 @@ impl Writer {
         let mut counts = Counts::default();
         let mut layers = Vec::with_capacity(SHARDS);
         let mut parts = Vec::with_capacity(SHARDS);
-        let mut runs: [Bytes; SHARDS] = Default::default();
+        let mut runs: [Vec<u8>; SHARDS] = Default::default();
         let mut entries = [0; SHARDS];
         for (shard, delta) in deltas.into_iter().enumerate() {
             counts.add(&delta.counts);
             entries[shard] = delta.spans.len() as u32;
-            runs[shard] = Bytes::from(delta.run);
+            runs[shard] = delta.run;
             layers.push(delta.layer);
             parts.push(ShardPart {
                 spans: delta.spans,
@@ -290,7 +293,10 @@ impl Writer {
             published: self.shared.state_root(),
             extra: Bytes::from(extra),
         };
-        let record = Arc::new(Record::new(log.next_position(), height, runs, entries, state)?);
+        let position = log.next_position();
+        self.place(position, &mut runs)?;
+        let runs = runs.map(Bytes::from);
+        let record = Arc::new(Record::new(position, height, runs, entries, state)?);
         for (shard, (layer, part)) in ShardId::all().zip(layers.iter_mut().zip(&parts)) {
             let start = run_position(&record, shard);
             layer.settle(|entry| start.plus(u64::from(part.spans[entry as usize].offset)));
@@ -314,6 +320,22 @@ impl Writer {
             counts,
             root: Arc::new(OnceLock::new()),
         })
+    }
+
+    /// Binds the entries of a block to their places, which are known once all its runs are there.
+    fn place(&self, record: LogPosition, runs: &mut [Vec<u8>; SHARDS]) -> Result<(), Error> {
+        let lens = runs.each_ref().map(Vec::len);
+        let place = |(shard, run): (ShardId, &mut Vec<u8>)| {
+            place_run(run, Record::run_start(record, &lens, shard)).map_err(|what| {
+                Error::Corrupt(format!("shard {shard}: a run that was just made: {what}"))
+            })
+        };
+        let few = lens.iter().sum::<usize>() < PLACED_ALONE;
+        let mut work: Vec<_> = ShardId::all().zip(runs).collect();
+        if few {
+            return work.into_iter().try_for_each(|run| place(run).map(drop));
+        }
+        self.shared.pool.install(|| work.par_drain(..).try_for_each(|run| place(run).map(drop)))
     }
 
     /// Longest value that a put accepts.

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::disks::{GONE, gone_for};
 use common::{dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Error, Height, KeyHash, Receipt, Store};
@@ -11,7 +12,7 @@ use hedgerow_testkit::Limit;
 use hedgerow_testkit::model::key_hash;
 use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A disk whose read after so many succeeds no more, once; `u64::MAX`: all do.
 fn failing_reads(inner: &Arc<dyn Vfs>) -> (Arc<dyn Vfs>, Arc<AtomicU64>) {
@@ -171,18 +172,10 @@ fn a_ticket_keeps_nothing_alive() {
 fn a_failing_store_says_that_it_stopped() {
     let _limit = Limit::new();
     for round in 0..100 {
-        let fail = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&fail);
-        let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
-            if flag.load(Ordering::SeqCst) && matches!(call.op, VfsOp::Write | VfsOp::Sync) {
-                return Err(call.error(std::io::Error::other("the disk is gone")));
-            }
-            Ok(())
-        });
-        let failing = Arc::new(HookedDisk::new(disk(), hook));
-        let options = hedgerow::Options::default().disk(failing).max_in_flight(1_000).threads(1);
+        let (disk, gone) = gone_for(&[VfsOp::Write, VfsOp::Sync]);
+        let options = on(&disk).max_in_flight(1_000).threads(1);
         let mut store = Store::create(dir(), params(1, 1, 2), options).unwrap();
-        fail.store(true, Ordering::SeqCst);
+        gone.store(true, Ordering::SeqCst);
         let error = loop {
             let height = store.height().next();
             match store.begin_block(height).and_then(|mut block| block.submit()) {
@@ -191,6 +184,6 @@ fn a_failing_store_says_that_it_stopped() {
             }
         };
         let Error::Poisoned { cause } = &error else { panic!("round {round}: {error:?}") };
-        assert!(cause.to_string().contains("the disk is gone"), "round {round}: {error}");
+        assert!(cause.to_string().contains(GONE), "round {round}: {error}");
     }
 }

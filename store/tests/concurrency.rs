@@ -3,11 +3,12 @@
 
 mod common;
 
+use common::disks::{GONE, gone_for, hooked, log_waits};
 use common::{Gate, dir, disk, on, params};
 use hedgerow::{Error, Height, Options, SerialNumber, ShardId, Store, StoreParams, Ticket};
 use hedgerow_hasher_api::{HookedHasher, ScalarHasher};
 use hedgerow_testkit::Limit;
-use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
+use hedgerow_vfs::VfsOp;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -117,15 +118,8 @@ fn nobody_waits_for_the_reads_of_the_next_block() {
     let _limit = Limit::new();
     for threads in [1, 2] {
         let (at_tree, at_read) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
-        let gate = Arc::clone(&at_read);
-        let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
-            if call.op == VfsOp::Read && call.path.to_string_lossy().ends_with(".log") {
-                gate.pass();
-            }
-            Ok(())
-        });
         let options = Options::default()
-            .disk(Arc::new(HookedDisk::new(disk(), hook)))
+            .disk(log_waits(VfsOp::Read, &at_read))
             .hasher(Arc::new(gated_tree(&at_tree)))
             .threads(threads)
             .max_in_flight(3)
@@ -239,13 +233,12 @@ fn a_pruned_serial_number_is_called_unavailable() {
 fn the_name_of_a_new_store_is_synced() {
     let _limit = Limit::new();
     let (tell, told) = mpsc::channel();
-    let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+    let disk = hooked(move |call| {
         if call.op == VfsOp::SyncDir {
             tell.send(call.path.to_path_buf()).unwrap();
         }
         Ok(())
     });
-    let disk = Arc::new(HookedDisk::new(disk(), hook));
     let options = Options::default().disk(disk);
     drop(Store::create("/a/b/store", StoreParams::default(), options).unwrap());
     let synced: Vec<_> = told.try_iter().collect();
@@ -259,18 +252,10 @@ fn the_name_of_a_new_store_is_synced() {
 fn the_cause_is_the_first_failure() {
     let _limit = Limit::new();
     for round in 0..50 {
-        let fail = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&fail);
-        let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
-            if flag.load(Ordering::SeqCst) && call.op == VfsOp::Sync {
-                return Err(call.error(std::io::Error::other("the disk is gone")));
-            }
-            Ok(())
-        });
-        let disk = Arc::new(HookedDisk::new(disk(), hook));
+        let (disk, gone) = gone_for(&[VfsOp::Sync]);
         let options = Options::default().disk(disk).max_in_flight(1000);
         let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
-        fail.store(true, Ordering::SeqCst);
+        gone.store(true, Ordering::SeqCst);
         for height in 1..2000 {
             let Ok(mut block) = store.begin_block(Height(height)) else { break };
             if block.submit().is_err() {
@@ -278,7 +263,7 @@ fn the_cause_is_the_first_failure() {
             }
         }
         let error = store.flush().unwrap_err().to_string();
-        assert!(error.contains("the disk is gone"), "round {round}: {error}");
+        assert!(error.contains(GONE), "round {round}: {error}");
         // Published and not durable: whoever opens the directory next cuts it, so a reader that is
         // left says nothing rather than something that may no longer hold.
         let reader = store.reader();

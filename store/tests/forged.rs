@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::forge::{files, frames, read, renumber, store_id, write};
+use common::forge::{
+    change_header, change_manifest, files, frames, read, records, renumber, store_id, write,
+};
 use common::{copy, dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Digest, Error, Height, Store};
@@ -134,4 +136,102 @@ fn a_wrong_twig_record_does_not_hide_a_damaged_log() {
     let opened = Store::open(dir(), on(&disk));
     let Err(Error::Log(error)) = opened else { panic!("{opened:?}") };
     assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+}
+
+const DURABLE: std::ops::Range<usize> = 32..40;
+const PUBLISHED: std::ops::Range<usize> = 40..48;
+const ROOT: usize = 48;
+
+/// What a process leaves that is killed after some blocks, of which the manifest knows two.
+fn killed() -> Arc<dyn Vfs> {
+    let (disk, _) = build(2);
+    let mut store = Store::open(dir(), on(&disk).segment_bytes(1 << 30)).unwrap();
+    for height in 3..=7 {
+        let mut block = store.begin_block(Height(height)).unwrap();
+        for key in 0..40 {
+            block.put(format!("key {key}"), format!("{height}")).unwrap();
+        }
+        block.submit().unwrap().durable().unwrap();
+    }
+    copy(&disk)
+}
+
+/// A record says which root was told before it was made. A log that leads to another one is refused,
+/// whichever record says so, and whatever tells it apart: the first and the last byte.
+#[test]
+fn a_told_root_that_contradicts_the_log_is_refused() {
+    let whole = killed();
+    let segment = read(&whole, &files(&whole, "log")[0]);
+    let height_of = |at: usize| u64::from_le_bytes(segment[at + 8..at + 16].try_into().unwrap());
+    let (mut refused, mut of_the_manifest) = (0, 0);
+    for at in records(&segment).into_iter().filter(|&at| height_of(at) > 2) {
+        let told = u64::from_le_bytes(segment[at..][PUBLISHED].try_into().unwrap());
+        assert!(told < height_of(at));
+        for byte in [0, 31] {
+            let (disk, mut forged) = (copy(&whole), segment.clone());
+            change_header(&mut forged, at, |header| header[ROOT + byte] ^= 1);
+            let header = &forged[at..at + 352];
+            write(&disk, &files(&disk, "log")[0], at as u64, header);
+            let wrong = &header[ROOT..ROOT + 32];
+            match Store::open(dir(), on(&disk)) {
+                Err(Error::RootMismatch { height, computed, recorded }) => {
+                    assert_eq!(height, Height(told));
+                    assert!(recorded.0 == wrong && computed != recorded);
+                }
+                other => panic!("the record of {}: {other:?}", height_of(at)),
+            }
+            refused += 1;
+            of_the_manifest += u64::from(told == 2);
+        }
+    }
+    assert!(refused == 10 && of_the_manifest > 0, "{refused} {of_the_manifest}");
+    // The forger itself changes nothing.
+    let mut same = segment.clone();
+    records(&segment).into_iter().for_each(|at| change_header(&mut same, at, |_| {}));
+    assert!(same == segment);
+    assert_eq!(Store::open(dir(), on(&whole)).unwrap().height(), Height(7));
+}
+
+/// What a record says of heights that were not there when it was made is a contradiction.
+#[test]
+fn a_record_that_knows_later_heights_is_refused() {
+    let whole = killed();
+    let segment = read(&whole, &files(&whole, "log")[0]);
+    let journal = records(&segment).into_iter().skip(3);
+    for (number, at) in journal.enumerate() {
+        for field in [DURABLE, PUBLISHED] {
+            for height in [number as u64 + 3, number as u64 + 4, 1_000, u64::MAX] {
+                let (disk, mut forged) = (copy(&whole), segment.clone());
+                change_header(&mut forged, at, |header| {
+                    header[field.clone()].copy_from_slice(&height.to_le_bytes());
+                });
+                write(&disk, &files(&disk, "log")[0], at as u64, &forged[at..at + 352]);
+                let opened = Store::open(dir(), on(&disk));
+                let refused = matches!(&opened, Err(Error::Corrupt(reason))
+                    if reason.contains(&format!("of height {height} that")));
+                assert!(refused, "record {number}, {field:?}: {opened:?}");
+            }
+        }
+    }
+}
+
+/// The same for the root that the manifest tells, with blocks behind it and without.
+#[test]
+fn a_root_of_the_manifest_that_contradicts_the_log_is_refused() {
+    for disk in [killed(), build(3).0] {
+        let at = Store::open(dir(), on(&copy(&disk))).unwrap().height();
+        let behind = at == Height(7);
+        change_manifest(&disk, |manifest, row| {
+            assert_eq!(manifest.height, Height(if behind { 2 } else { 3 }));
+            manifest.state_root.0[7] ^= 0x10;
+            row.root = manifest.state_root;
+        });
+        match Store::open(dir(), on(&disk)) {
+            Err(Error::RootMismatch { height, computed, recorded }) => {
+                assert_eq!(height, Height(if behind { 2 } else { 3 }));
+                assert_ne!(computed, recorded);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -172,7 +172,7 @@ fn pack(disk: &Arc<dyn Vfs>) -> Vec<u8> {
             let name = path.strip_prefix(dir()).unwrap().to_str().unwrap().as_bytes();
             let mut bytes = common::forge::read(disk, &path);
             if folder == "log" {
-                let genesis = genesis_record();
+                let genesis = genesis_record(&bytes[16..32]);
                 assert!(bytes[64..][..genesis.len()] == genesis);
                 bytes.drain(64..64 + genesis.len());
             } else if folder == "twigs" {
@@ -197,7 +197,8 @@ fn unpack(disk: &Arc<dyn Vfs>, packed: &[u8]) {
         let (bytes, after) = after.split_at(u64::from_le_bytes(*len) as usize);
         let mut bytes = bytes.to_vec();
         if name.starts_with(b"log") {
-            bytes.splice(64..64, genesis_record());
+            let genesis = genesis_record(&bytes[16..32]);
+            bytes.splice(64..64, genesis);
         }
         let path = dir().join(std::str::from_utf8(name).unwrap());
         disk.create_dir_all(path.parent().unwrap()).unwrap();
@@ -212,9 +213,9 @@ fn digest_of_log(disk: &Arc<dyn Vfs>) -> String {
 }
 
 /// The record of height 0 as docs/format.md and the spec (4.3) have it, at position 64.
-fn genesis_record() -> Vec<u8> {
+fn genesis_record(id: &[u8]) -> Vec<u8> {
     let frame_len = 85_u32 + 4 + 7;
-    let mut record = b"HgrwRec2".to_vec();
+    let mut record = b"HgrwRec3".to_vec();
     record.extend([0; 8]);
     record.extend(64_u64.to_le_bytes());
     // Nothing precedes it, nothing was durable or published.
@@ -226,13 +227,15 @@ fn genesis_record() -> Vec<u8> {
     }
     // No extra bytes, and their checksum.
     record.extend([0; 8]);
-    let crc = crc32c::crc32c(&record);
+    let crc = crc32c::crc32c(&record) ^ crc32c::crc32c(id);
     record.extend(u64::from(crc).to_le_bytes());
     for shard in ShardId::all() {
         for index in 0..4096 {
             let start = record.len();
             encode_sentry(shard, index, &mut record);
-            let crc = crc32c::crc32c(&record[start..]);
+            let position = 64 + start as u64;
+            let place = crc32c::crc32c(&position.to_le_bytes());
+            let crc = crc32c::crc32c(&record[start..]) ^ place;
             record.extend(crc.to_le_bytes());
             record.extend([0; 7]);
         }

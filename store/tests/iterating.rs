@@ -4,11 +4,10 @@
 
 mod common;
 
-use common::forge::{Frame, files, frames, read, write};
+use common::forge::{Frame, files, frames, read, seal, write};
 use common::{dir, disk, on};
 use hedgerow::disk::Vfs;
 use hedgerow::{CompactionRule, Error, Height, KeyHash, Store, StoreParams};
-use hedgerow_entryfile::push_frame;
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::{adversarial_keys, collisions};
 use hedgerow_testkit::model::key_hash;
@@ -130,7 +129,8 @@ fn lead_elsewhere(segment: &[u8], frame: Frame, next_key_hash: KeyHash) -> Vec<u
         serial_number: old.serial_number(),
         deactivated: &deactivated,
     };
-    push_frame(&mut forged, &fields).unwrap();
+    fields.encode(&mut forged).unwrap();
+    seal(segment, frame.at, &mut forged);
     forged
 }
 

@@ -2,7 +2,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use hedgerow::{Error, Height, Options, Store, StoreParams};
+use hedgerow::{Error, Height, Options, RepairWord, Store, StoreParams};
 use hedgerow_testkit::Limit;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,6 +43,14 @@ fn fill(store: &mut Store, blocks: u64) -> Result<(), Error> {
     store.flush()
 }
 
+/// A small store of so many blocks, and where it is.
+fn filled(place: &Path, blocks: u64) -> (PathBuf, Store) {
+    let path = place.join("store");
+    let mut store = Store::create(&path, StoreParams::default(), small()).unwrap();
+    fill(&mut store, blocks).unwrap();
+    (path, store)
+}
+
 fn small() -> Options {
     Options::new().segment_bytes(2048).entry_cache_bytes(0).tail_bytes(0).threads(2)
 }
@@ -65,9 +73,7 @@ fn read_all(store: &Store) {
 fn few_open_files_are_enough() {
     let Some(place) = limited("few_open_files_are_enough", "ulimit -n 64") else { return };
     let _limit = Limit::new();
-    let path = place.join("store");
-    let mut store = Store::create(&path, StoreParams::default(), small()).unwrap();
-    fill(&mut store, 150).unwrap();
+    let (path, mut store) = filled(&place, 150);
     assert!(std::fs::read_dir(path.join("log")).unwrap().count() > 128);
     read_all(&store);
     store.check().unwrap();
@@ -89,9 +95,7 @@ fn too_few_open_files_are_an_error_that_names_the_limit() {
     let test = "too_few_open_files_are_an_error_that_names_the_limit";
     let Some(place) = limited(test, "ulimit -n 40") else { return };
     let _limit = Limit::new();
-    let path = place.join("store");
-    let mut store = Store::create(&path, StoreParams::default(), small()).unwrap();
-    fill(&mut store, 20).unwrap();
+    let (path, store) = filled(&place, 20);
     let root = store.reader().root();
     store.close().unwrap();
     let mut taken = vec![];
@@ -133,9 +137,7 @@ fn too_little_address_space_is_an_error_that_names_the_limit() {
     let test = "too_little_address_space_is_an_error_that_names_the_limit";
     let Some(place) = limited(test, "ulimit -v 2000000") else { return };
     let _limit = Limit::new();
-    let path = place.join("store");
-    let mut store = Store::create(&path, StoreParams::default(), small()).unwrap();
-    fill(&mut store, 3).unwrap();
+    let (path, store) = filled(&place, 3);
     store.close().unwrap();
     for options in [
         small().threads(10_000),
@@ -146,6 +148,7 @@ fn too_little_address_space_is_an_error_that_names_the_limit() {
         for error in [
             Store::open(&path, options.clone()).unwrap_err(),
             Store::create(place.join("new"), StoreParams::default(), options.clone()).unwrap_err(),
+            Store::repair(&path, options.clone(), RepairWord::Look).unwrap_err(),
         ] {
             assert!(matches!(error, Error::Limit { .. }), "{error}");
             assert!(error.to_string().contains("ulimit -v"), "{error}");
@@ -168,6 +171,7 @@ fn a_small_stack_is_enough() {
         store.reader().prove("key 1 1").unwrap();
         store.check().unwrap();
         store.close().unwrap();
+        Store::repair(path, small(), RepairWord::Yes).unwrap();
         let store = Store::open(path, small()).unwrap();
         read_all(&store);
     };

@@ -1,4 +1,4 @@
-//! What opening a store costs in memory, as the allocator sees it.
+//! What opening a store costs in memory, and what many small blocks do, as the allocator sees it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hedgerow::{CompactionRule, Options, Store, StoreParams};
@@ -6,7 +6,11 @@ use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// One test at a time: there is one allocator.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// The system's allocator, with a count of the bytes in use and of the most that were.
 struct Counting;
@@ -60,6 +64,7 @@ fn opening(dir: &Path) -> usize {
 #[test]
 fn opening_keeps_nothing_of_dead_entries() {
     let _limit = Limit::new();
+    let _alone = ALONE.lock();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("store");
     let params = StoreParams::default().with_compaction(CompactionRule::QMDB);
@@ -89,4 +94,44 @@ fn opening_keeps_nothing_of_dead_entries() {
     let cache = 4 << 20;
     let each = more.saturating_sub(little + cache) as f64 / dead as f64;
     assert!(each < 2.0, "{each:.1} bytes for each dead entry");
+}
+
+/// Bytes in use after half of the blocks, and after all: five updates each, of few keys.
+fn small_blocks(blocks: u64, options: Options) -> [usize; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let before = IN_USE.load(Relaxed);
+    let options = options.threads(1).entry_cache_bytes(0).keep_heights(16).keep_history(32);
+    let mut store =
+        Store::create(dir.path().join("store"), StoreParams::default(), options).unwrap();
+    let mut rng = SplitMix64::new(2);
+    let mut in_use = [0; 2];
+    for number in 1..=blocks {
+        let height = store.height().next();
+        let mut block = store.begin_block(height).unwrap();
+        for _ in 0..5 {
+            block.put(format!("key {}", rng.below(500)), rng.next_u64().to_le_bytes()).unwrap();
+        }
+        block.submit().unwrap();
+        if number == blocks / 2 || number == blocks {
+            store.flush().unwrap();
+            in_use[usize::from(number == blocks)] = IN_USE.load(Relaxed) - before;
+        }
+    }
+    in_use
+}
+
+/// The youngest part of the log is held in memory, within a bound that counts what it takes there: of a
+/// record of few entries that is more than its bytes. It was 5 KB for a record of 1.3.
+#[test]
+fn small_blocks_take_the_memory_that_the_tail_may_have() {
+    let _limit = Limit::new();
+    let _alone = ALONE.lock();
+    let tail = 1 << 20;
+    let [_, without] = small_blocks(3_000, Options::new().tail_bytes(0));
+    let [half, all] = small_blocks(3_000, Options::new().tail_bytes(tail as u64));
+    println!("{without} bytes without a tail; with {tail} bytes of it {half}, then {all}");
+    let held = all.saturating_sub(without);
+    assert!(held > tail / 2, "a tail was held: {held}");
+    assert!(held <= tail + tail / 4, "{held} bytes");
+    assert!(all <= half + half / 20, "memory grew: {half}, then {all}");
 }

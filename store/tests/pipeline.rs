@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::disks::{hooked, log_waits};
 use common::{Gate, dir, disk, keep_busy};
 use hedgerow::disk::Vfs;
 use hedgerow::hasher::{BatchHasher, HashError};
@@ -13,17 +14,6 @@ use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-fn is_log_sync(call: &VfsCall<'_>) -> bool {
-    call.op == VfsOp::Sync && call.path.extension().is_some_and(|extension| extension == "log")
-}
-
-fn hooked(
-    hook: impl Fn(&VfsCall<'_>) -> Result<(), hedgerow_vfs::VfsError> + Send + Sync + 'static,
-) -> Arc<dyn Vfs> {
-    let hook: Hook = Arc::new(hook);
-    Arc::new(HookedDisk::new(disk(), hook))
-}
 
 fn block(store: &mut Store, height: u64) -> hedgerow::Ticket {
     let mut block = store.begin_block(Height(height)).unwrap();
@@ -38,13 +28,7 @@ fn block(store: &mut Store, height: u64) -> hedgerow::Ticket {
 fn a_held_back_sync_does_not_hold_back_roots_or_readers() {
     let _limit = Limit::new();
     let gate = Arc::new(Gate::default());
-    let at_sync = Arc::clone(&gate);
-    let disk = hooked(move |call| {
-        if is_log_sync(call) {
-            at_sync.pass();
-        }
-        Ok(())
-    });
+    let disk = log_waits(VfsOp::Sync, &gate);
     let options = Options::default().disk(disk).max_in_flight(2);
     let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
     gate.close();
@@ -289,13 +273,7 @@ fn any_failed_read_of_a_block_leaves_no_trace() {
 fn bytes_in_flight_are_bounded() {
     let _limit = Limit::new();
     let gate = Arc::new(Gate::default());
-    let at_sync = Arc::clone(&gate);
-    let disk = hooked(move |call| {
-        if is_log_sync(call) {
-            at_sync.pass();
-        }
-        Ok(())
-    });
+    let disk = log_waits(VfsOp::Sync, &gate);
     let options = Options::default().disk(disk).max_in_flight(100).max_in_flight_bytes(1);
     let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
     gate.close();
@@ -317,13 +295,7 @@ fn commit_waits_for_what_durability_says() {
     let _limit = Limit::new();
     for (durability, durable) in [(Durability::EachBlock, true), (Durability::Pipelined, false)] {
         let gate = Arc::new(Gate::default());
-        let at_sync = Arc::clone(&gate);
-        let disk = hooked(move |call| {
-            if is_log_sync(call) {
-                at_sync.pass();
-            }
-            Ok(())
-        });
+        let disk = log_waits(VfsOp::Sync, &gate);
         let options = Options::default().disk(disk).durability(durability);
         let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
         let reader = store.reader();

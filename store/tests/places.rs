@@ -6,7 +6,7 @@ mod common;
 
 use common::{disk, on};
 use hedgerow::disk::{RealDisk, Vfs};
-use hedgerow::{Durability, Error, Height, Options, Store, StoreParams};
+use hedgerow::{Durability, Error, Height, Options, RepairWord, Store, StoreParams};
 use hedgerow_testkit::Limit;
 use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, read_file};
 use std::io;
@@ -287,6 +287,28 @@ fn frozen(inner: &Arc<dyn Vfs>) -> Arc<dyn Vfs> {
         Ok(())
     });
     Arc::new(HookedDisk::new(Arc::clone(inner), hook))
+}
+
+/// What is only read is not repaired either; looking at what a repair would do is reading.
+#[test]
+fn a_repair_that_may_only_read_changes_nothing() {
+    let _limit = Limit::new();
+    let (disk, path) = (disk(), PathBuf::from("/store"));
+    let mut store = create(&disk, &path, 6);
+    fill(&mut store, 2);
+    let root = store.reader().root().1;
+    store.close().unwrap();
+    let options = || small(&frozen(&disk)).read_only();
+    let report = Store::repair(&path, options(), RepairWord::Look).unwrap();
+    assert_eq!((report.root, report.is_needed(), report.repaired), (root, false, false));
+    for word in [RepairWord::Yes, RepairWord::Root(root)] {
+        // On any disk: not being able to write is not the reason.
+        for options in [options(), small(&disk).read_only()] {
+            let refused = Store::repair(&path, options, word);
+            assert!(matches!(refused, Err(Error::ReadOnly)), "{word:?}: {refused:?}");
+        }
+    }
+    assert!(disk.exists(&path.join("CLOSED")).unwrap(), "it was opened for writing");
 }
 
 #[test]

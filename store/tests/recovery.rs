@@ -10,7 +10,7 @@ use hedgerow_entryfile::LogError;
 use hedgerow_metadb::{Engine, Manifest};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsOp};
+use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsFile, VfsOp};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,6 +88,14 @@ fn the_twig_file_is_rebuilt_from_the_log() {
     }
 }
 
+/// The youngest segment of the log: its path, it, and its length.
+fn last_of_log(disk: &Arc<dyn Vfs>) -> (PathBuf, Arc<dyn VfsFile>, u64) {
+    let last = files(disk, "log").pop().unwrap();
+    let file = disk.open(&last, OpenMode::ReadWrite).unwrap();
+    let len = file.len().unwrap();
+    (last, file, len)
+}
+
 fn flip(disk: &Arc<dyn Vfs>, path: &Path, at: u64) {
     let file = disk.open(path, OpenMode::ReadWrite).unwrap();
     let mut byte = [0];
@@ -100,9 +108,7 @@ fn a_log_beyond_the_manifest_is_cut() {
     let _limit = Limit::new();
     let disk = disk();
     let roots = build(&disk, 20);
-    let last = files(&disk, "log").pop().unwrap();
-    let file = disk.open(&last, OpenMode::ReadWrite).unwrap();
-    let len = file.len().unwrap();
+    let (_, file, len) = last_of_log(&disk);
     for tail in [&b"garbage"[..], &[0; 5000], &[0xFF; 100_000]] {
         file.write_all_at(tail, len).unwrap();
         check_open(&disk, &roots);
@@ -183,9 +189,7 @@ fn a_log_that_is_shorter_is_an_error_that_says_by_how_much() {
     let _limit = Limit::new();
     let disk = disk();
     let roots = build(&disk, 20);
-    let last = files(&disk, "log").pop().unwrap();
-    let file = disk.open(&last, OpenMode::ReadWrite).unwrap();
-    let len = file.len().unwrap();
+    let (last, file, len) = last_of_log(&disk);
     let mut tail = vec![0; 1000];
     file.read_exact_at(&mut tail, len - 1000).unwrap();
     file.set_len(len - 1000).unwrap();

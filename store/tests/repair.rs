@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::forge::{files, read, write};
+use common::forge::{change_manifest, files, read, with_meta, write};
 use common::{copy, dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::hasher::{BatchHasher, by_name};
 use hedgerow::{Digest, Error, Height, Options, RepairWord, Store};
 use hedgerow_hasher_api::HookedHasher;
-use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest};
+use hedgerow_metadb::{HistoryRow, Manifest};
 use hedgerow_testkit::Limit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,11 +60,6 @@ fn store(options: impl Fn(&Arc<dyn Vfs>) -> Options, lies_from: u64) -> (Arc<dyn
     }
     store.close().unwrap();
     (disk, root)
-}
-
-fn with_meta<T>(disk: &Arc<dyn Vfs>, work: impl FnOnce(&dyn hedgerow_metadb::MetaDb) -> T) -> T {
-    let engine = Engine::Redb;
-    work(&*hedgerow_metadb::open(engine, Arc::clone(disk), &dir().join("meta"), false).unwrap())
 }
 
 /// All that a repair may change, and the log.
@@ -160,7 +155,7 @@ fn what_was_pruned_cannot_be_derived() {
         store.close().unwrap();
         disk
     };
-    forge(&disk, |manifest, row| {
+    change_manifest(&disk, |manifest, row| {
         manifest.shards[3].root.0[0] ^= 1;
         row.root.0[0] ^= 1;
     });
@@ -171,17 +166,6 @@ fn what_was_pruned_cannot_be_derived() {
     assert_eq!(done.derived, done.recorded);
     let mut store = Store::open(dir(), pruning(&disk)).unwrap();
     store.check().unwrap();
-}
-
-/// Commits what `change` makes of the manifest and the last history row.
-fn forge(disk: &Arc<dyn Vfs>, change: impl Fn(&mut Manifest, &mut HistoryRow)) {
-    with_meta(disk, |meta| {
-        let mut manifest = meta.manifest().unwrap().unwrap();
-        let mut row = meta.history(manifest.height).unwrap().unwrap();
-        change(&mut manifest, &mut row);
-        let (rows, history_from) = ([(manifest.height, row)], manifest.history_from);
-        meta.commit(&Commit { manifest: &manifest, rows: &rows, history_from }).unwrap();
-    });
 }
 
 #[test]
@@ -204,7 +188,7 @@ fn what_is_no_root_is_not_repaired() {
     let (whole, root) = store(on, u64::MAX);
     for (what, change) in changes {
         let disk = copy(&whole);
-        forge(&disk, |manifest, row| {
+        change_manifest(&disk, |manifest, row| {
             change(manifest, row);
             manifest.state_root.0[9] ^= 1;
         });
@@ -226,7 +210,7 @@ fn what_is_no_root_is_not_repaired() {
     ];
     for (what, change) in changes {
         let disk = copy(&whole);
-        forge(&disk, change);
+        change_manifest(&disk, change);
         let done = repair(&disk, RepairWord::Root(root)).unwrap();
         assert!(done.repaired && done.twigs == 0, "{what}: {done:?}");
         check_whole(&disk, root);

@@ -4,45 +4,17 @@
 
 mod common;
 
+use common::said::listen;
 use common::{dir, disk, on, params};
 use hedgerow::hasher::{Tuning, by_name};
 use hedgerow::{Durability, Error, Options, Store, StoreParams};
 use hedgerow_testkit::Limit;
-use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 /// Keeps what the store says, at info and above.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Said(Arc<Mutex<Vec<String>>>);
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, "{field}={value:?} ").unwrap();
-    }
-}
-
-impl Subscriber for Said {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("hedgerow") && *metadata.level() <= Level::INFO
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(format!("{} ", event.metadata().level()));
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
 
 impl Said {
     /// What was said with this word in it since the last look.
@@ -71,7 +43,8 @@ fn blocks(params: StoreParams, options: Options, count: u64) -> Store {
 fn what_does_nothing_is_refused_or_said() {
     let _limit = Limit::new();
     let said = Said::default();
-    tracing::subscriber::set_global_default(said.clone()).unwrap();
+    let lines = Arc::clone(&said.0);
+    listen(Level::INFO, move |line| lines.lock().unwrap().push(line));
 
     // The tuning of a device, where there is none, or where it was made by somebody else.
     let tuning = Tuning { check_one_of: 10, resident_from: None };

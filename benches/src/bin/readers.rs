@@ -54,8 +54,7 @@ impl Micros {
     fn of(durations: Vec<Duration>) -> Option<Self> {
         let count = durations.len();
         let spread = Spread::of(durations)?;
-        let [p50, p99, max] =
-            [spread.p50, spread.p99, spread.max].map(|it| it.as_secs_f64() * 1e6);
+        let [p50, p99, max] = [spread.p50, spread.p99, spread.max].map(|it| it.as_secs_f64() * 1e6);
         Some(Self { count, p50, p99, max })
     }
 }
@@ -137,9 +136,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let stop = AtomicBool::new(false);
     let publish = |store: &mut Store| -> Result<Vec<Duration>, hedgerow::Error> {
-        let times = (0..blocks).map(|number| {
-            block(store, &of, (number as u32).wrapping_mul(7_919), block_ops, keys)
-        });
+        let times = (0..blocks)
+            .map(|number| block(store, &of, (number as u32).wrapping_mul(7_919), block_ops, keys));
         times.collect()
     };
     let (get_busy, prove_busy) = std::thread::scope(|scope| {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use hedgerow_entryfile::{
     BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, TwigRecord,
-    push_frame,
+    place_run, push_frame,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -144,6 +144,9 @@ impl Model {
             let shard = ShardId::new(shard).unwrap();
             let at = Record::run_start(position, &lens, shard).plus(u64::from(offset));
             self.entries.push(Expected { record: position, at, shard, sn, hashed });
+        }
+        for (shard, run) in ShardId::all().zip(&mut runs) {
+            place_run(run, Record::run_start(position, &lens, shard)).unwrap();
         }
         let runs = runs.map(Bytes::from);
         let state = BlockState {

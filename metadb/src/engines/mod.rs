@@ -17,6 +17,8 @@ use std::{
 mod guard;
 #[cfg(feature = "redb")]
 pub(crate) mod redb;
+#[cfg(feature = "redb")]
+mod redb_file;
 #[cfg(feature = "rocksdb")]
 pub(crate) mod rocksdb;
 #[cfg(feature = "sled")]

@@ -7,14 +7,21 @@
 //!
 //! Both tables are made with the database, so that a missing table is damage, not an empty store.
 //! A commit is one redb transaction with `Durability::Immediate`.
+//!
+//! redb follows a page number before it looks at a checksum, and a damaged one makes it allocate up to
+//! 4 GiB. So every opening goes through redb's repair, which verifies each page against the checksum
+//! that the page above it has, from the top; and from then on what is read of the file must be what was
+//! read or written there before ([`backend`](super::redb_file)).
 
+use super::redb_file::{PAGE_BYTES, VfsBackend};
 use super::{Backend, Driver, Failure, Place};
 use ::redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, TableDefinition,
+    TableDefinition,
 };
 use hedgerow_types::Height;
 use hedgerow_vfs::{OpenMode, VfsError, VfsFile};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{io, sync::Arc};
 
 pub(crate) static DRIVER: Driver =
@@ -22,9 +29,6 @@ pub(crate) static DRIVER: Driver =
 
 const MANIFEST: TableDefinition<'_, (), &[u8]> = TableDefinition::new("manifest");
 const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
-
-/// Bytes of redb's pages: its default, which is kept in the file.
-const PAGE_BYTES: u64 = 4096;
 
 /// Bytes of redb's page cache: a commit touches a handful of pages.
 const CACHE_BYTES: usize = 1 << 20;
@@ -37,7 +41,7 @@ struct Redb {
 fn create(place: &Place) -> Result<(), Failure> {
     let file = place.vfs.open(&place.path, OpenMode::CreateNew).map_err(Failure::of("creating"))?;
     let make = || -> Result<(), ::redb::Error> {
-        let db = start(file)?;
+        let (db, _) = start(file)?;
         let mut transaction = db.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.open_table(MANIFEST)?;
@@ -60,12 +64,26 @@ fn open(place: &Place) -> Result<Box<dyn Backend>, Failure> {
         let reason = io::Error::new(io::ErrorKind::InvalidData, text);
         return Err(Failure::of("opening")(reason));
     }
-    let db = start(file).map_err(Failure::of("opening"))?;
+    let (mut db, verified) = start(file).map_err(Failure::of("opening"))?;
+    if !verified {
+        // A redb that we do not know: it has opened the file all the same.
+        db.check_integrity().map_err(Failure::of("opening"))?;
+    }
     Ok(Box::new(Redb { db }))
 }
 
-fn start(file: Arc<dyn VfsFile>) -> Result<Database, ::redb::DatabaseError> {
-    Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(VfsBackend { file })
+/// Opens the database in a file. Says whether redb has verified every page on the way; it has, unless
+/// the file is new.
+fn start(file: Arc<dyn VfsFile>) -> Result<(Database, bool), ::redb::DatabaseError> {
+    let (backend, opening) = VfsBackend::new(file);
+    let verified = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&verified);
+    let db = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .set_repair_callback(move |_| noted.store(true, Ordering::Relaxed))
+        .create_with_backend(backend)?;
+    opening.is_over();
+    Ok((db, verified.load(Ordering::Relaxed)))
 }
 
 impl Redb {
@@ -121,42 +139,5 @@ impl Backend for Redb {
             Ok(())
         };
         commit().map_err(Failure::of("committing to"))
-    }
-}
-
-/// A file of a `Vfs` as redb wants it. The lock methods stay unsupported: the store's directory is
-/// locked by whoever opens it.
-#[derive(Debug)]
-struct VfsBackend {
-    file: Arc<dyn VfsFile>,
-}
-
-/// Keeps the text, which names the file, and the kind, which redb's callers may look at.
-fn io_error(error: VfsError) -> io::Error {
-    io::Error::new(error.io_error().kind(), error)
-}
-
-impl StorageBackend for VfsBackend {
-    /// In whole pages. redb changes the length by whole pages and refuses any other, but a crash can
-    /// leave one in between. What was committed lies below both lengths, so below the border too.
-    fn len(&self) -> io::Result<u64> {
-        let len = self.file.len().map_err(io_error)?;
-        Ok(len - len % PAGE_BYTES)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset).map_err(io_error)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len).map_err(io_error)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync().map_err(io_error)
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset).map_err(io_error)
     }
 }

@@ -1,4 +1,5 @@
 //! States by height, for the tests of every engine.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use hedgerow_metadb::{
     Commit, HistoryRow, Manifest, MetaDb, MetaError, ShardManifest, StoreParams,

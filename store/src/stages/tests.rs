@@ -4,25 +4,23 @@
 //! ```text
 //!   writer ── wait_for_room ► accept ─┬─► run_hash    + Hash      sets the root, lets readers see
 //!     │                               └─► run_persist + Persist   counts what is on the "disk"
-//!     └─ per block: a waiter of Ticket::early_root, root, durable in a random order
+//!     ├─ per block: a waiter of Ticket::early_root, root, durable in a random order
+//!     └─ now and then: settle, while others wait for all to be durable
 //! ```
 //!
 //! `Flow`, `Ticket`, `Pipeline` and the stages' loops are the real ones; only the work is not. What is
 //! random (numbers and places of failures too) comes from shuttle, so a schedule says all of it.
-//!
-//! `HEDGEROW_SCHEDULES` says how many schedules each test tries, `HEDGEROW_SEED` which. A failure prints
-//! its schedule; with that in `HEDGEROW_SCHEDULE` the test that failed runs it and nothing else.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod explore;
 
 use super::*;
 use crate::sync::{Condvar, Mutex};
 use crate::ticket::Ticket;
 use crate::update::Counts;
-use hedgerow_testkit::Limit;
+use explore::explore;
 use hedgerow_types::Digest;
 use shuttle::rand::{Rng, thread_rng};
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
-use shuttle::{Config, Runner};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -57,17 +55,20 @@ enum Fault {
     Commit(u64),
     /// After that commit.
     CleanUp(u64),
+    /// In the settling that brings the manifest to this height.
+    Settle(u64),
 }
 
 impl Fault {
     fn any(blocks: u64) -> Self {
         let height = thread_rng().gen_range(1..=blocks);
-        match thread_rng().gen_range(0..5) {
+        match thread_rng().gen_range(0..6) {
             0 => Self::Hash(height),
             1 => Self::HashLate(height),
             2 => Self::Append(height),
             3 => Self::Commit(height),
-            _ => Self::CleanUp(height),
+            4 => Self::CleanUp(height),
+            _ => Self::Settle(height),
         }
     }
 
@@ -80,7 +81,7 @@ impl Fault {
         match self {
             Self::Hash(height) | Self::HashLate(height) => (height - 1, height - 1),
             Self::Append(height) | Self::Commit(height) => (BLOCKS, height - 1),
-            Self::CleanUp(_) => (BLOCKS, BLOCKS),
+            Self::CleanUp(_) | Self::Settle(_) => (BLOCKS, BLOCKS),
         }
     }
 }
@@ -92,7 +93,8 @@ struct World {
     seen_by_readers: AtomicU64,
     appended: AtomicU64,
     committed: AtomicU64,
-    finished: AtomicBool,
+    /// What the manifest on the "disk" says.
+    manifest: AtomicU64,
     /// Somebody was told of a failure.
     failed: AtomicBool,
     /// The stages go on only when a block's waiter has what the stage before promised.
@@ -199,6 +201,11 @@ impl PersistWork<Toy, Height> for Persist {
             assert!(self.0.seen_by_readers.load(Ordering::SeqCst) >= height, "and hashed");
             assert_eq!(self.0.committed.swap(height, Ordering::SeqCst) + 1, height, "committed");
         }
+        if thread_rng().gen_range(0..4) == 0 {
+            // So many blocks or bytes: nobody asked for it, and nobody is told.
+            let committed = self.0.committed.load(Ordering::SeqCst);
+            self.0.manifest.store(committed, Ordering::SeqCst);
+        }
         Ok(())
     }
 
@@ -208,8 +215,12 @@ impl PersistWork<Toy, Height> for Persist {
     }
 
     fn settle(&mut self) -> Result<(), Error> {
-        let before = self.0.finished.swap(true, Ordering::SeqCst);
-        assert!(!before);
+        let committed = self.0.committed.load(Ordering::SeqCst);
+        for height in self.0.manifest.load(Ordering::SeqCst) + 1..=committed {
+            work();
+            self.0.fail_at(Fault::Settle(height))?;
+        }
+        self.0.manifest.store(committed, Ordering::SeqCst);
         Ok(())
     }
 }
@@ -222,6 +233,8 @@ fn look(flow: &Flow, world: &World) {
         assert!(at.published.0 <= world.seen_by_readers.load(Ordering::SeqCst), "{at:?}");
         assert!(at.durable.0 <= world.committed.load(Ordering::SeqCst), "{at:?}");
         assert!(at.accepted.0 >= seen_before, "{at:?}");
+        assert!(at.settled <= at.durable, "{at:?}");
+        assert!(at.settled.0 <= world.manifest.load(Ordering::SeqCst), "{at:?}");
         assert_eq!(at.bytes.len() as u64, at.accepted.0 - at.durable.0, "{at:?}");
         assert!(!world.failed.load(Ordering::SeqCst) || at.poison.is_some(), "forgotten: {at:?}");
     });
@@ -269,8 +282,56 @@ fn wait_for_all(ticket: &Ticket, flow: &Flow, world: &World) {
     look(flow, world);
 }
 
+/// Settles, as the writer does before it checks the files: nothing else is handed in meanwhile.
+fn settle(pipeline: &Pipeline<Toy>, flow: &Flow, world: &World) -> Result<(), Error> {
+    let before = flow.look(|at| {
+        let in_flight = !at.bytes.is_empty();
+        SETTLED[usize::from(in_flight)].fetch_add(1, Ordering::SeqCst);
+        at.accepted
+    });
+    let settled = pipeline.settle();
+    match &settled {
+        Ok(()) => {
+            let (accepted, reached) = flow.look(|at| (at.accepted, at.settled));
+            assert_eq!((accepted, reached), (before, before));
+            assert_eq!(world.manifest.load(Ordering::SeqCst), before.0, "not what it covers");
+        }
+        Err(error) => {
+            REFUSED.fetch_add(1, Ordering::SeqCst);
+            world.check_cause(flow, error);
+        }
+    }
+    look(flow, world);
+    settled
+}
+
+/// How often somebody settled when nothing was in flight and when something was; how often in vain.
+static SETTLED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits until all that is accepted is durable, as `flush` does, beside the writer.
+fn flush(flow: &Flow, world: &World) {
+    let accepted = flow.look(|at| at.accepted);
+    match flow.wait_for(|at| (at.durable >= at.accepted).then_some(())) {
+        Ok(()) => assert!(world.committed.load(Ordering::SeqCst) >= accepted.0),
+        Err(error) => world.check_cause(flow, &error),
+    }
+    look(flow, world);
+}
+
+/// What a schedule may contain.
+#[derive(Default)]
+struct Plan {
+    /// Calls that fail.
+    faults: usize,
+    patient: Option<Answers>,
+    /// The writer settles every so many blocks, about; 0 for never.
+    settles: u32,
+}
+
 /// One schedule: blocks go in until there are no more or one is refused, then the stages are stopped.
-fn run(faults: usize, patient: Option<Answers>) {
+fn run(plan: Plan) {
+    let Plan { faults, patient, settles } = plan;
     let blocks = thread_rng().gen_range(1..=BLOCKS);
     let in_flight = thread_rng().gen_range(1..=3);
     let faults = (0..faults).map(|_| Fault::any(blocks)).collect();
@@ -280,6 +341,7 @@ fn run(faults: usize, patient: Option<Answers>) {
     let mut pipeline = Pipeline::start(&flow, hash, Persist(Arc::clone(&world))).unwrap();
     let mut waiters = Vec::new();
     let mut accepted = 0;
+    let now = || settles > 0 && thread_rng().gen_range(0..settles) == 0;
     for height in (1..=blocks).map(Height) {
         let told = world.failed.load(Ordering::SeqCst);
         let room = flow.check().and_then(|()| flow.wait_for_room(in_flight, 10));
@@ -296,19 +358,27 @@ fn run(faults: usize, patient: Option<Answers>) {
         look(&flow, &world);
         let (flow_of, world_of) = (Arc::clone(&flow), Arc::clone(&world));
         waiters.push(thread::spawn(move || wait_for_all(&ticket, &flow_of, &world_of)));
+        if now() {
+            let (flow_of, world_of) = (Arc::clone(&flow), Arc::clone(&world));
+            waiters.push(thread::spawn(move || flush(&flow_of, &world_of)));
+        }
         if let Err(error) = sent {
             world.check_cause(&flow, &error);
             break;
         }
+        if now() && settle(&pipeline, &flow, &world).is_err() {
+            break;
+        }
+    }
+    if now() {
+        // After a failure too: it is an answer, not a wait without end.
+        let _ = settle(&pipeline, &flow, &world);
     }
     match thread_rng().gen_range(0..3) {
         0 => drop(pipeline),
         1 => pipeline.stop().unwrap(),
         _ => {
-            let all = flow.wait_for(|at| (at.durable >= at.accepted).then_some(()));
-            if let Err(error) = all {
-                world.check_cause(&flow, &error);
-            }
+            flush(&flow, &world);
             pipeline.stop().unwrap();
         }
     }
@@ -317,84 +387,66 @@ fn run(faults: usize, patient: Option<Answers>) {
         waiter.join().unwrap();
     }
     look(&flow, &world);
-    let (published, durable) = flow.look(|at| (at.published.0, at.durable.0));
+    let (published, durable, settled) =
+        flow.look(|at| (at.published.0, at.durable.0, at.settled.0));
+    // What says so is believed by the next opening.
+    assert_eq!(flow.look(Progress::is_settled), flow.check().is_ok());
     if flow.check().is_ok() {
-        assert_eq!((accepted, published, durable), (blocks, blocks, blocks));
-        assert!(world.finished.load(Ordering::SeqCst), "the last sync");
-    } else if let [Fault::Hash(height) | Fault::HashLate(height)] = world.faults[..] {
-        assert_eq!((published, durable), (height - 1, height - 1), "what came before is finished");
-    }
-}
-
-/// Runs `body` under many schedules of two kinds: any, and those that change threads at few points.
-fn explore(body: fn()) {
-    let _limit = Limit::new();
-    if let Ok(schedule) = std::env::var("HEDGEROW_SCHEDULE") {
-        return shuttle::replay(body, &schedule);
-    }
-    let given = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let schedules = given("HEDGEROW_SCHEDULES").unwrap_or(10_000) as usize;
-    let seed = given("HEDGEROW_SEED").unwrap_or_else(random_seed);
-    let tried = Tried { seed, number: Arc::default() };
-    let number = &tried.number;
-    run_with(RandomScheduler::new_from_seed(seed, schedules / 2), number, body);
-    run_with(PctScheduler::new_from_seed(seed, 3, schedules - schedules / 2), number, body);
-    assert_eq!(number.load(Ordering::SeqCst), schedules);
-    println!("{schedules} schedules of seed {seed}");
-}
-
-fn run_with(scheduler: impl Scheduler + 'static, number: &Arc<AtomicUsize>, body: fn()) {
-    let mut config = Config::new();
-    // A loop that waits without letting others go on would be a defect of ours.
-    config.max_steps = shuttle::MaxSteps::FailAfter(100_000);
-    let number = Arc::clone(number);
-    Runner::new(scheduler, config).run(move || {
-        number.fetch_add(1, Ordering::SeqCst);
-        body();
-    });
-}
-
-/// Says, beside the schedule that shuttle prints, which one failed.
-struct Tried {
-    seed: u64,
-    number: Arc<AtomicUsize>,
-}
-
-impl Drop for Tried {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let number = self.number.load(Ordering::SeqCst);
-            eprintln!("failed in schedule {number} of HEDGEROW_SEED={}", self.seed);
+        assert_eq!((accepted, published, durable, settled), (blocks, blocks, blocks, blocks));
+        assert_eq!(world.manifest.load(Ordering::SeqCst), blocks, "the last manifest");
+    } else {
+        match world.faults[..] {
+            [Fault::Hash(height) | Fault::HashLate(height)] => {
+                let before = height - 1;
+                assert_eq!((published, durable), (before, before), "what came before is finished");
+            }
+            [Fault::Settle(height)] => assert!(settled < height && durable >= height),
+            _ => {}
         }
     }
 }
 
-fn random_seed() -> u64 {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).unwrap();
-    u64::from_le_bytes(bytes)
-}
-
 #[test]
 fn all_goes_well() {
-    explore(|| run(0, None));
+    explore(|| run(Plan::default()));
 }
 
 /// Whoever waits for a root has it while the disk is slow, and an early root while the nodes are on
 /// their way: what wakes the others later is no help.
 #[test]
 fn nobody_needs_what_comes_later() {
-    explore(|| run(0, Some(Answers { given: Mutex::new([0; 2]), more: Condvar::new() })));
+    explore(|| {
+        let patient = Some(Answers { given: Mutex::new([0; 2]), more: Condvar::new() });
+        run(Plan { patient, settles: 3, ..Plan::default() });
+    });
 }
 
 #[test]
 fn a_stage_fails() {
-    explore(|| run(1, None));
+    explore(|| run(Plan { faults: 1, ..Plan::default() }));
 }
 
 #[test]
 fn two_failures_race() {
-    explore(|| run(2, None));
+    explore(|| run(Plan { faults: 2, ..Plan::default() }));
+}
+
+/// Settling returns when the manifest says all that was accepted: while blocks are on their way, while
+/// others wait for them, and when one thing or two fail meanwhile, the settling itself among them.
+#[test]
+fn the_writer_settles() {
+    for faults in [0, 1, 2] {
+        match faults {
+            0 => explore(|| run(Plan { settles: 2, ..Plan::default() })),
+            1 => explore(|| run(Plan { settles: 2, faults: 1, ..Plan::default() })),
+            _ => explore(|| run(Plan { settles: 2, faults: 2, ..Plan::default() })),
+        }
+    }
+    let [idle, busy] = [0, 1].map(|number| SETTLED[number].load(Ordering::SeqCst));
+    let refused = REFUSED.load(Ordering::SeqCst);
+    println!("settled {idle} times idle, {busy} times with blocks in flight; {refused} in vain");
+    let replayed = std::env::var_os("HEDGEROW_SCHEDULE").is_some();
+    assert!(replayed || (idle > 0 && busy > 0 && refused > 0), "{idle} {busy} {refused}");
 }
 
 /// Takes some blocks, then ends as if all were well: what an error that somebody forgot to hand on
@@ -439,11 +491,14 @@ fn a_stage_that_ends_by_itself_stops_the_store() {
                 break;
             }
         }
+        let settled = thread_rng().r#gen::<bool>().then(|| pipeline.settle());
+        assert!(!matches!(settled, Some(Ok(()))), "nothing is settled");
         if thread_rng().r#gen() {
             pipeline.stop().unwrap();
         }
         let all = flow.wait_for(|at| (at.durable >= Height(blocks)).then_some(()));
-        for error in [refused, all.err()].into_iter().flatten() {
+        let settled = settled.and_then(Result::err);
+        for error in [refused, settled, all.err()].into_iter().flatten() {
             assert!(error.to_string().contains("ended before its work was done"), "{error}");
         }
         assert!(flow.check().is_err(), "nothing is durable");

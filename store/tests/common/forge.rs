@@ -4,6 +4,7 @@
 use super::dir;
 use hedgerow::disk::Vfs;
 use hedgerow_entryfile::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId, frame_len};
+use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest, MetaDb};
 use hedgerow_types::SHARDS;
 use hedgerow_types::entry::EntryRef;
 use hedgerow_vfs::OpenMode;
@@ -59,6 +60,36 @@ pub(crate) fn records(segment: &[u8]) -> Vec<usize> {
     records
 }
 
+/// Changes the header of a record of a segment, and gives it the checksum that goes with it.
+pub(crate) fn change_header(segment: &mut [u8], record: usize, change: impl FnOnce(&mut [u8])) {
+    let id = crc32c::crc32c(&segment[16..32]);
+    let header = &mut segment[record..record + RECORD_HEADER_LEN];
+    change(header);
+    let crc = crc32c::crc32c(&header[..344]) ^ id;
+    header[344..348].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Asks the metadata database of a store that nobody has open.
+pub(crate) fn with_meta<T>(disk: &Arc<dyn Vfs>, work: impl FnOnce(&dyn MetaDb) -> T) -> T {
+    let engine = Engine::Redb;
+    work(&*hedgerow_metadb::open(engine, Arc::clone(disk), &dir().join("meta"), false).unwrap())
+}
+
+/// Commits what `change` makes of the manifest and the last history row.
+pub(crate) fn change_manifest(
+    disk: &Arc<dyn Vfs>,
+    change: impl Fn(&mut Manifest, &mut HistoryRow),
+) {
+    with_meta(disk, |db| {
+        let mut manifest = db.manifest().unwrap().unwrap();
+        let mut row = db.history(manifest.height).unwrap().unwrap();
+        change(&mut manifest, &mut row);
+        let rows = [(manifest.height, row)];
+        let history_from = manifest.history_from;
+        db.commit(&Commit { manifest: &manifest, rows: &rows, history_from }).unwrap();
+    });
+}
+
 /// The entries of a segment, in order.
 pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
     let mut frames = vec![];
@@ -89,7 +120,14 @@ pub(crate) fn renumber(segment: &[u8], frame: Frame, sn: u64) -> Vec<u8> {
     let at = frame.len - 8 * dsns - 8;
     bytes[at..at + 8].copy_from_slice(&sn.to_le_bytes());
     assert_eq!(EntryRef::parse(&bytes).unwrap().serial_number().0, sn);
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend(crc.to_le_bytes());
+    seal(segment, frame.at, &mut bytes);
     bytes
+}
+
+/// Appends the checksum that goes with the hashed bytes of an entry at an offset of a segment.
+pub(crate) fn seal(segment: &[u8], at: usize, hashed: &mut Vec<u8>) {
+    let base = u64::from_le_bytes(segment[32..40].try_into().unwrap());
+    let place = crc32c::crc32c(&(base + at as u64).to_le_bytes());
+    let crc = crc32c::crc32c(hashed) ^ place;
+    hashed.extend(crc.to_le_bytes());
 }

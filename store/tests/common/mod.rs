@@ -5,7 +5,9 @@
     reason = "every test uses its own part, and fails by panicking"
 )]
 
+pub(crate) mod disks;
 pub(crate) mod forge;
+pub(crate) mod said;
 
 use hedgerow::disk::{MemDisk, Vfs};
 use hedgerow::hasher::{Guarded, Thresholds, by_name};

@@ -2,8 +2,9 @@
 
 use super::change::{Change, SECTOR};
 use super::layout;
-use super::specimen::{File, Kind, Specimen};
+use super::specimen::{File, Kind, Specimen, Specimens};
 use hedgerow_testkit::recipe::SplitMix64;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A page of the database and of most file systems.
@@ -18,6 +19,8 @@ pub(super) struct Case {
     pub(super) while_open: bool,
     /// Every byte there counts: somebody must notice.
     pub(super) must_report: bool,
+    /// To the store whose last blocks are in the log alone.
+    pub(super) journal: bool,
 }
 
 impl Case {
@@ -25,19 +28,33 @@ impl Case {
     pub(super) fn command(&self, seed: u64) -> String {
         let while_open = if self.while_open { " --while-open" } else { "" };
         let must_report = if self.must_report { " --must-report" } else { "" };
-        format!("torture flips --seed {seed} --replay {}{while_open}{must_report}", self.change)
+        let journal = if self.journal { " --journal" } else { "" };
+        format!(
+            "torture flips --seed {seed} --replay {}{while_open}{must_report}{journal}",
+            self.change
+        )
     }
 }
 
 /// All cases in an order that follows from the seed: every byte of what must be whole, `stride` apart,
 /// every file missing or misplaced, and `count` chosen at random.
-pub(super) fn all(specimen: &Specimen, seed: u64, count: u64, stride: usize) -> Vec<Case> {
+pub(super) fn all(specimens: &Specimens, seed: u64, count: u64, stride: usize) -> Vec<Case> {
     let mut rng = SplitMix64::new(seed);
     let mut cases = Vec::new();
-    every_byte(specimen, &mut rng, stride.max(1), &mut cases);
-    names(specimen, &mut cases);
+    let Specimens { closed, journal } = specimens;
+    every_byte(closed, &mut rng, stride.max(1), &mut cases);
+    moved(closed, &mut rng, stride.max(1), &mut cases);
+    names(closed, &mut cases);
+    let of_closed = cases.len();
+    last_blocks(journal, &mut rng, stride.max(1), &mut cases);
+    moved(journal, &mut rng, stride.max(1), &mut cases);
+    names(journal, &mut cases);
+    mark(&mut cases[of_closed..]);
     let named = cases.len();
-    cases.extend((0..count).map(|_| random(specimen, &mut rng)));
+    cases.extend((0..count / 3 * 2).map(|_| random(closed, &mut rng)));
+    let of_closed = cases.len();
+    cases.extend((0..count / 3).map(|_| random(journal, &mut rng)));
+    mark(&mut cases[of_closed..]);
     if stride > 1 {
         // The quick run: a part of these too.
         let mut number = 0;
@@ -53,6 +70,45 @@ pub(super) fn all(specimen: &Specimen, seed: u64, count: u64, stride: usize) -> 
     cases
 }
 
+/// These are done to the store whose last blocks are in the log alone.
+fn mark(cases: &mut [Case]) {
+    for case in cases {
+        case.journal = true;
+        case.class = format!("journal: {}", case.class);
+        // What looks like a crash is taken for one.
+        case.must_report &= !case.change.loses();
+    }
+}
+
+/// Every byte of the last two blocks, and in every sector of the journal something lost.
+fn last_blocks(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut Vec<Case>) {
+    let from = cases.len();
+    every_byte(specimen, rng, stride, cases);
+    let kept = cases.split_off(from);
+    cases.extend(kept.into_iter().filter(|case| case.class.contains("last two")));
+    for (file, record) in specimen.records_behind(specimen.settled()) {
+        let step = stride.min(SECTOR as usize);
+        for at in (record.start..record.end).step_by(step * 4) {
+            let at = at as u64 / SECTOR * SECTOR;
+            let len = SECTOR.min(file.bytes.len() as u64 - at);
+            let (name, class) =
+                (|| file.name.clone(), |what: &str| format!("every sector: {what}"));
+            let mut case = |what, change| {
+                let class = class(what);
+                cases.push(Case {
+                    class,
+                    change,
+                    while_open: false,
+                    must_report: true,
+                    journal: true,
+                });
+            };
+            case("zeros", Change::Zero { file: name(), at, len });
+            case("cut", Change::Len { file: name(), len: at + rng.below(SECTOR) });
+        }
+    }
+}
+
 fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut Vec<Case>) {
     let mut every = |class: &str, file: &File, range: Range<usize>| {
         let first = range.start + rng.below(stride as u64) as usize;
@@ -61,7 +117,8 @@ fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &
             let change = Change::Flip { file: file.name.clone(), at: at as u64, mask };
             let class = format!("every byte: {class}");
             let must_report = file.kind != Kind::Twigs;
-            cases.push(Case { class, change, while_open: false, must_report });
+            let journal = false;
+            cases.push(Case { class, change, while_open: false, must_report, journal });
         }
     };
     for file in &specimen.files {
@@ -82,6 +139,33 @@ fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &
     }
 }
 
+/// Entries that are read, each with another whole frame of the same length in its place, older or newer
+/// or of another key; in every second case under the open store.
+fn moved(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut Vec<Case>) {
+    let mut by_len = BTreeMap::<(&str, usize), Vec<usize>>::new();
+    for file in specimen.files.iter().filter(|file| file.kind == Kind::Log) {
+        for record in layout::log_records(&file.bytes).unwrap_or_default() {
+            for frame in record.frames {
+                by_len.entry((&file.name, frame.len())).or_default().push(frame.start);
+            }
+        }
+    }
+    // The quick run has every stride-th of many cases, but some of these in any case.
+    let some = stride.min(4);
+    for (number, (file, frame)) in specimen.live.iter().enumerate().step_by(some) {
+        let file = &specimen.files[*file].name;
+        let others = by_len.get(&(file, frame.len())).map(Vec::as_slice).unwrap_or_default();
+        let others: Vec<usize> = others.iter().copied().filter(|at| *at != frame.start).collect();
+        let Some(&from) = pick(rng, &others) else { continue };
+        let (from, to, len) = (from as u64, frame.start as u64, frame.len() as u64);
+        let while_open = (number / some) % 2 == 0;
+        let class = if while_open { "log, while open: frame moved" } else { "log: frame moved" };
+        let change = Change::Move { file: file.clone(), from, to, len };
+        let class = class.into();
+        cases.push(Case { class, change, while_open, must_report: true, journal: false });
+    }
+}
+
 /// One bit, or several of a byte.
 fn mask(rng: &mut SplitMix64) -> u8 {
     if rng.below(2) == 0 { 1 << rng.below(8) } else { 1 + rng.below(255) as u8 }
@@ -91,7 +175,7 @@ fn mask(rng: &mut SplitMix64) -> u8 {
 fn names(specimen: &Specimen, cases: &mut Vec<Case>) {
     let mut case = |class: &str, change| {
         let class = class.to_owned();
-        cases.push(Case { class, change, while_open: false, must_report: false });
+        cases.push(Case { class, change, while_open: false, must_report: false, journal: false });
     };
     for (number, file) in specimen.files.iter().enumerate() {
         let name = || file.name.clone();
@@ -160,6 +244,8 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
         // Bytes may rot while the store is open too; a file that is cut then was cut by somebody.
         let while_open = rng.below(4) == 0
             && matches!(change, Change::Flip { .. } | Change::Zero { .. } | Change::Swap { .. });
+        // Every byte of the log counts, wherever it lies, and so does its place.
+        let must_report = kind == Kind::Log && !matches!(change, Change::Len { .. });
         let kind = match kind {
             Kind::Log => "log",
             Kind::Twigs => "twigs",
@@ -170,7 +256,7 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
             Change::Flip { .. } => format!("{kind}, {region}: {what}"),
             _ => format!("{kind}: {what}"),
         };
-        return Case { class, change, while_open, must_report: false };
+        return Case { class, change, while_open, must_report, journal: false };
     }
 }
 

@@ -3,6 +3,7 @@
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs, VfsError};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -40,6 +41,17 @@ pub enum Change {
         /// Offset of the other.
         b: u64,
     },
+    /// Bytes are put in the place of others, as many: `move:FILE:FROM:TO:LEN`.
+    Move {
+        /// The file.
+        file: String,
+        /// Offset of the bytes.
+        from: u64,
+        /// Offset of those that are overwritten.
+        to: u64,
+        /// How many.
+        len: u64,
+    },
     /// The file gets another length, extended with zeros: `len:FILE:LEN`.
     Len {
         /// The file.
@@ -75,11 +87,34 @@ impl Change {
             Self::Flip { file, .. }
             | Self::Zero { file, .. }
             | Self::Swap { file, .. }
+            | Self::Move { file, .. }
             | Self::Len { file, .. }
             | Self::Remove { file } => vec![file],
             Self::Rename { file, to } => vec![file, to],
             Self::Copy { to, .. } => vec![to],
         }
+    }
+
+    /// Whether it can look like a crash that lost what was not durable: bytes that never came to be.
+    pub(super) fn loses(&self) -> bool {
+        !matches!(
+            self,
+            Self::Flip { .. } | Self::Swap { .. } | Self::Move { .. } | Self::Copy { .. }
+        )
+    }
+
+    /// Whether all of these bytes of a file are still where they were.
+    pub(super) fn leaves(&self, name: &str, range: &Range<u64>) -> bool {
+        let apart = |at: u64, len: u64| range.end <= at || at + len <= range.start;
+        !self.files().contains(&name)
+            || match self {
+                Self::Flip { at, .. } => apart(*at, 1),
+                Self::Zero { at, len, .. } => apart(*at, *len),
+                Self::Swap { a, b, .. } => apart(*a, SECTOR) && apart(*b, SECTOR),
+                Self::Move { to, len, .. } => apart(*to, *len),
+                Self::Len { len, .. } => range.end <= *len,
+                Self::Remove { .. } | Self::Rename { .. } | Self::Copy { .. } => false,
+            }
     }
 
     /// Does it to the store in `dir`.
@@ -98,6 +133,12 @@ impl Change {
                 file.read_exact_at(&mut other, *b)?;
                 file.write_all_at(&one, *b)?;
                 file.write_all_at(&other, *a)
+            }
+            Self::Move { file, from, to, len } => {
+                let file = open(file)?;
+                let mut bytes = vec![0; *len as usize];
+                file.read_exact_at(&mut bytes, *from)?;
+                file.write_all_at(&bytes, *to)
             }
             Self::Len { file, len } => open(file)?.set_len(*len),
             Self::Remove { file } => disk.remove_file(&dir.join(file)),
@@ -122,6 +163,7 @@ impl fmt::Display for Change {
             Self::Flip { file, at, mask } => write!(f, "flip:{file}:{at}:{mask:02x}"),
             Self::Zero { file, at, len } => write!(f, "zero:{file}:{at}:{len}"),
             Self::Swap { file, a, b } => write!(f, "swap:{file}:{a}:{b}"),
+            Self::Move { file, from, to, len } => write!(f, "move:{file}:{from}:{to}:{len}"),
             Self::Len { file, len } => write!(f, "len:{file}:{len}"),
             Self::Remove { file } => write!(f, "remove:{file}"),
             Self::Rename { file, to } => write!(f, "rename:{file}:{to}"),
@@ -144,6 +186,9 @@ impl FromStr for Change {
             }
             ["zero", _, at, len] => Self::Zero { file, at: number(at)?, len: number(len)? },
             ["swap", _, a, b] => Self::Swap { file, a: number(a)?, b: number(b)? },
+            ["move", _, from, to, len] => {
+                Self::Move { file, from: number(from)?, to: number(to)?, len: number(len)? }
+            }
             ["len", _, len] => Self::Len { file, len: number(len)? },
             ["remove", _] => Self::Remove { file },
             ["rename", _, to] => Self::Rename { file, to: to.to_owned() },
@@ -164,6 +209,7 @@ mod tests {
             Change::Flip { file: file(), at: 7, mask: 0x80 },
             Change::Zero { file: file(), at: 512, len: 4096 },
             Change::Swap { file: file(), a: 0, b: 1024 },
+            Change::Move { file: file(), from: 8, to: 160, len: 96 },
             Change::Len { file: file(), len: 3 },
             Change::Remove { file: file() },
             Change::Rename { file: file(), to: to() },

@@ -19,8 +19,8 @@ pub struct FlipsArgs {
     /// Cases at once. Default: as many as there are cores.
     #[arg(long)]
     workers: Option<usize>,
-    /// Run this one case: flip:FILE:AT:MASK, zero:FILE:AT:LEN, swap:FILE:A:B, len:FILE:LEN,
-    /// remove:FILE, rename:FILE:TO, copy:FILE:TO.
+    /// Run this one case: flip:FILE:AT:MASK, zero:FILE:AT:LEN, swap:FILE:A:B,
+    /// move:FILE:FROM:TO:LEN, len:FILE:LEN, remove:FILE, rename:FILE:TO, copy:FILE:TO.
     #[arg(long)]
     replay: Option<Change>,
     /// With --replay: damage the store after it was opened.
@@ -29,6 +29,9 @@ pub struct FlipsArgs {
     /// With --replay: it is a failure if nobody notices.
     #[arg(long)]
     must_report: bool,
+    /// With --replay: damage the store whose last blocks are in the log alone.
+    #[arg(long)]
+    journal: bool,
 }
 
 /// Runs the command; `memory` asks the program's allocator.
@@ -40,7 +43,8 @@ pub fn flips(args: &FlipsArgs, memory: Memory) -> ExitCode {
     let plan = Plan { seed, count: args.count, stride: args.stride, workers };
     let result = match &args.replay {
         Some(change) => {
-            let replayed = replay(change, args.while_open, args.must_report, seed, memory);
+            let (while_open, must_report) = (args.while_open, args.must_report);
+            let replayed = replay(change, while_open, must_report, args.journal, seed, memory);
             replayed.map(|text| (text, Vec::new()))
         }
         None => run(plan, memory).map(|report| (report.to_string(), report.failures.clone())),

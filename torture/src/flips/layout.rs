@@ -45,7 +45,7 @@ pub(super) fn log_records(bytes: &[u8]) -> Option<Vec<LogRecord>> {
     let mut records = Vec::new();
     let mut start = SEGMENT_HEADER;
     while start < bytes.len() {
-        if bytes.get(start..start + 8)? != b"HgrwRec2" {
+        if bytes.get(start..start + 8)? != b"HgrwRec3" {
             return None;
         }
         let height = u64_at(bytes, start + 8)?;

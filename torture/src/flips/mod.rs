@@ -1,7 +1,8 @@
 //! Damage at rest: bytes flipped, sectors lost or exchanged, files cut, gone or misnamed.
 //!
 //! ```text
-//!   specimen   a small store with everything in it, closed; its answers from the model
+//!   specimen   a small store with everything in it, closed, or left by a process that was killed and
+//!      │       with blocks that only the log has; its answers from the model
 //!      │ copy: pages are shared
 //!      ▼
 //!   change     one damage           every byte of the segment headers, the manifest, the last two
@@ -10,7 +11,8 @@
 //!   probe      open ► get of every key ► iter ► history ► prove ► check ► close
 //!      │
 //!      ▼
-//!   unaffected │ reported │ known, not mended yet │ WRONG: an answer that is not the model's
+//!   unaffected │ reported │ cut: last blocks gone as after a crash │ WRONG: an answer that is not the
+//!              │          │                                        │ model's, nobody noticed
 //! ```
 //!
 //! A panic, a hang, and more memory than a multiple of what the store's files have are failures too.
@@ -32,7 +34,7 @@ use cases::Case;
 use hedgerow_testkit::Limit;
 use panics::Panics;
 use probe::{Verdict, probe};
-use specimen::Specimen;
+use specimen::Specimens;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -84,13 +86,17 @@ impl Memory {
 pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
     let started = Instant::now();
     let panics = Panics::watch();
-    let specimen = make()?;
-    let (undamaged, one) = memory.most(|| probe(&specimen, None, false, plan.seed));
-    if undamaged != Verdict::Unaffected {
-        return Err(format!("the undamaged store: {undamaged:?}"));
+    let specimens = Specimens::make()?;
+    let (mut one, mut size) = (0, 0);
+    for specimen in [&specimens.closed, &specimens.journal] {
+        let (undamaged, most) = memory.most(|| probe(specimen, None, false, plan.seed));
+        if undamaged != Verdict::Unaffected {
+            return Err(format!("the undamaged store: {undamaged:?}"));
+        }
+        one = most.max(one);
+        size = specimen.files.iter().map(|file| file.bytes.len()).sum::<usize>().max(size);
     }
-    let cases = cases::all(&specimen, plan.seed, plan.count, plan.stride);
-    let size: usize = specimen.files.iter().map(|file| file.bytes.len()).sum();
+    let cases = cases::all(&specimens, plan.seed, plan.count, plan.stride);
     (memory.reset)();
     let before = (memory.now)();
     // Twice what the undamaged store takes, and a copy of its files.
@@ -104,7 +110,7 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
         while !stop.load(Ordering::SeqCst) {
             let number = next.fetch_add(1, Ordering::SeqCst);
             let Some(case) = cases.get(number) else { return };
-            let verdict = in_a_thread(&specimen, case, plan.seed);
+            let verdict = in_a_thread(&specimens, case, plan.seed);
             let mut report = lock();
             report.note(number + 1, case, verdict);
             for panic in panics.take() {
@@ -135,7 +141,7 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
     }
     for number in alone {
         let Some(case) = cases.get(number) else { continue };
-        let (_, most) = memory.most(|| in_a_thread(&specimen, case, plan.seed));
+        let (_, most) = memory.most(|| in_a_thread(&specimens, case, plan.seed));
         if most > 2 * one + size {
             report.note_memory(number + 1, case, most);
         }
@@ -153,14 +159,15 @@ pub fn replay(
     change: &Change,
     while_open: bool,
     must_report: bool,
+    journal: bool,
     seed: u64,
     memory: Memory,
 ) -> Result<String, String> {
     let panics = Panics::watch();
-    let specimen = make()?;
+    let specimens = Specimens::make()?;
     let change = change.clone();
-    let case = Case { class: "replayed".into(), change, while_open, must_report };
-    let (verdict, most) = memory.most(|| in_a_thread(&specimen, &case, seed));
+    let case = Case { class: "replayed".into(), change, while_open, must_report, journal };
+    let (verdict, most) = memory.most(|| in_a_thread(&specimens, &case, seed));
     let panics = panics.take();
     let text = format!("{verdict:?}, {most} bytes in use at once, panics: {panics:?}");
     let unnoticed = must_report && verdict == Verdict::Unaffected;
@@ -170,17 +177,12 @@ pub fn replay(
     if wrong { Err(text) } else { Ok(text) }
 }
 
-fn make() -> Result<Specimen, String> {
-    let specimen = Specimen::make().map_err(|error| format!("making the store: {error}"))?;
-    specimen.is_worth_it()?;
-    Ok(specimen)
-}
-
 /// In a thread with the case's name: what ends a hang says it.
-fn in_a_thread(specimen: &Specimen, case: &Case, seed: u64) -> Verdict {
+fn in_a_thread(specimens: &Specimens, case: &Case, seed: u64) -> Verdict {
     let asked = std::thread::scope(|scope| {
         let body = || {
             let _limit = Limit::of(LIMIT);
+            let specimen = specimens.of(case.journal);
             probe(specimen, Some(&case.change), case.while_open, seed)
         };
         let name = case.command(seed);

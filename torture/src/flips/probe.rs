@@ -1,7 +1,7 @@
 //! A damaged store is asked everything.
 
 use super::change::Change;
-use super::specimen::{Kind, Specimen, kind_of, options};
+use super::specimen::{Answers, Kind, Specimen, kind_of, options};
 use crate::crash::session::dir;
 use hedgerow::{Error, Height, Reader, Store};
 use hedgerow_testkit::recipe::SplitMix64;
@@ -16,8 +16,8 @@ pub(super) enum Verdict {
     Unaffected,
     /// Some call said so, this one first; every other answer is right.
     Reported { by: &'static str, names_a_file: bool, text: String },
-    /// A fault that is known and not mended yet.
-    Known(&'static str),
+    /// The last blocks are gone, as after a crash, and every answer is right for what is left.
+    Cut,
     /// A wrong answer.
     Wrong(String),
 }
@@ -74,18 +74,18 @@ pub(super) fn probe(
     if while_open && let Err(verdict) = damage() {
         return verdict;
     }
-    if let Some(known) = gone_back(specimen, &store.reader()) {
-        return Verdict::Known(known);
+    let height = store.height().0;
+    if let Err(wrong) = may_be_cut(specimen, change.filter(|_| !while_open), height) {
+        return Verdict::Wrong(wrong);
     }
     let mut rng = SplitMix64::new(seed);
     let some: Vec<usize> = if change.is_some_and(|change| change.files().iter().any(twigs)) {
-        (0..specimen.values.len()).collect()
+        (0..specimen.last().values.len()).collect()
     } else {
-        (0..PROOFS).map(|_| rng.below(specimen.values.len() as u64) as usize).collect()
+        (0..PROOFS).map(|_| rng.below(specimen.last().values.len() as u64) as usize).collect()
     };
-    let asked = ask(specimen, &mut store, &mut said, &some);
-    if let Err(wrong) = asked {
-        return moved_frame(change, while_open).map_or(Verdict::Wrong(wrong), Verdict::Known);
+    if let Err(wrong) = ask(specimen, height, &mut store, &mut said, &some) {
+        return Verdict::Wrong(wrong);
     }
     if let Err(error) = store.close() {
         said.note("close", &error);
@@ -96,54 +96,66 @@ pub(super) fn probe(
         Verdict::Reported { by, text, .. } if only_twigs && !while_open => {
             Verdict::Wrong(format!("a damaged twig file was not made again: {by}: {text}"))
         }
+        Verdict::Unaffected if height < specimen.height => Verdict::Cut,
         verdict => verdict,
     }
 }
 
-/// A store that opened in the state of an earlier height: the database fell back to a commit before
-/// the last. Restored or damaged metadata that is older than the log must be refused; it is not yet.
-fn gone_back(specimen: &Specimen, reader: &Reader) -> Option<&'static str> {
-    let (height, root) = reader.root();
-    let earlier = height.0 < specimen.height
-        && specimen.rows.get(&height.0).is_some_and(|(known, _)| *known == root);
-    earlier.then_some("metadata older than the log: the store opens at an earlier height")
-}
-
-/// Sectors of the log that change places under an open store: the checksum of a frame does not cover
-/// its position, so a whole frame in another's place passes for it. `check` and reopening notice; a
-/// read by position does not, until frames are bound to their places.
-fn moved_frame(change: Option<&Change>, while_open: bool) -> Option<&'static str> {
-    let moved = |change: &Change| match change {
-        Change::Swap { file, .. } => kind_of(file) == Kind::Log,
-        _ => false,
-    };
-    (while_open && change.is_some_and(moved))
-        .then_some("a whole frame in another's place is believed by reads of an open store")
+/// Whether a store may open at `height`: at the last one, or, if bytes were lost that only the last
+/// blocks need and no record that is left says that these were durable, at an earlier one.
+fn may_be_cut(specimen: &Specimen, change: Option<&Change>, height: u64) -> Result<(), String> {
+    if height == specimen.height {
+        return Ok(());
+    }
+    let last = specimen.height;
+    if !specimen.answers.contains_key(&height) || !change.is_some_and(Change::loses) {
+        return Err(format!("it opens at height {height}, not {last}"));
+    }
+    for (file, record) in specimen.records_behind(height).iter().take(1) {
+        let range = record.start as u64..record.end as u64;
+        if change.is_some_and(|change| change.leaves(&file.name, &range)) {
+            return Err(format!("it opens at height {height}, and the next record is whole"));
+        }
+    }
+    // Every block was durable before the next one was made, whose record says so.
+    for (file, record) in specimen.records_behind(height + 1) {
+        let header = record.header();
+        let header = header.start as u64..header.end as u64;
+        if change.is_some_and(|change| change.leaves(&file.name, &header)) {
+            return Err(format!(
+                "it opens at height {height}, and the record of {} says that the next was durable",
+                record.height
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn ask(
     specimen: &Specimen,
+    height: u64,
     store: &mut Store,
     said: &mut Said,
     to_prove: &[usize],
 ) -> Result<(), String> {
     let reader = store.reader();
-    let root = specimen.rows.get(&specimen.height).map(|(root, _)| *root).unwrap_or_default();
+    let root = specimen.rows.get(&height).map(|(root, _)| *root).unwrap_or_default();
+    let answers = &specimen.answers[&height];
     let found = reader.root();
-    if found != (Height(specimen.height), root) {
-        return Err(format!("the state is {found:?}, it should be {root} at {}", specimen.height));
+    if found != (Height(height), root) {
+        return Err(format!("the state is {found:?}, it should be {root} at {height}"));
     }
-    for (key, expected) in &specimen.values {
+    for (key, expected) in &answers.values {
         match reader.get(key) {
             Ok(value) if value == *expected => {}
             Ok(value) => return Err(format!("get of {key:?} is {value:?}, not {expected:?}")),
             Err(error) => said.note("get", &error),
         }
     }
-    iterate(specimen, &reader, said)?;
-    history(specimen, &reader, said)?;
+    iterate(answers, &reader, said)?;
+    history(specimen, height, &reader, said)?;
     for &number in to_prove {
-        let (key, expected) = &specimen.values[number];
+        let (key, expected) = &answers.values[number];
         match reader.prove(key) {
             Ok(proven) => match hedgerow_proof::verify(&root, key, proven.proof.as_bytes()) {
                 Ok(value) if value == expected.as_deref() => {}
@@ -156,7 +168,7 @@ fn ask(
     match store.check() {
         Ok(report) => {
             let found = (report.height.0, report.root, report.keys);
-            if found != (specimen.height, root, specimen.pairs.len() as u64) {
+            if found != (height, root, answers.pairs.len() as u64) {
                 return Err(format!("check reports {report:?}"));
             }
         }
@@ -165,8 +177,8 @@ fn ask(
     Ok(())
 }
 
-fn iterate(specimen: &Specimen, reader: &Reader, said: &mut Said) -> Result<(), String> {
-    let mut expected = specimen.pairs.iter();
+fn iterate(answers: &Answers, reader: &Reader, said: &mut Said) -> Result<(), String> {
+    let mut expected = answers.pairs.iter();
     for pair in reader.iter() {
         match pair {
             Ok(pair) if Some(&pair) == expected.next() => {}
@@ -183,8 +195,13 @@ fn iterate(specimen: &Specimen, reader: &Reader, said: &mut Said) -> Result<(), 
     }
 }
 
-fn history(specimen: &Specimen, reader: &Reader, said: &mut Said) -> Result<(), String> {
-    for (&at, (root, extra)) in &specimen.rows {
+fn history(
+    specimen: &Specimen,
+    height: u64,
+    reader: &Reader,
+    said: &mut Said,
+) -> Result<(), String> {
+    for (&at, (root, extra)) in specimen.rows.range(..=height) {
         let kept = at >= specimen.kept_from;
         match reader.history(Height(at)) {
             Ok(row) if row.root == *root && row.extra == *extra => {}
@@ -196,10 +213,8 @@ fn history(specimen: &Specimen, reader: &Reader, said: &mut Said) -> Result<(), 
             Err(error) => said.note("history", &error),
         }
     }
-    match reader.root_at(Height(specimen.height + 1)) {
-        Ok(root) => {
-            Err(format!("height {} does not exist, its root is {root}", specimen.height + 1))
-        }
+    match reader.root_at(Height(height + 1)) {
+        Ok(root) => Err(format!("height {} does not exist, its root is {root}", height + 1)),
         Err(_) => Ok(()),
     }
 }

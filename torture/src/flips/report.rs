@@ -4,7 +4,6 @@ use super::Plan;
 use super::cases::Case;
 use super::panics::Panic;
 use super::probe::{CALLS, Verdict};
-use super::specimen::{Kind, kind_of};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -28,8 +27,8 @@ pub struct Report {
     pub size: usize,
     /// What went wrong: number of the case, what, and the command that replays it.
     pub failures: Vec<String>,
-    /// Faults that are known and not mended yet.
-    pub known: BTreeMap<&'static str, u64>,
+    /// Cases after which the last blocks were gone as after a crash, and nothing else.
+    pub cut: u64,
     /// How long it took.
     pub time: Duration,
     classes: BTreeMap<String, [u64; 3]>,
@@ -64,7 +63,7 @@ impl Report {
                     *self.texts.entry(kind).or_default() += 1;
                 }
             }
-            Verdict::Known(what) => *self.known.entry(what).or_default() += 1,
+            Verdict::Cut => self.cut += 1,
             Verdict::Wrong(what) => self.fail(number, case, &what),
         }
     }
@@ -83,12 +82,7 @@ impl Report {
 
     /// Notes a case that took more memory, alone, than the files can be the reason for.
     pub(super) fn note_memory(&mut self, number: usize, case: &Case, peak: usize) {
-        if case.change.files().iter().all(|file| kind_of(file) == Kind::Meta) {
-            let what = "redb allocates a page of the size that its number says before it reads it";
-            *self.known.entry(what).or_default() += 1;
-        } else {
-            self.fail(number, case, &format!("{peak} bytes in use at once"));
-        }
+        self.fail(number, case, &format!("{peak} bytes in use at once"));
     }
 
     fn fail(&mut self, number: usize, case: &Case, what: &str) {
@@ -111,9 +105,7 @@ impl fmt::Display for Report {
             let count = self.by.get(call).copied().unwrap_or_default();
             writeln!(f, "first reported by {call:<8} {count:>6}")?;
         }
-        for (what, count) in &self.known {
-            writeln!(f, "KNOWN RED, not mended yet: {what}: {count} cases")?;
-        }
+        writeln!(f, "last blocks gone as after a crash: {}", self.cut)?;
         writeln!(f, "errors without a file's name: {}", self.without_file)?;
         for (text, count) in &self.texts {
             writeln!(f, "  {count:>5}  {text}")?;

@@ -1,4 +1,5 @@
-//! The store that is damaged: small, with everything in it, closed in peace.
+//! The stores that are damaged: small, with everything in them; one closed in peace, one whose last
+//! blocks are in the log alone, as a killed process leaves it.
 
 use super::layout;
 use crate::crash::cycle::{submit_net, tasks};
@@ -6,6 +7,7 @@ use crate::crash::image::{Image, KEYS};
 use crate::crash::session::dir;
 use hedgerow::{CompactionRule, Digest, Error, Height, Options, Store};
 use hedgerow_testkit::generate::{BlockGen, GenShape};
+use hedgerow_testkit::model::Model;
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs, VfsError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,14 +18,23 @@ use std::sync::Arc;
 /// Heights whose rows are kept.
 const HISTORY: u64 = 8;
 
-/// The store, and the right answers to every question.
-pub(super) struct Specimen {
-    pub(super) disk: PowerLossDisk,
-    pub(super) height: u64,
+/// Blocks that the manifest of the one store does not know.
+const JOURNAL: usize = 6;
+
+/// The right answers at a height.
+pub(super) struct Answers {
     /// Present and absent keys, in no order.
     pub(super) values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// What the iterator gives.
     pub(super) pairs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A store, and the right answers to every question.
+pub(super) struct Specimen {
+    pub(super) disk: PowerLossDisk,
+    pub(super) height: u64,
+    /// By height, from that of the manifest to the last.
+    pub(super) answers: BTreeMap<u64, Answers>,
     /// Root and extra data by height.
     pub(super) rows: BTreeMap<u64, (Digest, Vec<u8>)>,
     /// The first height whose row is kept.
@@ -32,6 +43,34 @@ pub(super) struct Specimen {
     pub(super) files: Vec<File>,
     /// Where the values that `get` returns lie: number of the file, frame.
     pub(super) live: Vec<(usize, Range<usize>)>,
+}
+
+/// Both.
+pub(super) struct Specimens {
+    /// Closed in peace.
+    pub(super) closed: Specimen,
+    /// Whose last blocks the manifest does not know.
+    pub(super) journal: Specimen,
+}
+
+impl Specimens {
+    /// Both, with everything in them.
+    ///
+    /// # Errors
+    /// What went wrong, or is missing.
+    pub(super) fn make() -> Result<Self, String> {
+        let make = |journal| {
+            let made = Specimen::make(journal);
+            let specimen = made.map_err(|error| format!("making the store: {error}"))?;
+            specimen.is_worth_it().map(|()| specimen)
+        };
+        Ok(Self { closed: make(false)?, journal: make(true)? })
+    }
+
+    /// The one that is damaged.
+    pub(super) fn of(&self, journal: bool) -> &Specimen {
+        if journal { &self.journal } else { &self.closed }
+    }
 }
 
 /// What a file is.
@@ -76,21 +115,31 @@ fn shape(keys_per_change_set: u64, max_value_len: u64) -> GenShape {
 }
 
 impl Specimen {
-    /// The same blocks whenever it is made; only the store's id differs.
+    /// The same blocks whenever it is made; only the store's id differs. With `journal` the manifest is
+    /// some blocks behind.
     ///
     /// # Errors
     /// What the store or the disk said.
-    pub(super) fn make() -> Result<Self, Error> {
+    pub(super) fn make(journal: bool) -> Result<Self, Error> {
         let rule = CompactionRule::new(1, 1, 1).unwrap_or_default();
         let Image { disk, mut model, mut blocks, .. } = Image::of(rule, None)?;
         let disk = disk.settled_copy(1);
         let mut rows = BTreeMap::new();
         let mut store = Store::open(dir(), options(&disk))?;
         blocks.go_on(3, shape(60, 20_000));
-        for number in 0..14 {
+        let mut models = vec![];
+        for number in 0..14 + if journal { JOURNAL } else { 0 } {
+            if number == 14 {
+                // The manifest comes to here.
+                store.close()?;
+                store = Store::open(dir(), options(&disk))?;
+                models.clear();
+                models.push(model.clone());
+                blocks.go_on(5, shape(60, 20_000));
+            }
             match number {
                 // The last two are small: every byte of them is tried.
-                12 => make_small(&mut blocks),
+                12 | 18 => make_small(&mut blocks),
                 5 => blocks.go_on(4, shape(10, 60_000)),
                 _ => {}
             }
@@ -114,23 +163,48 @@ impl Specimen {
             };
             ticket.durable()?;
             rows.insert(model.height(), (model.state_root(), extra));
+            models.push(model.clone());
         }
+        // What a process leaves that was killed now.
+        let killed = disk.settled_copy(1);
         store.close()?;
+        let disk = if journal { killed } else { disk };
+        if !journal {
+            models.drain(..models.len() - 1);
+        }
         let mut keys = blocks.keys().to_vec();
         keys.extend((0..40).map(|number| format!("never written {number}").into_bytes()));
-        let value = |key: Vec<u8>| (key.clone(), model.get(&key).map(<[u8]>::to_vec));
-        let values: Vec<_> = keys.into_iter().map(value).collect();
+        let answers = |model: &Model| {
+            let value = |key: &Vec<u8>| (key.clone(), model.get(key).map(<[u8]>::to_vec));
+            let pairs = model.iter().map(|(key, value)| (key.to_vec(), value.to_vec()));
+            (
+                model.height(),
+                Answers { values: keys.iter().map(value).collect(), pairs: pairs.collect() },
+            )
+        };
         let files = files(&disk, &dir())?;
+        let answers: BTreeMap<_, _> = models.iter().map(answers).collect();
         Ok(Self {
             height: model.height(),
-            live: live(&files, &values),
-            values,
-            pairs: model.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect(),
+            live: answers
+                .last_key_value()
+                .map_or_else(Vec::new, |(_, it)| live(&files, &it.values)),
+            answers,
             kept_from: model.height() + 1 - HISTORY,
             rows,
             files,
             disk,
         })
+    }
+
+    /// The right answers at the last height.
+    pub(super) fn last(&self) -> &Answers {
+        &self.answers[&self.height]
+    }
+
+    /// The height of the manifest.
+    pub(super) fn settled(&self) -> u64 {
+        self.answers.first_key_value().map_or(self.height, |(&height, _)| height)
     }
 
     /// What is tried must be there.
@@ -141,7 +215,16 @@ impl Specimen {
         let count = |kind| self.files.iter().filter(|file| file.kind == kind).count();
         let last_two = self.last_two();
         let log = self.files.iter().find(|file| file.kind == Kind::Log);
+        let Answers { values, pairs } = self.last();
+        let meta = self.files.iter().filter(|file| file.kind == Kind::Meta);
+        let manifests =
+            |height| meta.clone().any(|file| !layout::manifests(&file.bytes, height).is_empty());
+        let journal = self.records_behind(self.settled());
+        let segments: BTreeSet<&str> = journal.iter().map(|(file, _)| &*file.name).collect();
         for (holds, what) in [
+            (manifests(self.settled()), "a manifest"),
+            (!(self.settled() + 1..=self.height).any(manifests), "blocks that it does not know"),
+            (journal.is_empty() || segments.len() > 1, "a journal in several segments"),
             (count(Kind::Log) >= 5, "several segments of the log"),
             (count(Kind::Twigs) >= 2, "several segments of the twig file"),
             (log.is_some_and(|log| !log.name.ends_with("/0000000000000000.log")), "pruned log"),
@@ -150,10 +233,10 @@ impl Specimen {
                 "entries in the last two blocks",
             ),
             (self.rows.len() as u64 > HISTORY, "dropped history"),
-            (self.values.iter().any(|(_, value)| value.is_none()), "absent keys"),
-            (self.live.len() == self.pairs.len() && self.live.len() > 100, "every key's entry"),
+            (values.iter().any(|(_, value)| value.is_none()), "absent keys"),
+            (self.live.len() == pairs.len() && self.live.len() > 100, "every key's entry"),
             (
-                self.values.iter().flat_map(|(_, value)| value).any(|value| value.len() > 5_000),
+                values.iter().flat_map(|(_, value)| value).any(|value| value.len() > 5_000),
                 "a large value",
             ),
         ] {
@@ -166,11 +249,16 @@ impl Specimen {
 
     /// The records of the last two blocks: the file of each and where it lies.
     pub(super) fn last_two(&self) -> Vec<(&File, layout::LogRecord)> {
+        self.records_behind(self.height.saturating_sub(2))
+    }
+
+    /// The records of blocks above a height, in order.
+    pub(super) fn records_behind(&self, height: u64) -> Vec<(&File, layout::LogRecord)> {
         let records = self.files.iter().filter(|file| file.kind == Kind::Log).flat_map(|file| {
             let records = layout::log_records(&file.bytes).unwrap_or_default();
             records.into_iter().map(move |record| (file, record))
         });
-        records.filter(|(_, record)| record.height + 1 >= self.height).collect()
+        records.filter(|(_, record)| record.height > height).collect()
     }
 }
 

@@ -1,0 +1,134 @@
+//! Creating a store.
+//!
+//! Creation writes the genesis log, syncs it, commits the first manifest and takes `CREATING` away
+//! last. Whatever is found without that end is an unfinished creation, which only `open_or_create`
+//! replaces: it holds nothing that anybody ever wrote.
+
+use crate::genesis::genesis;
+use crate::hasher::BatchHasher;
+use crate::open::{Parts, pool, start};
+use crate::options::Options;
+use crate::pipeline::Unsettled;
+use crate::place::{CREATING, LOG, Locks, META, Place, TWIGS};
+use crate::rebuild::Rebuilt;
+use crate::store::Store;
+use crate::twigs::{TwigStore, run_position};
+use crate::{Error, points};
+use hashbrown::HashMap;
+use hedgerow_entryfile::{BlockState, EntryLog, Record, StoreId, TwigFile};
+use hedgerow_metadb::{Commit, HistoryRow, Manifest, ShardManifest, StoreParams};
+use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
+use std::sync::Arc;
+
+impl Place {
+    /// Creates the store, and locks what was made.
+    pub(crate) fn create(
+        self,
+        params: StoreParams,
+        options: Options,
+        hasher: Arc<dyn BatchHasher>,
+        lock: Locks,
+    ) -> Result<Store, Error> {
+        let genesis = genesis()?;
+        let id = StoreId(rand_id()?);
+        self.sync_names()?;
+        hedgerow_vfs::write_atomic(&*self.vfs, &self.path(CREATING), &id.0)?;
+        self.vfs.at_point(points::CREATE_MARKED)?;
+
+        let log_options = Self::log_options(&options);
+        let log = EntryLog::create(Arc::clone(&self.vfs), &self.path(LOG), id, log_options)?;
+        let counts = [genesis.spans.len() as u32; SHARDS];
+        let at = log.next_position();
+        let runs = genesis.runs_at(at)?;
+        let record = Record::new(at, Height(0), runs, counts, BlockState::default())?;
+        let record = Arc::new(record);
+        log.announce(Arc::clone(&record))?;
+        log.append_many(&[Arc::clone(&record)])?;
+        log.sync()?;
+        self.vfs.at_point(points::CREATE_LOG_SYNCED)?;
+
+        let twig_options = Self::twig_options(&options);
+        let file = TwigFile::create(Arc::clone(&self.vfs), &self.path(TWIGS), id, twig_options)?;
+        let twigs = TwigStore::new(file);
+        let (mut index, mut open, mut writers) = (vec![], vec![], vec![]);
+        let mut places = HashMap::new();
+        for shard in ShardId::all() {
+            let start = run_position(&record, shard);
+            let entries = genesis.index_entries(shard, start);
+            index.push(
+                hedgerow_index::ShardIndex::build(entries)
+                    .map_err(|error| Error::Corrupt(format!("index: {error}")))?,
+            );
+            let (youngest, filled) = genesis.places(record.position(), start);
+            open.push(youngest);
+            places.extend(filled.into_iter().map(|filled| ((shard, filled.twig), filled)));
+            writers.push(genesis.writer(shard, record.position(), start));
+        }
+        let records = twigs.finish(genesis.finished.clone(), &mut places)?;
+        twigs.write(&records)?;
+        twigs.file.sync()?;
+        self.vfs.at_point(points::CREATE_TWIGS_SYNCED)?;
+
+        let forest = genesis.forest.clone();
+        let roots = forest.roots();
+        let row = HistoryRow {
+            root: roots.state,
+            shard_roots: roots.shards,
+            oldest_active: [SerialNumber(0); SHARDS],
+            extra: Vec::new(),
+        };
+        let manifest = Manifest {
+            store_id: id.0,
+            params,
+            height: Height(0),
+            log_start: hedgerow_types::LogPosition(0),
+            log_end: record.end(),
+            state_root: roots.state,
+            history_from: Height(0),
+            shards: std::array::from_fn(|shard| ShardManifest {
+                next_sn: SerialNumber(genesis.spans.len() as u64),
+                oldest_active: SerialNumber(0),
+                active: genesis.spans.len() as u64,
+                root: roots.shards[shard],
+                first_kept: TwigId(0),
+                edges: Vec::new(),
+            }),
+        };
+        self.vfs.create_dir_all(&self.path(META))?;
+        let meta = self.meta(&options, true)?;
+        let rows = [(Height(0), row)];
+        let commit =
+            Commit { manifest: &manifest, rows: &rows, history_from: manifest.history_from };
+        meta.commit(&commit)?;
+        self.vfs.at_point(points::CREATE_MANIFEST_WRITTEN)?;
+        self.vfs.sync_dir(&self.dir)?;
+        self.vfs.remove_file(&self.path(CREATING))?;
+        self.vfs.sync_dir(&self.dir)?;
+        self.vfs.at_point(points::CREATE_DONE)?;
+        let behind = Unsettled { manifest, rows: vec![], bytes: 0 };
+        let settled = forest.roots().clone();
+        let (twigs_made, contradicted) = (vec![], None);
+        let rebuilt = Rebuilt {
+            forest,
+            index,
+            writers,
+            open,
+            twigs: twigs_made,
+            behind,
+            settled,
+            contradicted,
+        };
+        let pool = pool(&options, "hedgerow")?;
+        let parts = Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock };
+        let mut store = start(parts)?;
+        store.locks.parts = store.place.hold_parts()?;
+        Ok(store)
+    }
+}
+
+/// 16 random bytes: what tells one store's files from another's.
+fn rand_id() -> Result<[u8; 16], Error> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| Error::Random(error.to_string()))?;
+    Ok(id)
+}

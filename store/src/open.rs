@@ -1,0 +1,132 @@
+//! Opening a store: what is believed is read, what is not is written once more, and the state is built
+//! from it.
+
+use crate::flow::Flow;
+use crate::hasher::BatchHasher;
+use crate::limits::{STACK_BYTES, no_thread};
+use crate::options::Options;
+use crate::place::{LOG, Locks, Place, TWIGS};
+use crate::published::Published;
+use crate::rebuild::{Rebuilt, Source, rebuild};
+use crate::shared::{Counters, Shared, per_shard};
+use crate::store::Store;
+use crate::twigs::TwigStore;
+use crate::writer::Writer;
+use crate::{Error, points};
+use hedgerow_entryfile::{EntryLog, StoreId, TwigFile};
+use hedgerow_metadb::{MetaDb, StoreParams};
+use hedgerow_types::Height;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+impl Place {
+    pub(crate) fn open(
+        self,
+        expected: Option<StoreParams>,
+        options: Options,
+        hasher: Arc<dyn BatchHasher>,
+        lock: Locks,
+    ) -> Result<Store, Error> {
+        self.vfs.at_point(points::OPEN_LOCKED)?;
+        self.renew_metadata(&options)?;
+        self.vfs.at_point(points::OPEN_METADATA_RENEWED)?;
+        let (meta, manifest) = self.manifest(&options)?;
+        if let Some(expected) = expected.filter(|expected| *expected != manifest.params) {
+            let found = &manifest.params;
+            return Err(Error::Params(format!("asked for {expected:?}, it has {found:?}")));
+        }
+        self.vfs.at_point(points::OPEN_MANIFEST_READ)?;
+        let id = StoreId(manifest.store_id);
+        let (vfs, dir) = (|| Arc::clone(&self.vfs), self.path(LOG));
+        let (start_at, end) = (manifest.log_start, manifest.log_end);
+        let journal = EntryLog::find_journal(vfs(), &dir, id, start_at, end, manifest.height)?;
+        self.vfs.at_point(points::OPEN_JOURNAL_FOUND)?;
+        EntryLog::renew_journal(&*self.vfs, &dir, start_at, end, &journal)?;
+        self.vfs.at_point(points::OPEN_JOURNAL_RENEWED)?;
+        let log_options = Self::log_options(&options);
+        let log = EntryLog::open(vfs(), &dir, id, log_options, start_at, journal.end)?;
+        self.vfs.at_point(points::OPEN_LOG_CUT)?;
+        let twig_options = Self::twig_options(&options);
+        let dir = self.path(TWIGS);
+        let (file, _) = TwigFile::open(vfs(), &dir, id, twig_options, manifest.log_end)?;
+        let twigs = TwigStore::new(file);
+        self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
+        let pool = pool(&options, "hedgerow")?;
+        let attempt = |twigs| {
+            let (log, manifest, hasher) = (&log, &manifest, &*hasher);
+            let progress = options.progress.as_ref();
+            let source = Source { log, twigs, manifest, journal, hasher, progress };
+            pool.install(|| rebuild(&source))
+        };
+        let rebuilt = match attempt(Some(&twigs)) {
+            Err(error) if error.is_contradiction() => {
+                // A twig record may be whole and yet wrong, and it is derived data: what counts is
+                // whether the log, without it, leads to the manifest's roots.
+                tracing::warn!(%error, "opening once more, without the twig file");
+                let mut rebuilt = attempt(None)?;
+                rebuilt.twigs = twigs.different(rebuilt.twigs)?;
+                rebuilt
+            }
+            other => other?,
+        };
+        self.vfs.at_point(points::OPEN_REBUILT)?;
+        twigs.write(&rebuilt.twigs)?;
+        self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
+        let store =
+            start(Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock })?;
+        store.place.vfs.at_point(points::OPEN_DONE)?;
+        Ok(store)
+    }
+}
+
+/// Everything that an open store is put together from.
+pub(crate) struct Parts {
+    pub(crate) place: Place,
+    pub(crate) log: EntryLog,
+    pub(crate) twigs: TwigStore,
+    pub(crate) meta: Box<dyn MetaDb>,
+    pub(crate) rebuilt: Rebuilt,
+    pub(crate) pool: rayon::ThreadPool,
+    pub(crate) options: Options,
+    pub(crate) hasher: Arc<dyn BatchHasher>,
+    pub(crate) lock: Locks,
+}
+
+pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
+    let Parts { place, log, twigs, meta, rebuilt, pool, options, hasher, lock } = parts;
+    let behind = rebuilt.behind;
+    let (height, manifest) = (behind.manifest.height, &behind.manifest);
+    // The manifest on disk is older by the rows that are to follow it.
+    let settled = Height(height.0 - behind.rows.len() as u64);
+    let shared = Arc::new(Shared {
+        log,
+        twigs,
+        meta: RwLock::new(Some(meta)),
+        published: Published::new(height, manifest.log_end, rebuilt.index, &rebuilt.forest),
+        flow: Arc::new(Flow::new(height, settled)),
+        recent: Mutex::new(behind.rows.iter().cloned().collect()),
+        hasher,
+        pool,
+        hash_pool: self::pool(&options, "hedgerow-hash")?,
+        options,
+        first_kept: Mutex::new(per_shard(|shard| manifest.shards[shard.index()].first_kept)),
+        prune_hold: Mutex::new(None),
+        abandoned: AtomicBool::new(false),
+        counters: Counters::default(),
+    });
+    let params = manifest.params;
+    let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;
+    let rule = params.compaction();
+    let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, rebuilt.writers);
+    Ok(Store { writer, shared, params, place, locks: lock })
+}
+
+pub(crate) fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .thread_name(move |number| format!("{name}-{number}"))
+        .stack_size(STACK_BYTES)
+        .build()
+        .map_err(|error| no_thread(name, error))
+}

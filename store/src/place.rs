@@ -1,0 +1,323 @@
+//! The directory of a store: what lies in it, and who may write there.
+//!
+//! ```text
+//!   <dir>/LOCK        held while the store is open
+//!   <dir>/CREATING    there while a creation is not finished
+//!   <dir>/CLOSED      there while the store is closed and everything was synced without an error
+//!   <dir>/meta/       the manifest and the history: what is durable
+//!   <dir>/log/        the entry log
+//!   <dir>/twigs/      the twig file, derived from the log
+//! ```
+//!
+//! Each of these directories is locked itself: what lies below `<dir>` may be a link to somewhere
+//! else, and a second name for a directory must not let a second writer in. Before each block it is
+//! made sure that the paths still lead to what is locked.
+
+use crate::options::Options;
+use crate::{Error, points};
+use hedgerow_entryfile::{LogOptions, SegmentSize, StoreId, TwigFileOptions};
+use hedgerow_metadb::{Engine, Manifest, MetaDb, MetaError, Renew};
+use hedgerow_vfs::{DirLock, OpenMode, Sharing, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK: &str = "LOCK";
+pub(crate) const CREATING: &str = "CREATING";
+const CLOSED: &str = "CLOSED";
+pub(crate) const META: &str = "meta";
+pub(crate) const LOG: &str = "log";
+pub(crate) const TWIGS: &str = "twigs";
+/// What a fresh volume has in its root.
+const LOST_AND_FOUND: &str = "lost+found";
+/// How the name of every engine's database begins.
+const DATABASES: &str = "meta.";
+
+/// What an open store holds so that nobody else writes where it does.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    pub(crate) root: DirLock,
+    /// Of the directories in it.
+    pub(crate) parts: Vec<DirLock>,
+    /// The process that locked them.
+    process: u32,
+}
+
+impl Locks {
+    /// # Errors
+    /// [`Error::Forked`] in another process than the one that opened the store.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        if self.process == std::process::id() { Ok(()) } else { Err(Error::Forked(self.process)) }
+    }
+
+    /// # Errors
+    /// If a path no longer leads to what is locked.
+    pub(crate) fn check_places(&self) -> Result<(), Error> {
+        [&self.root].into_iter().chain(&self.parts).try_for_each(|lock| Ok(lock.check()?))
+    }
+}
+
+/// Whether there is nothing of that name and kind.
+fn is_absent(error: &VfsError) -> bool {
+    let kind = error.io_error().kind();
+    error.kind() == VfsErrorKind::NotFound
+        || matches!(kind, ErrorKind::NotADirectory | ErrorKind::IsADirectory)
+}
+
+/// Whether there is a database of any engine in a store's directory, compiled in or not, finished or
+/// not.
+fn has_database(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
+    let meta = dir.join(META);
+    let names = match vfs.read_dir(&meta) {
+        Ok(names) => names,
+        Err(error) if is_absent(&error) => {
+            // What is there and cannot be listed is not absent.
+            let hidden = error.kind() == VfsErrorKind::NotFound && vfs.exists(&meta)?;
+            return if hidden { Err(error.into()) } else { Ok(false) };
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(name_a_database(&names))
+}
+
+pub(crate) fn name_a_database(names: &[OsString]) -> bool {
+    names.iter().any(|name| name.to_str().is_some_and(|name| name.starts_with(DATABASES)))
+}
+
+/// The directory of a store.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) vfs: Arc<dyn Vfs>,
+}
+
+impl Place {
+    /// The path is made absolute here, once: the process may go to another directory later.
+    fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
+        Ok(Self { dir: options.disk.absolute(dir)?, vfs: Arc::clone(&options.disk) })
+    }
+
+    /// The store that is to be in `path`, locked with all its parts.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`], [`Error::Unfinished`], and those of locking.
+    pub(crate) fn existing(path: &Path, options: &Options) -> Result<(Self, Locks), Error> {
+        let place = Self::new(path, options)?;
+        // Without a trace of a store, not even a lock file is left behind.
+        if !place.has_mark()? && !place.has_database()? {
+            return Err(Error::NoStore(place.dir));
+        }
+        let mut locks = place.lock(options)?;
+        if place.has_mark()? {
+            return Err(Error::Unfinished(place.dir));
+        }
+        locks.parts = place.hold_parts()?;
+        Ok((place, locks))
+    }
+
+    /// The directory where a store may be made, made itself and locked; what is in it may be anything
+    /// still, if it was locked before or is `ours`.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]: a store is not created to be read; [`Error::NotEmpty`], and those of locking.
+    pub(crate) fn to_be_filled(
+        path: &Path,
+        options: &Options,
+        ours: impl Fn(&Self) -> Result<bool, Error>,
+    ) -> Result<(Self, Locks), Error> {
+        let place = Self::new(path, options)?;
+        if options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        // Before the lock: somebody else's directory does not get a file of ours.
+        if place.was_never_locked()? && !place.is_empty()? && !ours(&place)? {
+            return Err(Error::NotEmpty(place.dir));
+        }
+        place.vfs.create_dir_all(&place.dir)?;
+        let locks = place.lock(options)?;
+        Ok((place, locks))
+    }
+
+    /// Whether the directory is there and has no lock file. If it has one, whoever holds it may be
+    /// changing what is there.
+    fn was_never_locked(&self) -> Result<bool, Error> {
+        Ok(self.vfs.exists(&self.dir)? && !self.has(LOCK)?)
+    }
+
+    /// Makes the directory's name durable, and those of all directories above it: an earlier attempt
+    /// may have made any of them and died.
+    pub(crate) fn sync_names(&self) -> Result<(), Error> {
+        let denied = |error: &VfsError| error.io_error().kind() == ErrorKind::PermissionDenied;
+        let above = self.dir.ancestors().skip(1);
+        for dir in above.map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir }) {
+            match self.vfs.sync_dir(dir) {
+                // One that we may not even list is none that we made.
+                Err(error)
+                    if denied(&error) && self.vfs.read_dir(dir).is_err_and(|e| denied(&e)) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn has(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.vfs.exists(&self.path(name))?)
+    }
+
+    /// Whether the mark of an unfinished creation is there, which is as long as a store's id: a file
+    /// that somebody else gave this name is none.
+    pub(crate) fn has_mark(&self) -> Result<bool, Error> {
+        let mark = match self.vfs.open(&self.path(CREATING), OpenMode::Read) {
+            Ok(mark) => mark,
+            Err(error) if is_absent(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(mark.len()? == size_of::<StoreId>() as u64)
+    }
+
+    pub(crate) fn has_database(&self) -> Result<bool, Error> {
+        has_database(&*self.vfs, &self.dir)
+    }
+
+    /// Locks the directory of the store.
+    fn lock(&self, options: &Options) -> Result<Locks, Error> {
+        let root = self.vfs.lock_dir(&self.dir).map_err(|error: VfsError| {
+            match (error.kind(), error.io_error().kind()) {
+                (VfsErrorKind::InUse, _) => Error::InUse(self.dir.clone()),
+                (_, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
+                    if !options.read_only =>
+                {
+                    Error::NotWritable { dir: self.dir.clone(), source: error }
+                }
+                _ => error.into(),
+            }
+        })?;
+        Ok(Locks { root, parts: vec![], process: std::process::id() })
+    }
+
+    /// Locks the directories in it too, which may be links to somewhere else.
+    pub(crate) fn hold_parts(&self) -> Result<Vec<DirLock>, Error> {
+        let mut parts = vec![];
+        for name in [META, LOG, TWIGS] {
+            let path = self.path(name);
+            match self.vfs.hold_dir(&path, Sharing::Exclusive) {
+                Ok(lock) => parts.push(lock),
+                Err(error) if error.kind() == VfsErrorKind::InUse => {
+                    return Err(Error::InUse(path));
+                }
+                // Opening says what is missing, or makes it.
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Says that everything was written and no sync failed. Need not be durable: it is for the next
+    /// process on this machine, which may read out of the system's cache what never reached the medium.
+    pub(crate) fn mark_closed(&self) -> Result<(), Error> {
+        self.vfs.at_point(points::CLOSE_SETTLED)?;
+        self.vfs.open(&self.path(CLOSED), OpenMode::CreateNew)?;
+        Ok(self.vfs.at_point(points::CLOSE_DONE)?)
+    }
+
+    /// Takes the mark away, before anything is written. Returns whether it was there.
+    fn take_closed(&self) -> Result<bool, Error> {
+        let was = self.has(CLOSED)?;
+        if was {
+            self.vfs.remove_file(&self.path(CLOSED))?;
+        }
+        Ok(was)
+    }
+
+    /// Writes the metadata database once more unless the last process closed the store in peace: see
+    /// docs/durability.md, "What is believed".
+    pub(crate) fn renew_metadata(&self, options: &Options) -> Result<(), Error> {
+        let renew = if self.take_closed()? { Renew::IfBloated } else { Renew::Always };
+        let engine = self.engine(options)?;
+        if hedgerow_metadb::exists(engine, &*self.vfs, &self.path(META))? {
+            hedgerow_metadb::renew(engine, &self.vfs, &self.path(META), renew)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> Result<bool, Error> {
+        // The mark of a creation is written beside its place first; a creation that got no further
+        // left nothing else.
+        let half_a_mark = format!("{CREATING}{TEMP_SUFFIX}");
+        let nothing =
+            |name: &OsString| name == LOCK || name == LOST_AND_FOUND || *name == *half_a_mark;
+        Ok(self.vfs.read_dir(&self.dir)?.iter().all(nothing))
+    }
+
+    /// Removes what a creation that did not finish left behind; its mark goes last.
+    pub(crate) fn remove_unfinished(&self) -> Result<(), Error> {
+        for name in [META, LOG, TWIGS] {
+            if self.has(name)? {
+                self.vfs.remove_dir_all(&self.path(name))?;
+            }
+        }
+        self.vfs.sync_dir(&self.dir)?;
+        self.vfs.remove_file(&self.path(CREATING))?;
+        Ok(self.vfs.sync_dir(&self.dir)?)
+    }
+
+    fn engine(&self, options: &Options) -> Result<Engine, Error> {
+        if let Some(engine) = options.engine {
+            return Ok(engine);
+        }
+        let engines = Engine::available();
+        for &engine in engines {
+            if hedgerow_metadb::exists(engine, &*self.vfs, &self.path(META))? {
+                return Ok(engine);
+            }
+        }
+        engines.first().copied().ok_or(Error::Option {
+            option: "engine",
+            reason: "the crate was built without a metadata engine (features redb, rocksdb, sled)"
+                .into(),
+        })
+    }
+
+    pub(crate) fn meta(&self, options: &Options, create: bool) -> Result<Box<dyn MetaDb>, Error> {
+        let engine = self.engine(options)?;
+        Ok(hedgerow_metadb::open(engine, Arc::clone(&self.vfs), &self.path(META), create)?)
+    }
+
+    /// The metadata and the manifest in it.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`] if there is none.
+    pub(crate) fn manifest(&self, options: &Options) -> Result<(Box<dyn MetaDb>, Manifest), Error> {
+        let none = || Error::NoStore(self.dir.clone());
+        let meta = match self.meta(options, false) {
+            Err(Error::Meta(error)) if matches!(*error, MetaError::Missing { .. }) => {
+                return Err(none());
+            }
+            other => other?,
+        };
+        let manifest = meta.manifest()?.ok_or_else(none)?;
+        Ok((meta, manifest))
+    }
+
+    pub(crate) fn log_options(options: &Options) -> LogOptions {
+        let default = LogOptions::default();
+        LogOptions {
+            segment_size: options.segment_bytes.map_or(default.segment_size, SegmentSize::fixed),
+            cache_bytes: options.entry_cache_bytes,
+            tail_bytes: options.tail_bytes,
+        }
+    }
+
+    pub(crate) fn twig_options(options: &Options) -> TwigFileOptions {
+        let default = TwigFileOptions::default();
+        let SegmentSize { most, .. } = default.segment_size;
+        let given = options.segment_bytes.map(|bytes| SegmentSize::fixed(bytes.min(most)));
+        TwigFileOptions { segment_size: given.unwrap_or(default.segment_size), ..default }
+    }
+}

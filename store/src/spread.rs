@@ -1,0 +1,99 @@
+//! Compaction across shards: what any of them needs of the log holds all of it.
+//!
+//! ```text
+//!   log     ▓a▓b▓c▓c▓c▓a▓c▓c▓c▓c▓c▓c▓c▓c▓      entries of 16 shards, block after block
+//!             └ b is written to no more: its oldest active entry holds everything behind it
+//!   after a block   while more entries lie behind the least of the 16 than the rule's spread allows:
+//!                   that shard's oldest active entry is appended again
+//! ```
+//!
+//! What a shard holds begins with the block that began the twig of its oldest active entry, since pruning
+//! keeps whole twigs. It is counted in entries of all shards, which follow from the blocks alone.
+
+use crate::Error;
+use crate::update::{Files, ShardDelta, ShardWriter, move_oldest};
+use hedgerow_types::{CompactionRule, SerialNumber, TwigId};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
+/// from that of the oldest active entry on: what pruning keeps begins there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TwigBegins(VecDeque<(TwigId, u64)>);
+
+impl TwigBegins {
+    /// Notes the entries from `from` to before `to`, of a block that `before` entries precede.
+    pub(crate) fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
+        let first = if from.leaf() == 0 { from.twig() } else { from.twig().next() };
+        for twig in (first.0..).map(TwigId).take_while(|twig| twig.first() < to) {
+            self.0.push_back((twig, before));
+        }
+    }
+
+    /// Forgets the twigs before `first`.
+    pub(crate) fn drop_before(&mut self, first: TwigId) {
+        while self.0.front().is_some_and(|&(twig, _)| twig < first) {
+            self.0.pop_front();
+        }
+    }
+
+    /// That of a twig, `None` if it has not begun.
+    fn of(&self, twig: TwigId) -> Option<u64> {
+        let first = self.0.front()?.0;
+        let number = usize::try_from(twig.0.checked_sub(first.0)?).ok()?;
+        self.0.get(number).map(|&(_, before)| before)
+    }
+}
+
+/// Moves the oldest active entries of all shards while more was written since the oldest of them than
+/// the rule's spread allows, one for each entry that the block wrote; `before` entries preceded it.
+///
+/// # Errors
+/// As [`update_shard`](crate::update::update_shard); then every shard is to be taken back.
+pub(crate) fn spread(
+    writers: &mut [ShardWriter],
+    deltas: &mut [ShardDelta],
+    before: u64,
+    rule: &CompactionRule,
+    files: Files<'_>,
+) -> Result<(), Error> {
+    let wrote: usize = deltas.iter().map(|delta| delta.spans.len()).sum();
+    if rule.spread() == 0 || wrote == 0 {
+        return Ok(());
+    }
+    let active: u64 = writers.iter().map(|writer| writer.active).sum();
+    // Only the shard of which an entry is moved needs to be asked again.
+    let mut held = BinaryHeap::with_capacity(writers.len());
+    for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
+        held.push(Reverse((log_held(writer, delta.first_sn, before)?, number)));
+    }
+    for moved in 0..wrote as u64 {
+        let Some(mut least) = held.peek_mut() else { break };
+        let Reverse((from, number)) = *least;
+        if !rule.spreads((before + wrote as u64 + moved).saturating_sub(from), active) {
+            break;
+        }
+        let (writer, delta) = (&mut writers[number], &mut deltas[number]);
+        move_oldest(writer, delta, rule, files)?;
+        *least = Reverse((log_held(writer, delta.first_sn, before)?, number));
+    }
+    Ok(())
+}
+
+/// How many entries of all shards precede what a shard needs of the log: the block that wrote the first
+/// entry of the twig of its oldest active one.
+fn log_held(writer: &ShardWriter, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {
+    let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
+        return Err(Error::Corrupt(format!("shard {}: nothing is active", writer.shard)));
+    };
+    match writer.begun.of(sn.twig()) {
+        Some(before) => Ok(before),
+        // This block has begun the twig.
+        None if sn.twig().first() >= first_sn => Ok(before),
+        None => Err(Error::Corrupt(format!(
+            "shard {}: where twig {} begins is lost",
+            writer.shard,
+            sn.twig()
+        ))),
+    }
+}
