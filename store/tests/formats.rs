@@ -13,7 +13,7 @@ use hedgerow_entryfile::{
     BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, TwigFile, TwigFileOptions,
     TwigRecord, place_run, push_frame,
 };
-use hedgerow_metadb::{HistoryRow, Manifest, ShardManifest, StoreParams};
+use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest, ShardManifest, StoreParams};
 use hedgerow_proof::{Proof, SerialPath};
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -146,6 +146,24 @@ fn the_bytes_of_the_metadata_are_pinned() {
         "the history row",
         &row.encode(Height(0x0102_0304)).unwrap(),
         "770fca05c378f3e283663f6fc209405eab2887d7ff17b949e9234d6f47fbe078",
+    );
+    // Rows long past leave the database for a file of their own.
+    let (vfs, folder) = (disk(), Path::new("/meta"));
+    vfs.create_dir_all(folder).unwrap();
+    let engine = *Engine::available().iter().find(|engine| engine.name() == "redb").unwrap();
+    let db = hedgerow_metadb::open(engine, Arc::clone(&vfs), folder, true).unwrap();
+    for height in [4095, 4096] {
+        let first = if height == 4096 { 4096 } else { 0 };
+        let rows: Vec<_> = (first..=height).map(|at| (Height(at), row.clone())).collect();
+        let manifest =
+            Manifest { height: Height(height), history_from: Height(0), ..manifest.clone() };
+        let history_from = manifest.history_from;
+        db.commit(&Commit { manifest: &manifest, rows: &rows, history_from }).unwrap();
+    }
+    pinned(
+        "a file of history rows",
+        &read(&vfs, &folder.join("history-0000000000.rows")),
+        "b36c2691698ee3f7ad499dc021f1debdc79e62a4ef7d35dc47c2c825778ed88f",
     );
 }
 

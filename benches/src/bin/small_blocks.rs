@@ -174,7 +174,7 @@ fn fill(args: &Args, dir: &Path) -> Result<(), Failure> {
     for number in 1..=args.blocks {
         let mut changed = vec![];
         for op in 0..OPS {
-            if (number * OPS + op) % 10 == 0 {
+            if (number * OPS + op).is_multiple_of(10) {
                 changed.push(keys);
                 keys += 1;
             } else {
