@@ -9,12 +9,24 @@
 use hedgerow_index::{MAX_BUCKET_SLOTS, ShardIndex};
 use hedgerow_types::{KeyHash, LogPosition, SHARDS, ShardId};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The system's allocator, with a count of the bytes in use and of the largest request.
 struct Counting;
+
+thread_local! {
+    /// Whether requests of this thread count for `LARGEST`: the harness has threads of its own.
+    static COUNTS: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count_request(size: usize) {
+    if COUNTS.get() {
+        LARGEST.fetch_max(size, Relaxed);
+    }
+}
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
@@ -25,7 +37,7 @@ static MEASURING: Mutex<()> = Mutex::new(());
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Relaxed);
-        LARGEST.fetch_max(layout.size(), Relaxed);
+        count_request(layout.size());
         // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
@@ -39,7 +51,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         IN_USE.fetch_add(new_size, Relaxed);
         IN_USE.fetch_sub(layout.size(), Relaxed);
-        LARGEST.fetch_max(new_size, Relaxed);
+        count_request(new_size);
         // SAFETY: the caller keeps the contract of `realloc`, which is the same; `ptr` is from `System`.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
@@ -75,6 +87,7 @@ impl Measured {
         let before = IN_USE.load(Relaxed);
         let mut shards = Vec::with_capacity(SHARDS);
         shards.resize_with(SHARDS, ShardIndex::new);
+        COUNTS.set(true);
         LARGEST.store(0, Relaxed);
         Self { shards, before }
     }
