@@ -53,6 +53,9 @@ struct Covering {
 /// A segment that does not follow the one before it, and its file.
 pub(crate) type Unconnected = (Extent, Arc<dyn VfsFile>);
 
+/// The open file of a segment, and its length.
+type FileAndLen = (Arc<dyn VfsFile>, u64);
+
 /// Segments to be opened.
 pub(crate) struct Listing<'a> {
     pub(crate) vfs: Arc<dyn Vfs>,
@@ -248,13 +251,13 @@ impl Listing<'_> {
         Ok(bases)
     }
 
-    fn open_segment(&self, base: u64, mode: OpenMode) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
+    fn open_segment(&self, base: u64, mode: OpenMode) -> Result<FileAndLen, LogError> {
         open_segment(&*self.vfs, self.dir, self.format, self.id, base, mode)
     }
 
     /// The file of the segment at `base`, and its length, if its header is not there: a sector that was
     /// never written reads as zeros or lies beyond the end.
-    fn without_header(&self, base: u64) -> Result<Option<(Arc<dyn VfsFile>, u64)>, LogError> {
+    fn without_header(&self, base: u64) -> Result<Option<FileAndLen>, LogError> {
         let io = LogError::io("opening a segment without a header");
         let file = self.vfs.open(&self.path(base), OpenMode::Read).map_err(&io)?;
         let mut header = [0; SEGMENT_HEADER_LEN];

@@ -239,12 +239,12 @@ impl Published {
 
     /// Applies the edits of every shard: all, or none if one does not fit.
     fn apply(&self, edits: &[Vec<Edit>], pool: &rayon::ThreadPool) -> Result<(), Error> {
-        let apply = |(index, edits): (&Box<dyn Index>, &Vec<Edit>)| index.apply(edits);
         let total: usize = edits.iter().map(Vec::len).sum();
         let results: Vec<Result<(), IndexError>> = if total < PARALLEL_EDITS {
-            self.index.iter().zip(edits).map(apply).collect()
+            self.index.iter().zip(edits).map(|(index, edits)| index.apply(edits)).collect()
         } else {
-            pool.install(|| self.index.par_iter().zip(edits).map(apply).collect())
+            let work = self.index.par_iter().zip(edits);
+            pool.install(|| work.map(|(index, edits)| index.apply(edits)).collect())
         };
         let Some(error) = results.iter().find_map(|result| result.as_ref().err()) else {
             return Ok(());
@@ -414,7 +414,8 @@ impl Published {
         for (shard, other) in ShardId::all().zip(other) {
             let other = SharedIndex::from(other);
             for group in 0..GROUPS {
-                (mine.clear(), theirs.clear());
+                mine.clear();
+                theirs.clear();
                 self.index(shard).group(group, &mut mine).map_err(in_index)?;
                 other.group(group, &mut theirs).map_err(in_index)?;
                 if mine != theirs {

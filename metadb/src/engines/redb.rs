@@ -82,7 +82,7 @@ fn start(file: Arc<dyn VfsFile>) -> Result<(Database, bool), ::redb::DatabaseErr
         .set_cache_size(CACHE_BYTES)
         .set_repair_callback(move |_| noted.store(true, Ordering::Relaxed))
         .create_with_backend(backend)?;
-    opening.is_over();
+    opening.over();
     Ok((db, verified.load(Ordering::Relaxed)))
 }
 

@@ -41,7 +41,7 @@ pub(super) struct VfsBackend {
 pub(super) struct Opening(Arc<AtomicBool>);
 
 impl Opening {
-    pub(super) fn is_over(self) {
+    pub(super) fn over(self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
@@ -148,7 +148,7 @@ mod tests {
         let file = disk.open(Path::new("/file"), OpenMode::CreateNew).unwrap();
         file.write_all_at(&[7; 300], 0).unwrap();
         let (backend, opening) = VfsBackend::new(Arc::clone(&file));
-        opening.is_over();
+        opening.over();
         let read = |offset, len| {
             let mut out = vec![0; len];
             backend.read(offset, &mut out).map(|()| out)

@@ -158,7 +158,7 @@ fn moved(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut V
         let others: Vec<usize> = others.iter().copied().filter(|at| *at != frame.start).collect();
         let Some(&from) = pick(rng, &others) else { continue };
         let (from, to, len) = (from as u64, frame.start as u64, frame.len() as u64);
-        let while_open = (number / some) % 2 == 0;
+        let while_open = (number / some).is_multiple_of(2);
         let class = if while_open { "log, while open: frame moved" } else { "log: frame moved" };
         let change = Change::Move { file: file.clone(), from, to, len };
         let class = class.into();
