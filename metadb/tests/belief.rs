@@ -3,7 +3,6 @@
 #![cfg(feature = "redb")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
 use hedgerow_metadb::{Commit, Engine, MetaDb, MetaError, Renew, open, renew};
