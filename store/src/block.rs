@@ -1,11 +1,11 @@
 //! A block of the user's API: puts and deletes that become one task (design, "From puts to change
 //! sets").
 
-use crate::ops::{BlockOps, Kind, check_key, check_value};
 use crate::store::Store;
 use crate::ticket::{Receipt, Ticket};
 use crate::{Durability, Error};
 use hashbrown::{DefaultHashBuilder, HashTable};
+use hedgerow_state::{BlockOps, Kind, check_key, check_value};
 use hedgerow_types::Height;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -80,7 +80,7 @@ impl<'s> Block<'s> {
     /// # Errors
     /// [`Error::TooManyChangeSets`] beyond 2^24.
     pub fn next_change_set(&mut self) -> Result<(), Error> {
-        self.ops.begin_change_set()
+        Ok(self.ops.begin_change_set()?)
     }
 
     /// Attaches opaque data that is kept with the block's history row and hashed into nothing;
@@ -146,7 +146,7 @@ impl<'s> Block<'s> {
         let known = self.last.find_mut(hash, |&number| ops.key(&ops.ops()[number as usize]) == key);
         match known {
             Some(&mut number) if ops.ops()[number as usize].change_set == change_set => {
-                ops.replace(number, kind, value)
+                Ok(ops.replace(number, kind, value)?)
             }
             Some(number) => {
                 *number = ops.push(kind, key, value)?;

@@ -12,11 +12,11 @@ use crate::pipeline::Unsettled;
 use crate::place::{CREATING, LOG, Locks, META, Place, TWIGS};
 use crate::rebuild::Rebuilt;
 use crate::store::Store;
-use crate::twigs::{TwigStore, run_position};
 use crate::{Error, points};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{BlockState, EntryLog, Record, StoreId, TwigFile};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest, ShardManifest, StoreParams};
+use hedgerow_state::{TwigStore, run_position};
 use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
 

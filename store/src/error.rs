@@ -5,9 +5,8 @@ use hedgerow_entryfile::LogError;
 use hedgerow_hasher_api::HashError;
 use hedgerow_merkle::MerkleError;
 use hedgerow_metadb::MetaError;
-use hedgerow_types::{Digest, Height, ShardId, hex};
+use hedgerow_types::{Digest, Height, ShardId};
 use hedgerow_vfs::VfsError;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,7 +42,7 @@ pub enum Error {
     },
     /// A strict operation does not fit the state: an update or delete of an absent key, or a create
     /// of a present one.
-    #[error("{op:?} of a key that is {}: 0x{}", presence(*.op), HexBytes(.key))]
+    #[error("{}", hedgerow_state::invalid_op(*.op, .key))]
     InvalidOp {
         /// The operation.
         op: OpKind,
@@ -197,6 +196,25 @@ impl From<MetaError> for Error {
     }
 }
 
+impl From<hedgerow_state::Error> for Error {
+    fn from(error: hedgerow_state::Error) -> Self {
+        use hedgerow_state::Error as Refused;
+        match error {
+            Refused::KeyLength(len) => Self::KeyLength(len),
+            Refused::ValueLength { len, max } => Self::ValueLength { len, max },
+            Refused::SentryShape => Self::SentryShape,
+            Refused::InvalidOp { op, key } => Self::InvalidOp { op, key },
+            Refused::TooManyChangeSets => Self::TooManyChangeSets,
+            Refused::BlockTooLarge => Self::BlockTooLarge,
+            Refused::Corrupt(what) => Self::Corrupt(what),
+            Refused::Log(error) => Self::Log(error),
+            Refused::Hash(error) => Self::Hash(error),
+            Refused::Index(error) => crate::published::in_index(error),
+            other => Self::Corrupt(other.to_string()),
+        }
+    }
+}
+
 impl Error {
     /// Whether files contradict each other, or what they should: not that one could not be read.
     pub(crate) fn is_contradiction(&self) -> bool {
@@ -206,17 +224,5 @@ impl Error {
             Self::Merkle(error) => !matches!(error, MerkleError::Hash(_)),
             _ => false,
         }
-    }
-}
-
-fn presence(op: OpKind) -> &'static str {
-    if op == OpKind::Create { "present" } else { "absent" }
-}
-
-struct HexBytes<'a>(&'a [u8]);
-
-impl fmt::Display for HexBytes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(f, self.0)
     }
 }

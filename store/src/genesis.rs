@@ -2,14 +2,11 @@
 //! once per process.
 
 use crate::Error;
-use crate::bits::ActiveBits;
-use crate::spread::TwigBegins;
-use crate::twigs::{OpenTwig, TwigPlaces};
-use crate::update::ShardWriter;
 use bytes::Bytes;
 use hedgerow_entryfile::{Record, RunCursor, frame_len, place_run, seal_frame};
 use hedgerow_hasher_api::{ScalarHasher, Span};
 use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
+use hedgerow_state::{ActiveBits, OpenTwig, ShardWriter, TwigBegins, TwigPlaces};
 use hedgerow_types::entry::{SENTRY_LEN, encode_sentry};
 use hedgerow_types::{KeyHash, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId};
 use std::sync::LazyLock;

@@ -21,10 +21,10 @@
 //! [`Store::check`](crate::Store::check) reads them all.
 
 use crate::Error;
-use crate::update::key_hash_of;
 use crate::view::View;
 use hedgerow_entryfile::StoredEntry;
 use hedgerow_index::{GROUPS, Stem};
+use hedgerow_state::key_hash_of;
 use hedgerow_types::{Height, KeyHash, LogPosition, SENTRIES_PER_SHARD, SHARDS, ShardId};
 use std::collections::VecDeque;
 use std::fmt;

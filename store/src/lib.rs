@@ -54,7 +54,6 @@
 //! the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
 #![forbid(unsafe_code)]
 
-mod bits;
 mod block;
 mod check;
 mod create;
@@ -63,10 +62,8 @@ mod flow;
 mod genesis;
 pub mod hasher;
 mod iter;
-mod layer;
 mod limits;
 mod open;
-mod ops;
 mod options;
 mod pipeline;
 mod place;
@@ -78,16 +75,12 @@ mod reader;
 mod rebuild;
 mod repair;
 mod replay;
-mod resolve;
 mod shared;
-mod spread;
 mod stages;
 mod stats;
 mod store;
 mod sync;
 mod ticket;
-mod twigs;
-mod update;
 mod view;
 mod writer;
 
@@ -97,9 +90,9 @@ pub use error::Error;
 pub use hedgerow_entryfile::LogStats;
 pub use hedgerow_metadb::{Engine, HistoryRow, StoreParams};
 pub use hedgerow_proof::{Proof, SerialPath};
+pub use hedgerow_state::{ChangeSet, Op, OpKind, Task};
 pub use hedgerow_types::{CompactionRule, Digest, Height, KeyHash, SerialNumber, ShardId, Version};
 pub use iter::Iter;
-pub use ops::{ChangeSet, Op, OpKind, Task};
 pub use options::{Durability, Options, Progress};
 pub use prune::PruneHold;
 pub use reader::{Proven, Reader};

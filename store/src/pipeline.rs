@@ -25,19 +25,17 @@
 //! its root is known; nothing is deleted before a manifest that no longer needs it is durable.
 
 use crate::Error;
-use crate::layer::Layer;
 use crate::points;
 use crate::prune::{PruneIntent, Pruning};
 use crate::published::Next;
 use crate::shared::{Shared, per_shard};
 use crate::stages::{self, HashWork, PersistWork};
-use crate::twigs::{OpenTwig, run_position};
-use crate::update::Counts;
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;
 use hedgerow_merkle::{Forest, Roots, ShardChange};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
+use hedgerow_state::{Counts, Layer, OpenTwig, run_position};
 use hedgerow_types::{Digest, Height, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId};
 use rayon::prelude::*;
 use std::sync::atomic::Ordering;

@@ -2,12 +2,12 @@
 
 use crate::Error;
 use crate::reader::Proven;
-use crate::twigs::GROUP;
 use crate::view::View;
 use hedgerow_entryfile::{LogError, TwigRecord};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_part_as_of, left_path_in};
 use hedgerow_proof::{Proof, SerialPath};
+use hedgerow_state::GROUP;
 use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

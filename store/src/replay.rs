@@ -15,12 +15,12 @@ use crate::hasher::hash_keys;
 use crate::pipeline::Unsettled;
 use crate::rebuild::{JournalRun, Roots, ShardScan, Source};
 use crate::shared::per_shard;
-use crate::twigs::run_position;
 use hashbrown::HashMap;
 use hedgerow_entryfile::ScannedRecord;
 use hedgerow_hasher_api::MessageGroup;
 use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
 use hedgerow_metadb::HistoryRow;
+use hedgerow_state::run_position;
 use hedgerow_types::{Digest, Height, SHARDS, SerialNumber, ShardId};
 use std::sync::Arc;
 

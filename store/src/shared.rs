@@ -12,11 +12,11 @@
 use crate::flow::Flow;
 use crate::prune::PruneHold;
 use crate::published::Published;
-use crate::twigs::TwigStore;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
 use hedgerow_hasher_api::BatchHasher;
 use hedgerow_metadb::{HistoryRow, MetaDb, MetaError};
+use hedgerow_state::TwigStore;
 use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::flow::Flow;
-use crate::update::Counts;
+use hedgerow_state::Counts;
 use hedgerow_types::{Digest, Height};
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -11,17 +11,16 @@
 
 use crate::Error;
 use crate::iter::Iter;
-use crate::ops::check_key;
 use crate::prove;
 use crate::published::State;
 use crate::reader::Proven;
 use crate::shared::Shared;
-use crate::update::{is_entry_of, key_hash_of};
 use hedgerow_entryfile::{Fill, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::Stem;
 use hedgerow_merkle::Roots;
 use hedgerow_proof::SerialPath;
+use hedgerow_state::{check_key, is_entry_of, key_hash_of};
 use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId};
 use std::fmt;
 use std::sync::Arc;

@@ -3,22 +3,21 @@
 //!
 //! Everything up to the record's announcement can refuse the block and leaves no trace.
 
-use crate::layer::{Layer, Now, newest};
-use crate::ops::BlockOps;
+use crate::hasher;
 use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
 use crate::published::in_index;
-use crate::resolve::{self, ShardPlan, ShardView};
 use crate::shared::Shared;
-use crate::spread::spread;
 use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
-use crate::twigs::run_position;
-use crate::update::{Counts, Files, ShardDelta, ShardWriter, is_entry_of, undo, update_shard};
 use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, place_run};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::IndexError;
+use hedgerow_state::{
+    self as state, BlockOps, Counts, Files, Layer, Now, ShardDelta, ShardPlan, ShardView,
+    ShardWriter, is_entry_of, newest, run_position,
+};
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
 use std::collections::VecDeque;
@@ -174,24 +173,24 @@ impl Writer {
         let shared = &*self.shared;
         let pool = &shared.pool;
         let log = &shared.log;
-        let mut plans = pool.install(|| resolve::plan(ops))?;
+        let mut plans = pool.install(|| state::plan(ops, hasher::trusted()))?;
         let layers: Vec<Vec<&Layer>> = (0..SHARDS)
             .map(|shard| self.layers.iter().map(|(_, layers)| &layers[shard]).collect())
             .collect();
-        let candidates = self.ask_index(&plans, &layers, resolve::key_candidates)?;
+        let candidates = self.ask_index(&plans, &layers, state::key_candidates)?;
         pool.install(|| {
             let work = plans.par_iter_mut().zip(&candidates);
-            work.try_for_each(|(plan, found)| resolve::settle_keys(plan, found, ops, log))
+            work.try_for_each(|(plan, found)| state::settle_keys(plan, found, ops, log))
         })?;
         for plan in &plans {
-            resolve::validate(plan, ops)?;
+            state::validate(plan, ops)?;
         }
-        let candidates = self.ask_index(&plans, &layers, resolve::predecessor_candidates)?;
+        let candidates = self.ask_index(&plans, &layers, state::predecessor_candidates)?;
         pool.install(|| {
             let work = plans.par_iter_mut().zip(&candidates).zip(&layers).enumerate();
             work.try_for_each(|(shard, ((plan, found), layers))| {
                 let shard = ShardId::new(shard).unwrap_or(ShardId::from_top_bits(0));
-                resolve::settle_predecessors(plan, found, layers, shard, log)
+                state::settle_predecessors(plan, found, layers, shard, log)
             })
         })?;
         Ok(plans)
@@ -220,37 +219,10 @@ impl Writer {
         ops: &BlockOps,
         plans: &[ShardPlan],
     ) -> Result<Vec<ShardDelta>, Error> {
-        let shared = &*self.shared;
-        let (rule, files) = (&self.rule, Files { log: &shared.log, twigs: &shared.twigs });
-        let before = self.shards.iter().map(|writer| writer.next_sn.0).sum();
-        let shards = &mut self.shards;
-        let results: Vec<Result<ShardDelta, Error>> = shared.pool.install(|| {
-            let work = shards.par_iter_mut().zip(plans);
-            work.map(|(writer, plan)| update_shard(writer, plan, ops, height, rule, files))
-                .collect()
-        });
-        let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
-        let done = self.shards.iter_mut().zip(results);
-        match failed {
-            None => {
-                let mut deltas: Vec<_> = done.filter_map(|(_, delta)| delta.ok()).collect();
-                match spread(&mut self.shards, &mut deltas, before, rule, files) {
-                    Ok(()) => Ok(deltas),
-                    Err(error) => {
-                        self.shards.iter_mut().zip(deltas).for_each(|(w, delta)| undo(w, delta));
-                        Err(error)
-                    }
-                }
-            }
-            Some(error) => {
-                for (writer, delta) in done {
-                    if let Ok(delta) = delta {
-                        undo(writer, delta);
-                    }
-                }
-                Err(error)
-            }
-        }
+        let Self { shared, rule, shards, .. } = self;
+        let files = Files { log: &shared.log, twigs: &shared.twigs };
+        let apply = || state::apply(shards, plans, ops, height, rule, files);
+        Ok(shared.pool.install(apply)?)
     }
 
     /// Gives the block's entries their place in the log; they are readable from then on.

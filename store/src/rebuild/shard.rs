@@ -2,14 +2,12 @@
 
 use super::Source;
 use crate::Error;
-use crate::bits::ActiveBits;
-use crate::spread::TwigBegins;
-use crate::twigs::{OpenTwig, run_position};
 use hedgerow_entryfile::{RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, Span};
 use hedgerow_index::ShardIndex;
 use hedgerow_merkle::{FinishedTwig, ShardRestore};
 use hedgerow_metadb::ShardManifest;
+use hedgerow_state::{ActiveBits, OpenTwig, TwigBegins, run_position};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use std::sync::Arc;

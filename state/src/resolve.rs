@@ -16,13 +16,12 @@
 //!
 //! Nothing is changed here: an error refuses the block and leaves the store as it was.
 
-use crate::hasher::hash_keys;
+use crate::keys::{is_entry_of, key_hash_of};
 use crate::layer::{Layer, Now, newest};
 use crate::ops::{BlockOps, Kind};
-use crate::update::{is_entry_of, key_hash_of};
 use crate::{Error, OpKind};
 use hedgerow_entryfile::{EntryLog, Fill, StoredEntry};
-use hedgerow_hasher_api::MessageGroup;
+use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::{Index, IndexError, Stem};
 use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
 use rayon::prelude::*;
@@ -30,62 +29,64 @@ use rayon::prelude::*;
 /// What an update or a delete needs of the entry that it replaces.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
-    pub(crate) at: LogPosition,
-    pub(crate) next_key_hash: KeyHash,
-    pub(crate) sn: SerialNumber,
+    pub at: LogPosition,
+    pub next_key_hash: KeyHash,
+    pub sn: SerialNumber,
 }
 
 /// An entry with its place and key hash.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    pub(crate) key_hash: KeyHash,
-    pub(crate) at: LogPosition,
-    pub(crate) entry: StoredEntry,
+    pub key_hash: KeyHash,
+    pub at: LogPosition,
+    pub entry: StoredEntry,
 }
 
 /// A key that the block names, as of the block's start.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyState {
-    pub(crate) key_hash: KeyHash,
+    pub key_hash: KeyHash,
     /// An operation that holds the key's bytes.
     op: u32,
     /// Operations on it may create or delete it, so that its predecessor is needed.
     structural: bool,
     /// Its entry, if it is present.
-    pub(crate) entry: Option<Link>,
+    pub entry: Option<Link>,
     /// The entry before it, if it was needed.
-    pub(crate) before: Option<Found>,
+    pub before: Option<Found>,
 }
 
 /// An operation and the key it is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlannedOp {
     /// Number in [`BlockOps::ops`].
-    pub(crate) op: u32,
+    pub op: u32,
     /// Number in [`ShardPlan::keys`].
-    pub(crate) key: u32,
+    pub key: u32,
 }
 
 /// The operations of one shard in the order in which they apply, and their keys.
 #[derive(Debug, Default)]
-pub(crate) struct ShardPlan {
+pub struct ShardPlan {
     pub(crate) ops: Vec<PlannedOp>,
     pub(crate) keys: Vec<KeyState>,
 }
 
 /// The index of one shard and the layers above it, oldest first.
 #[derive(Clone, Copy)]
-pub(crate) struct ShardView<'a> {
-    pub(crate) index: &'a dyn Index,
-    pub(crate) layers: &'a [&'a Layer],
+pub struct ShardView<'a> {
+    /// The index of the last published block, or on its way there from the one before.
+    pub index: &'a dyn Index,
+    /// What the blocks changed that it may not have yet, and what those it has changed, oldest first.
+    pub layers: &'a [&'a Layer],
 }
 
 /// Hashes the keys and sorts the operations into shards.
-pub(crate) fn plan(ops: &BlockOps) -> Result<Vec<ShardPlan>, Error> {
+pub fn plan(ops: &BlockOps, hasher: &dyn BatchHasher) -> Result<Vec<ShardPlan>, Error> {
     let spans: Vec<_> = ops.ops().iter().map(|op| op.key_span()).collect();
     let mut hashes = vec![Digest::ZERO; spans.len()];
     let group = MessageGroup { arena: ops.arena(), spans: &spans, out: &mut hashes };
-    hash_keys(&mut [group])?;
+    hasher.messages(&mut [group])?;
 
     let mut shards: Vec<Vec<(KeyHash, u32)>> = (0..SHARDS).map(|_| Vec::new()).collect();
     for (number, hash) in hashes.iter().enumerate() {
@@ -132,10 +133,7 @@ fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
 type Candidate = (u32, LogPosition);
 
 /// The positions at which the keys of `plan` may be, from memory alone.
-pub(crate) fn key_candidates(
-    plan: &ShardPlan,
-    view: ShardView<'_>,
-) -> Result<Vec<Candidate>, IndexError> {
+pub fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Result<Vec<Candidate>, IndexError> {
     let mut candidates = Vec::with_capacity(plan.keys.len());
     let mut numbers = Vec::with_capacity(plan.keys.len());
     let mut keys = Vec::with_capacity(plan.keys.len());
@@ -158,7 +156,7 @@ pub(crate) fn key_candidates(
 }
 
 /// Reads the candidates and gives each key its entry.
-pub(crate) fn settle_keys(
+pub fn settle_keys(
     plan: &mut ShardPlan,
     candidates: &[Candidate],
     ops: &BlockOps,
@@ -185,7 +183,7 @@ pub(crate) fn settle_keys(
 }
 
 /// The positions at which the predecessors of the structural keys may be, from memory alone.
-pub(crate) fn predecessor_candidates(
+pub fn predecessor_candidates(
     plan: &ShardPlan,
     view: ShardView<'_>,
 ) -> Result<Vec<Candidate>, IndexError> {
@@ -216,7 +214,7 @@ pub(crate) fn predecessor_candidates(
 }
 
 /// Reads the candidates and gives each structural key the entry before it.
-pub(crate) fn settle_predecessors(
+pub fn settle_predecessors(
     plan: &mut ShardPlan,
     candidates: &[Candidate],
     layers: &[&Layer],
@@ -267,7 +265,7 @@ fn read(
 ///
 /// # Errors
 /// [`Error::InvalidOp`] for the first that does not.
-pub(crate) fn validate(plan: &ShardPlan, ops: &BlockOps) -> Result<(), Error> {
+pub fn validate(plan: &ShardPlan, ops: &BlockOps) -> Result<(), Error> {
     let mut present: Vec<bool> = plan.keys.iter().map(|key| key.entry.is_some()).collect();
     for planned in &plan.ops {
         let op = &ops.ops()[planned.op as usize];

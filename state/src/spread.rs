@@ -19,11 +19,11 @@ use std::collections::{BinaryHeap, VecDeque};
 /// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
 /// from that of the oldest active entry on: what pruning keeps begins there.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TwigBegins(VecDeque<(TwigId, u64)>);
+pub struct TwigBegins(VecDeque<(TwigId, u64)>);
 
 impl TwigBegins {
     /// Notes the entries from `from` to before `to`, of a block that `before` entries precede.
-    pub(crate) fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
+    pub fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
         let first = if from.leaf() == 0 { from.twig() } else { from.twig().next() };
         for twig in (first.0..).map(TwigId).take_while(|twig| twig.first() < to) {
             self.0.push_back((twig, before));
@@ -31,7 +31,7 @@ impl TwigBegins {
     }
 
     /// Forgets the twigs before `first`.
-    pub(crate) fn drop_before(&mut self, first: TwigId) {
+    pub fn drop_before(&mut self, first: TwigId) {
         while self.0.front().is_some_and(|&(twig, _)| twig < first) {
             self.0.pop_front();
         }

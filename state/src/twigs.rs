@@ -21,13 +21,13 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// Entries of a group: what one level-4 node covers.
-pub(crate) const GROUP: usize = 16;
+pub const GROUP: usize = 16;
 /// Groups of a twig.
-pub(crate) const GROUPS: usize = TWIG_LEAVES / GROUP;
+const GROUPS: usize = TWIG_LEAVES / GROUP;
 
 /// Where the entries of a shard's youngest twig lie, as far as there are any.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OpenTwig {
+pub struct OpenTwig {
     record: LogPosition,
     groups: Vec<LogPosition>,
     breaks: Vec<(u16, LogPosition)>,
@@ -35,15 +35,16 @@ pub(crate) struct OpenTwig {
 
 /// Where the entries of a whole twig lie.
 #[derive(Debug)]
-pub(crate) struct TwigPlaces {
-    pub(crate) twig: TwigId,
+pub struct TwigPlaces {
+    /// The twig.
+    pub twig: TwigId,
     places: OpenTwig,
 }
 
 impl OpenTwig {
     /// Notes a run of the shard: entries from `first_sn` on, at `spans` of a run that begins at
     /// `run_start` in the record at `record`. Returns the twigs that it filled.
-    pub(crate) fn note_run(
+    pub fn note_run(
         &mut self,
         record: LogPosition,
         run_start: LogPosition,
@@ -76,7 +77,7 @@ impl OpenTwig {
 
 impl TwigPlaces {
     /// The record of the twig, given its nodes.
-    pub(crate) fn into_record(
+    pub fn into_record(
         self,
         shard: ShardId,
         nodes: Box<[Digest; 255]>,
@@ -98,18 +99,20 @@ impl TwigPlaces {
 
 /// The twig file, and the records on their way to it.
 #[derive(Debug)]
-pub(crate) struct TwigStore {
-    pub(crate) file: TwigFile,
+pub struct TwigStore {
+    /// The file that keeps them.
+    pub file: TwigFile,
     pending: RwLock<HashMap<(ShardId, TwigId), Arc<TwigRecord>>>,
 }
 
 impl TwigStore {
-    pub(crate) fn new(file: TwigFile) -> Self {
+    /// The records of a file, and none on their way.
+    pub fn new(file: TwigFile) -> Self {
         Self { file, pending: RwLock::default() }
     }
 
     /// Pairs the nodes of finished twigs with their places; the records are readable from now on.
-    pub(crate) fn finish(
+    pub fn finish(
         &self,
         finished: Vec<FinishedTwig>,
         places: &mut HashMap<(ShardId, TwigId), TwigPlaces>,
@@ -130,7 +133,7 @@ impl TwigStore {
     }
 
     /// Appends records to the file, without syncing it.
-    pub(crate) fn write(&self, records: &[Arc<TwigRecord>]) -> Result<(), Error> {
+    pub fn write(&self, records: &[Arc<TwigRecord>]) -> Result<(), Error> {
         if records.is_empty() {
             return Ok(());
         }
@@ -143,10 +146,7 @@ impl TwigStore {
     }
 
     /// Those of `records` that the file has not got as they are.
-    pub(crate) fn different(
-        &self,
-        records: Vec<Arc<TwigRecord>>,
-    ) -> Result<Vec<Arc<TwigRecord>>, Error> {
+    pub fn different(&self, records: Vec<Arc<TwigRecord>>) -> Result<Vec<Arc<TwigRecord>>, Error> {
         let mut different = Vec::new();
         for record in records {
             if self.get(record.shard, record.twig)?.as_ref() != Some(&record) {
@@ -157,11 +157,7 @@ impl TwigStore {
     }
 
     /// The record of a finished twig, if there is a good one.
-    pub(crate) fn get(
-        &self,
-        shard: ShardId,
-        twig: TwigId,
-    ) -> Result<Option<Arc<TwigRecord>>, Error> {
+    pub fn get(&self, shard: ShardId, twig: TwigId) -> Result<Option<Arc<TwigRecord>>, Error> {
         if let Some(record) = self.pending.read().get(&(shard, twig)) {
             return Ok(Some(Arc::clone(record)));
         }
@@ -170,7 +166,7 @@ impl TwigStore {
 }
 
 /// Where the run of `shard` begins in a record.
-pub(crate) fn run_position(record: &Record, shard: ShardId) -> LogPosition {
+pub fn run_position(record: &Record, shard: ShardId) -> LogPosition {
     let mut lens = [0; SHARDS];
     for (len, shard) in lens.iter_mut().zip(ShardId::all()) {
         *len = record.run(shard).len();

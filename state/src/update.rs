@@ -19,6 +19,7 @@
 //! block. When one shard fails, [`undo`] does the same to those that succeeded.
 
 use crate::bits::ActiveBits;
+use crate::keys::key_hash_of;
 use crate::layer::{Layer, Now};
 use crate::ops::{BlockOps, Kind};
 use crate::resolve::{Found, KeyState, Link, ShardPlan};
@@ -26,7 +27,7 @@ use crate::spread::TwigBegins;
 use crate::twigs::TwigStore;
 use crate::{Error, OpKind};
 use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
-use hedgerow_hasher_api::{Span, hash_message};
+use hedgerow_hasher_api::Span;
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{
     CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, Version,
@@ -34,40 +35,52 @@ use hedgerow_types::{
 
 /// Where old entries are read from.
 #[derive(Clone, Copy)]
-pub(crate) struct Files<'a> {
-    pub(crate) log: &'a EntryLog,
-    pub(crate) twigs: &'a TwigStore,
+pub struct Files<'a> {
+    /// The log.
+    pub log: &'a EntryLog,
+    /// Where the entries of finished twigs are.
+    pub twigs: &'a TwigStore,
 }
 
 /// What the writer knows of one shard: the state after the last accepted block.
 #[derive(Debug)]
-pub(crate) struct ShardWriter {
-    pub(crate) shard: ShardId,
-    pub(crate) next_sn: SerialNumber,
-    pub(crate) oldest_active: SerialNumber,
+pub struct ShardWriter {
+    /// The shard.
+    pub shard: ShardId,
+    /// The serial number that the next entry gets.
+    pub next_sn: SerialNumber,
+    /// No entry below this serial number is active.
+    pub oldest_active: SerialNumber,
     /// Active entries, sentries included.
-    pub(crate) active: u64,
-    pub(crate) bits: ActiveBits,
+    pub active: u64,
+    /// Which entries are active.
+    pub bits: ActiveBits,
     /// Stands at or before the oldest active entry.
-    pub(crate) cursor: RunCursor,
-    pub(crate) begun: TwigBegins,
+    pub cursor: RunCursor,
+    /// Where the twigs begin that may still be needed.
+    pub begun: TwigBegins,
 }
 
 /// How many operations of each kind a block came to, and what they wrote beside their own entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) created: u64,
-    pub(crate) updated: u64,
-    pub(crate) deleted: u64,
-    pub(crate) absent_deletes: u64,
+pub struct Counts {
+    /// Keys created.
+    pub created: u64,
+    /// Keys given a new value.
+    pub updated: u64,
+    /// Keys removed.
+    pub deleted: u64,
+    /// Removals of keys that were absent.
+    pub absent_deletes: u64,
     /// Bytes of log of entries that were written again because a neighbour came or went.
-    pub(crate) neighbour_bytes: u64,
+    pub neighbour_bytes: u64,
     /// Bytes of log of entries that compaction moved.
-    pub(crate) moved_bytes: u64,
+    pub moved_bytes: u64,
 }
 
 impl Counts {
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
         self.created += other.created;
         self.updated += other.updated;
         self.deleted += other.deleted;
@@ -88,19 +101,24 @@ struct Before {
 
 /// What a block did to one shard.
 #[derive(Debug)]
-pub(crate) struct ShardDelta {
+pub struct ShardDelta {
     before: Before,
     /// The new entries, framed, in serial-number order.
-    pub(crate) run: Vec<u8>,
+    pub run: Vec<u8>,
     /// The hashed bytes of each entry within `run`.
-    pub(crate) spans: Vec<Span>,
+    pub spans: Vec<Span>,
     /// Serial number of the first new entry.
-    pub(crate) first_sn: SerialNumber,
-    pub(crate) deactivated: Vec<SerialNumber>,
-    pub(crate) layer: Layer,
-    pub(crate) oldest_active: SerialNumber,
-    pub(crate) active: u64,
-    pub(crate) counts: Counts,
+    pub first_sn: SerialNumber,
+    /// Entries that became inactive, new ones included.
+    pub deactivated: Vec<SerialNumber>,
+    /// Where keys are now.
+    pub layer: Layer,
+    /// No entry below this serial number is active after the block.
+    pub oldest_active: SerialNumber,
+    /// Active entries after the block.
+    pub active: u64,
+    /// What the operations came to.
+    pub counts: Counts,
 }
 
 /// Applies the operations of `plan` to the shard.
@@ -496,14 +514,4 @@ impl Current<'_> {
             Self::Before(link) => Some(link.at),
         }
     }
-}
-
-/// The key hash of an entry: its key if it is a sentry, else SHA-256 of the key (spec 4.3).
-pub(crate) fn key_hash_of(entry: EntryRef<'_>) -> KeyHash {
-    entry.sentry_key_hash().unwrap_or_else(|| KeyHash(hash_message(entry.key()).0))
-}
-
-/// Whether a stored entry is the user entry of `key`.
-pub(crate) fn is_entry_of(entry: EntryRef<'_>, key: &[u8]) -> bool {
-    entry.key() == key && !entry.is_sentry()
 }

@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 
 /// Where a block left a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Now {
+pub enum Now {
     /// In the entry with this number of the run being built.
     Here(u32),
     /// In the entry at this position of the log.
@@ -42,50 +42,52 @@ pub(crate) enum Now {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     /// Its position before the block; `None` if it was absent.
-    pub(crate) old: Option<LogPosition>,
+    old: Option<LogPosition>,
     /// Where the block left it.
-    pub(crate) now: Now,
+    now: Now,
 }
 
 /// The keys of one shard that one block changed.
 #[derive(Debug, Default)]
-pub(crate) struct Layer {
+pub struct Layer {
     slots: HashMap<KeyHash, Slot>,
     /// Keys that the block created and that are present after it.
     created: BTreeSet<KeyHash>,
 }
 
 impl Layer {
-    pub(crate) fn with_capacity(keys: usize) -> Self {
+    /// An empty layer with room for so many keys.
+    pub fn with_capacity(keys: usize) -> Self {
         Self { slots: HashMap::with_capacity(keys), created: BTreeSet::new() }
     }
 
-    pub(crate) fn get(&self, key: &KeyHash) -> Option<Now> {
+    /// What the block made of a key; `None` if it does not name it.
+    pub fn get(&self, key: &KeyHash) -> Option<Now> {
         self.slots.get(key).map(|slot| slot.now)
     }
 
     /// Notes that the key's entry is now number `entry` of the run; `old` is where it was before
     /// the block, if this is the block's first change of it.
-    pub(crate) fn moved(&mut self, key: KeyHash, old: Option<LogPosition>, entry: u32) {
+    pub fn moved(&mut self, key: KeyHash, old: Option<LogPosition>, entry: u32) {
         self.slots.entry(key).or_insert(Slot { old, now: Now::Here(entry) }).now = Now::Here(entry);
     }
 
     /// Notes that the key was absent and is now entry number `entry` of the run.
-    pub(crate) fn created(&mut self, key: KeyHash, entry: u32) {
+    pub fn created(&mut self, key: KeyHash, entry: u32) {
         self.moved(key, None, entry);
         self.created.insert(key);
     }
 
     /// Notes that the key is gone; `old` as for [`Layer::moved`], `before` its predecessor, which
     /// the caller rewrites in the same operation.
-    pub(crate) fn removed(&mut self, key: KeyHash, old: Option<LogPosition>, before: KeyHash) {
+    pub fn removed(&mut self, key: KeyHash, old: Option<LogPosition>, before: KeyHash) {
         let now = Now::Gone { before };
         self.slots.entry(key).or_insert(Slot { old, now }).now = now;
         self.created.remove(&key);
     }
 
     /// The greatest present key hash below `key`, given the one before the block.
-    pub(crate) fn predecessor(&self, key: &KeyHash, before_block: KeyHash) -> KeyHash {
+    pub fn predecessor(&self, key: &KeyHash, before_block: KeyHash) -> KeyHash {
         let mut found = before_block;
         while let Some(Now::Gone { before }) = self.get(&found) {
             found = before;
@@ -97,7 +99,7 @@ impl Layer {
     }
 
     /// As [`Layer::predecessor`], and makes the next walk over the same removed keys short.
-    pub(crate) fn predecessor_mut(&mut self, key: &KeyHash, before_block: KeyHash) -> KeyHash {
+    pub fn predecessor_mut(&mut self, key: &KeyHash, before_block: KeyHash) -> KeyHash {
         let end = self.shorten(before_block);
         match self.created.range(..key).next_back() {
             Some(created) => end.max(*created),
@@ -126,7 +128,7 @@ impl Layer {
 
     /// Turns entry numbers into log positions, once the record has its place, and makes every removed
     /// key lead to a present one directly: the blocks that ask from now on cannot.
-    pub(crate) fn settle(&mut self, position_of: impl Fn(u32) -> LogPosition) {
+    pub fn settle(&mut self, position_of: impl Fn(u32) -> LogPosition) {
         let mut gone = Vec::new();
         for (key, slot) in &mut self.slots {
             match slot.now {
@@ -142,7 +144,7 @@ impl Layer {
     }
 
     /// What the index has to learn, in key-hash order. Only after [`Layer::settle`].
-    pub(crate) fn edits(&self) -> Vec<Edit> {
+    pub fn edits(&self) -> Vec<Edit> {
         let edit = |(key, slot): (&KeyHash, &Slot)| Edit {
             key: *key,
             old: slot.old,
@@ -162,7 +164,7 @@ impl Layer {
 }
 
 /// What the newest of `layers` (oldest first) that names `key` says of it.
-pub(crate) fn newest<'a>(
+pub fn newest<'a>(
     layers: impl DoubleEndedIterator<Item = &'a Layer>,
     key: &KeyHash,
 ) -> Option<Now> {

@@ -9,14 +9,14 @@ const WORDS: usize = TWIG_LEAVES / 64;
 
 /// Active bits of one shard, twig by twig.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ActiveBits {
+pub struct ActiveBits {
     first: TwigId,
     twigs: VecDeque<[u64; WORDS]>,
 }
 
 impl ActiveBits {
     /// No entry active, the twigs from `first` on to come.
-    pub(crate) fn starting_at(first: TwigId) -> Self {
+    pub fn starting_at(first: TwigId) -> Self {
         Self { first, twigs: VecDeque::new() }
     }
 
@@ -29,7 +29,7 @@ impl ActiveBits {
     }
 
     /// Marks an entry active; `false` if its twig was dropped.
-    pub(crate) fn set(&mut self, sn: SerialNumber) -> bool {
+    pub fn set(&mut self, sn: SerialNumber) -> bool {
         let Some(twig) = self.slot(sn) else { return false };
         while self.twigs.len() <= twig {
             self.twigs.push_back([0; WORDS]);
@@ -40,7 +40,7 @@ impl ActiveBits {
     }
 
     /// Marks an entry inactive; `false` if it was not active.
-    pub(crate) fn clear(&mut self, sn: SerialNumber) -> bool {
+    pub fn clear(&mut self, sn: SerialNumber) -> bool {
         let (word, mask) = Self::place(sn);
         let Some(bits) = self.slot(sn).and_then(|twig| self.twigs.get_mut(twig)) else {
             return false;
@@ -51,14 +51,14 @@ impl ActiveBits {
     }
 
     /// Whether an entry is active.
-    pub(crate) fn is_active(&self, sn: SerialNumber) -> bool {
+    pub fn is_active(&self, sn: SerialNumber) -> bool {
         let (word, mask) = Self::place(sn);
         let bits = self.slot(sn).and_then(|twig| self.twigs.get(twig));
         bits.is_some_and(|bits| bits[word] & mask != 0)
     }
 
     /// The active entry with the smallest serial number at or above `from`.
-    pub(crate) fn next_active(&self, from: SerialNumber) -> Option<SerialNumber> {
+    pub fn next_active(&self, from: SerialNumber) -> Option<SerialNumber> {
         let from = from.max(self.first.first());
         let mut twig = self.slot(from)?;
         let mut word = from.leaf() / 64;
@@ -78,7 +78,7 @@ impl ActiveBits {
     }
 
     /// Forgets the twigs before `first`.
-    pub(crate) fn drop_before(&mut self, first: TwigId) {
+    pub fn drop_before(&mut self, first: TwigId) {
         while self.first < first {
             self.twigs.pop_front();
             self.first = self.first.next();
@@ -86,7 +86,7 @@ impl ActiveBits {
     }
 
     /// The bits of a twig as the tree stores them: 256 bytes, bit i in byte i/8 (spec 8.1).
-    pub(crate) fn twig_bytes(&self, twig: TwigId) -> [u8; TWIG_LEAVES / 8] {
+    pub fn twig_bytes(&self, twig: TwigId) -> [u8; TWIG_LEAVES / 8] {
         let mut bytes = [0; TWIG_LEAVES / 8];
         if let Some(words) = self.slot(twig.first()).and_then(|slot| self.twigs.get(slot)) {
             for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -97,7 +97,7 @@ impl ActiveBits {
     }
 
     /// Number of active entries.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.twigs.iter().flatten().map(|word| u64::from(word.count_ones())).sum()
     }
 }

@@ -51,7 +51,8 @@ pub type Task = Vec<ChangeSet>;
 
 /// What one operation of a block does: the strict kinds, and the two of the user's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A kind that must fit the state.
     Strict(OpKind),
     /// Create or update, whichever the state asks for.
     Put,
@@ -61,9 +62,11 @@ pub(crate) enum Kind {
 
 /// One operation, its bytes in the arena of [`BlockOps`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RawOp {
-    pub(crate) change_set: u32,
-    pub(crate) kind: Kind,
+pub struct RawOp {
+    /// Number of its change set in the block.
+    pub change_set: u32,
+    /// What it does.
+    pub kind: Kind,
     key_at: u32,
     key_len: u8,
     value_at: u32,
@@ -75,7 +78,7 @@ const MAX_DEAD: usize = 64 << 10;
 
 /// The operations of a block.
 #[derive(Debug)]
-pub(crate) struct BlockOps {
+pub struct BlockOps {
     arena: Vec<u8>,
     /// Bytes that the arena may have.
     limit: u32,
@@ -94,7 +97,7 @@ impl Default for BlockOps {
 
 impl BlockOps {
     /// Begins the next change set.
-    pub(crate) fn begin_change_set(&mut self) -> Result<(), Error> {
+    pub fn begin_change_set(&mut self) -> Result<(), Error> {
         if self.change_sets == Version::CHANGE_SETS_PER_BLOCK {
             return Err(Error::TooManyChangeSets);
         }
@@ -103,7 +106,7 @@ impl BlockOps {
     }
 
     /// The change sets of `tasks`, numbered over all tasks.
-    pub(crate) fn from_tasks(tasks: &[Task], max_value_bytes: usize) -> Result<Self, Error> {
+    pub fn from_tasks(tasks: &[Task], max_value_bytes: usize) -> Result<Self, Error> {
         let mut block = Self::default();
         for change_set in tasks.iter().flatten() {
             block.begin_change_set()?;
@@ -123,7 +126,7 @@ impl BlockOps {
     }
 
     /// Appends an operation to the current change set and returns its number.
-    pub(crate) fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<u32, Error> {
+    pub fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<u32, Error> {
         let number = u32::try_from(self.ops.len()).map_err(|_| Error::BlockTooLarge)?;
         let key_len = u8::try_from(key.len()).map_err(|_| Error::KeyLength(key.len()))?;
         if !self.fits(key.len() + value.len(), 0) {
@@ -143,7 +146,7 @@ impl BlockOps {
     }
 
     /// Replaces what operation `number` does, keeping its key and change set.
-    pub(crate) fn replace(&mut self, number: u32, kind: Kind, value: &[u8]) -> Result<(), Error> {
+    pub fn replace(&mut self, number: u32, kind: Kind, value: &[u8]) -> Result<(), Error> {
         let Some(op) = self.ops.get(number as usize).copied() else { return Ok(()) };
         let (old_len, value_len) = (op.value_len as usize, value.len() as u32);
         if value.len() <= old_len {
@@ -197,37 +200,41 @@ impl BlockOps {
         at
     }
 
-    pub(crate) fn arena(&self) -> &[u8] {
+    /// The bytes of all keys and values.
+    pub fn arena(&self) -> &[u8] {
         &self.arena
     }
 
-    pub(crate) fn ops(&self) -> &[RawOp] {
+    /// The operations in the order given.
+    pub fn ops(&self) -> &[RawOp] {
         &self.ops
     }
 
     /// Number of the change set that operations are appended to.
-    pub(crate) fn current_change_set(&self) -> u32 {
+    pub fn current_change_set(&self) -> u32 {
         self.change_sets.saturating_sub(1)
     }
 
-    pub(crate) fn key(&self, op: &RawOp) -> &[u8] {
+    /// The key of one of the operations.
+    pub fn key(&self, op: &RawOp) -> &[u8] {
         &self.arena[op.key_at as usize..][..op.key_len as usize]
     }
 
-    pub(crate) fn value(&self, op: &RawOp) -> &[u8] {
+    /// The value of one of the operations; empty if its kind has none.
+    pub fn value(&self, op: &RawOp) -> &[u8] {
         &self.arena[op.value_at as usize..][..op.value_len as usize]
     }
 }
 
 impl RawOp {
     /// Where the key lies in the arena: the span that its hash covers.
-    pub(crate) fn key_span(&self) -> hedgerow_hasher_api::Span {
+    pub fn key_span(&self) -> hedgerow_hasher_api::Span {
         hedgerow_hasher_api::Span { offset: self.key_at, len: u32::from(self.key_len) }
     }
 }
 
 /// A key is 1 to 255 bytes.
-pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
+pub fn check_key(key: &[u8]) -> Result<(), Error> {
     if key.is_empty() || key.len() > MAX_KEY_LEN {
         return Err(Error::KeyLength(key.len()));
     }
@@ -235,7 +242,7 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
 }
 
 /// A value is at most `max_value_bytes` long, and does not make its entry look like a sentry.
-pub(crate) fn check_value(key: &[u8], value: &[u8], max_value_bytes: usize) -> Result<(), Error> {
+pub fn check_value(key: &[u8], value: &[u8], max_value_bytes: usize) -> Result<(), Error> {
     if value.len() > max_value_bytes {
         return Err(Error::ValueLength { len: value.len(), max: max_value_bytes });
     }

@@ -1,0 +1,47 @@
+//! What a block does to the state: from its operations to the entries that it appends, the entries that
+//! it makes inactive, and the keys that it moves.
+//!
+//! ```text
+//!  operations ─► plan ─► resolve ──┐          ┌─ apply ─────────────────────────────────┐
+//!   ops           resolve          └─ plans ─►│ update, shard by shard ─► spread, across │─► 16 ShardDeltas
+//!                   ▲                         └──────────────────────────────────────────┘
+//!                   │ index, log                 ▲ log, twig records
+//! ```
+//!
+//! Nothing here knows a directory, commits, or starts a thread: what is read is read through what the
+//! caller gives (index, log, twig records, a hasher), and tasks run in the pool that the caller is in.
+//!
+//! **Invariant:** a change of state is a value. What [`apply`] did to the [`ShardWriter`]s is in the
+//! [`ShardDelta`]s, which know how to take it back: an error in one shard leaves all as they were.
+//!
+//! What becomes of a delta (its place in the log, the tree, what readers see) is the affair of the crate
+//! `hedgerow`.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+mod bits;
+mod error;
+mod keys;
+mod layer;
+mod ops;
+mod resolve;
+mod spread;
+mod twigs;
+mod update;
+
+pub use apply::apply;
+pub use bits::ActiveBits;
+pub use error::{Error, invalid_op};
+pub use keys::{is_entry_of, key_hash_of};
+pub use layer::{Layer, Now, newest};
+pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
+pub use resolve::{
+    ShardPlan, ShardView, key_candidates, plan, predecessor_candidates, settle_keys,
+    settle_predecessors, validate,
+};
+pub use spread::TwigBegins;
+use spread::spread;
+pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position};
+pub use update::{Counts, Files, ShardDelta, ShardWriter};
+use update::{undo, update_shard};
