@@ -62,10 +62,13 @@ impl Window {
         if len > have {
             return Err(log.damaged(at, Damage::Length { need: len, have }));
         }
-        // No longer than the segment that holds it, or than the longest entry.
-        let mut bytes = vec![0; len as usize];
+        // No longer than the segment that holds it, or than the longest entry. The old buffer if nobody
+        // else looks at it: a new one is pages that the system has to find and to clear.
+        let old = std::mem::take(&mut self.bytes);
+        let mut bytes = old.try_into_mut().unwrap_or_default();
+        bytes.resize(len as usize, 0);
         log.read_disk(extent, at, &mut bytes)?;
-        *self = Self { base: at, bytes: bytes.into() };
+        *self = Self { base: at, bytes: bytes.freeze() };
         Ok(())
     }
 }

@@ -19,10 +19,12 @@
 //!   removal. So every `before` leads to a key that the same layer names, and walking them ends at
 //!   a present key. In a settled layer they lead there in one step.
 
-use hashbrown::HashMap;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use hedgerow_index::Edit;
 use hedgerow_types::{KeyHash, LogPosition};
 use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 
 /// Where a block left a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +40,52 @@ pub enum Now {
     },
 }
 
-/// One key that a block changed.
+/// What is remembered of a key that a block changed: 48 bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot {
-    /// Its position before the block; `None` if it was absent.
-    old: Option<LogPosition>,
-    /// Where the block left it.
-    now: Now,
+struct Slot {
+    key: KeyHash,
+    /// Its position before the block, or [`ABSENT`].
+    old: u64,
+    /// A [`Now`]; of a removed key the number of the key before it.
+    now: Packed,
+}
+
+/// No position.
+const ABSENT: u64 = u64::MAX;
+
+/// A [`Now`] in 8 bytes. Positions are multiples of 8; the low bits tell the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed(u64);
+
+impl Packed {
+    const HERE: u64 = 1;
+    const GONE: u64 = 2;
+
+    const fn here(entry: u32) -> Self {
+        Self((entry as u64) << 3 | Self::HERE)
+    }
+
+    const fn gone(number: u32) -> Self {
+        Self((number as u64) << 3 | Self::GONE)
+    }
+
+    /// The number of the key before it, if it was removed.
+    const fn removed(self) -> Option<u32> {
+        if self.0 & 7 == Self::GONE { Some((self.0 >> 3) as u32) } else { None }
+    }
 }
 
 /// The keys of one shard that one block changed.
+///
+/// The slots lie in the order in which the keys were first changed, which for the keys of the block's own
+/// operations is that of their hashes; a table of their numbers finds one.
 #[derive(Debug, Default)]
 pub struct Layer {
-    slots: HashMap<KeyHash, Slot>,
+    slots: Vec<Slot>,
+    table: HashTable<u32>,
+    hashes: DefaultHashBuilder,
+    /// The key before each removed one, see [`Packed::removed`].
+    befores: Vec<KeyHash>,
     /// Keys that the block created and that are present after it.
     created: BTreeSet<KeyHash>,
 }
@@ -58,18 +93,65 @@ pub struct Layer {
 impl Layer {
     /// An empty layer with room for so many keys.
     pub fn with_capacity(keys: usize) -> Self {
-        Self { slots: HashMap::with_capacity(keys), created: BTreeSet::new() }
+        Self {
+            slots: Vec::with_capacity(keys),
+            table: HashTable::with_capacity(keys),
+            ..Self::default()
+        }
+    }
+
+    /// Of the first 64 bits alone, which differ between any two sentries too.
+    fn hash(&self, key: &KeyHash) -> u64 {
+        self.hashes.hash_one(key.prefix_u64())
+    }
+
+    fn number(&self, key: &KeyHash) -> Option<usize> {
+        let same = |&number: &u32| self.slots.get(number as usize).is_some_and(|it| it.key == *key);
+        let found = self.table.find(self.hash(key), same);
+        found.map(|&number| number as usize)
+    }
+
+    fn now(&self, slot: &Slot) -> Now {
+        let Packed(word) = slot.now;
+        match word & 7 {
+            Packed::HERE => Now::Here((word >> 3) as u32),
+            Packed::GONE => {
+                let before = self.befores.get((word >> 3) as usize).copied();
+                Now::Gone { before: before.unwrap_or(KeyHash([0; 32])) }
+            }
+            _ => Now::At(LogPosition(word)),
+        }
     }
 
     /// What the block made of a key; `None` if it does not name it.
     pub fn get(&self, key: &KeyHash) -> Option<Now> {
-        self.slots.get(key).map(|slot| slot.now)
+        Some(self.now(self.slots.get(self.number(key)?)?))
+    }
+
+    /// Gives a key another `now`; `old` is where it was before the block, if it is not named yet.
+    fn set(&mut self, key: KeyHash, old: Option<LogPosition>, now: Packed) {
+        let Self { slots, table, hashes, .. } = self;
+        let same = |&number: &u32| slots.get(number as usize).is_some_and(|it| it.key == key);
+        let again = |&number: &u32| {
+            hashes.hash_one(slots.get(number as usize).map_or(0, |slot| slot.key.prefix_u64()))
+        };
+        match table.entry(hashes.hash_one(key.prefix_u64()), same, again) {
+            Entry::Occupied(number) => {
+                if let Some(slot) = slots.get_mut(*number.get() as usize) {
+                    slot.now = now;
+                }
+            }
+            Entry::Vacant(place) => {
+                place.insert(slots.len() as u32); // a run has less than 2^32 entries
+                slots.push(Slot { key, old: old.map_or(ABSENT, |at| at.0), now });
+            }
+        }
     }
 
     /// Notes that the key's entry is now number `entry` of the run; `old` is where it was before
     /// the block, if this is the block's first change of it.
     pub fn moved(&mut self, key: KeyHash, old: Option<LogPosition>, entry: u32) {
-        self.slots.entry(key).or_insert(Slot { old, now: Now::Here(entry) }).now = Now::Here(entry);
+        self.set(key, old, Packed::here(entry));
     }
 
     /// Notes that the key was absent and is now entry number `entry` of the run.
@@ -81,8 +163,9 @@ impl Layer {
     /// Notes that the key is gone; `old` as for [`Layer::moved`], `before` its predecessor, which
     /// the caller rewrites in the same operation.
     pub fn removed(&mut self, key: KeyHash, old: Option<LogPosition>, before: KeyHash) {
-        let now = Now::Gone { before };
-        self.slots.entry(key).or_insert(Slot { old, now }).now = now;
+        let number = self.befores.len() as u32;
+        self.befores.push(before);
+        self.set(key, old, Packed::gone(number));
         self.created.remove(&key);
     }
 
@@ -107,20 +190,25 @@ impl Layer {
         }
     }
 
+    /// The number in `befores` of a removed key.
+    fn removal(&self, key: &KeyHash) -> Option<usize> {
+        let slot = self.slots.get(self.number(key)?)?;
+        slot.now.removed().map(|number| number as usize)
+    }
+
     /// Walks from `key` over removed keys to the present one before them, and makes all of them lead
     /// there directly.
     fn shorten(&mut self, key: KeyHash) -> KeyHash {
         let mut end = key;
-        let mut steps = 0;
-        while let Some(Now::Gone { before }) = self.get(&end) {
-            end = before;
-            steps += 1;
+        let mut steps = Vec::new();
+        while let Some(number) = self.removal(&end) {
+            let Some(before) = self.befores.get(number) else { break };
+            steps.push(number);
+            end = *before;
         }
-        if steps > 1 {
-            let mut at = key;
-            while let Some(Slot { now: Now::Gone { before }, .. }) = self.slots.get_mut(&at) {
-                at = *before;
-                *before = end;
+        if steps.len() > 1 {
+            for number in steps {
+                self.befores[number] = end;
             }
         }
         end
@@ -130,11 +218,12 @@ impl Layer {
     /// key lead to a present one directly: the blocks that ask from now on cannot.
     pub fn settle(&mut self, position_of: impl Fn(u32) -> LogPosition) {
         let mut gone = Vec::new();
-        for (key, slot) in &mut self.slots {
-            match slot.now {
-                Now::Here(entry) => slot.now = Now::At(position_of(entry)),
-                Now::Gone { .. } => gone.push(*key),
-                Now::At(_) => {}
+        for slot in &mut self.slots {
+            let Packed(word) = slot.now;
+            match word & 7 {
+                Packed::HERE => slot.now = Packed(position_of((word >> 3) as u32).0),
+                Packed::GONE => gone.push(slot.key),
+                _ => {}
             }
         }
         // No way is walked twice: all along it is short then.
@@ -145,16 +234,13 @@ impl Layer {
 
     /// What the index has to learn, in key-hash order. Only after [`Layer::settle`].
     pub fn edits(&self) -> Vec<Edit> {
-        let edit = |(key, slot): (&KeyHash, &Slot)| Edit {
-            key: *key,
-            old: slot.old,
-            new: match slot.now {
-                Now::At(at) => Some(at),
-                Now::Here(_) | Now::Gone { .. } => None,
-            },
+        let edit = |slot: &Slot| Edit {
+            key: slot.key,
+            old: (slot.old != ABSENT).then_some(LogPosition(slot.old)),
+            new: (slot.now.0 & 7 == 0).then_some(LogPosition(slot.now.0)),
         };
         let mut edits: Vec<Edit> = self.slots.iter().map(edit).collect();
-        // Prefixes decide nearly always, and cost one comparison of numbers.
+        // Prefixes decide nearly always, and cost one comparison of numbers. Most keys are in order.
         edits.sort_unstable_by(|a, b| {
             let (a, b) = (&a.key, &b.key);
             a.prefix_u64().cmp(&b.prefix_u64()).then_with(|| a.cmp(b))
