@@ -1,8 +1,6 @@
 //! A block on all shards: every one of them updated, or none.
 
-use crate::{
-    BlockOps, Error, Files, ShardDelta, ShardPlan, ShardWriter, spread, undo, update_shard,
-};
+use crate::{Error, Files, ShardDelta, ShardPlan, ShardWriter, spread, undo, update_shard};
 use hedgerow_types::{CompactionRule, Height};
 use rayon::prelude::*;
 
@@ -14,7 +12,6 @@ use rayon::prelude::*;
 pub fn apply(
     shards: &mut [ShardWriter],
     plans: &[ShardPlan],
-    ops: &BlockOps,
     height: Height,
     rule: &CompactionRule,
     files: Files<'_>,
@@ -22,7 +19,7 @@ pub fn apply(
     let before = shards.iter().map(|writer| writer.next_sn.0).sum();
     let work = shards.par_iter_mut().zip(plans);
     let results: Vec<Result<ShardDelta, Error>> =
-        work.map(|(writer, plan)| update_shard(writer, plan, ops, height, rule, files)).collect();
+        work.map(|(writer, plan)| update_shard(writer, plan, height, rule, files)).collect();
     let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
     if let Some(error) = failed {
         for (writer, delta) in shards.iter_mut().zip(results) {

@@ -42,34 +42,74 @@ pub(crate) struct Found {
     pub entry: StoredEntry,
 }
 
-/// A key that the block names, as of the block's start.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyState {
-    pub key_hash: KeyHash,
-    /// An operation that holds the key's bytes.
+/// A key that the block names.
+#[derive(Clone, Copy, Debug)]
+struct KeyState {
+    key_hash: KeyHash,
+    /// Number of an operation in [`ShardPlan::ops`] that holds the key's bytes.
     op: u32,
     /// Operations on it may create or delete it, so that its predecessor is needed.
     structural: bool,
-    /// Its entry, if it is present.
-    pub entry: Option<Link>,
-    /// The entry before it, if it was needed.
-    pub before: Option<Found>,
 }
 
-/// An operation and the key it is about.
+/// What is known of a key as of the block's start.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'p> {
+    pub(crate) key_hash: KeyHash,
+    /// Its entry, if it is present.
+    pub(crate) entry: Option<&'p Link>,
+    /// The entry before it, if it was needed.
+    pub(crate) before: Option<&'p Found>,
+}
+
+/// An operation: 20 bytes, and its key and value in the arena of the plan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlannedOp {
-    /// Number in [`BlockOps::ops`].
-    pub op: u32,
     /// Number in [`ShardPlan::keys`].
-    pub key: u32,
+    pub(crate) key: u32,
+    pub(crate) change_set: u32,
+    pub(crate) kind: Kind,
+    key_len: u8,
+    at: u32,
+    value_len: u32,
 }
 
 /// The operations of one shard in the order in which they apply, and their keys.
+///
+/// All that is needed of them is laid out here, in that order, in parts that one core's cache holds: the
+/// block's own arena and list are many times as large, and what is used of them lies anywhere.
 #[derive(Debug, Default)]
 pub struct ShardPlan {
     pub(crate) ops: Vec<PlannedOp>,
-    pub(crate) keys: Vec<KeyState>,
+    /// Key and value of each operation, one after the other.
+    arena: Vec<u8>,
+    /// In key-hash order.
+    keys: Vec<KeyState>,
+    /// The entry of each key, once it is settled.
+    links: Vec<Option<Link>>,
+    /// The entry before each structural key; empty if there is none.
+    befores: Vec<Option<Found>>,
+}
+
+impl ShardPlan {
+    pub(crate) fn key_of(&self, op: &PlannedOp) -> &[u8] {
+        let at = op.at as usize;
+        self.arena.get(at..at + usize::from(op.key_len)).unwrap_or_default()
+    }
+
+    pub(crate) fn value_of(&self, op: &PlannedOp) -> &[u8] {
+        let at = op.at as usize + usize::from(op.key_len);
+        self.arena.get(at..at + op.value_len as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn known(&self, op: &PlannedOp) -> Known<'_> {
+        let key = op.key as usize;
+        Known {
+            key_hash: self.keys[key].key_hash, // operations name keys of the plan
+            entry: self.links.get(key).and_then(Option::as_ref),
+            before: self.befores.get(key).and_then(Option::as_ref),
+        }
+    }
 }
 
 /// The index of one shard and the layers above it, oldest first.
@@ -102,31 +142,41 @@ fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
         a.prefix_u64().cmp(&b.prefix_u64()).then_with(|| (a, i).cmp(&(b, j)))
     });
     let mut keys: Vec<KeyState> = Vec::with_capacity(list.len());
-    let mut planned = Vec::with_capacity(list.len());
-    for (key_hash, op) in list {
-        let kind = ops.ops()[op as usize].kind;
+    // With the number of the operation in the block, which orders what nothing else does.
+    let mut planned: Vec<(PlannedOp, u32)> = Vec::with_capacity(list.len());
+    for (key_hash, number) in list {
+        let op = &ops.ops()[number as usize];
         match keys.last_mut() {
             // More than one operation: whether it is present changes on the way.
             Some(last) if last.key_hash == key_hash => last.structural = true,
             _ => keys.push(KeyState {
                 key_hash,
-                op,
-                structural: matches!(kind, Kind::Strict(OpKind::Create | OpKind::Delete)),
-                entry: None,
-                before: None,
+                op: 0,
+                structural: matches!(op.kind, Kind::Strict(OpKind::Create | OpKind::Delete)),
             }),
         }
-        planned.push(PlannedOp { op, key: keys.len() as u32 - 1 });
+        let (key_len, value_len) = (ops.key(op).len() as u8, ops.value(op).len() as u32);
+        let (key, change_set, kind) = (keys.len() as u32 - 1, op.change_set, op.kind);
+        planned.push((PlannedOp { key, change_set, kind, key_len, at: 0, value_len }, number));
     }
     // Then in the order in which they apply; keys are numbered in key-hash order.
-    let order = |planned: &PlannedOp| {
-        let op = &ops.ops()[planned.op as usize];
-        (op.change_set, planned.key, op.kind, planned.op)
-    };
+    let order = |(op, number): &(PlannedOp, u32)| (op.change_set, op.key, op.kind, *number);
     if !planned.is_sorted_by_key(order) {
         planned.sort_unstable_by_key(order);
     }
-    ShardPlan { ops: planned, keys }
+    let lens = planned.iter().map(|(op, _)| usize::from(op.key_len) + op.value_len as usize);
+    let mut arena = Vec::with_capacity(lens.sum()); // part of an arena below 4 GiB
+    let mut in_order = Vec::with_capacity(planned.len());
+    for (mut op, number) in planned {
+        op.at = arena.len() as u32;
+        let raw = &ops.ops()[number as usize];
+        arena.extend_from_slice(ops.key(raw));
+        arena.extend_from_slice(ops.value(raw));
+        keys[op.key as usize].op = in_order.len() as u32;
+        in_order.push(op);
+    }
+    let (links, befores) = (vec![None; keys.len()], Vec::new());
+    ShardPlan { ops: in_order, arena, keys, links, befores }
 }
 
 /// A position to read, and the number of the key that it is a candidate for.
@@ -159,23 +209,25 @@ pub fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Result<Vec<Candi
 pub fn settle_keys(
     plan: &mut ShardPlan,
     candidates: &[Candidate],
-    ops: &BlockOps,
     log: &EntryLog,
 ) -> Result<(), Error> {
     let positions: Vec<_> = candidates.iter().map(|&(_, at)| at).collect();
-    log.visit_many(&positions, Fill::Nothing, |number, entry| {
+    let mut links = std::mem::take(&mut plan.links);
+    let visited = log.visit_many(&positions, Fill::Nothing, |number, entry| {
         let (key, at) = candidates[number];
-        let key = &mut plan.keys[key as usize];
-        if is_entry_of(entry, ops.key(&ops.ops()[key.op as usize])) {
+        let op = &plan.ops[plan.keys[key as usize].op as usize];
+        if is_entry_of(entry, plan.key_of(op)) {
             let (next_key_hash, sn) = (entry.next_key_hash(), entry.serial_number());
-            key.entry = Some(Link { at, next_key_hash, sn });
+            links[key as usize] = Some(Link { at, next_key_hash, sn });
         }
-    })?;
-    for planned in &plan.ops {
-        let key = &mut plan.keys[planned.key as usize];
-        key.structural |= match ops.ops()[planned.op as usize].kind {
-            Kind::Put => key.entry.is_none(),
-            Kind::Remove => key.entry.is_some(),
+    });
+    plan.links = links;
+    visited?;
+    for op in &plan.ops {
+        let present = plan.links[op.key as usize].is_some();
+        plan.keys[op.key as usize].structural |= match op.kind {
+            Kind::Put => !present,
+            Kind::Remove => present,
             Kind::Strict(_) => false,
         };
     }
@@ -221,16 +273,21 @@ pub fn settle_predecessors(
     shard: ShardId,
     log: &EntryLog,
 ) -> Result<(), Error> {
+    if plan.keys.iter().any(|key| key.structural) {
+        plan.befores = vec![None; plan.keys.len()];
+    }
     for (number, at, entry) in read(candidates, log)? {
-        let key = &mut plan.keys[number as usize];
+        let key = &plan.keys[number as usize];
+        let before = &mut plan.befores[number as usize];
         let key_hash = key_hash_of(entry.get());
-        let nearer = key.before.as_ref().is_none_or(|found| found.key_hash < key_hash);
+        let nearer = before.as_ref().is_none_or(|found| found.key_hash < key_hash);
         if key_hash < key.key_hash && nearer {
-            key.before = Some(Found { key_hash, at, entry });
+            *before = Some(Found { key_hash, at, entry });
         }
     }
-    for key in plan.keys.iter_mut().filter(|key| key.structural) {
-        let Some(found) = &mut key.before else {
+    let keys = plan.keys.iter().zip(&mut plan.befores);
+    for (key, before) in keys.filter(|(key, _)| key.structural) {
+        let Some(found) = before else {
             let reason = format!("shard {shard}: no entry before {}", key.key_hash);
             return Err(Error::Corrupt(reason));
         };
@@ -265,11 +322,10 @@ fn read(
 ///
 /// # Errors
 /// [`Error::InvalidOp`] for the first that does not.
-pub fn validate(plan: &ShardPlan, ops: &BlockOps) -> Result<(), Error> {
-    let mut present: Vec<bool> = plan.keys.iter().map(|key| key.entry.is_some()).collect();
-    for planned in &plan.ops {
-        let op = &ops.ops()[planned.op as usize];
-        let present = &mut present[planned.key as usize];
+pub fn validate(plan: &ShardPlan) -> Result<(), Error> {
+    let mut present: Vec<bool> = plan.links.iter().map(Option::is_some).collect();
+    for op in &plan.ops {
+        let present = &mut present[op.key as usize];
         let Kind::Strict(kind) = op.kind else { continue };
         let fits = match kind {
             OpKind::Read => true,
@@ -277,7 +333,7 @@ pub fn validate(plan: &ShardPlan, ops: &BlockOps) -> Result<(), Error> {
             OpKind::Update | OpKind::Delete => *present,
         };
         if !fits {
-            return Err(Error::InvalidOp { op: kind, key: ops.key(op).to_vec() });
+            return Err(Error::InvalidOp { op: kind, key: plan.key_of(op).to_vec() });
         }
         match kind {
             OpKind::Create => *present = true,

@@ -21,8 +21,8 @@
 use crate::bits::ActiveBits;
 use crate::keys::key_hash_of;
 use crate::layer::{Layer, Now};
-use crate::ops::{BlockOps, Kind};
-use crate::resolve::{Found, KeyState, Link, ShardPlan};
+use crate::ops::Kind;
+use crate::resolve::{Found, Known, Link, ShardPlan};
 use crate::spread::TwigBegins;
 use crate::twigs::TwigStore;
 use crate::{Error, OpKind};
@@ -129,7 +129,6 @@ pub struct ShardDelta {
 pub(crate) fn update_shard(
     writer: &mut ShardWriter,
     plan: &ShardPlan,
-    ops: &BlockOps,
     height: Height,
     rule: &CompactionRule,
     files: Files<'_>,
@@ -153,11 +152,9 @@ pub(crate) fn update_shard(
         counts: Counts::default(),
         scratch: Vec::new(),
     };
-    let done = plan.ops.iter().try_for_each(|planned| {
-        let op = &ops.ops()[planned.op as usize];
-        let state = &plan.keys[planned.key as usize];
+    let done = plan.ops.iter().try_for_each(|op| {
         let version = Version::new(height, op.change_set).ok_or(Error::TooManyChangeSets)?;
-        builder.apply(op.kind, state, ops.key(op), ops.value(op), version)
+        builder.apply(op.kind, plan.known(op), plan.key_of(op), plan.value_of(op), version)
     });
     if let Err(error) = done {
         before.restore(builder.writer, &builder.deactivated);
@@ -255,7 +252,7 @@ impl Builder<'_> {
     fn apply(
         &mut self,
         kind: Kind,
-        state: &KeyState,
+        state: Known<'_>,
         key: &[u8],
         value: &[u8],
         version: Version,
@@ -263,7 +260,7 @@ impl Builder<'_> {
         let current = match self.layer.get(&state.key_hash) {
             Some(Now::Here(entry)) => Some(Current::Here(entry)),
             Some(_) => None,
-            None => state.entry.as_ref().map(Current::Before),
+            None => state.entry.map(Current::Before),
         };
         match (kind, current) {
             (Kind::Strict(OpKind::Read), _) => Ok(()),
@@ -286,7 +283,7 @@ impl Builder<'_> {
 
     fn update(
         &mut self,
-        state: &KeyState,
+        state: Known<'_>,
         current: Current<'_>,
         key: &[u8],
         value: &[u8],
@@ -304,7 +301,7 @@ impl Builder<'_> {
 
     fn create(
         &mut self,
-        state: &KeyState,
+        state: Known<'_>,
         key: &[u8],
         value: &[u8],
         version: Version,
@@ -329,7 +326,7 @@ impl Builder<'_> {
 
     fn delete(
         &mut self,
-        state: &KeyState,
+        state: Known<'_>,
         current: Current<'_>,
         version: Version,
     ) -> Result<(), Error> {
@@ -395,8 +392,8 @@ impl Builder<'_> {
     }
 
     /// The key hash before `state`'s key now, and its entry.
-    fn predecessor<'p>(&mut self, state: &'p KeyState) -> Result<(KeyHash, Whole<'p>), Error> {
-        let Some(at_start) = &state.before else {
+    fn predecessor<'p>(&mut self, state: Known<'p>) -> Result<(KeyHash, Whole<'p>), Error> {
+        let Some(at_start) = state.before else {
             return Err(self.corrupt("no entry before a key"));
         };
         let before = self.layer.predecessor_mut(&state.key_hash, at_start.key_hash);

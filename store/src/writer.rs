@@ -124,7 +124,7 @@ impl Writer {
         // A panic below, which would be a bug, must not leave a half-updated writer in use.
         let flow = Arc::clone(&self.shared.flow);
         let _guard = PanicGuard { name: "submit", flow: &flow };
-        let deltas = self.update(height, ops, &plans)?;
+        let deltas = self.update(height, &plans)?;
         // From here on the writer's view of the shards is that after the block.
         let block = match self.record(height, deltas, std::mem::take(extra)) {
             Ok(block) => Arc::new(block),
@@ -180,10 +180,10 @@ impl Writer {
         let candidates = self.ask_index(&plans, &layers, state::key_candidates)?;
         pool.install(|| {
             let work = plans.par_iter_mut().zip(&candidates);
-            work.try_for_each(|(plan, found)| state::settle_keys(plan, found, ops, log))
+            work.try_for_each(|(plan, found)| state::settle_keys(plan, found, log))
         })?;
         for plan in &plans {
-            state::validate(plan, ops)?;
+            state::validate(plan)?;
         }
         let candidates = self.ask_index(&plans, &layers, state::predecessor_candidates)?;
         pool.install(|| {
@@ -213,15 +213,10 @@ impl Writer {
         self.shared.pool.install(|| work.map(ask).collect())
     }
 
-    fn update(
-        &mut self,
-        height: Height,
-        ops: &BlockOps,
-        plans: &[ShardPlan],
-    ) -> Result<Vec<ShardDelta>, Error> {
+    fn update(&mut self, height: Height, plans: &[ShardPlan]) -> Result<Vec<ShardDelta>, Error> {
         let Self { shared, rule, shards, .. } = self;
         let files = Files { log: &shared.log, twigs: &shared.twigs };
-        let apply = || state::apply(shards, plans, ops, height, rule, files);
+        let apply = || state::apply(shards, plans, height, rule, files);
         Ok(shared.pool.install(apply)?)
     }
 
