@@ -1,4 +1,23 @@
 //! What one block changes in a shard, on its way to the hasher; memory kept from block to block.
+//!
+//! Dirty nodes are numbers, counted at every level from the parent of the first two nodes of the row below.
+//! An example: twigs up to 4 are pruned, twig 5 is evicted, twigs 6 and 9 are dirty, 9 is the youngest.
+//!
+//! ```text
+//!  row            holds nodes   base      dirty numbers    are nodes      skip to the row above
+//!  joins          12 .. 20      12 = 2x6  0, 3             twigs 6, 9     12/2 - 4 = 2
+//!  upper 0 (12)    4 .. 10       4        (0, 3 + 2)/2     3, 4            4/2 - 2 = 0
+//!                                         = 1, 2           of upper 1
+//!  upper 1 (13)    2 .. 6        2        (1, 2 + 0)/2     1, 2            2/2 - 0 = 1
+//!                                         = 0, 1           of upper 2
+//!  upper 2 (14)    0 .. 4        0        (0, 1 + 1)/2     0, 1            0
+//!                                         = 0, 1           of upper 3
+//! ```
+//!
+//! Number 0 of the joins is twig 6, since its first two nodes are the halves of that twig. In the row of
+//! twig roots that is node 6, two behind the row's first: the *skip*, which the outputs begin at
+//! ([`Row::hash_into`](crate::row::Row::hash_into)) and which is added before the numbers are halved
+//! ([`ShardWork::ascend`]). Numbers above are then counted from the parent of nodes 4 and 5, which is 2.
 
 use crate::dirty::ShardDirty;
 use crate::right::{ActiveBits, page_of};
@@ -130,6 +149,7 @@ impl ShardWork {
 mod tests {
     use super::*;
     use crate::right::PAGES;
+    use crate::row::Row;
     use hedgerow_hasher_api::null_table;
     use hedgerow_types::TwigId;
 
@@ -152,6 +172,23 @@ mod tests {
         work.collect();
         assert!(work.is_clean());
         assert_eq!(work.to_copy(&bits), ShardDirty::default());
+    }
+
+    /// The example of the module's comment.
+    #[test]
+    fn numbers_are_counted_from_the_parent_of_the_first_two() {
+        let joins = Row::new(12);
+        let upper = [4, 2, 0, 0].map(Row::new);
+        let mut work = ShardWork { dirty: vec![0, 3], ..ShardWork::default() };
+        let mut below = &joins;
+        let mut seen: Vec<Vec<u64>> = Vec::new();
+        for row in &upper {
+            let first = below.base() / 2;
+            seen.push(work.dirty.iter().map(|&number| first + u64::from(number)).collect());
+            work.ascend(below.parents_skip(row));
+            below = row;
+        }
+        assert_eq!(seen, [vec![6, 9], vec![3, 4], vec![1, 2], vec![0, 1]]);
     }
 
     #[test]

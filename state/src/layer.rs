@@ -11,6 +11,20 @@
 //!   published              index       key-hash fragment -> log position
 //! ```
 //!
+//! The key before another, through two layers. Before both blocks the shard had the keys 10, 20, 30, 40.
+//!
+//! ```text
+//!  block h      removes 30 (before it: 20), creates 25     now 10 20 25 40
+//!  block h+1    removes 25 (before it: 20), removes 20     now 10 40
+//!               (before it: 10); so 25 leads to 10 too
+//!
+//!  which key is before 40?     the index answers   30    (it has neither block)  or  25  (it has h)
+//!    through h:    30 is gone, before it 20; 25 was created and is greater     25          25
+//!    through h+1:  25 is gone, before it 10; nothing was created below 40      10          10
+//! ```
+//!
+//! Each layer is asked with what the one before it came to, so it does not matter how far the index is.
+//!
 //! Invariants:
 //! * A layer's edits reach the index in one exclusive section, and a layer is dropped only after
 //!   that. A look-up through the layers therefore answers the same whether or not the index has
@@ -283,6 +297,28 @@ mod tests {
         assert_eq!(layer.predecessor(&key(35), key(30)), key(0), "strictly below");
         layer.removed(key(35), None, key(0));
         assert_eq!(layer.predecessor(&key(40), key(30)), key(0));
+    }
+
+    /// The example of the module's comment.
+    #[test]
+    fn the_key_before_another_through_two_layers() {
+        let at = |byte: u8| Some(LogPosition(8 * u64::from(byte)));
+        let mut first = Layer::default();
+        first.removed(key(30), at(30), key(20));
+        first.moved(key(20), at(20), 0);
+        first.created(key(25), 1);
+        first.settle(|entry| LogPosition(800 + 8 * u64::from(entry)));
+        let mut second = Layer::default();
+        second.removed(key(25), Some(LogPosition(808)), key(20));
+        second.moved(key(20), Some(LogPosition(800)), 0);
+        second.removed(key(20), None, key(10));
+        second.moved(key(10), at(10), 1);
+        second.settle(|entry| LogPosition(1600 + 8 * u64::from(entry)));
+        for answer in [30, 25] {
+            let between = first.predecessor(&key(40), key(answer));
+            assert_eq!(between, key(25), "{answer}");
+            assert_eq!(second.predecessor(&key(40), between), key(10));
+        }
     }
 
     /// C8: keys deleted from above, one after the other, make a chain as long as they are many. A frozen
