@@ -1,25 +1,58 @@
-//! A block on all shards: every one of them updated, or none.
+//! A block on all shards: every one of them changed, or none.
+//!
+//! ```text
+//!  operations ─► key hashes, 16 lists ─┬─► shard 0: resolve ─► update ─┐
+//!                                      ├─► shard 1: resolve ─► update ─┼─► spread ─► 16 ShardDeltas
+//!                                      └─► ...                         ┘     │
+//!                                               any error ◄──────────────────┘
+//!                                                  └─► what was done is taken back
+//! ```
+//!
+//! One task per shard does all of it: what it needs stays in the cache of its core, and tasks wait for each
+//! other once per block.
 
-use crate::{Error, Files, ShardDelta, ShardPlan, ShardWriter, spread, undo, update_shard};
+use crate::resolve::{resolve, spread_keys};
+use crate::{
+    BlockOps, Error, Files, ShardDelta, ShardView, ShardWriter, spread, undo, update_shard,
+};
+use hedgerow_hasher_api::BatchHasher;
 use hedgerow_types::{CompactionRule, Height};
 use rayon::prelude::*;
 
+/// What a block is applied with.
+#[derive(Clone, Copy, Debug)]
+pub struct Tools<'a> {
+    /// Hashes the keys.
+    pub hasher: &'a dyn BatchHasher,
+    /// Reads old entries.
+    pub files: Files<'a>,
+    /// Says when entries are moved.
+    pub rule: &'a CompactionRule,
+}
+
 /// Applies a block's operations to all shards, in the pool of the caller, and moves the oldest entries of
-/// any as far as the rule says.
+/// any as far as the rule says. `views` are the shards' as of the last block.
 ///
 /// # Errors
-/// The first shard's that fails; then all of them are as they were.
+/// The first shard's that fails: [`Error::InvalidOp`] for a strict operation that does not fit the state, a
+/// failed read, what contradicts itself, or [`Error::BlockTooLarge`]. Then all of them are as they were.
 pub fn apply(
     shards: &mut [ShardWriter],
-    plans: &[ShardPlan],
+    views: &[ShardView<'_>],
+    ops: &BlockOps,
     height: Height,
-    rule: &CompactionRule,
-    files: Files<'_>,
+    tools: Tools<'_>,
 ) -> Result<Vec<ShardDelta>, Error> {
+    let Tools { hasher, files, rule } = tools;
     let before = shards.iter().map(|writer| writer.next_sn.0).sum();
-    let work = shards.par_iter_mut().zip(plans);
-    let results: Vec<Result<ShardDelta, Error>> =
-        work.map(|(writer, plan)| update_shard(writer, plan, height, rule, files)).collect();
+    let keys = spread_keys(ops, hasher)?;
+    let work = shards.par_iter_mut().zip(views).zip(keys);
+    let results: Vec<Result<ShardDelta, Error>> = work
+        .map(|((writer, view), keys)| {
+            let plan = resolve(ops, keys, *view, writer.shard, files.log)?;
+            update_shard(writer, &plan, height, rule, files)
+        })
+        .collect();
     let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
     if let Some(error) = failed {
         for (writer, delta) in shards.iter_mut().zip(results) {

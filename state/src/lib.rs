@@ -2,10 +2,11 @@
 //! it makes inactive, and the keys that it moves.
 //!
 //! ```text
-//!  operations ─► plan ─► resolve ──┐          ┌─ apply ─────────────────────────────────┐
-//!   ops           resolve          └─ plans ─►│ update, shard by shard ─► spread, across │─► 16 ShardDeltas
-//!                   ▲                         └──────────────────────────────────────────┘
-//!                   │ index, log                 ▲ log, twig records
+//!  operations ─► resolve ─► update, shard by shard ─► spread, across them ─► 16 ShardDeltas
+//!   ops           resolve    update, layer, bits       spread
+//!                  ▲          ▲                                               (apply)
+//!                  │ index,   │ log, twig records
+//!                    log
 //! ```
 //!
 //! Nothing here knows a directory, commits, or starts a thread: what is read is read through what the
@@ -30,16 +31,13 @@ mod spread;
 mod twigs;
 mod update;
 
-pub use apply::apply;
+pub use apply::{Tools, apply};
 pub use bits::ActiveBits;
 pub use error::{Error, invalid_op};
 pub use keys::{is_entry_of, key_hash_of};
 pub use layer::{Layer, Now, newest};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
-pub use resolve::{
-    ShardPlan, ShardView, key_candidates, plan, predecessor_candidates, settle_keys,
-    settle_predecessors, validate,
-};
+pub use resolve::ShardView;
 pub use spread::TwigBegins;
 use spread::spread;
 pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position};

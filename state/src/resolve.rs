@@ -1,20 +1,19 @@
-//! The resolve stage: from a block's operations to what each shard needs to apply them.
+//! Resolving: from a block's operations to what each shard needs to apply them.
 //!
 //! ```text
-//!  BlockOps ──► key hashes, CPU, a batch ► 16 ShardPlans, operations sorted (spec 6.1)
-//!                                            │
-//!     index                                  │  candidate positions of every key      (no I/O)
-//!     log                                    │  one batched read, settled by comparing keys
-//!     index                                  │  candidates before created and deleted keys
-//!     log                                    │  one batched read, settled by key hash
-//!                                            ▼
-//!                                         keys with their entries as of the block's start
+//!  BlockOps ──► key hashes, a batch ► 16 lists ──► per shard, in one go:
+//!                                        operations sorted (spec 6.1), laid out in that order
+//!     index                              candidate positions of every key           (no I/O)
+//!     log                                one batched read, settled by comparing keys
+//!                                        strict operations checked
+//!     index                              candidates before created and deleted keys
+//!     log                                one batched read, settled by key hash
+//!                                          ▼
+//!                                        ShardPlan: keys with their entries as of the block's start
 //! ```
 //!
-//! Every step runs over the shards in parallel. The index may be in the middle of a block's edits while
-//! it is asked (see `published.rs`): whatever those change, a layer answers.
-//!
-//! Nothing is changed here: an error refuses the block and leaves the store as it was.
+//! The index may be in the middle of an earlier block's edits while it is asked: whatever those change, a
+//! layer answers. Nothing is changed here: an error refuses the block and leaves the state as it was.
 
 use crate::keys::{is_entry_of, key_hash_of};
 use crate::layer::{Layer, Now, newest};
@@ -24,7 +23,6 @@ use hedgerow_entryfile::{EntryLog, Fill, StoredEntry};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::{Index, IndexError, Stem};
 use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
-use rayon::prelude::*;
 
 /// What an update or a delete needs of the entry that it replaces.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +77,7 @@ pub(crate) struct PlannedOp {
 /// All that is needed of them is laid out here, in that order, in parts that one core's cache holds: the
 /// block's own arena and list are many times as large, and what is used of them lies anywhere.
 #[derive(Debug, Default)]
-pub struct ShardPlan {
+pub(crate) struct ShardPlan {
     pub(crate) ops: Vec<PlannedOp>,
     /// Key and value of each operation, one after the other.
     arena: Vec<u8>,
@@ -121,19 +119,43 @@ pub struct ShardView<'a> {
     pub layers: &'a [&'a Layer],
 }
 
-/// Hashes the keys and sorts the operations into shards.
-pub fn plan(ops: &BlockOps, hasher: &dyn BatchHasher) -> Result<Vec<ShardPlan>, Error> {
+/// The keys of the operations of each shard, with the operation's number in the block.
+pub(crate) fn spread_keys(
+    ops: &BlockOps,
+    hasher: &dyn BatchHasher,
+) -> Result<Vec<Vec<(KeyHash, u32)>>, Error> {
     let spans: Vec<_> = ops.ops().iter().map(|op| op.key_span()).collect();
     let mut hashes = vec![Digest::ZERO; spans.len()];
     let group = MessageGroup { arena: ops.arena(), spans: &spans, out: &mut hashes };
     hasher.messages(&mut [group])?;
-
     let mut shards: Vec<Vec<(KeyHash, u32)>> = (0..SHARDS).map(|_| Vec::new()).collect();
     for (number, hash) in hashes.iter().enumerate() {
         let key_hash = KeyHash(hash.0);
         shards[key_hash.shard().index()].push((key_hash, number as u32));
     }
-    Ok(shards.into_par_iter().map(|list| plan_shard(ops, list)).collect())
+    Ok(shards)
+}
+
+/// What a shard needs to apply its operations, found and checked.
+///
+/// # Errors
+/// [`Error::InvalidOp`] if one does not fit the state; a failed read, or what contradicts itself.
+pub(crate) fn resolve(
+    ops: &BlockOps,
+    keys: Vec<(KeyHash, u32)>,
+    view: ShardView<'_>,
+    shard: ShardId,
+    log: &EntryLog,
+) -> Result<ShardPlan, Error> {
+    let mut plan = plan_shard(ops, keys);
+    let found = key_candidates(&plan, view)?;
+    settle_keys(&mut plan, &found, log)?;
+    validate(&plan)?;
+    if plan.keys.iter().any(|key| key.structural) {
+        let found = predecessor_candidates(&plan, view)?;
+        settle_predecessors(&mut plan, &found, view.layers, shard, log)?;
+    }
+    Ok(plan)
 }
 
 fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
@@ -183,7 +205,7 @@ fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
 type Candidate = (u32, LogPosition);
 
 /// The positions at which the keys of `plan` may be, from memory alone.
-pub fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Result<Vec<Candidate>, IndexError> {
+fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Result<Vec<Candidate>, IndexError> {
     let mut candidates = Vec::with_capacity(plan.keys.len());
     let mut numbers = Vec::with_capacity(plan.keys.len());
     let mut keys = Vec::with_capacity(plan.keys.len());
@@ -206,7 +228,7 @@ pub fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Result<Vec<Candi
 }
 
 /// Reads the candidates and gives each key its entry.
-pub fn settle_keys(
+fn settle_keys(
     plan: &mut ShardPlan,
     candidates: &[Candidate],
     log: &EntryLog,
@@ -235,7 +257,7 @@ pub fn settle_keys(
 }
 
 /// The positions at which the predecessors of the structural keys may be, from memory alone.
-pub fn predecessor_candidates(
+fn predecessor_candidates(
     plan: &ShardPlan,
     view: ShardView<'_>,
 ) -> Result<Vec<Candidate>, IndexError> {
@@ -266,16 +288,14 @@ pub fn predecessor_candidates(
 }
 
 /// Reads the candidates and gives each structural key the entry before it.
-pub fn settle_predecessors(
+fn settle_predecessors(
     plan: &mut ShardPlan,
     candidates: &[Candidate],
     layers: &[&Layer],
     shard: ShardId,
     log: &EntryLog,
 ) -> Result<(), Error> {
-    if plan.keys.iter().any(|key| key.structural) {
-        plan.befores = vec![None; plan.keys.len()];
-    }
+    plan.befores = vec![None; plan.keys.len()];
     for (number, at, entry) in read(candidates, log)? {
         let key = &plan.keys[number as usize];
         let before = &mut plan.befores[number as usize];
@@ -322,7 +342,7 @@ fn read(
 ///
 /// # Errors
 /// [`Error::InvalidOp`] for the first that does not.
-pub fn validate(plan: &ShardPlan) -> Result<(), Error> {
+fn validate(plan: &ShardPlan) -> Result<(), Error> {
     let mut present: Vec<bool> = plan.links.iter().map(Option::is_some).collect();
     for op in &plan.ops {
         let present = &mut present[op.key as usize];

@@ -34,7 +34,7 @@ use hedgerow_types::{
 };
 
 /// Where old entries are read from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
     /// The log.
     pub log: &'a EntryLog,

@@ -13,10 +13,9 @@ use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, place_run};
 use hedgerow_hasher_api::hash_message;
-use hedgerow_index::IndexError;
 use hedgerow_state::{
-    self as state, BlockOps, Counts, Files, Layer, Now, ShardDelta, ShardPlan, ShardView,
-    ShardWriter, is_entry_of, newest, run_position,
+    self as state, BlockOps, Counts, Files, Layer, Now, ShardDelta, ShardView, ShardWriter, Tools,
+    is_entry_of, newest, run_position,
 };
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -120,11 +119,10 @@ impl Writer {
         let bytes = options.max_in_flight_bytes as u64;
         self.shared.flow.wait_for_room(options.max_in_flight, bytes)?;
         self.drop_published_layers();
-        let plans = self.resolve(ops)?;
         // A panic below, which would be a bug, must not leave a half-updated writer in use.
         let flow = Arc::clone(&self.shared.flow);
         let _guard = PanicGuard { name: "submit", flow: &flow };
-        let deltas = self.update(height, &plans)?;
+        let deltas = self.apply(height, ops)?;
         // From here on the writer's view of the shards is that after the block.
         let block = match self.record(height, deltas, std::mem::take(extra)) {
             Ok(block) => Arc::new(block),
@@ -169,55 +167,21 @@ impl Writer {
         }
     }
 
-    fn resolve(&self, ops: &BlockOps) -> Result<Vec<ShardPlan>, Error> {
-        let shared = &*self.shared;
-        let pool = &shared.pool;
-        let log = &shared.log;
-        let mut plans = pool.install(|| state::plan(ops, hasher::trusted()))?;
+    /// What the block does to the shards, done to the writer's view of them.
+    fn apply(&mut self, height: Height, ops: &BlockOps) -> Result<Vec<ShardDelta>, Error> {
+        let Self { shared, rule, shards, layers, .. } = self;
+        // The index may be on its way from one height to a later one: the layers make what it says that
+        // of the last accepted block.
         let layers: Vec<Vec<&Layer>> = (0..SHARDS)
-            .map(|shard| self.layers.iter().map(|(_, layers)| &layers[shard]).collect())
+            .map(|shard| layers.iter().map(|(_, layers)| &layers[shard]).collect())
             .collect();
-        let candidates = self.ask_index(&plans, &layers, state::key_candidates)?;
-        pool.install(|| {
-            let work = plans.par_iter_mut().zip(&candidates);
-            work.try_for_each(|(plan, found)| state::settle_keys(plan, found, log))
-        })?;
-        for plan in &plans {
-            state::validate(plan)?;
-        }
-        let candidates = self.ask_index(&plans, &layers, state::predecessor_candidates)?;
-        pool.install(|| {
-            let work = plans.par_iter_mut().zip(&candidates).zip(&layers).enumerate();
-            work.try_for_each(|(shard, ((plan, found), layers))| {
-                let shard = ShardId::new(shard).unwrap_or(ShardId::from_top_bits(0));
-                state::settle_predecessors(plan, found, layers, shard, log)
-            })
-        })?;
-        Ok(plans)
-    }
-
-    /// Asks the index something for every shard, in parallel. It may be on its way from one height to a
-    /// later one: the layers make what it says that of the last accepted block.
-    fn ask_index<T: Send>(
-        &self,
-        plans: &[ShardPlan],
-        layers: &[Vec<&Layer>],
-        ask: impl Fn(&ShardPlan, ShardView<'_>) -> Result<T, IndexError> + Sync,
-    ) -> Result<Vec<T>, Error> {
-        let published = &self.shared.published;
-        let shards: Vec<ShardId> = ShardId::all().collect();
-        let work = plans.par_iter().zip(layers).zip(shards);
-        let ask = |((plan, layers), shard): ((&ShardPlan, &Vec<&Layer>), ShardId)| {
-            ask(plan, ShardView { index: published.index(shard), layers }).map_err(in_index)
-        };
-        self.shared.pool.install(|| work.map(ask).collect())
-    }
-
-    fn update(&mut self, height: Height, plans: &[ShardPlan]) -> Result<Vec<ShardDelta>, Error> {
-        let Self { shared, rule, shards, .. } = self;
+        let views = ShardId::all().zip(&layers);
+        let views: Vec<_> = views
+            .map(|(shard, layers)| ShardView { index: shared.published.index(shard), layers })
+            .collect();
         let files = Files { log: &shared.log, twigs: &shared.twigs };
-        let apply = || state::apply(shards, plans, height, rule, files);
-        Ok(shared.pool.install(apply)?)
+        let tools = Tools { hasher: hasher::trusted(), files, rule };
+        Ok(shared.pool.install(|| state::apply(shards, &views, ops, height, tools))?)
     }
 
     /// Gives the block's entries their place in the log; they are readable from then on.
