@@ -259,6 +259,24 @@ impl Published {
         Err(in_index(*error))
     }
 
+    /// Where the entry of a key may be in a state: where the keys with its stem are.
+    pub(crate) fn candidates_of(
+        &self,
+        state: &State,
+        key: &KeyHash,
+    ) -> Result<Vec<(u32, LogPosition)>, Error> {
+        let (shard, stem) = (key.shard(), Stem::of(key));
+        let mut found = Vec::new();
+        self.index(shard).candidates(std::slice::from_ref(key), &mut found).map_err(in_index)?;
+        found.retain(|(_, at)| state.has(*at));
+        for (_, at) in state.moved(shard, stem, stem) {
+            if !found.contains(&(0, at)) {
+                found.push((0, at));
+            }
+        }
+        Ok(found)
+    }
+
     /// Where the entries of keys may be in a state: where the keys with their stems are, with the number
     /// of the key.
     pub(crate) fn candidates(

@@ -80,7 +80,7 @@ impl View {
         check_key(key)?;
         let key_hash = KeyHash(hash_message(key).0);
         let mut value = None;
-        for (_, at) in self.shared.published.candidates(&self.state, &[key_hash])? {
+        for (_, at) in self.shared.published.candidates_of(&self.state, &key_hash)? {
             let entry = self.shared.log.read(at)?;
             if is_entry_of(entry.get(), key) {
                 value = Some(entry.get().value().to_vec());
