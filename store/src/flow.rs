@@ -4,6 +4,7 @@
 //!   submit ──accept──┐    accepted >= published >= durable
 //!   hash ───publish──┼──► Progress (Mutex) ── moved (Condvar) ──► whoever waits looks again
 //!   persist ─persist─┤       first failure
+//!           ─tidy────┤
 //!   any failure ─poison
 //! ```
 //!
@@ -23,6 +24,8 @@ pub(crate) struct Progress {
     pub(crate) accepted: Height,
     pub(crate) published: Height,
     pub(crate) durable: Height,
+    /// Up to here, what the durable blocks made needless has been deleted.
+    pub(crate) tidied: Height,
     /// What everything that follows the log now and then, the manifest above all, has come to.
     pub(crate) settled: Height,
     /// Log bytes of the blocks that are accepted and not yet durable.
@@ -58,6 +61,7 @@ impl Flow {
             accepted: height,
             published: height,
             durable: height,
+            tidied: height,
             settled,
             bytes: BTreeMap::new(),
             poison: None,
@@ -100,6 +104,15 @@ impl Flow {
             progress.published = progress.published.max(height);
             progress.durable = height;
             progress.bytes = progress.bytes.split_off(&height.next());
+        }
+        self.moved.notify_all();
+    }
+
+    /// What the durable blocks made needless has been deleted, as far as it could be.
+    pub(crate) fn tidy(&self) {
+        {
+            let mut progress = self.progress.lock();
+            progress.tidied = progress.durable;
         }
         self.moved.notify_all();
     }

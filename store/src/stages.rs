@@ -330,5 +330,6 @@ fn run_persist<B: Block, H>(
             flow.persist(height);
         }
         work.clean_up()?;
+        flow.tidy();
     }
 }

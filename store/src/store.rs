@@ -171,13 +171,14 @@ impl Store {
         self.locks.check_places()
     }
 
-    /// Waits until everything that was submitted is durable.
+    /// Waits until everything that was submitted is durable, and files that it made needless are
+    /// deleted: the store then does nothing more until the next block comes.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the store failed; [`Error::Forked`].
     pub fn flush(&self) -> Result<(), Error> {
         self.locks.check_process()?;
-        self.shared.flow.wait_for(|at| (at.durable >= at.accepted).then_some(()))
+        self.shared.flow.wait_for(|at| (at.tidied >= at.accepted).then_some(()))
     }
 
     /// Waits until everything is durable, then recomputes every hash, the index and the twig records

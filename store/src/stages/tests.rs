@@ -309,10 +309,10 @@ fn settle(pipeline: &Pipeline<Toy>, flow: &Flow, world: &World) -> Result<(), Er
 static SETTLED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
-/// Waits until all that is accepted is durable, as `flush` does, beside the writer.
+/// Waits until all that is accepted is durable and tidied after, as `flush` does, beside the writer.
 fn flush(flow: &Flow, world: &World) {
     let accepted = flow.look(|at| at.accepted);
-    match flow.wait_for(|at| (at.durable >= at.accepted).then_some(())) {
+    match flow.wait_for(|at| (at.tidied >= at.accepted).then_some(())) {
         Ok(()) => assert!(world.committed.load(Ordering::SeqCst) >= accepted.0),
         Err(error) => world.check_cause(flow, &error),
     }

@@ -42,8 +42,11 @@ struct Life {
 pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     let mut settings = Settings::random(&mut session.rng, session.in_step);
     let believe = session.rng.below(10) == 0;
-    let end =
-        if believe { End::failed_sync(&mut session.rng) } else { choose::end(&mut session.rng) };
+    let end = if believe {
+        End::failed_sync(&mut session.rng)
+    } else {
+        choose::end(&mut session.rng, session.in_step)
+    };
     if end.needs_a_long_life() {
         settings.prune_soon();
     }
@@ -159,6 +162,9 @@ fn hand_in(
                     ticket.durable()?;
                     life.durable = ticket.height().0;
                 }
+                if settings.in_step {
+                    store.flush()?; // what was pruned is deleted, before the next block's calls
+                }
             }
         }
     }
@@ -188,6 +194,7 @@ fn gather(
     drop(held);
     last.durable()?;
     life.durable = last.height().0;
+    store.flush()?;
     session.reach.count("several blocks under one sync");
     Ok(())
 }
@@ -275,10 +282,15 @@ pub(crate) fn tasks(block: &RecordedBlock) -> Vec<Task> {
 
 /// A store that failed takes no more blocks, and still answers; while the power is on, rightly.
 fn still_answers(session: &mut Session, store: &Store, life: &Life) -> Result<(), String> {
-    if session.disk.is_off() || life.published != session.model.height() {
-        return Ok(()); // Nothing to read from, or more published than the model knows.
+    // Drawn in any case: whether the last root was told is a race between the block's two stages.
+    let well = session.rng.below(2) == 0;
+    if session.disk.is_off() || !well {
+        return Ok(()); // Nothing to read from, or to be closed while calls go on failing.
     }
     session.disk.plan_nothing();
+    if life.published != session.model.height() {
+        return Ok(()); // More published than the model knows.
+    }
     let reader = store.reader();
     if reader.height().0 != life.published {
         return Ok(()); // Published and not told.

@@ -57,6 +57,9 @@ struct Shared {
 
 struct State {
     rng: Rng,
+    /// Accidents of reads have draws of their own: threads that read beside one that writes change nothing
+    /// of what becomes of the writes.
+    of_reads: Rng,
     tree: Tree,
     /// Lock files that are held.
     locks: BTreeSet<Number>,
@@ -87,6 +90,7 @@ impl PowerLossDisk {
     fn with(tree: Tree, seed: u64) -> Self {
         let state = State {
             rng: Rng::new(seed),
+            of_reads: Rng::new(!seed),
             tree,
             locks: BTreeSet::new(),
             plan: Vec::new(),
@@ -446,26 +450,26 @@ impl PowerLossFile {
 
     /// One call of the system: it may stop early.
     fn read_call(&self, state: &mut State, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        let len = early(state, buf.len())?;
+        let len = early(&mut state.of_reads, state.short_calls, buf.len())?;
         state.tree.file(self.number)?.read(&mut buf[..len], at)
     }
 
     fn write_call(&self, state: &mut State, buf: &[u8], at: u64) -> io::Result<usize> {
-        let len = early(state, buf.len())?;
+        let len = early(&mut state.rng, state.short_calls, buf.len())?;
         state.tree.file(self.number)?.write(&buf[..len], at)?;
         Ok(len)
     }
 }
 
 /// How much of `len` bytes a call of the system does this time.
-fn early(state: &mut State, len: usize) -> io::Result<usize> {
-    if len == 0 || !state.rng.chance(state.short_calls) {
+fn early(rng: &mut Rng, short_calls: u64, len: usize) -> io::Result<usize> {
+    if len == 0 || !rng.chance(short_calls) {
         return Ok(len);
     }
-    if state.rng.chance(64) {
+    if rng.chance(64) {
         return Err(io::ErrorKind::Interrupted.into());
     }
-    Ok(1 + state.rng.below(len as u64) as usize)
+    Ok(1 + rng.below(len as u64) as usize)
 }
 
 impl fmt::Debug for PowerLossFile {
