@@ -1,21 +1,22 @@
 //! Segment files that are open for reading: a bounded number of them.
 //!
 //! ```text
-//!   read ──► get(base) ── there ──► the file
-//!               │ not there
+//!   read ──► get(handle) ── open ──► the file
+//!               │ not open
 //!               ▼
 //!            open by name, check the header ──► insert ── full: the one that was used least lately goes
 //!                                                 │
 //!                                                 └─ only if the segment was not removed meanwhile
 //! ```
 //!
-//! How many are kept is a share of what the process may have open: other parts of it need files too.
-//! Whoever holds a file keeps it open until it has read. When the process has no more, every set in it
-//! gives up its own ([`Handles::clear_all`]).
+//! A handle is in the table of segments, so that who has found the segment has found its file and takes no
+//! lock for it. How many are open is a share of what the process may have open: other parts of it need
+//! files too. Whoever reads a file keeps that one open until he has read. When the process has no more,
+//! every set in it gives up its own ([`Handles::clear_all`]).
 
+use arc_swap::{ArcSwapOption, Guard};
 use hedgerow_vfs::{Vfs, VfsFile};
-use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -24,7 +25,8 @@ const MOST: u64 = 256;
 /// Of what the process may have open, one of so many. A store has two sets of segments.
 const SHARE: u64 = 8;
 
-type Open = RwLock<BTreeMap<u64, Handle>>;
+/// Those that are open.
+type Open = Mutex<Vec<Arc<Handle>>>;
 
 /// All sets of this process: what is limited is limited for all of them together.
 static ALL: Mutex<Vec<Weak<Open>>> = Mutex::new(Vec::new());
@@ -37,9 +39,11 @@ pub(crate) struct Handles {
     most: usize,
 }
 
-#[derive(Debug)]
-struct Handle {
-    file: Arc<dyn VfsFile>,
+/// The file of a segment, if it is open.
+#[derive(Debug, Default)]
+pub(crate) struct Handle {
+    /// A pointer to a pointer, since only thin ones can be swapped.
+    file: ArcSwapOption<Arc<dyn VfsFile>>,
     used: AtomicU64,
 }
 
@@ -54,37 +58,50 @@ impl Handles {
         Self { open, clock: AtomicU64::new(0), most: share as usize }
     }
 
-    pub(crate) fn get(&self, base: u64) -> Option<Arc<dyn VfsFile>> {
-        let open = self.open.read();
-        let handle = open.get(&base)?;
+    /// The file, if it is open: for a moment, while it is read.
+    pub(crate) fn get(&self, handle: &Handle) -> Guard<Option<Arc<Arc<dyn VfsFile>>>> {
         let now = self.clock.load(Ordering::Relaxed);
         if handle.used.load(Ordering::Relaxed) != now {
             handle.used.store(now, Ordering::Relaxed);
         }
-        Some(Arc::clone(&handle.file))
+        handle.file.load()
     }
 
     /// Keeps a file that was opened, if `wanted` still says so. It is asked under the lock: whoever
     /// stops wanting it first says so and then calls [`Handles::remove`].
-    pub(crate) fn insert(&self, base: u64, file: &Arc<dyn VfsFile>, wanted: impl Fn() -> bool) {
+    pub(crate) fn insert(
+        &self,
+        handle: &Arc<Handle>,
+        file: &Arc<dyn VfsFile>,
+        wanted: impl Fn() -> bool,
+    ) {
         let mut gone = None;
-        let mut open = self.open.write();
+        let mut open = self.open.lock();
         if !wanted() {
             return;
         }
         let used = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
-        if open.len() >= self.most && !open.contains_key(&base) {
-            let oldest = open.iter().min_by_key(|(_, handle)| handle.used.load(Ordering::Relaxed));
-            gone = oldest.map(|(&base, _)| base).and_then(|base| open.remove(&base));
+        if !open.iter().any(|other| Arc::ptr_eq(other, handle)) {
+            if open.len() >= self.most {
+                let used =
+                    |(_, handle): &(usize, &Arc<Handle>)| handle.used.load(Ordering::Relaxed);
+                let oldest = open.iter().enumerate().min_by_key(used).map(|(place, _)| place);
+                gone = oldest.map(|place| open.swap_remove(place).file.swap(None));
+            }
+            open.push(Arc::clone(handle));
         }
-        open.insert(base, Handle { file: Arc::clone(file), used: AtomicU64::new(used) });
+        handle.used.store(used, Ordering::Relaxed);
+        handle.file.store(Some(Arc::new(Arc::clone(file))));
         // Closing takes its time; nobody has to wait for it.
         drop(open);
         drop(gone);
     }
 
-    pub(crate) fn remove(&self, base: u64) {
-        let gone = self.open.write().remove(&base);
+    pub(crate) fn remove(&self, handle: &Arc<Handle>) {
+        let mut open = self.open.lock();
+        open.retain(|other| !Arc::ptr_eq(other, handle));
+        let gone = handle.file.swap(None);
+        drop(open);
         drop(gone);
     }
 
@@ -101,7 +118,9 @@ impl Handles {
 }
 
 fn clear(open: &Open) {
-    let gone = std::mem::take(&mut *open.write());
+    let mut open = open.lock();
+    let gone: Vec<_> = open.drain(..).map(|handle| handle.file.swap(None)).collect();
+    drop(open);
     drop(gone);
 }
 
@@ -117,20 +136,29 @@ mod tests {
         let vfs = MemDisk::new();
         let file = vfs.open(Path::new("/file"), OpenMode::CreateNew).unwrap();
         let handles = Handles { most: 3, ..Handles::new(&vfs) };
-        for base in 0..3 {
-            handles.insert(base, &file, || true);
+        let of: [Arc<Handle>; 6] = Default::default();
+        let is_open = |number: usize| handles.get(&of[number]).is_some();
+        for handle in &of[..3] {
+            handles.insert(handle, &file, || true);
         }
-        assert!(handles.get(0).is_some());
-        handles.insert(3, &file, || true);
-        assert!(handles.get(1).is_none());
-        assert!([0, 2, 3].iter().all(|&base| handles.get(base).is_some()));
-        handles.insert(4, &file, || false);
-        assert!(handles.get(4).is_none());
-        handles.remove(2);
-        handles.insert(5, &file, || true);
-        assert!([0, 3, 5].iter().all(|&base| handles.get(base).is_some()));
+        assert!(is_open(0));
+        handles.insert(&of[3], &file, || true);
+        // Not by looking: that would be a use.
+        assert!(of[1].file.load().is_none());
+        assert!([0, 2, 3].iter().all(|&number| is_open(number)));
+        handles.insert(&of[4], &file, || false);
+        assert!(of[4].file.load().is_none());
+        handles.remove(&of[2]);
+        handles.insert(&of[5], &file, || true);
+        assert!([0, 3, 5].iter().all(|&number| is_open(number)));
+        // Again, when two have opened it.
+        handles.insert(&of[5], &file, || true);
+        assert!([0, 3, 5].iter().all(|&number| is_open(number)));
+        let read = handles.get(&of[3]);
         handles.clear();
-        assert!((0..6).all(|base| handles.get(base).is_none()));
+        assert!((0..6).all(|number| !is_open(number)));
+        assert_eq!(Arc::strong_count(&file), 2);
+        drop(read);
         assert_eq!(Arc::strong_count(&file), 1);
     }
 }

@@ -71,6 +71,7 @@
 
 mod batch;
 mod cache;
+mod counters;
 mod cursor;
 mod error;
 mod frame;
@@ -86,6 +87,7 @@ mod scan;
 mod segment;
 mod segments;
 mod stored;
+mod table;
 mod tail;
 mod twig;
 mod twigfile;

@@ -8,12 +8,11 @@ use crate::listing::Listing;
 use crate::record::{RECORD_HEADER_LEN, RecordHeader, padded};
 use crate::segment::{Extent, IoCounters, SegmentSize};
 use crate::segments::{Longer, Segments};
-use crate::tail::Tail;
+use crate::tail::{SharedTail, Tail};
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::{LogPosition, ShardId};
 use hedgerow_vfs::Vfs;
-use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,21 +74,13 @@ pub struct LogStats {
 /// Bytes compared at a time.
 const COMPARED: usize = 1 << 20;
 
-#[derive(Debug, Default)]
-pub(crate) struct EntryCounters {
-    pub(crate) tail: AtomicU64,
-    pub(crate) cache: AtomicU64,
-    pub(crate) disk: AtomicU64,
-}
-
 /// The log of all entries of a store. Shared: any thread reads, one announces, one appends. See the
 /// [crate documentation](crate).
 #[derive(Debug)]
 pub struct EntryLog {
     pub(crate) segments: Segments,
-    pub(crate) tail: RwLock<Tail>,
+    pub(crate) tail: SharedTail,
     pub(crate) cache: EntryCache,
-    pub(crate) entries: EntryCounters,
     /// Base of the first segment.
     start: AtomicU64,
 }
@@ -137,12 +128,12 @@ impl EntryLog {
 
     pub(crate) fn new(segments: Segments, options: &LogOptions) -> Self {
         let (start, last) = (segments.start(), segments.last());
+        let tail = Tail::new(start, last, options.segment_size, options.tail_bytes);
         Self {
             start: AtomicU64::new(start),
             segments,
-            tail: RwLock::new(Tail::new(start, last, options.segment_size, options.tail_bytes)),
+            tail: SharedTail::new(tail),
             cache: EntryCache::new(options.cache_bytes),
-            entries: EntryCounters::default(),
         }
     }
 
@@ -158,7 +149,7 @@ impl EntryLog {
 
     /// End of the last record that was announced.
     pub fn announced_end(&self) -> LogPosition {
-        LogPosition(self.tail.read().end())
+        LogPosition(self.tail.end())
     }
 
     /// Where the next record must begin: at [`EntryLog::announced_end`], or 64 bytes further if a
@@ -174,7 +165,7 @@ impl EntryLog {
     /// [`LogError::Failed`] after a failed write or sync.
     pub fn announce(&self, record: Arc<Record>) -> Result<(), LogError> {
         self.segments.check_writable()?;
-        self.tail.write().announce(record, self.start().0)
+        self.tail.announce(record, self.start().0)
     }
 
     /// Writes the oldest record that was announced but not written. It is not durable before
@@ -216,7 +207,7 @@ impl EntryLog {
             }
         }
         self.segments.append(|batch| records.iter().try_for_each(|record| put(batch, record)))?;
-        let dropped = self.tail.write().mark_written(records.len());
+        let dropped = self.tail.mark_written(records.len());
         drop(dropped);
         Ok(())
     }
@@ -291,18 +282,18 @@ impl EntryLog {
     pub fn stats(&self) -> LogStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let extents = self.segments.extents();
-        let IoCounters { reads, bytes_read, writes, bytes_written, syncs } =
-            &self.segments.counters;
+        let IoCounters { reads, writes, bytes_written, syncs } = &self.segments.counters;
+        let reads = reads.counts();
         LogStats {
             bytes: extents.iter().map(|extent| extent.end - extent.base).sum(),
             segments: extents.len() as u64,
             tail_bytes: self.tail.read().bytes(),
             cache_bytes: self.cache.bytes(),
-            entries_from_tail: get(&self.entries.tail),
-            entries_from_cache: get(&self.entries.cache),
-            entries_from_disk: get(&self.entries.disk),
-            reads: get(reads),
-            bytes_read: get(bytes_read),
+            entries_from_tail: reads.tail,
+            entries_from_cache: reads.cache,
+            entries_from_disk: reads.disk,
+            reads: reads.reads,
+            bytes_read: reads.bytes,
             writes: get(writes),
             bytes_written: get(bytes_written),
             syncs: get(syncs),
@@ -333,27 +324,43 @@ impl EntryLog {
         at: u64,
         buf: &mut [u8],
     ) -> Result<(), LogError> {
-        self.segments.read(extent, at, buf).map_err(|error| {
-            let start = self.start();
-            if at < start.0 { LogError::Pruned { at: LogPosition(at), start } } else { error }
-        })
+        self.segments.read(extent, at, buf).map_err(|error| self.pruned_or(at, error))
+    }
+
+    /// Reads what was written at `at`, as far as the segment and `buf` go.
+    pub(crate) fn read_written<'b>(
+        &self,
+        at: u64,
+        buf: &'b mut [u8],
+    ) -> Result<(Extent, &'b [u8]), LogError> {
+        match self.segments.read_some(at, buf) {
+            Ok(Some(read)) => Ok(read),
+            Ok(None) => Err(self.not_written(at)),
+            Err(error) => Err(self.pruned_or(at, error)),
+        }
     }
 
     /// The segment that covers `at`, which was written.
     pub(crate) fn extent(&self, at: u64) -> Result<Extent, LogError> {
-        if let Some(extent) = self.segments.find(at) {
-            return Ok(extent);
-        }
-        // Pruned between the caller's check and now, or never written.
-        self.check_bounds(at, self.segments.end())?;
-        Err(self.segments.corrupt(at, Damage::Header))
+        self.segments.find(at).ok_or_else(|| self.not_written(at))
+    }
+
+    /// Why no segment covers `at`: pruned between the caller's check and now, or never written.
+    fn not_written(&self, at: u64) -> LogError {
+        let bounds = self.check_bounds(at, self.segments.end());
+        bounds.err().unwrap_or_else(|| self.segments.corrupt(at, Damage::Header))
+    }
+
+    /// The error of a read at `at`, or that it was pruned meanwhile.
+    fn pruned_or(&self, at: u64, error: LogError) -> LogError {
+        let start = self.start();
+        if at < start.0 { LogError::Pruned { at: LogPosition(at), start } } else { error }
     }
 
     /// The record in memory that covers `at`. `at` is checked against the log's bounds.
     pub(crate) fn in_memory(&self, at: u64) -> Result<Option<Arc<Record>>, LogError> {
-        let tail = self.tail.read();
-        self.check_bounds(at, tail.end())?;
-        Ok(tail.find(at).cloned())
+        self.check_bounds(at, self.tail.end())?;
+        Ok(self.tail.find(at))
     }
 
     /// The header of the record on disk at `at`, whose runs lie in the segment too, and that

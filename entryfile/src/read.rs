@@ -1,7 +1,7 @@
 //! Reading entries by position: one, or many at once.
 //!
 //! ```text
-//!  position ──► tail ──► cache ──► disk: 512 bytes, and the rest if the entry is longer
+//!  position ──► tail ──► cache ──► disk: 256 bytes, and the rest if the entry is longer
 //!
 //!  many     ──► sorted ──► tail ──► cache ──► neighbours on disk in one read:
 //!
@@ -9,8 +9,12 @@
 //!               └──────── one read ───────┘                              └─┘ another
 //! ```
 //!
-//! Entries of a batch are shown to a visitor while their bytes are at hand. Those that are kept are
-//! copied next to each other into one allocation, so that they keep nothing alive but each other.
+//! Entries are shown to a visitor while their bytes are at hand: in a record in memory, or in the buffer
+//! that they were read to. Of a batch those that are kept are copied next to each other into one
+//! allocation, so that they keep nothing alive but each other.
+//!
+//! A read of what is not in the tail, with no cache, takes no lock and writes to no memory that other
+//! threads read.
 
 use crate::frame;
 use crate::log::{EntryLog, entry_in_memory};
@@ -20,10 +24,10 @@ use bytes::Bytes;
 use hedgerow_types::LogPosition;
 use hedgerow_types::entry::EntryRef;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-/// Bytes read for one entry before its length is known: enough for most.
-const SPECULATIVE: usize = 512;
+/// Bytes read for an entry before its length is known: enough for most. A longer one takes a second read,
+/// and lines of memory that nobody wants cost a tenth of a read each.
+const SPECULATIVE: usize = 256;
 /// Entries at most this far apart, end of the first read to begin of the next, are read together:
 /// copying the bytes between costs no more than another system call.
 const MAX_GAP: u64 = 4 << 10;
@@ -51,21 +55,65 @@ impl EntryLog {
     /// announced end, [`LogError::Misaligned`]; [`LogError::NotAnEntry`] or [`LogError::Corrupt`]
     /// if no intact entry begins there; [`LogError::Io`].
     pub fn read(&self, at: LogPosition) -> Result<StoredEntry, LogError> {
+        let counters = &self.segments.counters.reads;
         if let Some(record) = self.in_memory(at.0)? {
-            self.entries.tail.fetch_add(1, Ordering::Relaxed);
+            counters.count_tail(1);
             return entry_in_memory(&record, at.0);
         }
         if let Some(entry) = self.cache.get(at.0) {
-            self.entries.cache.fetch_add(1, Ordering::Relaxed);
+            counters.count_cache(1);
             return Ok(entry);
         }
-        let mut first = [0; SPECULATIVE];
-        let extent = self.extent(at.0)?;
-        let first = self.read_some(extent, at.0, &mut first)?;
-        let entry = self.complete(extent, at.0, first)?;
-        self.entries.disk.fetch_add(1, Ordering::Relaxed);
-        self.cache.insert(at.0, entry.clone());
-        Ok(entry)
+        self.show_from_disk(at.0, StoredEntry::copied)
+    }
+
+    /// Shows the entry at `at` while its bytes are at hand, for those who need only a part of it: from
+    /// memory, from the cache, or from disk, after which it is cached.
+    ///
+    /// # Errors
+    /// As [`EntryLog::read`].
+    pub fn show<T>(
+        &self,
+        at: LogPosition,
+        show: impl FnOnce(EntryRef<'_>) -> T,
+    ) -> Result<T, LogError> {
+        let counters = &self.segments.counters.reads;
+        if let Some(record) = self.in_memory(at.0)? {
+            let entry = record.entry_ref_at(at.0);
+            counters.count_tail(1);
+            return entry.map(show).map_err(|what| LogError::NotAnEntry { at, what });
+        }
+        if let Some(entry) = self.cache.get(at.0) {
+            counters.count_cache(1);
+            return Ok(show(entry.get()));
+        }
+        self.show_from_disk(at.0, show)
+    }
+
+    fn show_from_disk<T>(
+        &self,
+        at: u64,
+        show: impl FnOnce(EntryRef<'_>) -> T,
+    ) -> Result<T, LogError> {
+        let mut buf = [0; SPECULATIVE];
+        let (extent, first) = self.read_written(at, &mut buf)?;
+        let shown = match frame::check(first, at) {
+            Ok(entry) => {
+                if self.cache.is_on() {
+                    self.cache.insert(at, StoredEntry::copied(entry));
+                }
+                show(entry)
+            }
+            // Longer than what was read, or damaged.
+            Err(_) => {
+                let entry = self.complete(extent, at, first)?;
+                let shown = show(entry.get());
+                self.cache.insert(at, entry);
+                shown
+            }
+        };
+        self.segments.counters.reads.count_disk(1);
+        Ok(shown)
     }
 
     /// The entries at `at`, in that order, which may be any and have duplicates. The cache is
@@ -105,11 +153,10 @@ impl EntryLog {
                 }
                 None => true,
             });
-            let hits = (before - order.len()) as u64;
-            self.entries.cache.fetch_add(hits, Ordering::Relaxed);
+            self.segments.counters.reads.count_cache(before - order.len());
         }
         self.visit_disk(&order, fill, visit)?;
-        self.entries.disk.fetch_add(order.len() as u64, Ordering::Relaxed);
+        self.segments.counters.reads.count_disk(order.len());
         Ok(())
     }
 
@@ -123,10 +170,11 @@ impl EntryLog {
             return Ok(());
         };
         let mut records: Vec<Arc<Record>> = vec![];
-        {
+        let end = self.tail.end();
+        self.check_bounds(first, end)?;
+        self.check_bounds(last, end)?;
+        if !self.tail.is_after(last) {
             let tail = self.tail.read();
-            self.check_bounds(first, tail.end())?;
-            self.check_bounds(last, tail.end())?;
             let mut known_end = 0;
             for &(position, _) in &*order {
                 if position >= known_end
@@ -158,7 +206,7 @@ impl EntryLog {
                 _ => true,
             }
         });
-        self.entries.tail.fetch_add((before - order.len()) as u64, Ordering::Relaxed);
+        self.segments.counters.reads.count_tail(before - order.len());
         result
     }
 
@@ -192,7 +240,8 @@ impl EntryLog {
                 buffer.resize(len, 0);
             }
             let bytes = buffer.get_mut(..len).unwrap_or_default();
-            let bytes = self.read_some(extent, first, bytes)?;
+            let bytes = extent.part_of(first, bytes);
+            self.read_disk(extent, first, bytes)?;
             for &(position, slot) in group {
                 let here = bytes.get((position - first) as usize..).unwrap_or_default();
                 match frame::check(here, position) {
@@ -214,20 +263,6 @@ impl EntryLog {
             }
         }
         Ok(())
-    }
-
-    /// Fills as much of `buf` as the segment has from `at` on, and returns that part.
-    fn read_some<'b>(
-        &self,
-        extent: Extent,
-        at: u64,
-        buf: &'b mut [u8],
-    ) -> Result<&'b [u8], LogError> {
-        let have = usize::try_from(extent.end.saturating_sub(at)).unwrap_or(usize::MAX);
-        let len = buf.len().min(have);
-        let buf = buf.get_mut(..len).unwrap_or_default();
-        self.read_disk(extent, at, buf)?;
-        Ok(buf)
     }
 
     /// The entry at `at` in an allocation of its own; `first` holds its first bytes, or all, and

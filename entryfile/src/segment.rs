@@ -1,6 +1,7 @@
 //! One segment: how long it gets, what it covers, how its file is made and opened.
 
 use crate::LogError;
+use crate::counters::Reads;
 use crate::header::{Format, HEADER, SEGMENT_HEADER_LEN, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsFile};
@@ -50,6 +51,13 @@ impl Extent {
         self.base + HEADER
     }
 
+    /// As much of `buf` as this has bytes from `at` on.
+    pub(crate) fn part_of<'b>(&self, at: u64, buf: &'b mut [u8]) -> &'b mut [u8] {
+        let have = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let len = buf.len().min(have);
+        buf.get_mut(..len).unwrap_or_default()
+    }
+
     /// Whether this has grown to `segment_size` bytes and the next record begins a new segment. A
     /// segment without a record never has.
     pub(crate) fn is_full(&self, segment_size: u64) -> bool {
@@ -60,8 +68,7 @@ impl Extent {
 /// Numbers for people, see [`LogStats`](crate::LogStats).
 #[derive(Debug, Default)]
 pub(crate) struct IoCounters {
-    pub(crate) reads: AtomicU64,
-    pub(crate) bytes_read: AtomicU64,
+    pub(crate) reads: Reads,
     pub(crate) writes: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
     pub(crate) syncs: AtomicU64,

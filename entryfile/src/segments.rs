@@ -28,13 +28,14 @@
 //! * Nothing is made or removed in a directory that is not the one that was opened.
 
 use crate::batch::Batch;
-use crate::handles::Handles;
+use crate::handles::{Handle, Handles};
 use crate::header::{Format, HEADER, StoreId};
 use crate::segment::{Extent, IoCounters, id_of, new_file, open_segment};
+use crate::table::Table;
 use crate::{Damage, LogError};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsErrorKind, VfsFile};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -59,8 +60,7 @@ pub(crate) struct Segments {
     pub(crate) dir: PathBuf,
     pub(crate) format: &'static Format,
     pub(crate) id: StoreId,
-    /// By base, increasing, never empty. Only the last one grows.
-    table: RwLock<Vec<Extent>>,
+    table: Table,
     /// What `dir` was when it was opened, if the disk can tell.
     dir_id: Option<FileId>,
     files: Handles,
@@ -124,12 +124,12 @@ impl Segments {
         dir: &Path,
         format: &'static Format,
         id: StoreId,
-        table: Vec<Extent>,
+        extents: Vec<Extent>,
         file: Arc<dyn VfsFile>,
         ids: BTreeMap<u64, FileId>,
     ) -> Result<Self, LogError> {
         let dir_id = vfs.file_id(dir).map_err(LogError::io("opening a directory of segments"))?;
-        let last = table.last().copied().unwrap_or(Extent { base: 0, end: HEADER });
+        let last = extents.last().copied().unwrap_or(Extent { base: 0, end: HEADER });
         Ok(Self {
             files: Handles::new(&*vfs),
             vfs,
@@ -138,7 +138,7 @@ impl Segments {
             ids: Mutex::new(ids),
             format,
             id,
-            table: RwLock::new(table),
+            table: Table::new(&extents),
             writer: Mutex::new(Writer {
                 file,
                 last,
@@ -172,7 +172,7 @@ impl Segments {
 
     /// Base of the first segment.
     pub(crate) fn start(&self) -> u64 {
-        self.table.read().first().map_or(0, |extent| extent.base)
+        self.table.look().start()
     }
 
     /// End of what is written.
@@ -182,48 +182,74 @@ impl Segments {
 
     /// The last segment.
     pub(crate) fn last(&self) -> Extent {
-        let table = self.table.read();
-        table.last().copied().unwrap_or(Extent { base: 0, end: HEADER })
+        self.table.look().last()
     }
 
     /// All segments, in order.
     pub(crate) fn extents(&self) -> Vec<Extent> {
-        self.table.read().clone()
+        self.table.look().extents().collect()
     }
 
     /// The segment that covers `at`.
     pub(crate) fn find(&self, at: u64) -> Option<Extent> {
-        let table = self.table.read();
-        let index = table.partition_point(|extent| extent.base <= at).checked_sub(1)?;
-        table.get(index).copied().filter(|extent| at < extent.end)
+        self.table.look().find(at).map(|(extent, _)| extent)
     }
 
     /// The greatest base at or below `upto`, unless it is the first.
     pub(crate) fn boundary(&self, upto: u64) -> Option<u64> {
-        let table = self.table.read();
-        let index = table.partition_point(|extent| extent.base <= upto).checked_sub(1)?;
-        table.get(index).filter(|_| index > 0).map(|extent| extent.base)
+        self.table.look().boundary(upto)
     }
 
     /// Fills `buf` with what was written at `at`, which with all of `buf` must lie in `extent`.
     pub(crate) fn read(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result<(), LogError> {
-        let file = self.reader(extent.base)?;
-        file.read_exact_at(buf, at - extent.base).map_err(LogError::io("reading a segment"))?;
-        self.counters.reads.fetch_add(1, Ordering::Relaxed);
-        self.counters.bytes_read.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        match self.table.look().find(extent.base) {
+            Some((_, handle)) => self.read_file(extent.base, handle, at, buf),
+            // It was removed meanwhile; its file may still be there.
+            None => self.read_file(extent.base, &Arc::default(), at, buf),
+        }
+    }
+
+    /// Fills as much of `buf` as the segment that covers `at` has from there on, and returns that part
+    /// and the segment; `None` if no segment does.
+    pub(crate) fn read_some<'b>(
+        &self,
+        at: u64,
+        buf: &'b mut [u8],
+    ) -> Result<Option<(Extent, &'b [u8])>, LogError> {
+        let table = self.table.look();
+        let Some((extent, handle)) = table.find(at) else { return Ok(None) };
+        let buf = extent.part_of(at, buf);
+        self.read_file(extent.base, handle, at, buf)?;
+        Ok(Some((extent, buf)))
+    }
+
+    /// Reads from the segment at `base`.
+    fn read_file(
+        &self,
+        base: u64,
+        handle: &Arc<Handle>,
+        at: u64,
+        buf: &mut [u8],
+    ) -> Result<(), LogError> {
+        let file = self.files.get(handle);
+        let read = match &*file {
+            Some(file) => file.read_exact_at(buf, at - base),
+            None => self.open_to_read(base, handle)?.read_exact_at(buf, at - base),
+        };
+        read.map_err(LogError::io("reading a segment"))?;
+        self.counters.reads.count_read(buf.len());
         Ok(())
     }
 
-    /// The file of the segment at `base`, open and found to be that.
-    fn reader(&self, base: u64) -> Result<Arc<dyn VfsFile>, LogError> {
-        if let Some(file) = self.files.get(base) {
-            return Ok(file);
-        }
+    /// Opens the segment at `base` and keeps it open.
+    fn open_to_read(&self, base: u64, handle: &Arc<Handle>) -> Result<Arc<dyn VfsFile>, LogError> {
         let (file, _) = self.open(base)?;
         // What was removed from the table meanwhile must not stay open.
-        self.files.insert(base, &file, || {
-            self.table.read().binary_search_by_key(&base, |extent| extent.base).is_ok()
-        });
+        let wanted = || {
+            let table = self.table.look();
+            table.find(base).is_some_and(|(_, now)| Arc::ptr_eq(now, handle))
+        };
+        self.files.insert(handle, &file, wanted);
         Ok(file)
     }
 
@@ -332,14 +358,7 @@ impl Segments {
             let oldest = writer.unsynced.remove(0);
             self.sync_file(&*oldest)?;
         }
-        let mut table = self.table.write();
-        for extent in closed.iter().map(|(extent, _)| *extent).chain([last]) {
-            match table.last_mut() {
-                Some(open) if open.base == extent.base => *open = extent,
-                _ => table.push(extent),
-            }
-        }
-        drop(table);
+        self.table.grow(closed.iter().map(|(extent, _)| *extent).chain([last]));
         writer.new_names |= !closed.is_empty();
         writer.file = file;
         writer.last = last;
@@ -389,18 +408,9 @@ impl Segments {
     /// call tries again, and so does opening.
     pub(crate) fn remove(&self, goes: impl Fn(&Extent) -> bool) -> Result<u64, LogError> {
         let mut doomed = self.doomed.lock();
-        {
-            let mut table = self.table.write();
-            let last = table.len().saturating_sub(1);
-            let mut index = 0;
-            table.retain(|extent| {
-                let stays = index == last || !goes(extent);
-                index += 1;
-                if !stays {
-                    doomed.extents.push(*extent);
-                }
-                stays
-            });
+        for (extent, handle) in self.table.remove(goes) {
+            self.files.remove(&handle);
+            doomed.extents.push(extent);
         }
         if doomed.extents.is_empty() {
             return Ok(std::mem::take(&mut doomed.freed));
@@ -409,7 +419,6 @@ impl Segments {
         let mut failed = None;
         let mut left = vec![];
         for extent in std::mem::take(&mut doomed.extents) {
-            self.files.remove(extent.base);
             match self.vfs.remove_file(&self.path(extent.base)) {
                 Err(error) if error.kind() != VfsErrorKind::NotFound => {
                     left.push(extent);

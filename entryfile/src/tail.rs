@@ -11,13 +11,75 @@
 //!
 //! A record is readable from the moment it is announced. Once written it stays for a while, because
 //! what was written last is what is read soonest; the oldest go first, those not written never go.
+//!
+//! Most of a log is older. Where the tail begins and ends is known without its lock, so that a read of
+//! what it does not have takes none.
 
 use crate::header::SEGMENT_HEADER_LEN;
 use crate::segment::{Extent, SegmentSize};
 use crate::{LogError, Record};
 use hedgerow_types::LogPosition;
+use parking_lot::{RwLock, RwLockReadGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The tail, as all threads share it.
+#[derive(Debug)]
+pub(crate) struct SharedTail {
+    tail: RwLock<Tail>,
+    /// Where the oldest record in memory begins. What lies before it is written. It only grows.
+    from: AtomicU64,
+    /// End of the youngest record.
+    end: AtomicU64,
+}
+
+impl SharedTail {
+    pub(crate) fn new(tail: Tail) -> Self {
+        let (from, end) = (AtomicU64::new(tail.from()), AtomicU64::new(tail.end()));
+        Self { tail: RwLock::new(tail), from, end }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Tail> {
+        self.tail.read()
+    }
+
+    /// End of the youngest record.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing at or before `at` is in memory: then it is written.
+    pub(crate) fn is_after(&self, at: u64) -> bool {
+        at < self.from.load(Ordering::Acquire)
+    }
+
+    /// The record that covers `at`, if it is in memory.
+    pub(crate) fn find(&self, at: u64) -> Option<Arc<Record>> {
+        if self.is_after(at) {
+            return None;
+        }
+        self.tail.read().find(at).cloned()
+    }
+
+    /// See [`Tail::announce`].
+    pub(crate) fn announce(&self, record: Arc<Record>, start: u64) -> Result<(), LogError> {
+        let mut tail = self.tail.write();
+        tail.announce(record, start)?;
+        // The beginning first: whoever sees the new end must find the record.
+        self.from.store(tail.from(), Ordering::Release);
+        self.end.store(tail.end(), Ordering::Release);
+        Ok(())
+    }
+
+    /// See [`Tail::mark_written`].
+    pub(crate) fn mark_written(&self, count: usize) -> Vec<Arc<Record>> {
+        let mut tail = self.tail.write();
+        let dropped = tail.mark_written(count);
+        self.from.store(tail.from(), Ordering::Release);
+        dropped
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -54,6 +116,12 @@ impl Tail {
     /// End of the youngest record.
     pub(crate) fn end(&self) -> u64 {
         self.last.end
+    }
+
+    /// Where the oldest record in memory begins; without one, where the next one is going to at the
+    /// earliest.
+    fn from(&self) -> u64 {
+        self.items.front().map_or(self.last.end, |item| item.record.position().0)
     }
 
     pub(crate) fn bytes(&self) -> u64 {

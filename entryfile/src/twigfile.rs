@@ -335,7 +335,7 @@ impl TwigFile {
             segments: extents.len() as u64,
             twigs: self.known.read().twigs.iter().map(|twigs| twigs.len() as u64).sum(),
             damaged: get(&self.damaged),
-            reads: get(&self.segments.counters.reads),
+            reads: self.segments.counters.reads.counts().reads,
             bytes_written: get(&self.segments.counters.bytes_written),
             syncs: get(&self.segments.counters.syncs),
         }
