@@ -45,6 +45,17 @@ pub trait Index: fmt::Debug + Send + Sync {
         out: &mut Vec<(u32, LogPosition)>,
     ) -> Result<(), IndexError>;
 
+    /// Tells `each` the positions of the keys that have the stem of `key`, ascending. It must do no more
+    /// than take note of them: the index may be waiting for it.
+    ///
+    /// # Errors
+    /// As [`Index::candidates`].
+    fn candidates_of(
+        &self,
+        key: &KeyHash,
+        each: &mut dyn FnMut(LogPosition),
+    ) -> Result<(), IndexError>;
+
     /// For each of `stems` the greatest stem at or below it that has keys, and their positions:
     /// appended to `out` with the number of the stem asked for, in the order of `stems`, those of one
     /// stem ascending. Nothing for a stem below all. At most 2^32 stems.
@@ -153,6 +164,16 @@ impl Index for SharedIndex {
                 number = number.wrapping_add(1);
             }
         }
+        Ok(())
+    }
+
+    fn candidates_of(
+        &self,
+        key: &KeyHash,
+        each: &mut dyn FnMut(LogPosition),
+    ) -> Result<(), IndexError> {
+        let part = self.parts[part_of(Stem::of(key).group())].read();
+        part.candidates(key).for_each(each);
         Ok(())
     }
 

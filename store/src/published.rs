@@ -39,6 +39,7 @@ use hedgerow_types::{
 };
 use parking_lot::Mutex;
 use rayon::prelude::*;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Edits below this number go in one after the other: handing them to threads would cost more.
@@ -137,6 +138,26 @@ pub(crate) struct Next<'a> {
     pub(crate) dirty: &'a Dirty,
 }
 
+/// Some positions, nearly always one: those that most look-ups find need no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Few {
+    first: [Option<LogPosition>; 2],
+    others: Vec<LogPosition>,
+}
+
+impl Few {
+    fn push(&mut self, at: LogPosition) {
+        match self.first.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(at),
+            None => self.others.push(at),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = LogPosition> {
+        self.first.iter().flatten().chain(&self.others).copied()
+    }
+}
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Published {
@@ -192,6 +213,12 @@ impl Published {
     /// The newest state. Waits for nothing.
     pub(crate) fn current(&self) -> Arc<State> {
         self.current.load_full()
+    }
+
+    /// The newest state, for a single answer. It counts as held meanwhile, as [`Published::current`]'s
+    /// does, but nothing is written that other readers look at.
+    pub(crate) fn look(&self) -> impl Deref<Target = Arc<State>> {
+        self.current.load()
     }
 
     /// The newest height.
@@ -260,18 +287,18 @@ impl Published {
     }
 
     /// Where the entry of a key may be in a state: where the keys with its stem are.
-    pub(crate) fn candidates_of(
-        &self,
-        state: &State,
-        key: &KeyHash,
-    ) -> Result<Vec<(u32, LogPosition)>, Error> {
+    pub(crate) fn candidates_of(&self, state: &State, key: &KeyHash) -> Result<Few, Error> {
         let (shard, stem) = (key.shard(), Stem::of(key));
-        let mut found = Vec::new();
-        self.index(shard).candidates(std::slice::from_ref(key), &mut found).map_err(in_index)?;
-        found.retain(|(_, at)| state.has(*at));
+        let mut found = Few::default();
+        let mut each = |at| {
+            if state.has(at) {
+                found.push(at);
+            }
+        };
+        self.index(shard).candidates_of(key, &mut each).map_err(in_index)?;
         for (_, at) in state.moved(shard, stem, stem) {
-            if !found.contains(&(0, at)) {
-                found.push((0, at));
+            if !found.iter().any(|other| other == at) {
+                found.push(at);
             }
         }
         Ok(found)

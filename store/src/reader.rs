@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::iter::Iter;
 use crate::shared::Shared;
-use crate::view::View;
+use crate::view::{View, value_of};
 use hedgerow_metadb::HistoryRow;
 use hedgerow_proof::{Proof, SerialPath};
 use hedgerow_types::{Digest, Height, SerialNumber, ShardId};
@@ -80,7 +80,20 @@ impl Reader {
     /// # Errors
     /// As [`View::get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Error> {
-        self.view().get(key)
+        self.get_with(key, <[u8]>::to_vec)
+    }
+
+    /// Shows the value of `key` while it is at hand: see [`View::get_with`].
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn get_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        show: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, Error> {
+        let state = self.shared.published.look();
+        value_of(&self.shared, &state, key.as_ref(), show)
     }
 
     /// The values of many keys, all from the state of one height.

@@ -130,7 +130,7 @@ impl Shared {
     }
 
     pub(crate) fn state_root(&self) -> (Height, Digest) {
-        let state = self.published.current();
+        let state = self.published.look();
         (state.height, state.roots().state)
     }
 }

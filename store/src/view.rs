@@ -76,19 +76,20 @@ impl View {
     /// # Errors
     /// [`Error::KeyLength`], or a failed read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Error> {
-        let key = key.as_ref();
-        check_key(key)?;
-        let key_hash = KeyHash(hash_message(key).0);
-        let mut value = None;
-        for (_, at) in self.shared.published.candidates_of(&self.state, &key_hash)? {
-            let entry = self.shared.log.read(at)?;
-            if is_entry_of(entry.get(), key) {
-                value = Some(entry.get().value().to_vec());
-                break;
-            }
-        }
-        self.shared.check_not_abandoned()?;
-        Ok(value)
+        self.get_with(key, <[u8]>::to_vec)
+    }
+
+    /// Shows the value of `key` while it is at hand, and returns what is made of it: for a value of which
+    /// no copy is wanted. `None` if the key is absent. What was shown counts only if there is no error.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn get_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        show: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, Error> {
+        value_of(&self.shared, &self.state, key.as_ref(), show)
     }
 
     /// The values of many keys.
@@ -164,6 +165,33 @@ impl View {
             _ => Err(Error::Corrupt(format!("no entry encloses key hash {key_hash}"))),
         }
     }
+}
+
+/// See [`View::get_with`]. The caller holds the state meanwhile.
+///
+/// The value is copied from the system's cache, or from a record in memory, to where `show` sees it, and no
+/// more; no lock is taken but that of the part of the index, for the look into it.
+pub(crate) fn value_of<T>(
+    shared: &Shared,
+    state: &State,
+    key: &[u8],
+    show: impl FnOnce(&[u8]) -> T,
+) -> Result<Option<T>, Error> {
+    check_key(key)?;
+    let key_hash = KeyHash(hash_message(key).0);
+    let mut show = Some(show);
+    let mut shown = None;
+    for at in shared.published.candidates_of(state, &key_hash)?.iter() {
+        shown = shared.log.show(at, |entry| {
+            let show = show.take_if(|_| is_entry_of(entry, key))?;
+            Some(show(entry.value()))
+        })?;
+        if shown.is_some() {
+            break;
+        }
+    }
+    shared.check_not_abandoned()?;
+    Ok(shown)
 }
 
 impl fmt::Debug for View {

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 const FIGURES: &str = "\
 Phases: populate creates N keys in blocks; update runs K blocks of B operations; then one thread
-reads and proves keys of the final state. Updates and deletes hit existing keys, all equally likely;
+(or more) reads and one proves keys of the final state. Updates and deletes hit existing keys, all equally likely;
 within a block the last operation on a key counts, and all of them are counted as operations.
 
 What is inside a clock: putting the operations into blocks, every block, and the final wait until all
@@ -24,7 +24,8 @@ Figures (JSON names):
                                  the block's root has it. With --durability pipelined this holds the
                                  wait for room in the pipeline; putting operations is outside
   durable_ms p50, p99, max       the same until the block survives power loss
-  reads_s, proofs_s              per second, one thread, existing keys, all equally likely
+  reads_s, proofs_s              per second, existing keys, all equally likely; proofs on one thread,
+                                 reads on --read-threads, the sum of what they do
   proof_bytes                    mean length of the proofs
   rss_peak_mb                    highest resident memory before closing (VmHWM), 10^6 bytes; driver_mb
                                  of it are this program's, rss_peak_reopen_mb includes reopening
@@ -69,6 +70,15 @@ pub(crate) struct Args {
     /// Keys to read after the update phase.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) reads: u64,
+    /// Threads that read them, each its share; proofs are made on one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) read_threads: u32,
+    /// Read only the first so many keys, which none may have deleted; 0: all.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) read_keys: u32,
+    /// Bytes of the store's cache of entries, if not its default.
+    #[arg(long)]
+    pub(crate) entry_cache: Option<u64>,
     /// Keys to prove after the update phase.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) proofs: u64,

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     let last_block = ops.saturating_sub(1) / args.block_ops * args.block_ops;
     let last = &drawn.ops[last_block as usize..];
     check::written(&reader, &generator, last, first_turn + last_block, SAMPLES)?;
-    let reads = reads(&reader, &generator, &drawn.reads)?;
+    let reads = reads(&reader, &generator, &drawn.reads, args.read_threads as usize)?;
     let proofs = proofs(&reader, &generator, &drawn.proofs)?;
     let stats = store.stats();
     let (_, root) = reader.root();
@@ -129,6 +129,9 @@ fn options(args: &Args) -> Options {
     if let Ok(hasher) = hasher::by_name(&args.hasher) {
         options = options.hasher(hasher);
     }
+    if let Some(bytes) = args.entry_cache {
+        options = options.entry_cache_bytes(bytes);
+    }
     if let Some(engine) = args.engine {
         options = options.engine(engine);
     }
@@ -173,7 +176,10 @@ impl Drawn {
             let picks = (0..count).map(|_| keys.pick(&mut random));
             picks.collect::<Option<_>>().ok_or(Failure::OutOfKeys(args.blocks * args.block_ops))
         };
-        let (reads, proofs) = (some(args.reads)?, some(args.proofs)?);
+        let (mut reads, proofs) = (some(args.reads)?, some(args.proofs)?);
+        if args.read_keys > 0 {
+            reads.iter_mut().for_each(|id| *id %= args.read_keys);
+        }
         Ok(Self { ops, keys, reads, proofs })
     }
 }
@@ -301,10 +307,36 @@ fn wait<T>(
 }
 
 /// Reads keys that exist; a sample of the values is checked beside the clock.
-fn reads(reader: &Reader, generator: &Generator, ids: &[u32]) -> Result<Cost, Failure> {
+fn reads(
+    reader: &Reader,
+    generator: &Generator,
+    ids: &[u32],
+    threads: usize,
+) -> Result<Cost, Failure> {
+    let shares = ids.chunks(ids.len().div_ceil(threads).max(1));
+    let meter = Meter::read().map_err(Failure::Meter)?;
+    let samples = thread::scope(|scope| {
+        let mut shares = shares.into_iter();
+        let own = shares.next().unwrap_or_default();
+        let others: Vec<_> =
+            shares.map(|ids| scope.spawn(|| read_some(reader, generator, ids))).collect();
+        let mut samples = read_some(reader, generator, own)?;
+        for other in others {
+            samples.extend(other.join().map_err(|_| Failure::Thread)??);
+        }
+        Ok::<_, Failure>(samples)
+    })?;
+    let cost = meter.since().map_err(Failure::Meter)?;
+    for (id, value) in samples {
+        check::value(generator, id, value.as_deref())?;
+    }
+    Ok(cost)
+}
+
+/// Reads these keys, and returns some of the values, and those that are missing.
+fn read_some(reader: &Reader, generator: &Generator, ids: &[u32]) -> Result<Samples, Failure> {
     let mut key = Vec::new();
     let mut samples = Vec::with_capacity(ids.len().min(SAMPLES));
-    let meter = Meter::read().map_err(Failure::Meter)?;
     for &id in ids {
         generator.key(id, &mut key);
         let value = reader.get(&key)?;
@@ -312,12 +344,11 @@ fn reads(reader: &Reader, generator: &Generator, ids: &[u32]) -> Result<Cost, Fa
             samples.push((id, value));
         }
     }
-    let cost = meter.since().map_err(Failure::Meter)?;
-    for (id, value) in samples {
-        check::value(generator, id, value.as_deref())?;
-    }
-    Ok(cost)
+    Ok(samples)
 }
+
+/// Keys and what was read of them.
+type Samples = Vec<(u32, Option<Vec<u8>>)>;
 
 struct Proofs {
     cost: Cost,
