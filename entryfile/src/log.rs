@@ -27,7 +27,7 @@ pub struct LogOptions {
     /// at least 4 MiB and at most 256 MiB.
     pub segment_size: SegmentSize,
     /// Bound in bytes of the cache of entries read from disk, overhead included; 0 turns it off.
-    /// Default 32 MiB.
+    /// Default 0: the system has a cache already, and asking ours in vain costs as much as asking it.
     pub cache_bytes: u64,
     /// Memory for records after they were written, what each takes beside its bytes included. Records
     /// that are not written yet are kept in any case. Default 16 MiB.
@@ -37,7 +37,7 @@ pub struct LogOptions {
 impl Default for LogOptions {
     fn default() -> Self {
         let segment_size = SegmentSize { least: 4 << 20, most: 256 << 20 };
-        Self { segment_size, cache_bytes: 32 << 20, tail_bytes: 16 << 20 }
+        Self { segment_size, cache_bytes: 0, tail_bytes: 16 << 20 }
     }
 }
 

@@ -39,6 +39,9 @@ impl Held {
             let expected = self.value(key);
             assert_eq!(found.as_deref(), expected, "{} of {}", view.height(), key.escape_ascii());
             assert_eq!(view.get(key).unwrap(), found);
+            let mut shown = None;
+            let made = view.get_with(key, |value| shown = Some(value.to_vec())).unwrap();
+            assert_eq!((made.is_some(), &shown), (found.is_some(), &found));
             let proven = view.prove(key).unwrap();
             assert_eq!((proven.height, proven.root), (view.height(), self.root));
             let verified = hedgerow_proof::verify(&self.root, key, &proven.proof).unwrap();
@@ -181,6 +184,44 @@ fn what_a_view_needs_is_not_pruned() {
     put_all(&mut store);
     let stats = store.stats();
     assert!(stats.pruned_bytes > before && stats.log.bytes < bytes, "{stats:?}");
+    assert_eq!(stats.views, 1);
+}
+
+/// The state that a single answer comes from is held like a view for as long as that takes.
+#[test]
+fn what_a_single_answer_needs_is_not_pruned() {
+    let _limit = Limit::new();
+    let disk = disk();
+    let options = on(&disk).keep_heights(1).segment_bytes(50_000).manifest_blocks(1);
+    let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
+    let put_all = |store: &mut Store| {
+        let height = store.height().next();
+        let mut block = store.begin_block(height).unwrap();
+        for key in 0..2_000 {
+            block.put(format!("key {key}"), format!("at {height}")).unwrap();
+        }
+        block.submit().unwrap().durable().unwrap();
+        store.flush().unwrap();
+    };
+    while store.stats().pruned_bytes == 0 {
+        put_all(&mut store);
+    }
+    let reader = store.reader();
+    let (then, value) = (store.height(), format!("at {}", store.height()).into_bytes());
+    let pruned = reader.get_with("key 7", |shown| {
+        for _ in 0..60 {
+            put_all(&mut store);
+        }
+        assert_eq!(shown, value);
+        let stats = store.stats();
+        assert_eq!(stats.prune_hold, Some(PruneHold::View { height: then }), "{stats:?}");
+        assert_eq!(stats.views, 2);
+        stats.pruned_bytes
+    });
+    put_all(&mut store);
+    put_all(&mut store);
+    let stats = store.stats();
+    assert!(stats.pruned_bytes > pruned.unwrap().unwrap(), "{stats:?}");
     assert_eq!(stats.views, 1);
 }
 

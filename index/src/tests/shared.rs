@@ -40,6 +40,11 @@ proptest! {
             let (mut found, mut expected) = (vec![], vec![]);
             shared.candidates(&asked, &mut found).unwrap();
             whole.candidates_many(&asked, &mut expected);
+            prop_assert_eq!(&found, &expected);
+            found.clear();
+            for (number, key) in (0..).zip(&asked) {
+                shared.candidates_of(key, &mut |at| found.push((number, at))).unwrap();
+            }
             prop_assert_eq!(found, expected);
             let stems: Vec<_> = asked.iter().map(Stem::of).collect();
             let (mut found, mut expected) = (vec![], vec![]);
