@@ -1,10 +1,11 @@
 //! How far blocks have come, and everybody who waits for it.
 //!
 //! ```text
-//!   submit ──accept──┐    accepted >= published >= durable
+//!   submit ──accept──┐    accepted >= published >= durable >= tidied >= settled
 //!   hash ───publish──┼──► Progress (Mutex) ── moved (Condvar) ──► whoever waits looks again
-//!   persist ─persist─┤       first failure
-//!           ─tidy────┤
+//!   log ────persist──┤       first failure
+//!   commit ─tidy─────┤
+//!          ─settle───┤
 //!   any failure ─poison
 //! ```
 //!
@@ -24,7 +25,8 @@ pub(crate) struct Progress {
     pub(crate) accepted: Height,
     pub(crate) published: Height,
     pub(crate) durable: Height,
-    /// Up to here, what the durable blocks made needless has been deleted.
+    /// Up to here, what follows the log is written as far as it has to be, and what the durable blocks
+    /// made needless has been deleted.
     pub(crate) tidied: Height,
     /// What everything that follows the log now and then, the manifest above all, has come to.
     pub(crate) settled: Height,
@@ -108,20 +110,20 @@ impl Flow {
         self.moved.notify_all();
     }
 
-    /// What the durable blocks made needless has been deleted, as far as it could be.
-    pub(crate) fn tidy(&self) {
+    /// What the blocks up to `height` made needless has been deleted, as far as it could be.
+    pub(crate) fn tidy(&self, height: Height) {
         {
             let mut progress = self.progress.lock();
-            progress.tidied = progress.durable;
+            progress.tidied = height;
         }
         self.moved.notify_all();
     }
 
-    /// Everything that is durable is settled.
+    /// Everything that is tidied is settled.
     pub(crate) fn settle(&self) {
         {
             let mut progress = self.progress.lock();
-            progress.settled = progress.durable;
+            progress.settled = progress.tidied;
         }
         self.moved.notify_all();
     }

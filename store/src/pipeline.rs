@@ -1,5 +1,5 @@
-//! What the stages behind `submit` do: one hashes and publishes, one writes and commits. Their threads
-//! and channels are in `stages`.
+//! What the stages behind `submit` do: one hashes and publishes, one writes the log, one what follows it.
+//! Their threads and channels are in `stages`.
 //!
 //! ```text
 //!  submit (caller's thread)             resolve, update, announce the record in memory
@@ -8,14 +8,17 @@
 //!     │                    │  └► Ticket::early_root
 //!     │                    │ Hashed { roots, twig records }
 //!     │                    ▼
-//!     └──────────────► persist stage    append, sync log ► wait for Hashed ► write twig records
-//!                                       ─────────────────────────────────────► Ticket::durable
+//!     └──────────────► log stage        append, sync log ► wait for Hashed ──► Ticket::durable
+//!                          │ Hashed
+//!                          ▼
+//!                      commit stage     write twig records
 //!                                       now and then, and at the end:
 //!                                       sync twig file ► manifest (one atomic commit)
 //!                                       ► delete what the manifest no longer needs
 //! ```
 //!
-//! While block h is hashed and synced, the caller resolves and updates block h + 1.
+//! While block h is hashed and synced, the caller resolves and updates block h + 1; while the manifest of h
+//! is committed, the records of later blocks are synced.
 //!
 //! The log is the journal: a record holds all that is needed to take its block in again, so a block is
 //! durable once its record is. The manifest follows after a number of blocks or bytes, which bounds what
@@ -29,14 +32,16 @@ use crate::points;
 use crate::prune::{PruneIntent, Pruning};
 use crate::published::Next;
 use crate::shared::{Shared, per_shard};
-use crate::stages::{self, HashWork, PersistWork};
+use crate::stages::{self, CommitWork, HashWork, LogWork, WAITING};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;
 use hedgerow_merkle::{Forest, Roots, ShardChange};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
 use hedgerow_state::{Counts, Layer, OpenTwig, run_position};
-use hedgerow_types::{Digest, Height, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId};
+use hedgerow_types::{
+    Digest, Height, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId,
+};
 use rayon::prelude::*;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -63,10 +68,15 @@ pub(crate) struct BlockDelta {
     pub(crate) root: Arc<OnceLock<Digest>>,
 }
 
-/// What the hash stage hands to the persist stage.
+/// What the hash stage hands on: what is still to be written of a block. Not its entries, so that many may
+/// wait for a manifest.
 #[derive(Debug)]
 struct Hashed {
-    block: Arc<BlockDelta>,
+    height: Height,
+    log_end: LogPosition,
+    log_bytes: u64,
+    /// Of each shard: the next serial number, the oldest active one, how many are active.
+    shards: [(SerialNumber, SerialNumber, u64); SHARDS],
     roots: Roots,
     twigs: Vec<Arc<TwigRecord>>,
     row: Arc<HistoryRow>,
@@ -90,8 +100,9 @@ pub(crate) fn start(
 ) -> Result<Pipeline, Error> {
     let hash = HashStage { shared: Arc::clone(shared), forest, open };
     let pruning = Pruning::new(Arc::clone(shared));
-    let persist = PersistStage { shared: Arc::clone(shared), pruning, behind, intent: None };
-    Pipeline::start(&shared.flow, hash, persist)
+    let log = LogStage { shared: Arc::clone(shared) };
+    let commit = CommitStage { shared: Arc::clone(shared), pruning, behind, intent: None };
+    Pipeline::start(&shared.flow, WAITING, hash, log, commit)
 }
 
 /// The newest durable state, as a manifest, and what the manifest on disk does not know yet.
@@ -173,11 +184,21 @@ impl HashWork<BlockDelta> for HashStage {
         // Not before: a block that cannot be published never happened.
         let kept = || drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
         shared.published.publish(&next, &shared.hash_pool, kept)?;
-        Ok(Hashed { block, roots: applied.roots, twigs, row })
+        let (height, log_end, log_bytes) = (block.height, record.end(), record.bytes_len());
+        let shards = std::array::from_fn(|shard| {
+            let part = &block.parts[shard];
+            let next_sn = part.first_sn.plus(part.spans.len() as u64);
+            (next_sn, part.oldest_active, part.active)
+        });
+        Ok(Hashed { height, log_end, log_bytes, shards, roots: applied.roots, twigs, row })
     }
 }
 
-struct PersistStage {
+struct LogStage {
+    shared: Arc<Shared>,
+}
+
+struct CommitStage {
     shared: Arc<Shared>,
     pruning: Pruning,
     behind: Unsettled,
@@ -185,7 +206,7 @@ struct PersistStage {
     intent: Option<PruneIntent>,
 }
 
-impl PersistWork<BlockDelta, Hashed> for PersistStage {
+impl LogWork<BlockDelta> for LogStage {
     fn append(&mut self, blocks: &[Arc<BlockDelta>]) -> Result<(), Error> {
         let records: Vec<_> = blocks.iter().map(|block| Arc::clone(&block.record)).collect();
         let Shared { log, options, .. } = &*self.shared;
@@ -195,7 +216,9 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
         log.sync()?;
         Ok(options.disk.at_point(points::COMMIT_LOG_SYNCED)?)
     }
+}
 
+impl CommitWork<Hashed> for CommitStage {
     fn commit(&mut self, ready: &[Hashed]) -> Result<(), Error> {
         let shared = &*self.shared;
         let Some(last) = ready.last() else { return Ok(()) };
@@ -204,19 +227,17 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
         }
         shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?;
         let Unsettled { manifest, rows, bytes } = &mut self.behind;
-        manifest.height = last.block.height;
-        manifest.log_end = last.block.record.end();
+        manifest.height = last.height;
+        manifest.log_end = last.log_end;
         manifest.state_root = last.roots.state;
-        for (shard, part) in manifest.shards.iter_mut().zip(&last.block.parts) {
-            shard.next_sn = part.first_sn.plus(part.spans.len() as u64);
-            shard.oldest_active = part.oldest_active;
-            shard.active = part.active;
+        for (shard, of) in manifest.shards.iter_mut().zip(&last.shards) {
+            (shard.next_sn, shard.oldest_active, shard.active) = *of;
         }
         for (shard, root) in manifest.shards.iter_mut().zip(&last.roots.shards) {
             shard.root = *root;
         }
-        rows.extend(ready.iter().map(|hashed| (hashed.block.height, Arc::clone(&hashed.row))));
-        *bytes += ready.iter().map(|hashed| hashed.block.record.bytes_len()).sum::<u64>();
+        rows.extend(ready.iter().map(|hashed| (hashed.height, Arc::clone(&hashed.row))));
+        *bytes += ready.iter().map(|hashed| hashed.log_bytes).sum::<u64>();
         let (blocks, bytes) = (rows.len() as u64, *bytes);
         if blocks >= shared.options.manifest_blocks || bytes >= shared.options.manifest_bytes() {
             self.write_manifest()?;
@@ -240,7 +261,7 @@ impl PersistWork<BlockDelta, Hashed> for PersistStage {
     }
 }
 
-impl PersistStage {
+impl CommitStage {
     /// Commits the manifest of the last block that is durable, and the history up to it.
     fn write_manifest(&mut self) -> Result<(), Error> {
         let shared = &*self.shared;

@@ -6,7 +6,7 @@
 //!         ▲ edited a little at a time, then           ▲ every waiter waits here
 //!         │ swapped, once per block                   │
 //!   hash stage ───────────────────────────────────────┤
-//!   persist stage ────────────────────────────────────┘
+//!   log stage, commit stage ──────────────────────────┘
 //! ```
 
 use crate::flow::Flow;

@@ -1,20 +1,31 @@
-//! The two stages behind `submit` as threads and channels; what they do with a block is given to them.
+//! The stages behind `submit` as threads and channels; what they do with a block is given to them.
 //!
 //! ```text
-//!   submit ──Arc<block>──► hash stage     check ► HashWork::hash ► hand over ► say that it is published
-//!      │                       │
-//!      │                       │ hashed
-//!      │                       ▼
-//!      └─────Arc<block>──► persist stage  PersistWork::append ► wait for the same blocks hashed
-//!   settle ──────────────►                ► commit ► say that it is durable ► clean_up
-//!                                         settle, when somebody wants it and at the end
+//!   submit ──block──► hash stage     check ► HashWork::hash ► hand over ► say that it is published
+//!      │                  │
+//!      │                  │ hashed
+//!      │                  ▼
+//!      └───block────► log stage      LogWork::append (and sync) ► wait for the same blocks hashed
+//!   settle ─────────►                ► say that they are durable ► hand over
+//!                         │
+//!                         │ hashed, settle
+//!                         ▼
+//!                     commit stage   CommitWork::commit ► clean_up ► say that it is tidy
+//!                                    settle, when somebody wants it and at the end
 //! ```
 //!
-//! One append and one commit cover all blocks that wait for them. What is durable without the manifest
-//! saying so is settled now and then by `commit`, and by `settle` at once.
+//! So a block is durable as soon as its record is synced and its root known; what follows the log now and
+//! then, the manifest above all, is written while the records of the next blocks are synced and they are
+//! hashed. One append and one commit cover all blocks that wait for them. What is durable without the
+//! manifest saying so is settled now and then by `commit`, and by `settle` at once.
+//!
+//! Every channel has room for [`WAITING`] blocks; who finds one full waits. That cannot be for ever: the
+//! commit stage waits for nobody. The log stage waits for it, or for the hash stage to hash a block that was
+//! handed to both. The hash stage waits for the log stage to take what is hashed, which it does whenever it
+//! waits for it. The writer waits for either.
 //!
 //! Invariant: a stage that fails latches its error, and only then its channels close, so that the other
-//! stage ends as well, after it has finished what came before the failure. Whoever finds a channel
+//! stages end as well, after they have finished what came before the failure. Whoever finds a channel
 //! closed finds the cause latched. Ending by a panic is a failure too, and so is ending without having
 //! been asked to: nobody waits for a stage that is gone.
 
@@ -22,13 +33,17 @@ use crate::Error;
 use crate::flow::{Flow, Progress};
 use crate::limits::{STACK_BYTES, no_thread};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Receiver, Sender, TryRecvError, unbounded};
+use crate::sync::{Receiver, Sender, TryRecvError, bounded};
 use hedgerow_types::Height;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
+
+/// Blocks that may wait in a channel. Of those that are not durable there are fewer, by
+/// [`Options::max_in_flight`](crate::Options::max_in_flight); this bounds what waits for a manifest.
+pub(crate) const WAITING: usize = 64;
 
 /// What goes through the stages.
 pub(crate) trait Block: Send + Sync + 'static {
@@ -44,12 +59,15 @@ pub(crate) trait HashWork<B>: Send + 'static {
     fn hash(&mut self, block: Arc<B>) -> Result<Self::Hashed, Error>;
 }
 
-/// What the persist stage does with blocks.
-pub(crate) trait PersistWork<B, H>: Send + 'static {
+/// What the log stage does with blocks.
+pub(crate) trait LogWork<B>: Send + 'static {
     /// Makes the blocks' records survive power loss.
     fn append(&mut self, blocks: &[Arc<B>]) -> Result<(), Error>;
+}
 
-    /// Makes blocks durable whose records were appended and that were hashed.
+/// What the commit stage does with blocks.
+pub(crate) trait CommitWork<H>: Send + 'static {
+    /// Writes what follows the log, of blocks that are durable.
     fn commit(&mut self, hashed: &[H]) -> Result<(), Error>;
 
     /// Does what may be done only after the commit, and what nobody has to wait for.
@@ -59,13 +77,19 @@ pub(crate) trait PersistWork<B, H>: Send + 'static {
     fn settle(&mut self) -> Result<(), Error>;
 }
 
-/// What the persist stage is given.
+/// What a stage is given, the log stage by the writer and the commit stage by it.
 #[derive(Debug)]
-enum ToPersist<B> {
-    Block(Arc<B>),
-    /// Somebody wants everything settled.
+enum Item<T> {
+    Block(T),
+    /// Somebody wants everything before this settled.
     Settle,
 }
+
+/// What the commit stage is given of a block.
+type ToCommit<H> = Item<(Height, H)>;
+
+/// The other ends of the log stage.
+type Between<H> = (Receiver<H>, Sender<ToCommit<H>>);
 
 /// The running stages.
 #[derive(Debug)]
@@ -73,7 +97,7 @@ pub(crate) struct Pipeline<B> {
     flow: Arc<Flow>,
     /// Closed to make the stages end.
     to_hash: Option<Sender<Arc<B>>>,
-    to_persist: Option<Sender<ToPersist<B>>>,
+    to_log: Option<Sender<Item<Arc<B>>>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
 }
 
@@ -81,47 +105,62 @@ impl<B: Block> Pipeline<B> {
     /// Starts the stages.
     pub(crate) fn start<W: HashWork<B>>(
         flow: &Arc<Flow>,
+        waiting: usize,
         hash: W,
-        persist: impl PersistWork<B, W::Hashed>,
+        log: impl LogWork<B>,
+        commit: impl CommitWork<W::Hashed>,
     ) -> Result<Self, Error> {
         Self::with(
             flow,
+            waiting,
             move |stage| run_hash(stage, hash),
-            move |stage: &Stage<ToPersist<B>, Receiver<W::Hashed>>| run_persist(stage, persist),
+            move |stage: &Stage<_, Between<W::Hashed>>| run_log(stage, log),
+            move |stage| run_commit(stage, commit),
         )
     }
 
-    /// Starts two threads that run these.
+    /// Starts three threads that run these.
     fn with<H: Send + 'static>(
         flow: &Arc<Flow>,
+        waiting: usize,
         hash: impl FnOnce(&Stage<Arc<B>, Sender<H>>) -> Result<(), Error> + Send + 'static,
-        persist: impl FnOnce(&Stage<ToPersist<B>, Receiver<H>>) -> Result<(), Error> + Send + 'static,
+        log: impl FnOnce(&Stage<Item<Arc<B>>, Between<H>>) -> Result<(), Error> + Send + 'static,
+        commit: impl FnOnce(&Stage<ToCommit<H>, ()>) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
-        let (to_hash, blocks_to_hash) = unbounded();
-        let (to_persist, blocks_to_persist) = unbounded();
-        let (hashed_tx, hashed_rx) = unbounded();
+        let (to_hash, blocks_to_hash) = bounded(waiting);
+        let (to_log, blocks_to_log) = bounded(waiting);
+        let (hashed_tx, hashed_rx) = bounded(waiting);
+        let (to_commit, blocks_to_commit) = bounded(waiting);
         let mut pipeline = Self {
             flow: Arc::clone(flow),
             to_hash: Some(to_hash),
-            to_persist: Some(to_persist),
+            to_log: Some(to_log),
             threads: Vec::new(),
         };
         let stage = Stage {
             name: "hedgerow-hash",
             flow: Arc::clone(flow),
             blocks: blocks_to_hash,
-            hashed: hashed_tx,
+            others: hashed_tx,
             goal: |at| at.published,
         };
         pipeline.spawn(stage, hash)?;
         let stage = Stage {
-            name: "hedgerow-persist",
+            name: "hedgerow-log",
             flow: Arc::clone(flow),
-            blocks: blocks_to_persist,
-            hashed: hashed_rx,
+            blocks: blocks_to_log,
+            others: (hashed_rx, to_commit),
             goal: |at| at.durable,
         };
-        pipeline.spawn(stage, persist)?;
+        pipeline.spawn(stage, log)?;
+        let stage = Stage {
+            name: "hedgerow-commit",
+            flow: Arc::clone(flow),
+            blocks: blocks_to_commit,
+            others: (),
+            goal: |at| at.settled,
+        };
+        pipeline.spawn(stage, commit)?;
         Ok(pipeline)
     }
 
@@ -164,10 +203,11 @@ impl<B> Pipeline<B> {
     }
 
     fn send(&self, block: &Arc<B>) -> Result<(), Error> {
-        let persist = self.to_persist.as_ref();
-        let persist = persist.map(|channel| channel.send(ToPersist::Block(Arc::clone(block))));
+        // The log stage first: it knows of every block that comes to it hashed.
+        let log = self.to_log.as_ref();
+        let log = log.map(|channel| channel.send(Item::Block(Arc::clone(block))));
         let hash = self.to_hash.as_ref().map(|channel| channel.send(Arc::clone(block)));
-        if matches!((persist, hash), (Some(Ok(())), Some(Ok(())))) {
+        if matches!((log, hash), (Some(Ok(())), Some(Ok(())))) {
             return Ok(());
         }
         let reason = "ended before the store was closed".into();
@@ -179,7 +219,7 @@ impl<B> Pipeline<B> {
     /// # Errors
     /// [`Error::Poisoned`] if the stages ended.
     pub(crate) fn settle(&self) -> Result<(), Error> {
-        let sent = self.to_persist.as_ref().map(|channel| channel.send(ToPersist::Settle));
+        let sent = self.to_log.as_ref().map(|channel| channel.send(Item::Settle));
         if !matches!(sent, Some(Ok(()))) {
             self.flow.check()?;
         }
@@ -189,14 +229,14 @@ impl<B> Pipeline<B> {
     /// In a forked copy of the process, where the threads are not: nothing is asked of them, and no lock
     /// is touched that one of them may have held.
     pub(crate) fn forget(&mut self) {
-        std::mem::forget((self.to_hash.take(), self.to_persist.take()));
+        std::mem::forget((self.to_hash.take(), self.to_log.take()));
         std::mem::forget(std::mem::take(&mut self.threads));
     }
 
     /// Lets the stages finish what they have and joins them.
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
         self.to_hash = None;
-        self.to_persist = None;
+        self.to_log = None;
         let mut result = Ok(());
         for (name, thread) in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -220,8 +260,8 @@ struct Stage<I, C> {
     name: &'static str,
     flow: Arc<Flow>,
     blocks: Receiver<I>,
-    /// To or from the other stage.
-    hashed: C,
+    /// To and from other stages.
+    others: C,
     /// What the stage has to bring to the height that is accepted.
     goal: fn(&Progress) -> Height,
 }
@@ -261,27 +301,27 @@ fn run_hash<B: Block, W: HashWork<B>>(
     stage: &Stage<Arc<B>, Sender<W::Hashed>>,
     mut work: W,
 ) -> Result<(), Error> {
-    let Stage { flow, blocks, hashed: out, .. } = stage;
+    let Stage { flow, blocks, others: out, .. } = stage;
     for block in blocks {
         flow.check()?;
         let height = block.height();
         let hashed = work.hash(block)?;
-        // First the hand-over: whoever knows that a block is published knows that the persist stage
-        // has it.
+        // First the hand-over: whoever knows that a block is published knows that the log stage has
+        // it.
         let sent = out.send(hashed);
         flow.publish(height);
         if sent.is_err() {
-            return Ok(()); // The persist stage failed and has said so.
+            return Ok(()); // The log stage failed and has said so.
         }
     }
     Ok(())
 }
 
-fn run_persist<B: Block, H>(
-    stage: &Stage<ToPersist<B>, Receiver<H>>,
-    mut work: impl PersistWork<B, H>,
+fn run_log<B: Block, H>(
+    stage: &Stage<Item<Arc<B>>, Between<H>>,
+    mut work: impl LogWork<B>,
 ) -> Result<(), Error> {
-    let Stage { flow, blocks, hashed, .. } = stage;
+    let Stage { flow, blocks, others: (hashed, to_commit), .. } = stage;
     // Heights of blocks whose records are synced and whose roots have not come yet.
     let mut synced = VecDeque::new();
     let mut settle = false;
@@ -289,21 +329,19 @@ fn run_persist<B: Block, H>(
         let mut items: Vec<_> = blocks.try_iter().collect();
         if items.is_empty() && synced.is_empty() && !settle {
             // Nothing else is to be done.
-            match blocks.recv() {
-                Ok(item) => items.push(item),
-                Err(_) => {
-                    work.settle()?;
-                    flow.settle();
-                    return Ok(());
-                }
-            }
+            let Ok(item) = blocks.recv() else {
+                // The end. If the commit stage is gone, it has said why.
+                let _ = to_commit.send(Item::Settle);
+                return Ok(());
+            };
+            items.push(item);
             items.extend(blocks.try_iter());
         }
         let mut batch = Vec::with_capacity(items.len());
         for item in items {
             match item {
-                ToPersist::Block(block) => batch.push(block),
-                ToPersist::Settle => settle = true,
+                Item::Block(block) => batch.push(block),
+                Item::Settle => settle = true,
             }
         }
         if !batch.is_empty() {
@@ -311,9 +349,10 @@ fn run_persist<B: Block, H>(
             synced.extend(batch.iter().map(|block| block.height()));
         }
         if synced.is_empty() {
-            // All of it is committed, and it was asked for.
-            work.settle()?;
-            flow.settle();
+            // All of it is handed on, and settling was asked for.
+            if to_commit.send(Item::Settle).is_err() {
+                return Ok(()); // The commit stage failed and has said so.
+            }
             settle = false;
             continue;
         }
@@ -324,12 +363,43 @@ fn run_persist<B: Block, H>(
         let more = synced.len() - 1;
         let mut ready = vec![first];
         ready.extend(hashed.try_iter().take(more));
-        let last = synced.drain(..ready.len()).next_back();
-        work.commit(&ready)?;
-        if let Some(height) = last {
-            flow.persist(height);
+        let heights: Vec<Height> = synced.drain(..ready.len()).collect();
+        if let Some(height) = heights.last() {
+            flow.persist(*height);
         }
-        work.clean_up()?;
-        flow.tidy();
+        for block in heights.into_iter().zip(ready) {
+            if to_commit.send(Item::Block(block)).is_err() {
+                return Ok(()); // The commit stage failed and has said so.
+            }
+        }
     }
+}
+
+fn run_commit<H>(
+    stage: &Stage<ToCommit<H>, ()>,
+    mut work: impl CommitWork<H>,
+) -> Result<(), Error> {
+    let Stage { flow, blocks, .. } = stage;
+    while let Ok(first) = blocks.recv() {
+        let (mut ready, mut last, mut settle) = (vec![], None, false);
+        for item in std::iter::once(first).chain(blocks.try_iter()).take(WAITING) {
+            match item {
+                Item::Block((height, hashed)) => {
+                    ready.push(hashed);
+                    last = Some(height);
+                }
+                Item::Settle => settle = true,
+            }
+        }
+        if let Some(height) = last {
+            work.commit(&ready)?;
+            work.clean_up()?;
+            flow.tidy(height);
+        }
+        if settle {
+            work.settle()?;
+            flow.settle();
+        }
+    }
+    Ok(())
 }

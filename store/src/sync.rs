@@ -12,18 +12,18 @@
 //! test of this crate cannot run a whole store. The tests in `tests/` do, on the real thing.
 //!
 //! Shuttle and not loom: the hand-offs are made of locks and channels, not of atomics whose orderings
-//! loom would check, and two stages with four waiters have far more orders than loom can go through.
+//! loom would check, and three stages with four waiters have far more orders than loom can go through.
 
 #[cfg(test)]
 mod modelled;
 #[cfg(test)]
-pub(crate) use modelled::{Condvar, Mutex, Receiver, Sender, TryRecvError, thread, unbounded};
+pub(crate) use modelled::{Condvar, Mutex, Receiver, Sender, TryRecvError, bounded, thread};
 
 #[cfg(not(test))]
 mod real {
-    pub(crate) use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+    pub(crate) use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
     pub(crate) use parking_lot::{Condvar, Mutex};
     pub(crate) use std::thread;
 }
 #[cfg(not(test))]
-pub(crate) use real::{Condvar, Mutex, Receiver, Sender, TryRecvError, thread, unbounded};
+pub(crate) use real::{Condvar, Mutex, Receiver, Sender, TryRecvError, bounded, thread};

@@ -127,7 +127,7 @@ impl Writer {
         let block = match self.record(height, deltas, std::mem::take(extra)) {
             Ok(block) => Arc::new(block),
             Err(error) => {
-                // The persist stage may have failed a moment ago and be about to say so: then its
+                // The log stage may have failed a moment ago and be about to say so: then its
                 // failure is the cause, not that the log takes no more.
                 let cause = match error {
                     Error::Log(LogError::Failed(first)) => Error::Log((*first).clone()),

@@ -1,7 +1,9 @@
 //! Shuttle's lock and condition with the interface of `parking_lot`, its channel under the name that
 //! `crossbeam-channel` has for it.
 
-pub(crate) use shuttle::sync::mpsc::{Receiver, Sender, TryRecvError, channel as unbounded};
+pub(crate) use shuttle::sync::mpsc::{
+    Receiver, SyncSender as Sender, TryRecvError, sync_channel as bounded,
+};
 pub(crate) use shuttle::thread;
 
 use shuttle::sync;

@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// Bytes of a value.
     #[arg(long, default_value_t = 32)]
     pub(crate) value_len: usize,
+    /// Blocks that may be on their way at a time, if not the store's default.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) in_flight: Option<u32>,
     /// Whether the next block waits until the last one survives power loss.
     #[arg(long, value_enum, default_value_t = DurabilityArg::Pipelined)]
     pub(crate) durability: DurabilityArg,

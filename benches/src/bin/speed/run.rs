@@ -129,6 +129,9 @@ fn options(args: &Args) -> Options {
     if let Ok(hasher) = hasher::by_name(&args.hasher) {
         options = options.hasher(hasher);
     }
+    if let Some(blocks) = args.in_flight {
+        options = options.max_in_flight(blocks as usize);
+    }
     if let Some(bytes) = args.entry_cache {
         options = options.entry_cache_bytes(bytes);
     }
