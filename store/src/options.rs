@@ -80,7 +80,7 @@ impl Default for Options {
             tuning: None,
             threads: 0,
             durability: Durability::default(),
-            max_in_flight: 2,
+            max_in_flight: 4,
             max_in_flight_bytes: 256 << 20,
             max_value_bytes: 64 << 10,
             entry_cache_bytes: 0,
@@ -181,7 +181,7 @@ impl Options {
     }
 
     /// Blocks that may be accepted and not yet durable, at least 1; beyond it, submitting waits.
-    /// Default 2.
+    /// Default 4.
     #[must_use]
     pub fn max_in_flight(mut self, blocks: usize) -> Self {
         self.max_in_flight = blocks;

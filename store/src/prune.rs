@@ -30,7 +30,7 @@ pub(crate) struct PruneIntent {
     first_kept: [TwigId; SHARDS],
 }
 
-/// What kept the rest of the log from being pruned when the last block became durable.
+/// What kept the rest of the log from being pruned when the last manifest was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PruneHold {

@@ -42,7 +42,7 @@ pub struct Stats {
     pub commits: u64,
     /// Log bytes deleted by pruning since the store was opened.
     pub pruned_bytes: u64,
-    /// What kept the rest of the log from being pruned when the last block became durable; `None`
+    /// What kept the rest of the log from being pruned when the last manifest was made; `None`
     /// before the first since the store was opened.
     pub prune_hold: Option<PruneHold>,
     /// The metadata engine.

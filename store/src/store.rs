@@ -171,8 +171,8 @@ impl Store {
         self.locks.check_places()
     }
 
-    /// Waits until everything that was submitted is durable, and files that it made needless are
-    /// deleted: the store then does nothing more until the next block comes.
+    /// Waits until everything that was submitted is durable, what follows the log is written as far as it
+    /// has to be, and files that became needless are deleted: the store then does nothing more until the next block comes.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the store failed; [`Error::Forked`].

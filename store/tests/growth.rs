@@ -277,6 +277,7 @@ fn what_holds_pruning_back_is_said() {
     let next = |store: &mut Store| {
         let height = store.height().0;
         put_all(store, 1_000, height).durable().unwrap();
+        store.flush().unwrap(); // the manifest follows
         store.stats().prune_hold
     };
     assert_eq!(next(&mut store), Some(PruneHold::FewHeights));
@@ -324,6 +325,7 @@ fn what_holds_pruning_back_is_said() {
     for word in 0..5 {
         put_all(&mut store, 10, word).durable().unwrap();
     }
+    store.flush().unwrap();
     assert_eq!(store.stats().prune_hold, Some(PruneHold::OneSegment));
 }
 
@@ -340,6 +342,7 @@ fn a_rule_that_never_compacts_prunes_nothing() {
     for _ in 0..100 {
         update(&mut store, &mut rng, 100, 1_000).durable().unwrap();
     }
+    store.flush().unwrap();
     let stats = store.stats();
     assert_eq!((stats.log_start.0, span(&stats)), (0, stats.entries));
     let Some(PruneHold::OldestEntry { sn, .. }) = stats.prune_hold else { panic!("{stats:?}") };
