@@ -7,9 +7,8 @@
 //!                                                               begun or removed, and never changed
 //! ```
 //!
-//! A segment ends where the next one begins; only the last one grows, and then only `end` moves. A reader
-//! looks at `end` first and then at the list, which is then at least as new. A list that is newer says
-//! itself how far it reached.
+//! Only the last segment grows, and then only `end` moves. A reader looks at `end` first and then at the
+//! list, which is then at least as new. A list that is newer says itself how far it reached.
 
 use crate::handles::Handle;
 use crate::header::HEADER;
@@ -31,14 +30,22 @@ pub(crate) struct Table {
 #[derive(Debug)]
 struct List {
     segments: Vec<Segment>,
-    /// Where the last one ended when this list was made.
-    end: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Segment {
     base: u64,
+    /// Where it ends. The next one may begin later, if damage was left out between them; the last one may
+    /// have grown since the list was made.
+    end: u64,
     file: Arc<Handle>,
+}
+
+impl List {
+    /// Where the last segment ended when this list was made.
+    fn end(&self) -> u64 {
+        self.segments.last().map_or(HEADER, |last| last.end)
+    }
 }
 
 /// The segments as they were at a moment.
@@ -49,19 +56,15 @@ pub(crate) struct Snapshot {
 
 impl Table {
     pub(crate) fn new(extents: &[Extent]) -> Self {
-        let segments = extents.iter().map(|extent| Segment::new(extent.base)).collect();
-        let end = extents.last().map_or(HEADER, |last| last.end);
-        Self {
-            list: ArcSwap::from_pointee(List { segments, end }),
-            end: AtomicU64::new(end),
-            editing: Mutex::new(()),
-        }
+        let list = List { segments: extents.iter().map(Segment::new).collect() };
+        let end = AtomicU64::new(list.end());
+        Self { list: ArcSwap::from_pointee(list), end, editing: Mutex::new(()) }
     }
 
     pub(crate) fn look(&self) -> Snapshot {
         let end = self.end.load(Ordering::Acquire);
         let list = self.list.load();
-        let end = end.max(list.end);
+        let end = end.max(list.end());
         Snapshot { list, end }
     }
 
@@ -69,19 +72,18 @@ impl Table {
     /// were written.
     pub(crate) fn grow(&self, extents: impl IntoIterator<Item = Extent>) {
         let _one_at_a_time = self.editing.lock();
-        let list = self.list.load();
-        let last = list.segments.last().map(|segment| segment.base);
-        let mut end = list.end;
-        let mut begun = vec![];
+        let mut segments = self.list.load().segments.clone();
+        let before = segments.len();
         for extent in extents {
-            end = extent.end;
-            if last.is_none_or(|last| last < extent.base) {
-                begun.push(Segment::new(extent.base));
+            match segments.last_mut() {
+                Some(last) if last.base == extent.base => last.end = extent.end,
+                _ => segments.push(Segment::new(&extent)),
             }
         }
-        if !begun.is_empty() {
-            let segments = list.segments.iter().cloned().chain(begun).collect();
-            self.list.store(Arc::new(List { segments, end }));
+        let list = List { segments };
+        let end = list.end();
+        if list.segments.len() > before {
+            self.list.store(Arc::new(list));
         }
         self.end.store(end, Ordering::Release);
     }
@@ -93,35 +95,36 @@ impl Table {
         let (mut kept, mut gone) = (vec![], vec![]);
         for (extent, segment) in now.extents().zip(&now.list.segments) {
             if extent.base == now.last().base || !goes(&extent) {
-                kept.push(segment.clone());
+                kept.push(Segment { end: extent.end, ..segment.clone() });
             } else {
                 gone.push((extent, Arc::clone(&segment.file)));
             }
         }
         if !gone.is_empty() {
-            self.list.store(Arc::new(List { segments: kept, end: now.end }));
+            self.list.store(Arc::new(List { segments: kept }));
         }
         gone
     }
 }
 
 impl Segment {
-    fn new(base: u64) -> Self {
-        Self { base, file: Arc::default() }
+    fn new(extent: &Extent) -> Self {
+        Self { base: extent.base, end: extent.end, file: Arc::default() }
     }
 }
 
 impl Snapshot {
     /// Where the segment at a place of the list ends.
     fn end_of(&self, place: usize) -> u64 {
-        self.list.segments.get(place + 1).map_or(self.end, |next| next.base)
+        let is_last = place + 1 == self.list.segments.len();
+        self.list.segments.get(place).filter(|_| !is_last).map_or(self.end, |it| it.end)
     }
 
     /// The segment that covers `at`, and its file.
     pub(crate) fn find(&self, at: u64) -> Option<(Extent, &Arc<Handle>)> {
         let segments = &self.list.segments;
         let place = segments.partition_point(|segment| segment.base <= at).checked_sub(1)?;
-        let Segment { base, file } = segments.get(place)?;
+        let Segment { base, file, .. } = segments.get(place)?;
         let end = self.end_of(place);
         (at < end).then_some((Extent { base: *base, end }, file))
     }
@@ -162,6 +165,17 @@ mod tests {
 
     fn extent(base: u64, end: u64) -> Extent {
         Extent { base, end }
+    }
+
+    #[test]
+    fn what_was_left_out_between_segments_is_not_covered() {
+        let table = Table::new(&[extent(0, 100), extent(300, 400)]);
+        table.grow([extent(300, 500), extent(500, 600)]);
+        table.remove(|_| false);
+        assert_eq!(extents(&table), [(0, 100), (300, 500), (500, 600)]);
+        let now = table.look();
+        assert!(now.find(99).is_some() && now.find(100).is_none() && now.find(299).is_none());
+        assert_eq!(now.boundary(299), None);
     }
 
     #[test]

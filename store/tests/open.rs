@@ -223,6 +223,8 @@ fn history_is_kept_as_long_as_asked() {
             store.close().unwrap();
             store = Store::open("/store", options()).unwrap();
         }
+        // Rows go with the manifest, which follows.
+        store.flush().unwrap();
         let reader = store.reader();
         for (height, root) in roots.iter().enumerate() {
             match reader.root_at(Height(height as u64)) {
