@@ -42,10 +42,11 @@
 //!  update     new entries, deactivated ones, compaction      caller's thread + pool
 //!    ├────────────────────────────┐
 //!    ▼                            ▼
-//!  hash       one tree pass     persist   log append, sync      one thread each
+//!  hash       one tree pass     log       append, sync          one thread each
 //!    ▼ Ticket::early_root         ▼
-//!  publish: Ticket::root          ▼
-//!    └───────────────────────►  manifest  one atomic commit ──► Ticket::durable
+//!  publish: Ticket::root ─────► both: Ticket::durable
+//!                                 ▼
+//!                               commit    now and then the manifest, one atomic commit
 //! ```
 //!
 //! While one block is hashed and synced, the next is resolved and updated. Accepted ≥ published ≥

@@ -211,7 +211,13 @@ fn options_that_cannot_work_are_refused() {
 fn history_is_kept_as_long_as_asked() {
     let _limit = Limit::new();
     let disk = disk();
-    let options = || on(&disk).keep_history(3).manifest_blocks(1).durability(Durability::EachBlock);
+    let options = || {
+        on(&disk)
+            .max_in_flight(2)
+            .keep_history(3)
+            .manifest_blocks(1)
+            .durability(Durability::EachBlock)
+    };
     let mut store = Store::create("/store", StoreParams::default(), options()).unwrap();
     let mut roots = vec![store.reader().root().1];
     for number in 0..8 {
