@@ -222,6 +222,7 @@ impl CommitWork<Hashed> for CommitStage {
     fn commit(&mut self, ready: &[Hashed]) -> Result<(), Error> {
         let shared = &*self.shared;
         let Some(last) = ready.last() else { return Ok(()) };
+        shared.options.disk.at_point(points::COMMIT_DURABLE)?;
         for hashed in ready {
             shared.twigs.write(&hashed.twigs)?;
         }

@@ -5,7 +5,7 @@
 //!  create   marked ► log synced ► twigs synced ► manifest written ► done
 //!  open     locked ► metadata renewed ► manifest read ► journal found ► journal renewed ► log cut
 //!           ► twig file cut ► rebuilt ► twigs written ► done
-//!  commit   begin ► log written ► log synced ► twigs written ► done
+//!  commit   begin ► log written ► log synced ► (another stage:) durable ► twigs written ► done
 //!  manifest twig file synced ► (prune: planned) ► manifest written
 //!  close    settled ► done
 //!  prune    planned ────────────────────────────────────────────────► begin ► log removed ► done
@@ -34,6 +34,7 @@ pub(crate) const OPEN_DONE: Point = "open: done";
 pub(crate) const COMMIT_BEGIN: Point = "commit: begin";
 pub(crate) const COMMIT_LOG_WRITTEN: Point = "commit: log written";
 pub(crate) const COMMIT_LOG_SYNCED: Point = "commit: log synced";
+pub(crate) const COMMIT_DURABLE: Point = "commit: durable";
 pub(crate) const COMMIT_TWIGS_WRITTEN: Point = "commit: twigs written";
 pub(crate) const COMMIT_DONE: Point = "commit: done";
 
@@ -49,7 +50,7 @@ pub(crate) const PRUNE_LOG_REMOVED: Point = "prune: log removed";
 pub(crate) const PRUNE_DONE: Point = "prune: done";
 
 /// All of them, in the order of the procedures above.
-pub const ALL: [&str; 28] = [
+pub const ALL: [&str; 29] = [
     CREATE_MARKED,
     CREATE_LOG_SYNCED,
     CREATE_TWIGS_SYNCED,
@@ -68,6 +69,7 @@ pub const ALL: [&str; 28] = [
     COMMIT_BEGIN,
     COMMIT_LOG_WRITTEN,
     COMMIT_LOG_SYNCED,
+    COMMIT_DURABLE,
     COMMIT_TWIGS_WRITTEN,
     COMMIT_DONE,
     MANIFEST_TWIGS_SYNCED,

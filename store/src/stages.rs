@@ -16,10 +16,11 @@
 //!
 //! So a block is durable as soon as its record is synced and its root known; what follows the log now and
 //! then, the manifest above all, is written while the records of the next blocks are synced and they are
-//! hashed. One append and one commit cover all blocks that wait for them. What is durable without the
-//! manifest saying so is settled now and then by `commit`, and by `settle` at once.
+//! hashed. One append covers all blocks that wait for it, and one commit all that became durable with it.
+//! What is durable without the manifest saying so is settled now and then by `commit`, and by `settle` at
+//! once.
 //!
-//! Every channel has room for [`WAITING`] blocks; who finds one full waits. That cannot be for ever: the
+//! Every channel has room for [`WAITING`] items; who finds one full waits. That cannot be for ever: the
 //! commit stage waits for nobody. The log stage waits for it, or for the hash stage to hash a block that was
 //! handed to both. The hash stage waits for the log stage to take what is hashed, which it does whenever it
 //! waits for it. The writer waits for either.
@@ -41,7 +42,7 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// Blocks that may wait in a channel. Of those that are not durable there are fewer, by
+/// What may wait in a channel. Of blocks that are not durable there are fewer, by
 /// [`Options::max_in_flight`](crate::Options::max_in_flight); this bounds what waits for a manifest.
 pub(crate) const WAITING: usize = 64;
 
@@ -77,7 +78,7 @@ pub(crate) trait CommitWork<H>: Send + 'static {
     fn settle(&mut self) -> Result<(), Error>;
 }
 
-/// What a stage is given, the log stage by the writer and the commit stage by it.
+/// What a stage is given: the log stage by the writer, block by block, and the commit stage by it.
 #[derive(Debug)]
 enum Item<T> {
     Block(T),
@@ -85,8 +86,8 @@ enum Item<T> {
     Settle,
 }
 
-/// What the commit stage is given of a block.
-type ToCommit<H> = Item<(Height, H)>;
+/// What the commit stage is given: the blocks that became durable together, up to this height.
+type ToCommit<H> = Item<(Height, Vec<H>)>;
 
 /// The other ends of the log stage.
 type Between<H> = (Receiver<H>, Sender<ToCommit<H>>);
@@ -363,12 +364,10 @@ fn run_log<B: Block, H>(
         let more = synced.len() - 1;
         let mut ready = vec![first];
         ready.extend(hashed.try_iter().take(more));
-        let heights: Vec<Height> = synced.drain(..ready.len()).collect();
-        if let Some(height) = heights.last() {
-            flow.persist(*height);
-        }
-        for block in heights.into_iter().zip(ready) {
-            if to_commit.send(Item::Block(block)).is_err() {
+        let last = synced.drain(..ready.len()).next_back();
+        if let Some(height) = last {
+            flow.persist(height);
+            if to_commit.send(Item::Block((height, ready))).is_err() {
                 return Ok(()); // The commit stage failed and has said so.
             }
         }
@@ -380,25 +379,17 @@ fn run_commit<H>(
     mut work: impl CommitWork<H>,
 ) -> Result<(), Error> {
     let Stage { flow, blocks, .. } = stage;
-    while let Ok(first) = blocks.recv() {
-        let (mut ready, mut last, mut settle) = (vec![], None, false);
-        for item in std::iter::once(first).chain(blocks.try_iter()).take(WAITING) {
-            match item {
-                Item::Block((height, hashed)) => {
-                    ready.push(hashed);
-                    last = Some(height);
-                }
-                Item::Settle => settle = true,
+    for item in blocks {
+        match item {
+            Item::Block((height, hashed)) => {
+                work.commit(&hashed)?;
+                work.clean_up()?;
+                flow.tidy(height);
             }
-        }
-        if let Some(height) = last {
-            work.commit(&ready)?;
-            work.clean_up()?;
-            flow.tidy(height);
-        }
-        if settle {
-            work.settle()?;
-            flow.settle();
+            Item::Settle => {
+                work.settle()?;
+                flow.settle();
+            }
         }
     }
     Ok(())

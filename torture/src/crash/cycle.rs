@@ -173,8 +173,9 @@ fn hand_in(
     Ok(())
 }
 
-/// One block, and behind its sync, which is held back, the rest of the group: one sync and one
-/// manifest for all of them.
+/// One block, and behind its sync, which is held back, the rest of the group: one sync for all of them.
+/// What follows the record of the first one is held back until then, since it would be written beside
+/// the records of the others.
 fn gather(
     session: &mut Session,
     store: &mut Store,
@@ -191,9 +192,10 @@ fn gather(
         tell(life, number, &ticket)?;
         last = ticket;
     }
-    drop(held);
+    held.hold_instead(Calls::Point("commit: durable".into()));
     last.durable()?;
     life.durable = last.height().0;
+    drop(held);
     store.flush()?;
     session.reach.count("several blocks under one sync");
     Ok(())

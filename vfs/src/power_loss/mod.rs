@@ -74,6 +74,8 @@ struct State {
 struct Hold {
     calls: Calls,
     waiting: usize,
+    /// Of those of one guard, one after the other.
+    number: u64,
 }
 
 /// While it lives, calls of some kind are held back. See [`PowerLossDisk::hold`].
@@ -136,7 +138,7 @@ impl PowerLossDisk {
     /// Holds calls back until the returned guard is dropped: a slow sync, for example, behind which
     /// blocks gather.
     pub fn hold(&self, calls: Calls) -> Held {
-        self.0.state.lock().hold = Some(Hold { calls, waiting: 0 });
+        self.0.state.lock().hold = Some(Hold { calls, waiting: 0, number: 0 });
         Held(self.clone())
     }
 
@@ -223,8 +225,9 @@ impl PowerLossDisk {
         }
         if let Some(hold) = state.hold.as_mut().filter(|hold| hold.calls.contain(op, path)) {
             hold.waiting += 1;
+            let number = hold.number;
             self.0.changed.notify_all();
-            while state.hold.is_some() && !state.off {
+            while state.hold.as_ref().is_some_and(|hold| hold.number == number) && !state.off {
                 if self.0.changed.wait_for(&mut state, LONGEST_HOLD).timed_out() {
                     return Call { state, fault: Some(FaultKind::Eio) };
                 }
@@ -310,6 +313,15 @@ impl Held {
     #[must_use]
     pub fn reached(&self) -> bool {
         self.reached_within(LONGEST_HOLD)
+    }
+
+    /// Lets the calls that are held back go on, and holds others back, all at once.
+    pub fn hold_instead(&self, calls: Calls) {
+        let mut state = self.0.0.state.lock();
+        let number = state.hold.as_ref().map_or(0, |hold| hold.number) + 1;
+        state.hold = Some(Hold { calls, waiting: 0, number });
+        drop(state);
+        self.0.0.changed.notify_all();
     }
 
     /// As [`reached`](Self::reached), with another limit.

@@ -11,7 +11,8 @@ pub enum Calls {
     All,
     /// Calls that change something or make it durable: creating, removing, renaming, locking,
     /// writing, setting a length, syncing. Of a store on one disk they come in the same order
-    /// whenever its blocks are handed in at the same moments, since one thread makes them.
+    /// whenever its blocks are handed in at the same moments and each when the one before is tidied after;
+    /// else what follows a block's record is written beside the records of later ones.
     Changes,
     /// Calls of one operation on paths that contain a text; the empty text is in every path.
     Of(VfsOp, String),
