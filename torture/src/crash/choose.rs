@@ -115,22 +115,27 @@ impl Settings {
 }
 
 /// What docs/durability.md says is on the medium for certain at each point. Nothing about `meta`:
-/// redb shortens its file after a commit without syncing that, and needs not.
-pub(super) fn claim(disk: &PowerLossDisk) {
-    for (point, part) in [
+/// redb shortens its file after a commit without syncing that, and needs not. Where blocks do not wait for
+/// each other, records of later ones are written meanwhile, and nothing is said of the log as a whole.
+pub(super) fn claim(disk: &PowerLossDisk, in_step: bool) {
+    let waiting: &[_] = match in_step {
+        true => {
+            &[("commit: durable", "/log"), ("commit: done", "/log"), ("manifest: written", "/log")]
+        }
+        false => &[],
+    };
+    for &(point, part) in waiting.iter().chain(&[
         ("create: log synced", "/log"),
         ("create: twigs synced", "/twigs"),
         ("create: done", "/log"),
         ("create: done", "/twigs"),
         ("open: log cut", "/log"),
         ("commit: log synced", "/log"),
-        ("commit: done", "/log"),
-        ("manifest: written", "/log"),
         ("manifest: written", "/twigs"),
         ("prune: planned", "/twigs"),
         ("close: settled", "/log"),
         ("close: settled", "/twigs"),
-    ] {
+    ]) {
         disk.claim(point, part);
     }
 }

@@ -132,7 +132,7 @@ impl Session {
     /// Options that say nothing but which disk and which engine; what is promised of the disk is
     /// claimed.
     pub(super) fn base_options(&self) -> Options {
-        choose::claim(&self.disk);
+        choose::claim(&self.disk, self.in_step);
         Beside::options(self.beside.as_ref(), &self.disk)
     }
 
