@@ -42,6 +42,21 @@ pub struct TwigPlaces {
 }
 
 impl OpenTwig {
+    /// What it is made of: the record of its first entry, the position of every 16th, and the leaves and
+    /// positions with which later runs begin.
+    pub fn parts(&self) -> (LogPosition, &[LogPosition], &[(u16, LogPosition)]) {
+        (self.record, &self.groups, &self.breaks)
+    }
+
+    /// The inverse of [`parts`](Self::parts).
+    pub fn from_parts(
+        record: LogPosition,
+        groups: Vec<LogPosition>,
+        breaks: Vec<(u16, LogPosition)>,
+    ) -> Self {
+        Self { record, groups, breaks }
+    }
+
     /// Notes a run of the shard: entries from `first_sn` on, at `spans` of a run that begins at
     /// `run_start` in the record at `record`. Returns the twigs that it filled.
     pub fn note_run(

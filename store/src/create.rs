@@ -85,6 +85,7 @@ impl Place {
             log_end: record.end(),
             state_root: roots.state,
             history_from: Height(0),
+            checkpoint: None,
             shards: std::array::from_fn(|shard| ShardManifest {
                 next_sn: SerialNumber(genesis.spans.len() as u64),
                 oldest_active: SerialNumber(0),

@@ -25,6 +25,7 @@ pub(crate) fn manifest(height: u64, edges: usize) -> Manifest {
         log_end: LogPosition((16 << 20) + height * 1000),
         state_root: Digest([height as u8; 32]),
         history_from: Height(height / 2),
+        checkpoint: None,
         shards: std::array::from_fn(shard),
     }
 }
