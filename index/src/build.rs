@@ -15,7 +15,9 @@ impl ShardIndex {
     /// occurs twice with the same stem.
     pub fn build(mut entries: Vec<(u64, LogPosition)>) -> Result<Self, IndexError> {
         entries.sort_unstable_by_key(|&(prefix, at)| (Stem::of_prefix(prefix), at));
-        Self::from_ascending(entries.into_iter().map(|(prefix, at)| Ok((Stem::of_prefix(prefix), at))))
+        Self::from_ascending(
+            entries.into_iter().map(|(prefix, at)| Ok((Stem::of_prefix(prefix), at))),
+        )
     }
 
     /// The index of these keys, which ascend by stem and position: as [`build`](Self::build), group by group

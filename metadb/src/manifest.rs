@@ -391,7 +391,9 @@ mod tests {
         type Spoil = fn(&mut Manifest);
         let spoils: [(Spoil, &str); 17] = [
             (
-                |manifest| manifest.checkpoint = Some(CheckpointName { height: Height(0), bytes: 0 }),
+                |manifest| {
+                    manifest.checkpoint = Some(CheckpointName { height: Height(0), bytes: 0 })
+                },
                 "the length of the checkpoint",
             ),
             (

@@ -25,7 +25,10 @@ impl ActiveBits {
         let twig = |pages: &[Digest]| {
             let mut words = [0; WORDS];
             let bytes = pages.iter().flat_map(|page| page.0.as_chunks::<8>().0);
-            words.iter_mut().zip(bytes).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+            words
+                .iter_mut()
+                .zip(bytes)
+                .for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
             words
         };
         Self { first, twigs: pages.chunks(ACTIVE_PAGES_PER_TWIG).map(twig).collect() }

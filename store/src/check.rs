@@ -54,6 +54,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             journal,
             hasher: hasher::trusted(),
             progress: shared.options.progress.as_ref(),
+            checkpoint: None,
         })
     })?;
     check_log(shared, &manifest)?;

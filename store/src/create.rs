@@ -120,7 +120,18 @@ impl Place {
             contradicted,
         };
         let pool = pool(&options, "hedgerow")?;
-        let parts = Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock };
+        let parts = Parts {
+            checkpointed: None,
+            place: self,
+            log,
+            twigs,
+            meta,
+            rebuilt,
+            pool,
+            options,
+            hasher,
+            lock,
+        };
         let mut store = start(parts)?;
         store.locks.parts = store.place.hold_parts()?;
         Ok(store)

@@ -56,6 +56,7 @@
 
 mod block;
 mod check;
+mod checkpoint;
 mod create;
 mod error;
 mod flow;

@@ -67,6 +67,7 @@ pub struct Options {
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
     pub(crate) manifest_blocks: u64,
+    pub(crate) checkpoint_bytes: u64,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) read_only: bool,
@@ -89,6 +90,7 @@ impl Default for Options {
             keep_history: Keep::Default,
             keep_heights: Keep::Default,
             manifest_blocks: 64,
+            checkpoint_bytes: 256 << 20,
             engine: None,
             progress: None,
             read_only: false,
@@ -272,6 +274,17 @@ impl Options {
         self
     }
 
+    /// Bytes of log after which a checkpoint is written in the background, so that opening after a crash
+    /// has no more than about that to take in again; 0 for no checkpoints. Default 256 MiB, or four times
+    /// the length of a checkpoint (12 bytes per key) if that is more. Closing writes one as well, if 4 MiB
+    /// of log, or as much as is given here, were written since the last. A checkpoint is a copy of the index
+    /// and of the youngest parts of the tree: with none, or a damaged one, opening reads the log instead.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes = bytes;
+        self
+    }
+
     /// Bytes of log after which the manifest is committed.
     pub(crate) fn manifest_bytes(&self) -> u64 {
         self.segment_bytes.unwrap_or(u64::MAX).min(32 << 20)
@@ -425,6 +438,7 @@ impl fmt::Debug for Options {
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)
             .field("manifest_blocks", &self.manifest_blocks)
+            .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("engine", &self.engine)
             .field("read_only", &self.read_only)
             .finish_non_exhaustive()

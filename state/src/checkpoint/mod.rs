@@ -56,8 +56,8 @@ pub use write::Frozen;
 use hedgerow_index::IndexError;
 use hedgerow_merkle::MerkleError;
 use hedgerow_types::{
-    Digest, Height, LogPosition, MAX_TWIGS, MAX_TWIGS_HELD, SENTRIES_PER_SHARD, SHARDS, SerialNumber,
-    TWIG_LEAVES,
+    Digest, Height, LogPosition, MAX_TWIGS, MAX_TWIGS_HELD, SENTRIES_PER_SHARD, SHARDS,
+    SerialNumber, ShardId, TWIG_LEAVES,
 };
 use hedgerow_vfs::VfsError;
 
@@ -174,6 +174,11 @@ impl Head {
         let part: u64 = before(ShardHead::part_len);
         let keys: u64 = before(ShardHead::keys_len);
         (HEAD_LEN + part, HEAD_LEN + parts + keys)
+    }
+
+    /// What it says of a shard.
+    pub fn shard(&self, shard: ShardId) -> &ShardHead {
+        &self.shards[shard.index()] // one per shard
     }
 
     /// Bytes of its file.
