@@ -36,10 +36,12 @@ pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// How the name of a checkpoint's file ends; it begins with the height, in 16 hexadecimal digits.
 const SUFFIX: &str = ".checkpoint";
 /// Bytes of log that opening takes in again so fast that no checkpoint is written on closing for them.
-const WORTH_IT: u64 = 4 << 20;
+const WORTH_IT: u64 = 1 << 20;
 /// Bytes that a key takes in a checkpoint.
 const KEY_BYTES: u64 = 12;
-/// A checkpoint is written at most once for this many times its own length of log.
+/// Bytes of log after which one is written, unless the options say otherwise.
+const INTERVAL: u64 = 256 << 20;
+/// Unless the options say otherwise, a checkpoint is written at most once for this many times its own length of log.
 const LOG_PER_CHECKPOINT: u64 = 4;
 
 /// See the [module documentation](self).
@@ -48,8 +50,10 @@ pub(crate) struct Checkpoints {
     disk: Arc<dyn Vfs>,
     dir: PathBuf,
     store: [u8; 16],
-    /// Bytes of log after which one is written; 0 for never.
-    interval: u64,
+    /// Bytes of log after which one is written; 0 for never, `None` for as often as is worth while.
+    interval: Option<u64>,
+    /// The height of the one that the store was opened from.
+    opened_from: Option<Height>,
     /// The newest that is whole.
     newest: Mutex<Option<CheckpointName>>,
     /// What the manifest on disk names.
@@ -88,13 +92,19 @@ pub(crate) fn find(disk: &dyn Vfs, store: &Path, manifest: &Manifest) -> Option<
 
 impl Checkpoints {
     /// Those of a store in `dir`, of which `manifest` names the newest. Deletes what it does not name.
-    pub(crate) fn new(dir: &Path, options: &Options, manifest: &Manifest) -> Self {
+    pub(crate) fn new(
+        dir: &Path,
+        options: &Options,
+        manifest: &Manifest,
+        opened_from: Option<Height>,
+    ) -> Self {
         let (named, newest) = (Mutex::new(manifest.checkpoint), Mutex::new(manifest.checkpoint));
         let checkpoints = Self {
             disk: Arc::clone(&options.disk),
             dir: dir.join(CHECKPOINTS),
             store: manifest.store_id,
-            interval: if options.read_only { 0 } else { options.checkpoint_bytes },
+            interval: if options.read_only { Some(0) } else { options.checkpoint_bytes },
+            opened_from,
             newest,
             named,
             busy: AtomicBool::new(false),
@@ -113,8 +123,8 @@ impl Checkpoints {
     /// store of so many active entries.
     pub(crate) fn is_due(&self, bytes: u64, active: u64) -> bool {
         let rare = active.saturating_mul(KEY_BYTES * LOG_PER_CHECKPOINT);
-        let due = self.interval > 0 && bytes >= self.interval.max(rare);
-        due && !self.busy.load(Ordering::Acquire)
+        let interval = self.interval.unwrap_or(INTERVAL.max(rare));
+        interval > 0 && bytes >= interval && !self.busy.load(Ordering::Acquire)
     }
 
     /// The name that a manifest of `height` gets.
@@ -126,6 +136,11 @@ impl Checkpoints {
     /// The manifest on disk names this one now.
     pub(crate) fn note_named(&self, name: Option<CheckpointName>) {
         *self.named.lock() = name;
+    }
+
+    /// The height of the newest that is whole, and of the one that the store was opened from.
+    pub(crate) fn heights(&self) -> (Option<Height>, Option<Height>) {
+        (self.newest.lock().map(|name| name.height), self.opened_from)
     }
 
     /// Keeps what the hash stage ends with.
@@ -257,7 +272,7 @@ pub(crate) fn at_close(shared: &Shared, bytes: u64, begins: &[TwigBegins]) -> Re
         let frozen = Frozen::new(store, state.height, log_end, &forest, &open, begins)?;
         checkpoints.write(&shared.published, &state, &frozen)
     };
-    if checkpoints.interval > 0 && bytes >= WORTH_IT.min(checkpoints.interval) {
+    if checkpoints.interval != Some(0) && bytes >= WORTH_IT {
         if let Err(error) = write() {
             tracing::warn!(%error, "no checkpoint: the next opening takes longer");
         }

@@ -62,7 +62,8 @@ impl Place {
             pool.install(|| rebuild(&source))
         };
         let checkpoint = checkpoint::find(&*self.vfs, &self.dir, &manifest);
-        let mut checkpointed = checkpoint.as_ref().map(|checkpoint| checkpoint.head().log_end);
+        let head = |checkpoint: &Checkpoint| (checkpoint.head().height, checkpoint.head().log_end);
+        let mut checkpointed = checkpoint.as_ref().map(head);
         let resumed = checkpoint.map(|checkpoint| attempt(Some(&twigs), Some(&checkpoint)));
         let first = match resumed {
             // What contradicts the log is the checkpoint, as far as is known.
@@ -117,8 +118,8 @@ pub(crate) struct Parts {
     pub(crate) twigs: TwigStore,
     pub(crate) meta: Box<dyn MetaDb>,
     pub(crate) rebuilt: Rebuilt,
-    /// Where the log ended at the checkpoint that it was made from, if it was.
-    pub(crate) checkpointed: Option<LogPosition>,
+    /// The checkpoint that it was made from, if it was, and where its log ended.
+    pub(crate) checkpointed: Option<(Height, LogPosition)>,
     pub(crate) pool: rayon::ThreadPool,
     pub(crate) options: Options,
     pub(crate) hasher: Arc<dyn BatchHasher>,
@@ -132,8 +133,9 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
     let (height, manifest) = (behind.manifest.height, &behind.manifest);
     // The manifest on disk is older by the rows that are to follow it.
     let settled = Height(height.0 - behind.rows.len() as u64);
-    let checkpoints = Checkpoints::new(&place.dir, &options, manifest);
+    let (from, checkpointed) = checkpointed.unzip();
     let checkpointed = checkpointed.unwrap_or(manifest.log_start);
+    let checkpoints = Checkpoints::new(&place.dir, &options, manifest, from);
     let log_bytes = manifest.log_end.0.saturating_sub(checkpointed.0);
     let shared = Arc::new(Shared {
         log,

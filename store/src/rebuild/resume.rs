@@ -239,3 +239,103 @@ where
         Some(Ok(old))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use hashbrown::HashMap;
+    use proptest::prelude::*;
+
+    /// What happens to a key of few, which have fewer stems.
+    #[derive(Clone, Debug)]
+    enum Op {
+        Write(u8),
+        Delete(u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![3 => (0u8..24).prop_map(Op::Write), 1 => (0u8..24).prop_map(Op::Delete)]
+    }
+
+    /// Three keys share a stem.
+    fn stem(key: u8) -> Stem {
+        Stem::new(u64::from(key / 3) << 31).unwrap()
+    }
+
+    #[derive(Default)]
+    struct State {
+        /// Where each key is.
+        keys: HashMap<u8, LogPosition>,
+        end: u64,
+    }
+
+    impl State {
+        fn next(&mut self) -> LogPosition {
+            self.end += 8;
+            LogPosition(self.end)
+        }
+
+        fn all(&self) -> Vec<Key> {
+            let mut all: Vec<_> = self.keys.iter().map(|(&key, &at)| (stem(key), at)).collect();
+            all.sort_unstable();
+            all
+        }
+    }
+
+    proptest! {
+        /// Whatever is written and deleted after the checkpoint, and wherever the log begins.
+        #[test]
+        fn what_is_left_and_what_came_are_the_index(
+            before in proptest::collection::vec(op(), 0..60),
+            after in proptest::collection::vec(op(), 0..60),
+            pruned in any::<bool>(),
+        ) {
+            let mut state = State::default();
+            for op in before {
+                match op {
+                    Op::Write(key) => { let at = state.next(); state.keys.insert(key, at); }
+                    Op::Delete(key) => { state.keys.remove(&key); }
+                }
+            }
+            let (base, base_end) = (state.all(), state.end);
+            let (mut replaced, mut dead) = (vec![], vec![]);
+            for op in after {
+                let old_at = |at: &LogPosition| at.0 <= base_end;
+                match op {
+                    Op::Write(key) => {
+                        let at = state.next();
+                        if state.keys.insert(key, at).as_ref().is_some_and(old_at) {
+                            replaced.push(stem(key));
+                        }
+                    }
+                    Op::Delete(key) => if let Some(at) = state.keys.remove(&key).filter(old_at) {
+                        dead.push((stem(key), at));
+                    }
+                }
+            }
+            replaced.sort_unstable();
+            dead.sort_unstable();
+            let expected = state.all();
+            let oldest = expected.iter().map(|(_, at)| *at).min();
+            let start = oldest.filter(|_| pruned).unwrap_or(LogPosition(0));
+            if pruned {
+                // Where pruned entries lay is not known, and need not be.
+                dead.retain(|(_, at)| *at >= start);
+            }
+            let fresh: Vec<_> = expected.iter().copied().filter(|(_, at)| at.0 > base_end).collect();
+            let merge = Merge {
+                keys: base.into_iter().map(Ok).peekable(),
+                replaced: replaced.into_iter().peekable(),
+                dead: dead.into_iter().peekable(),
+                start,
+                alive: |at| Ok(expected.iter().any(|key| key.1 == at)),
+                fresh: fresh.into_iter().peekable(),
+                left: Vec::new(),
+                at: 0,
+            };
+            let merged: Vec<Key> = merge.collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(merged, expected);
+        }
+    }
+}
