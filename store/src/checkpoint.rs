@@ -16,6 +16,7 @@
 //! when no manifest names it any more; files that none names are deleted when the store opens, and before
 //! another is written.
 
+use crate::points;
 use crate::published::{Published, State};
 use crate::shared::Shared;
 use crate::{Error, Options};
@@ -173,6 +174,7 @@ impl Checkpoints {
         state: &State,
         frozen: &Frozen,
     ) -> Result<CheckpointName, Error> {
+        self.disk.at_point(points::CHECKPOINT_BEGIN)?;
         self.sweep()?;
         if !self.disk.exists(&self.dir)? {
             self.disk.create_dir_all(&self.dir)?;
@@ -185,6 +187,7 @@ impl Checkpoints {
         let written = frozen.write::<Error>(&*file, keys);
         let written = written.and_then(|bytes| {
             self.disk.sync_dir(&self.dir)?;
+            self.disk.at_point(points::CHECKPOINT_WRITTEN)?;
             Ok(bytes)
         });
         match written {

@@ -349,6 +349,9 @@ fn recover(
     let what =
         if height > life.durable { "beyond the durable height" } else { "the durable height" };
     session.reach.count(format!("recovered: {what}"));
+    if store.stats().opened_from.is_some() {
+        session.reach.count("recovered from a checkpoint");
+    }
     session.reach.add("blocks published and lost", life.published.saturating_sub(height));
     session
         .reach
