@@ -55,6 +55,8 @@ pub(crate) struct Checkpoints {
     interval: Option<u64>,
     /// The height of the one that the store was opened from.
     opened_from: Option<Height>,
+    /// Bytes of log behind it when the store was opened.
+    replayed_bytes: u64,
     /// The newest that is whole.
     newest: Mutex<Option<CheckpointName>>,
     /// What the manifest on disk names.
@@ -98,6 +100,7 @@ impl Checkpoints {
         options: &Options,
         manifest: &Manifest,
         opened_from: Option<Height>,
+        replayed_bytes: u64,
     ) -> Self {
         let (named, newest) = (Mutex::new(manifest.checkpoint), Mutex::new(manifest.checkpoint));
         let checkpoints = Self {
@@ -106,6 +109,7 @@ impl Checkpoints {
             store: manifest.store_id,
             interval: if options.read_only { Some(0) } else { options.checkpoint_bytes },
             opened_from,
+            replayed_bytes,
             newest,
             named,
             busy: AtomicBool::new(false),
@@ -139,9 +143,10 @@ impl Checkpoints {
         *self.named.lock() = name;
     }
 
-    /// The height of the newest that is whole, and of the one that the store was opened from.
-    pub(crate) fn heights(&self) -> (Option<Height>, Option<Height>) {
-        (self.newest.lock().map(|name| name.height), self.opened_from)
+    /// The height of the newest that is whole, and of the one that the store was opened from, with the
+    /// bytes of log behind that.
+    pub(crate) fn figures(&self) -> (Option<Height>, Option<Height>, u64) {
+        (self.newest.lock().map(|name| name.height), self.opened_from, self.replayed_bytes)
     }
 
     /// Keeps what the hash stage ends with.
@@ -275,10 +280,11 @@ pub(crate) fn at_close(shared: &Shared, bytes: u64, begins: &[TwigBegins]) -> Re
         let frozen = Frozen::new(store, state.height, log_end, &forest, &open, begins)?;
         checkpoints.write(&shared.published, &state, &frozen)
     };
-    if checkpoints.interval != Some(0) && bytes >= WORTH_IT {
-        if let Err(error) = write() {
-            tracing::warn!(%error, "no checkpoint: the next opening takes longer");
-        }
+    if checkpoints.interval != Some(0)
+        && bytes >= WORTH_IT
+        && let Err(error) = write()
+    {
+        tracing::warn!(%error, "no checkpoint: the next opening takes longer");
     }
     let name = checkpoints.name_for(state.height);
     if name == *checkpoints.named.lock() {

@@ -135,8 +135,8 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
     let settled = Height(height.0 - behind.rows.len() as u64);
     let (from, checkpointed) = checkpointed.unzip();
     let checkpointed = checkpointed.unwrap_or(manifest.log_start);
-    let checkpoints = Checkpoints::new(&place.dir, &options, manifest, from);
     let log_bytes = manifest.log_end.0.saturating_sub(checkpointed.0);
+    let checkpoints = Checkpoints::new(&place.dir, &options, manifest, from, log_bytes);
     let shared = Arc::new(Shared {
         log,
         twigs,

@@ -13,7 +13,9 @@ use hedgerow_entryfile::{
     BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, TwigFile, TwigFileOptions,
     TwigRecord, place_run, push_frame,
 };
-use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest, ShardManifest, StoreParams};
+use hedgerow_metadb::{
+    CheckpointName, Commit, Engine, HistoryRow, Manifest, ShardManifest, StoreParams,
+};
 use hedgerow_proof::{Proof, SerialPath};
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -129,6 +131,7 @@ fn the_bytes_of_the_metadata_are_pinned() {
         log_end: LogPosition(1 << 40),
         state_root: Digest([200; 32]),
         history_from: Height(123_000),
+        checkpoint: Some(CheckpointName { height: Height(122_000), bytes: 1 << 20 }),
         shards: std::array::from_fn(shard),
     };
     pinned(
@@ -155,8 +158,12 @@ fn the_bytes_of_the_metadata_are_pinned() {
     for height in [4095, 4096] {
         let first = if height == 4096 { 4096 } else { 0 };
         let rows: Vec<_> = (first..=height).map(|at| (Height(at), row.clone())).collect();
-        let manifest =
-            Manifest { height: Height(height), history_from: Height(0), ..manifest.clone() };
+        let manifest = Manifest {
+            height: Height(height),
+            history_from: Height(0),
+            checkpoint: None,
+            ..manifest.clone()
+        };
         let history_from = manifest.history_from;
         db.commit(&Commit { manifest: &manifest, rows: &rows, history_from }).unwrap();
     }
