@@ -5,7 +5,7 @@
 //! different answers. Errors are cheap to clone: the first one that writing meets is latched and
 //! given to everybody who comes later.
 
-use crate::header::FORMAT_VERSION;
+use crate::segments::header::FORMAT_VERSION;
 use hedgerow_types::entry::EntryError;
 use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::VfsError;

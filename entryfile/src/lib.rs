@@ -69,38 +69,25 @@
 //! goes through [`hedgerow_vfs`]. No thread is started.
 #![forbid(unsafe_code)]
 
-mod batch;
-mod cache;
-mod cursor;
 mod error;
-mod frame;
-mod group;
-mod handles;
-mod header;
-mod journal;
-mod listing;
 mod log;
 mod read;
 mod record;
-mod scan;
-mod segment;
 mod segments;
-mod stored;
-mod tail;
 mod twig;
-mod twigfile;
-mod window;
 
-pub use cursor::RunCursor;
 pub use error::{Damage, LogError};
-pub use frame::{ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, seal_frame};
-pub use header::{SEGMENT_HEADER_LEN, StoreId};
-pub use journal::Journal;
 pub use log::{EntryLog, LogOptions, LogStats};
-pub use read::Fill;
-pub use record::{BlockState, RECORD_HEADER_LEN, Record};
-pub use scan::{RecordScan, ScannedRecord};
-pub use segment::SegmentSize;
-pub use stored::StoredEntry;
-pub use twig::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};
-pub use twigfile::{TwigFile, TwigFileOptions, TwigFileStats};
+pub use read::cursor::RunCursor;
+pub use read::entries::Fill;
+pub use read::scan::{RecordScan, ScannedRecord};
+pub use read::stored::StoredEntry;
+pub use record::block::{BlockState, RECORD_HEADER_LEN, Record};
+pub use record::frame::{
+    ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, seal_frame,
+};
+pub use record::journal::Journal;
+pub use segments::header::{SEGMENT_HEADER_LEN, StoreId};
+pub use segments::segment::SegmentSize;
+pub use twig::file::{TwigFile, TwigFileOptions, TwigFileStats};
+pub use twig::record::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};

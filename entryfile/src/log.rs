@@ -1,14 +1,14 @@
 //! The entry log: records are announced, written, synced, read and pruned.
 
-use crate::batch::Batch;
-use crate::cache::EntryCache;
-use crate::frame::ALIGN;
-use crate::header::Format;
-use crate::listing::Listing;
-use crate::record::{RECORD_HEADER_LEN, RecordHeader, padded};
-use crate::segment::{Extent, IoCounters, SegmentSize};
-use crate::segments::{Longer, Segments};
-use crate::tail::Tail;
+use crate::read::cache::EntryCache;
+use crate::record::block::{RECORD_HEADER_LEN, RecordHeader, padded};
+use crate::record::frame::ALIGN;
+use crate::record::tail::Tail;
+use crate::segments::batch::Batch;
+use crate::segments::files::{Longer, Segments};
+use crate::segments::header::Format;
+use crate::segments::listing::Listing;
+use crate::segments::segment::{Extent, IoCounters, SegmentSize};
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::{LogPosition, ShardId};

@@ -12,9 +12,9 @@
 //! Entries of a batch are shown to a visitor while their bytes are at hand. Those that are kept are
 //! copied next to each other into one allocation, so that they keep nothing alive but each other.
 
-use crate::frame;
 use crate::log::{EntryLog, entry_in_memory};
-use crate::segment::Extent;
+use crate::record::frame;
+use crate::segments::segment::Extent;
 use crate::{LogError, Record, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::LogPosition;

@@ -2,8 +2,8 @@
 //! that the twig file keeps.
 
 use crate::log::EntryLog;
-use crate::twig::{GROUP_LEAVES, TwigRecord};
-use crate::window::{Frame, Window};
+use crate::read::window::{Frame, Window};
+use crate::twig::record::{GROUP_LEAVES, TwigRecord};
 use crate::{Damage, LogError, StoredEntry};
 use hedgerow_types::LogPosition;
 

@@ -20,11 +20,11 @@
 //! are cut off, durably, when it is opened. Blocks that take the place of lost ones fill the same
 //! twigs with other entries, and an old record must never come back for them.
 
-use crate::header::Format;
-use crate::listing::{Intact, Listing};
-use crate::segment::{Extent, SegmentSize};
-use crate::segments::{Longer, Segments};
-use crate::twig::{self, TwigHeader, TwigRecord};
+use crate::segments::files::{Longer, Segments};
+use crate::segments::header::Format;
+use crate::segments::listing::{Intact, Listing};
+use crate::segments::segment::{Extent, SegmentSize};
+use crate::twig::record::{self, TwigHeader, TwigRecord};
 use crate::{LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
 use hedgerow_vfs::{Vfs, VfsFile};
@@ -259,7 +259,7 @@ impl TwigFile {
     ) -> Result<Option<TwigRecord>, LogError> {
         let Some(extent) = self.segments.find(at) else { return Ok(None) };
         let have = extent.end - at;
-        let mut header = [0; twig::HEADER_LEN];
+        let mut header = [0; record::HEADER_LEN];
         if have < header.len() as u64 {
             return Ok(None);
         }
@@ -267,12 +267,12 @@ impl TwigFile {
         let Ok(header) = TwigHeader::decode(&header) else { return Ok(None) };
         if header.shard != shard
             || header.twig != twig
-            || u64::from(header.body_len) > have - twig::HEADER_LEN as u64
+            || u64::from(header.body_len) > have - record::HEADER_LEN as u64
         {
             return Ok(None);
         }
         let mut body = vec![0; header.body_len as usize];
-        self.segments.read(extent, at + twig::HEADER_LEN as u64, &mut body)?;
+        self.segments.read(extent, at + record::HEADER_LEN as u64, &mut body)?;
         Ok(TwigRecord::decode(&header, &body).ok())
     }
 
@@ -358,10 +358,10 @@ impl TwigScan<'_> {
     /// but whose body is not is passed over; a header that is not is the end.
     fn run(&mut self, known: &mut Known) -> Result<Intact, LogError> {
         let mut at = self.extent.content();
-        while let Some((header, _)) = self.bytes(at, twig::HEADER_LEN)?.split_first_chunk() {
+        while let Some((header, _)) = self.bytes(at, record::HEADER_LEN)?.split_first_chunk() {
             let Ok(header) = TwigHeader::decode(header) else { break };
-            let len = twig::HEADER_LEN + header.body_len as usize;
-            let Some(body) = self.bytes(at, len)?.get(twig::HEADER_LEN..len) else { break };
+            let len = record::HEADER_LEN + header.body_len as usize;
+            let Some(body) = self.bytes(at, len)?.get(record::HEADER_LEN..len) else { break };
             match TwigRecord::decode(&header, body) {
                 Ok(record) if record.last_position() >= self.log_end => {
                     return Ok(Intact::AllUpTo(at));

@@ -15,9 +15,9 @@
 //! interrupted by a crash and is done again at the next opening. Names that are not those of
 //! segments are left alone.
 
-use crate::header::{Format, SEGMENT_HEADER_LEN};
-use crate::segment::{Extent, id_of, open_segment};
-use crate::segments::Segments;
+use crate::segments::files::Segments;
+use crate::segments::header::{Format, SEGMENT_HEADER_LEN};
+use crate::segments::segment::{Extent, id_of, open_segment};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsFile};

@@ -1,7 +1,7 @@
 //! A window on a stretch of frames that are read one after the other.
 
-use crate::frame;
 use crate::log::EntryLog;
+use crate::record::frame;
 use crate::{Damage, LogError};
 use bytes::Bytes;
 

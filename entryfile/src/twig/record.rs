@@ -20,7 +20,7 @@
 //!
 //! A body is 9,192 bytes and 10 more per break.
 
-use crate::frame::ALIGN;
+use crate::record::frame::ALIGN;
 use crate::{Damage, LogError};
 use hedgerow_types::{Digest, LogPosition, ShardId, TWIG_LEAVES, TwigId};
 

@@ -1,7 +1,7 @@
 //! Reading the log record by record, whole and verified: what recovery does.
 
 use crate::log::EntryLog;
-use crate::record::RECORD_HEADER_LEN;
+use crate::record::block::RECORD_HEADER_LEN;
 use crate::{Damage, LogError, Record};
 use bytes::Bytes;
 use hedgerow_types::entry::EntryRef;

@@ -34,7 +34,7 @@
 //! * In memory the runs of a short record share one buffer, which is as long as they are: sixteen
 //!   small ones of their own would take several times as much.
 
-use crate::frame::{self, ALIGN, MIN_FRAME_LEN};
+use crate::record::frame::{self, ALIGN, MIN_FRAME_LEN};
 use crate::{Damage, LogError, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::entry::EntryRef;

@@ -1,6 +1,7 @@
 //! An entry that came out of the log.
 
-use crate::{Damage, frame};
+use crate::Damage;
+use crate::record::frame;
 use bytes::Bytes;
 use hedgerow_types::entry::EntryRef;
 use std::fmt;

@@ -11,9 +11,9 @@
 //! that it has missed nothing: stepping over an entry whose checksum nobody looked at cannot lead
 //! it astray.
 
-use crate::frame;
 use crate::log::{EntryLog, RunLocation};
-use crate::window::{Frame, Window};
+use crate::read::window::{Frame, Window};
+use crate::record::frame;
 use crate::{Damage, LogError, StoredEntry};
 use hedgerow_types::{LogPosition, SerialNumber, ShardId};
 

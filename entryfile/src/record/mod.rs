@@ -1,0 +1,13 @@
+//! What one block adds to the log, from the bytes of one entry to the journal of the store.
+//!
+//! ```text
+//!   frame     one entry with its checksum
+//!   block     the record: a header and the runs of frames of all shards       ◄── begin here
+//!   tail      the youngest records, in memory
+//!   journal   the records behind the end that the manifest names, when the store opens
+//! ```
+
+pub(crate) mod block;
+pub(crate) mod frame;
+pub(crate) mod journal;
+pub(crate) mod tail;
