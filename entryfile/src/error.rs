@@ -146,6 +146,13 @@ pub enum Damage {
     Magic,
     /// They were written in a format version that this program does not know.
     FormatVersion(u32),
+    /// A field that this version always writes as zero is not: a newer version gave it a meaning.
+    Newer {
+        /// The field.
+        what: &'static str,
+        /// What it says.
+        value: u64,
+    },
     /// They belong to another store.
     StoreId,
     /// They say that they belong at another position.
@@ -204,9 +211,14 @@ impl fmt::Display for Damage {
             Self::Magic => f.write_str("wrong magic number"),
             Self::FormatVersion(found) => {
                 write!(f, "it has format version {found}, this build of Hedgerow reads version ")?;
-                let newer = *found > FORMAT_VERSION;
-                write!(f, "{FORMAT_VERSION}{}", if newer { ": a newer one wrote it" } else { "" })
+                let whose = if *found > FORMAT_VERSION { "a newer" } else { "an older" };
+                write!(f, "{FORMAT_VERSION}: {whose} one wrote it")
             }
+            Self::Newer { what, value } => write!(
+                f,
+                "its {what} is {value}, which this build of Hedgerow does not know: a newer one \
+                 wrote it"
+            ),
             Self::StoreId => f.write_str("belongs to another store"),
             Self::Place { named } => write!(f, "belongs at position {named}"),
             Self::Checksum { stored, computed } => {

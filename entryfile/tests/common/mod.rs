@@ -263,6 +263,17 @@ pub(crate) fn flip(vfs: &dyn Vfs, path: &Path, byte: u64, bit: u8) {
     file.write_all_at(&[buf[0] ^ 1 << bit], byte).unwrap();
 }
 
+/// Writes `value` to `byte` of a segment's header and mends the header's checksum.
+pub(crate) fn forge_header(vfs: &dyn Vfs, path: &Path, byte: usize, value: u8) {
+    let file = vfs.open(path, hedgerow_vfs::OpenMode::ReadWrite).unwrap();
+    let mut header = [0; 64];
+    file.read_exact_at(&mut header, 0).unwrap();
+    header[byte] = value;
+    let crc = crc32c::crc32c(&header[..60]);
+    header[60..].copy_from_slice(&crc.to_le_bytes());
+    file.write_all_at(&header, 0).unwrap();
+}
+
 /// Copies all files of a directory, so that each of many cases starts from the same.
 pub(crate) fn copy_dir(vfs: &dyn Vfs, dir: &Path) -> (Arc<dyn Vfs>, PathBuf) {
     let (copy, copy_dir) = mem();
