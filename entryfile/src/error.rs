@@ -1,10 +1,11 @@
 //! What can go wrong in a log or a twig file, told so that a person can act on it.
 //!
 //! "Could not read" ([`LogError::Io`]), "what is there is damaged" ([`LogError::Corrupt`]), "it was
-//! pruned" ([`LogError::Pruned`]) and "it was never written" ([`LogError::OutOfRange`]) are
-//! different answers. Errors are cheap to clone: the first one that writing meets is latched and
+//! pruned" ([`LogError::Pruned`]), "only its hash is kept" ([`LogError::NotKept`]) and "it was never
+//! written" ([`LogError::OutOfRange`]) are different answers. Errors are cheap to clone: the first one that writing meets is latched and
 //! given to everybody who comes later.
 
+use crate::record::stub::Stub;
 use crate::segments::header::FORMAT_VERSION;
 use hedgerow_types::entry::EntryError;
 use hedgerow_types::{Height, LogPosition, ShardId};
@@ -45,6 +46,14 @@ pub enum LogError {
         at: LogPosition,
         /// What was found there.
         what: Damage,
+    },
+    /// An entry lies there whose bytes are not kept, only its hash.
+    #[error("entry {} at log position {at} is not kept here, only its hash", stub.serial_number)]
+    NotKept {
+        /// The position asked for.
+        at: LogPosition,
+        /// What is kept of it.
+        stub: Stub,
     },
     /// The position lies below the start of the log: its segment was pruned.
     #[error("log position {at} was pruned, the log starts at {start}")]
@@ -171,6 +180,8 @@ pub enum Damage {
     Padding,
     /// The entry contradicts its own lengths.
     Entry(EntryError),
+    /// A stub without a hash.
+    Hash,
     /// A length leads beyond the end of what contains it.
     Length {
         /// The length that is stored, in bytes.
@@ -226,6 +237,7 @@ impl fmt::Display for Damage {
             }
             Self::Padding => f.write_str("padding is not zero"),
             Self::Entry(error) => error.fmt(f),
+            Self::Hash => f.write_str("a stub without a hash"),
             Self::Length { need, have } => {
                 write!(f, "a length of {need} bytes where {have} are left")
             }

@@ -29,7 +29,8 @@
 //! | segment | one file; covers the positions from its base, in its name, to where the next begins; a record never spans two |
 //! | record | what one block adds: [`Record`] |
 //! | run | the new entries of one shard in a record, in serial-number order; what a batch hasher reads is this very buffer |
-//! | frame | an entry with its checksum, which is bound to its position, and padding |
+//! | frame | an entry with its checksum, which is bound to its position, and padding; or a stub in its place |
+//! | stub | the serial number and hash of an entry that is not kept: [`Stub`]. Nobody writes stubs yet |
 //! | announced | readable from memory, perhaps not on disk yet |
 //! | written | in the file; durable after the next sync |
 //! | twig record | what is kept of a finished twig: [`TwigRecord`] |
@@ -60,9 +61,10 @@
 //! * What is announced stays readable without a gap, through append, sync and eviction from memory,
 //!   until it is pruned.
 //! * A length read from disk is compared with what contains it before anything is allocated.
-//! * "Not there" ([`LogError::OutOfRange`], [`LogError::Pruned`]), "damaged"
-//!   ([`LogError::Corrupt`]) and "could not read" ([`LogError::Io`]) are different answers, and no
-//!   iterator ends on an error without having returned it.
+//! * "Not there" ([`LogError::OutOfRange`], [`LogError::Pruned`]), "only its hash is kept"
+//!   ([`LogError::NotKept`]), "damaged" ([`LogError::Corrupt`]) and "could not read"
+//!   ([`LogError::Io`]) are different answers, and no iterator ends on an error without having
+//!   returned it.
 //! * After the first failed write or sync nothing more is written; reading goes on.
 //!
 //! **Invariant (absence):** nothing here knows trees, keys or which entries are active, and all I/O
@@ -81,12 +83,13 @@ pub use log::{EntryLog, LogOptions, LogStats};
 pub use read::cursor::RunCursor;
 pub use read::entries::Fill;
 pub use read::scan::{RecordScan, ScannedRecord};
-pub use read::stored::StoredEntry;
+pub use read::stored::{StoredEntry, StoredFrame};
 pub use record::block::{BlockState, RECORD_HEADER_LEN, Record};
 pub use record::frame::{
-    ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, seal_frame,
+    ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, push_stub, seal_frame,
 };
 pub use record::journal::Journal;
+pub use record::stub::{FrameRef, Stub};
 pub use segments::header::{SEGMENT_HEADER_LEN, StoreId};
 pub use segments::segment::SegmentSize;
 pub use twig::file::{TwigFile, TwigFileOptions, TwigFileStats};

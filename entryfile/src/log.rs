@@ -2,7 +2,7 @@
 
 use crate::read::cache::EntryCache;
 use crate::record::block::{RECORD_HEADER_LEN, RecordHeader, padded};
-use crate::record::frame::ALIGN;
+use crate::record::frame::{ALIGN, NoEntry};
 use crate::record::tail::Tail;
 use crate::segments::batch::Batch;
 use crate::segments::files::{Longer, Segments};
@@ -452,5 +452,10 @@ fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
 
 /// The entry in memory at `at`, which `record` covers.
 pub(crate) fn entry_in_memory(record: &Record, at: u64) -> Result<StoredEntry, LogError> {
-    record.entry_at(at).map_err(|what| LogError::NotAnEntry { at: LogPosition(at), what })
+    record.entry_at(at).map_err(|none| none_in_memory(none, at))
+}
+
+/// The error for a record in memory that has no entry at `at`, which it covers.
+pub(crate) fn none_in_memory(none: NoEntry, at: u64) -> LogError {
+    none.at(at, |what| LogError::NotAnEntry { at: LogPosition(at), what })
 }

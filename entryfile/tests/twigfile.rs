@@ -7,7 +7,8 @@ mod common;
 
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
-    EntryLog, LogError, LogOptions, SegmentSize, StoreId, TwigFile, TwigFileOptions, TwigRecord,
+    EntryLog, LogError, LogOptions, SegmentSize, StoreId, StoredFrame, TwigFile, TwigFileOptions,
+    TwigRecord,
 };
 use hedgerow_types::{Digest, LogPosition, SHARDS, ShardId, TwigId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
@@ -349,6 +350,7 @@ fn groups_of_a_twig_are_read_through_its_record() {
             assert_eq!(group.len(), 16);
             for ((at, entry), e) in group.iter().zip(&entries[first..]) {
                 assert_eq!(*at, e.at);
+                let StoredFrame::Entry(entry) = entry else { panic!("{entry:?}") };
                 common::assert_same(e, entry);
             }
         }

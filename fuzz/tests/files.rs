@@ -1,5 +1,5 @@
-//! Segments of the log and of the twig file: header, record headers, frames, twig records, through
-//! the interface that a store opens them by.
+//! Segments of the log and of the twig file: header, record headers, frames of entries and of stubs, twig
+//! records, through the interface that a store opens them by.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -8,8 +8,8 @@ use bolero::check;
 use bytes::Bytes;
 use common::{Count, Damage};
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord,
-    place_run, push_frame,
+    BlockState, EntryLog, LogOptions, Record, StoreId, Stub, TwigFile, TwigFileOptions, TwigRecord,
+    place_run, push_frame, push_stub,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -71,9 +71,15 @@ fn log() {
                 let with = crc32c::crc32c(&(from as u64).to_le_bytes());
                 covered.push((from, from + span.len as usize, with));
             }
+            if shard == 7 {
+                let serial_number = SerialNumber(height as u64 * 2 + 2);
+                let stub = Stub { serial_number, hash: Digest([5; 32]) };
+                let from = place + push_stub(&mut run, &stub).unwrap() as usize;
+                covered.push((from, from + 40, crc32c::crc32c(&(from as u64).to_le_bytes())));
+            }
             place_run(&mut run, LogPosition(place as u64)).unwrap();
             place += run.len();
-            (runs[shard], counts[shard]) = (Bytes::from(run), 2);
+            (runs[shard], counts[shard]) = (Bytes::from(run), if shard == 7 { 3 } else { 2 });
         }
         let record =
             Arc::new(Record::new(at, Height(height as u64), runs, counts, state.clone()).unwrap());
@@ -94,10 +100,14 @@ fn log() {
         let mut good = false;
         if let Ok(log) = EntryLog::open(vfs, dir, ID, LogOptions::default(), start, end) {
             let mut again = whole.get(..64).unwrap().to_vec();
-            let mut scan = log.scan(log.start(), end);
+            let mut scan = log.scan(log.start(), end).with_stubs();
             good = scan.all(|record| {
                 let Ok(record) = record else { return false };
                 // What is accepted is what would be written.
+                for shard in ShardId::all() {
+                    let frames = record.frames(shard).count();
+                    assert_eq!(frames, record.record().entries(shard) as usize);
+                }
                 let record = record.record();
                 again.extend(&bytes[record.position().0 as usize..][..352]);
                 ShardId::all().for_each(|shard| again.extend(record.run(shard)));

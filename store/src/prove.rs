@@ -117,10 +117,10 @@ fn record_of(view: &View, shard: ShardId, twig: TwigId) -> Result<Option<Arc<Twi
 
 /// The entry hashes of a group of a finished twig.
 fn group_leaves(view: &View, record: &TwigRecord, group: usize) -> Result<[Digest; GROUP], Error> {
-    let entries = view.shared.log.read_group(record, group * GROUP)?;
+    let frames = view.shared.log.read_group(record, group * GROUP)?;
     let mut leaves = [Digest::ZERO; GROUP];
-    for (leaf, (_, entry)) in leaves.iter_mut().zip(&entries) {
-        *leaf = hash_message(entry.get().hashed_bytes());
+    for (leaf, (_, frame)) in leaves.iter_mut().zip(&frames) {
+        *leaf = frame.get().leaf(hash_message);
     }
     Ok(leaves)
 }

@@ -1,8 +1,10 @@
-//! An entry that came out of the log.
+//! An entry that came out of the log, or what is kept of one.
 
 use crate::Damage;
-use crate::record::frame;
+use crate::record::frame::{self, NoEntry};
+use crate::record::stub::{FrameRef, Stub};
 use bytes::Bytes;
+use hedgerow_types::SerialNumber;
 use hedgerow_types::entry::EntryRef;
 use std::fmt;
 
@@ -21,11 +23,12 @@ impl StoredEntry {
     /// position.
     ///
     /// # Errors
-    /// [`Damage`] if no intact frame begins there.
-    pub(crate) fn in_frame(bytes: &Bytes, offset: usize, at: u64) -> Result<Self, Damage> {
-        let entry = frame::check(bytes.get(offset..).unwrap_or_default(), at)?;
-        let end = offset + entry.hashed_bytes().len();
-        Ok(Self { bytes: bytes.slice(offset..end) })
+    /// [`NoEntry`] if no intact frame begins there, or that of a stub.
+    pub(crate) fn in_frame(bytes: &Bytes, offset: usize, at: u64) -> Result<Self, NoEntry> {
+        match StoredFrame::at(bytes, offset, at)? {
+            StoredFrame::Entry(entry) => Ok(entry),
+            StoredFrame::Stub(stub) => Err(NoEntry::Stub(stub)),
+        }
     }
 
     /// An entry that was checked and then copied to `bytes`.
@@ -57,5 +60,44 @@ impl StoredEntry {
 impl fmt::Debug for StoredEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.get().fmt(f)
+    }
+}
+
+/// What was read of an entry: all, or what is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredFrame {
+    /// The entry.
+    Entry(StoredEntry),
+    /// What is kept of it.
+    Stub(Stub),
+}
+
+impl StoredFrame {
+    /// What is in the frame that begins at `offset` of `bytes`, as a slice of them; `at` is its
+    /// position.
+    ///
+    /// # Errors
+    /// [`Damage`] if no intact frame begins there.
+    pub(crate) fn at(bytes: &Bytes, offset: usize, at: u64) -> Result<Self, Damage> {
+        Ok(match frame::check(bytes.get(offset..).unwrap_or_default(), at)? {
+            FrameRef::Entry(entry) => {
+                let end = offset + entry.hashed_bytes().len();
+                Self::Entry(StoredEntry { bytes: bytes.slice(offset..end) })
+            }
+            FrameRef::Stub(stub) => Self::Stub(stub),
+        })
+    }
+
+    /// What it is, borrowed.
+    pub fn get(&self) -> FrameRef<'_> {
+        match self {
+            Self::Entry(entry) => FrameRef::Entry(entry.get()),
+            Self::Stub(stub) => FrameRef::Stub(*stub),
+        }
+    }
+
+    /// The serial number of the entry, whether it is kept or not.
+    pub fn serial_number(&self) -> SerialNumber {
+        self.get().serial_number()
     }
 }

@@ -34,7 +34,8 @@
 //! * In memory the runs of a short record share one buffer, which is as long as they are: sixteen
 //!   small ones of their own would take several times as much.
 
-use crate::record::frame::{self, ALIGN, MIN_FRAME_LEN};
+use crate::record::frame::{self, ALIGN, MIN_FRAME_LEN, NoEntry};
+use crate::record::stub::{FrameRef, Stub};
 use crate::{Damage, LogError, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::entry::EntryRef;
@@ -380,19 +381,21 @@ impl Record {
     }
 
     /// The entry whose frame begins at `at`.
-    pub(crate) fn entry_at(&self, at: u64) -> Result<StoredEntry, Damage> {
+    pub(crate) fn entry_at(&self, at: u64) -> Result<StoredEntry, NoEntry> {
         let (run, offset) = self.run_at(at).ok_or(Damage::Header)?;
         StoredEntry::in_frame(run, offset, at)
     }
 
     /// As [`Record::entry_at`], borrowed.
-    pub(crate) fn entry_ref_at(&self, at: u64) -> Result<EntryRef<'_>, Damage> {
+    pub(crate) fn entry_ref_at(&self, at: u64) -> Result<EntryRef<'_>, NoEntry> {
         let (run, offset) = self.run_at(at).ok_or(Damage::Header)?;
-        frame::check(run.get(offset..).unwrap_or_default(), at)
+        frame::check_entry(run.get(offset..).unwrap_or_default(), at)
     }
 
     /// Checks the extra data, every frame and the number of entries of every run. The error says where.
-    pub(crate) fn check(&self) -> Result<(), (u64, Damage)> {
+    /// Returns the first stub and its position, if there is one.
+    pub(crate) fn check(&self) -> Result<Option<(u64, Stub)>, (u64, Damage)> {
+        let mut first_stub = None;
         let (stored, computed) = (self.header.extra_crc, crc32c::crc32c(&self.extra));
         if stored != computed {
             let at = self.header.end() - padded(self.header.extra_len);
@@ -403,8 +406,15 @@ impl Record {
             let (run, mut at, mut found) = (self.run(shard), start, 0);
             while at < end {
                 let rest = run.get((at - start) as usize..).unwrap_or_default();
-                let entry = frame::check(rest, at).map_err(|what| (at, what))?;
-                at += frame::frame_len(entry.hashed_bytes().len()) as u64;
+                let frame = frame::check(rest, at).map_err(|what| (at, what))?;
+                let len = match frame {
+                    FrameRef::Entry(entry) => frame::frame_len(entry.hashed_bytes().len()),
+                    FrameRef::Stub(stub) => {
+                        first_stub.get_or_insert((at, stub));
+                        MIN_FRAME_LEN
+                    }
+                };
+                at += len as u64;
                 found += 1;
             }
             let named = self.entries(shard);
@@ -412,24 +422,23 @@ impl Record {
                 return Err((start, Damage::Count { named, found }));
             }
         }
-        Ok(())
+        Ok(first_stub)
     }
 
-    /// The entries of `shard` with their positions, in serial-number order, without looking at
-    /// their checksums; ends early if the run is not one of intact frames.
-    pub(crate) fn run_entries(
+    /// What the frames of `shard` hold, with their positions, in serial-number order, without looking
+    /// at their checksums; ends early if the run is not one of intact frames.
+    pub(crate) fn run_frames(
         &self,
         shard: ShardId,
-    ) -> impl Iterator<Item = (LogPosition, EntryRef<'_>)> {
+    ) -> impl Iterator<Item = (LogPosition, FrameRef<'_>)> {
         let (mut at, _) = self.header.run_bounds(shard);
         let mut rest = &self.runs[shard.index()][..];
         std::iter::from_fn(move || {
-            let (entry, _) = EntryRef::parse_prefix(rest).ok()?;
-            let len = frame::frame_len(entry.hashed_bytes().len());
+            let (frame, len) = frame::peek(rest)?;
             let position = LogPosition(at);
             rest = rest.get(len..)?;
             at += len as u64;
-            Some((position, entry))
+            Some((position, frame))
         })
     }
 }

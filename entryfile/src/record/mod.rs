@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   frame     one entry with its checksum
+//!   stub      what a frame holds if the entry is not kept: its hash
 //!   block     the record: a header and the runs of frames of all shards       ◄── begin here
 //!   tail      the youngest records, in memory
 //!   journal   the records behind the end that the manifest names, when the store opens
@@ -10,4 +11,5 @@
 pub(crate) mod block;
 pub(crate) mod frame;
 pub(crate) mod journal;
+pub(crate) mod stub;
 pub(crate) mod tail;
