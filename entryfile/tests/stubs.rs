@@ -177,6 +177,7 @@ fn leaves_of_a_group_are_read_from_stubs() {
         nodes: Box::new([Digest::ZERO; 255]),
         groups: Box::new(std::array::from_fn(|i| entries[16 * i].at)),
         breaks,
+        leaves: None,
     };
     for first in (0..2048).step_by(16) {
         let group = log.read_group(&record, first + 7).unwrap();

@@ -142,26 +142,30 @@ fn twig_file() {
         nodes: Box::new(std::array::from_fn(|i| Digest([i as u8; 32]))),
         groups: Box::new(std::array::from_fn(|i| LogPosition(800 + 3000 * i as u64))),
         breaks: vec![(5, LogPosition(8000)), (9, LogPosition(9000))],
+        leaves: None,
     };
-    let records = [Arc::new(record(0)), Arc::new(record(1))];
+    let leaves = (0..2048).map(|i| Digest(std::array::from_fn(|j| (i + j) as u8)));
+    let leaves = Some(leaves.collect::<Box<[_]>>().try_into().unwrap());
+    let records = [Arc::new(record(0)), Arc::new(TwigRecord { leaves, ..record(1) })];
     file.append(&records).unwrap();
     drop(file);
     let path: PathBuf = dir.join("0000000000000000.twigs");
     let whole = hedgerow_vfs::read_file(&*vfs, &path, 1 << 20).unwrap();
-    let len = 32 + 9_192 + 20;
-    assert_eq!(whole.len(), 64 + 2 * len);
+    // Where the first record ends, and the second, which has leaves.
+    let ends = [64 + 32 + 9_192 + 20, 64 + 2 * (32 + 9_192 + 20) + 65_536];
+    assert_eq!(whole.len(), ends[1]);
     let samples = [whole];
     check!().with_iterations(ITERATIONS).with_type::<Damage>().for_each(|damage| {
         let mut bytes = damage.apply(&samples);
         if damage.mended {
             // The body's checksum stands in the header, which has its own.
-            for at in [64, 64 + len] {
-                if let Some(record) = bytes.get_mut(at..at + len) {
+            for (at, end) in [(64, ends[0]), (ends[0], ends[1])] {
+                if let Some(record) = bytes.get_mut(at..end) {
                     let crc = crc32c::crc32c(&record[32..]);
                     record[24..28].copy_from_slice(&crc.to_le_bytes());
                 }
             }
-            mend(&mut bytes, &[(0, 60, 0), (64, 92, 0), (64 + len, 64 + len + 28, 0)]);
+            mend(&mut bytes, &[(0, 60, 0), (64, 92, 0), (ends[0], ends[0] + 28, 0)]);
         }
         let (vfs, end) = (disk(&path, &bytes), LogPosition(u64::MAX));
         let opened = TwigFile::open(vfs, dir, ID, options.clone(), end);

@@ -115,8 +115,12 @@ fn record_of(view: &View, shard: ShardId, twig: TwigId) -> Result<Option<Arc<Twi
     }
 }
 
-/// The entry hashes of a group of a finished twig.
+/// The entry hashes of a group of a finished twig: the record's own, or those of what lies in the log. They
+/// are checked against the group's node when the path is put together.
 fn group_leaves(view: &View, record: &TwigRecord, group: usize) -> Result<[Digest; GROUP], Error> {
+    if let Some(leaves) = record.group_leaves(group * GROUP) {
+        return Ok(*leaves);
+    }
     let frames = view.shared.log.read_group(record, group * GROUP)?;
     let mut leaves = [Digest::ZERO; GROUP];
     for (leaf, (_, frame)) in leaves.iter_mut().zip(&frames) {

@@ -12,7 +12,12 @@ use hedgerow::disk::Vfs;
 use hedgerow::{Digest, Error, Height, Store};
 use hedgerow_entryfile::{TwigFile, TwigFileOptions, TwigRecord};
 use hedgerow_types::{LogPosition, ShardId, TwigId};
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+
+fn hash(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
 
 /// A store of some blocks, closed; and its root.
 fn build(blocks: u64) -> (Arc<dyn Vfs>, Digest) {
@@ -120,6 +125,47 @@ fn a_wrong_twig_record_is_made_again_from_the_log() {
             let proven = store.reader().prove("key 3").unwrap();
             hedgerow_proof::verify(&root, b"key 3", &proven.proof).unwrap();
             store.close().unwrap();
+        }
+    }
+}
+
+/// Nobody writes leaves into twig records yet. A record that has them is used as it is: proofs are made of
+/// its leaves, and wrong ones are no proof.
+#[test]
+fn leaves_of_a_twig_record_are_proven_from_and_checked() {
+    let (whole, root) = build(3);
+    let segment = read(&whole, &files(&whole, "log")[0]);
+    let mut leaves = vec![vec![]; 16];
+    for frame in frames(&segment) {
+        leaves[frame.shard].push(hash(&segment[frame.at..][..frame.len]));
+    }
+    for wrong in [false, true] {
+        let disk = copy(&whole);
+        for (shard, twig) in (0..16).flat_map(|shard| [(shard, 0), (shard, 1)]) {
+            let mut leaves = leaves[shard][twig * 2048..][..2048].to_vec();
+            leaves.iter_mut().step_by(16).for_each(|leaf| leaf.0[0] ^= u8::from(wrong));
+            replace_twig(&disk, shard, twig as u64, |record| {
+                record.leaves = leaves.clone().into_boxed_slice().try_into().ok();
+            });
+        }
+        let mut store = Store::open(dir(), on(&disk)).unwrap();
+        // What proves that a key is absent is a sentry, in one of the first two twigs.
+        for key in (0..50).map(|key| format!("absent {key}")) {
+            match store.reader().prove(&key) {
+                Ok(proven) if !wrong => {
+                    let value = hedgerow_proof::verify(&root, key.as_bytes(), &proven.proof);
+                    assert_eq!(value, Ok(None));
+                }
+                Err(error) if wrong => assert!(error.to_string().contains("group"), "{error}"),
+                other => panic!("{wrong}: {other:?}"),
+            }
+        }
+        match store.check() {
+            Ok(report) if !wrong => assert_eq!((report.twigs, report.twigs_missing), (32, 0)),
+            Err(Error::Corrupt(reason)) if wrong => {
+                assert!(reason.contains("the record of twig 0 of shard 0"), "{reason}");
+            }
+            other => panic!("{wrong}: {other:?}"),
         }
     }
 }

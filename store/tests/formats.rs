@@ -117,13 +117,32 @@ fn the_bytes_of_the_twig_file_are_pinned() {
         nodes: Box::new(std::array::from_fn(|i| Digest([i as u8; 32]))),
         groups: Box::new(std::array::from_fn(|i| LogPosition(800 + 3000 * i as u64))),
         breaks: vec![(5, LogPosition(8000)), (300, LogPosition(9000))],
+        leaves: None,
     };
-    file.append(&[Arc::new(record)]).unwrap();
+    file.append(&[Arc::new(record.clone())]).unwrap();
     let bytes = read(&vfs, &folder.join("0000000000000000.twigs"));
     pinned(
         "the twig file",
         &bytes,
         "067006ec1cbf045a7bf835f37dcb9054b9f637944cd0bc9224f6c5ead44ed4e4",
+    );
+    // Nobody writes leaves yet; that they can be read is part of the format.
+    let leaves = (0..2048).map(|i| Digest(std::array::from_fn(|j| (i * 5 + j) as u8)));
+    let leaves = Some(leaves.collect::<Box<[_]>>().try_into().unwrap());
+    file.append(&[Arc::new(TwigRecord { leaves, ..record })]).unwrap();
+    let with = read(&vfs, &folder.join("0000000000000000.twigs")).split_off(bytes.len());
+    let body = [&bytes[64 + 32..], &with[with.len() - 65_536..]].concat();
+    let mut by_hand = bytes[64..64 + 18].to_vec();
+    by_hand.extend([1, 0]);
+    by_hand.extend((body.len() as u32).to_le_bytes());
+    by_hand.extend(crc32c::crc32c(&body).to_le_bytes());
+    by_hand.extend(crc32c::crc32c(&by_hand).to_le_bytes());
+    by_hand.extend(&body);
+    assert!(with == by_hand && body[body.len() - 32] == (2047 * 5 % 256) as u8);
+    pinned(
+        "a record with leaves",
+        &with,
+        "68919c3ff5c9f207dd11dd699e39b7f5736ced97cece628e2876ba578b63130e",
     );
 }
 

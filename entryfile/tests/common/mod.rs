@@ -321,5 +321,6 @@ pub(crate) fn twig_record(shard: usize, twig: u64) -> Arc<TwigRecord> {
         nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + twig) as u8; 32]))),
         groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
         breaks: vec![],
+        leaves: None,
     })
 }
