@@ -84,10 +84,11 @@ pub use read::cursor::RunCursor;
 pub use read::entries::Fill;
 pub use read::scan::{RecordScan, ScannedRecord};
 pub use read::stored::{StoredEntry, StoredFrame};
-pub use record::block::{BlockState, RECORD_HEADER_LEN, Record};
+pub use record::block::{BlockState, Record};
 pub use record::frame::{
     ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, push_stub, seal_frame,
 };
+pub use record::header::RECORD_HEADER_LEN;
 pub use record::journal::Journal;
 pub use record::stub::{FrameRef, Stub};
 pub use segments::header::{SEGMENT_HEADER_LEN, StoreId};

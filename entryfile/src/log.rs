@@ -1,8 +1,8 @@
 //! The entry log: records are announced, written, synced, read and pruned.
 
 use crate::read::cache::EntryCache;
-use crate::record::block::{RECORD_HEADER_LEN, RecordHeader, padded};
 use crate::record::frame::{ALIGN, NoEntry};
+use crate::record::header::{RECORD_HEADER_LEN, RecordHeader, padded};
 use crate::record::tail::Tail;
 use crate::segments::batch::Batch;
 use crate::segments::files::{Longer, Segments};

@@ -1,7 +1,7 @@
 //! Reading the log record by record, whole and verified: what recovery does.
 
 use crate::log::EntryLog;
-use crate::record::block::RECORD_HEADER_LEN;
+use crate::record::header::RECORD_HEADER_LEN;
 use crate::record::stub::FrameRef;
 use crate::{Damage, LogError, Record};
 use bytes::Bytes;

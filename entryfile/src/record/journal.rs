@@ -25,8 +25,8 @@
 //! [`EntryLog::open`] with the journal's end cuts the rest.
 
 use crate::log::{EntryLog, FORMAT, LogOptions};
-use crate::record::block::{MAGIC, RECORD_HEADER_LEN, RecordHeader};
 use crate::record::frame::ALIGN;
+use crate::record::header::{MAGIC, RECORD_HEADER_LEN, RecordHeader};
 use crate::segments::listing::{Listing, Unconnected};
 use crate::segments::segment::Extent;
 use crate::{Damage, LogError, StoreId};
