@@ -19,6 +19,7 @@
 //!  R     │ header │ run of shard 0 │ run of shard 1 │ ... │ run of shard 15 │     one block
 //!  run   │ frame │ frame │ frame │ ...                                            one shard's part
 //!  frame │ hashed bytes of one entry │ crc32c, bound to the position │ padding │
+//!        │ or a stub: its hash alone │
 //! ```
 //!
 //! # Words
