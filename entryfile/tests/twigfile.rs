@@ -7,7 +7,8 @@ mod common;
 
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
-    EntryLog, LogError, LogOptions, SegmentSize, StoreId, TwigFile, TwigFileOptions, TwigRecord,
+    EntryLog, LogError, LogOptions, SegmentSize, StoreId, StoredFrame, TwigFile, TwigFileOptions,
+    TwigRecord,
 };
 use hedgerow_types::{Digest, LogPosition, SHARDS, ShardId, TwigId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
@@ -30,6 +31,7 @@ fn record(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> {
         nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + salt) as u8; 32]))),
         groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
         breaks: (0..salt % 5).map(|i| (i as u16 + 1, LogPosition(base + 320 + 160 * i))).collect(),
+        leaves: None,
     })
 }
 
@@ -342,6 +344,7 @@ fn groups_of_a_twig_are_read_through_its_record() {
             nodes: Box::new([Digest::ZERO; 255]),
             groups: Box::new(std::array::from_fn(|i| entries[16 * i].at)),
             breaks,
+            leaves: None,
         };
         for leaf in (0..2048).step_by(5).chain([2047]) {
             let group = log.read_group(&record, leaf).unwrap();
@@ -349,6 +352,7 @@ fn groups_of_a_twig_are_read_through_its_record() {
             assert_eq!(group.len(), 16);
             for ((at, entry), e) in group.iter().zip(&entries[first..]) {
                 assert_eq!(*at, e.at);
+                let StoredFrame::Entry(entry) = entry else { panic!("{entry:?}") };
                 common::assert_same(e, entry);
             }
         }

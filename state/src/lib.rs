@@ -44,6 +44,6 @@ pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, che
 pub use resolve::ShardView;
 pub use spread::TwigBegins;
 use spread::spread;
-pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position};
+pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position, twig_agrees};
 pub use update::{Counts, Files, ShardDelta, ShardWriter};
 use update::{undo, update_shard};

@@ -12,9 +12,9 @@
 //! Entries of a batch are shown to a visitor while their bytes are at hand. Those that are kept are
 //! copied next to each other into one allocation, so that they keep nothing alive but each other.
 
-use crate::frame;
-use crate::log::{EntryLog, entry_in_memory};
-use crate::segment::Extent;
+use crate::log::{EntryLog, entry_in_memory, none_in_memory};
+use crate::record::frame::{self, NoEntry};
+use crate::segments::segment::Extent;
 use crate::{LogError, Record, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::LogPosition;
@@ -49,7 +49,8 @@ impl EntryLog {
     /// # Errors
     /// [`LogError::Pruned`] below the start of the log, [`LogError::OutOfRange`] beyond its
     /// announced end, [`LogError::Misaligned`]; [`LogError::NotAnEntry`] or [`LogError::Corrupt`]
-    /// if no intact entry begins there; [`LogError::Io`].
+    /// if no intact entry begins there; [`LogError::NotKept`] if only its hash is kept;
+    /// [`LogError::Io`].
     pub fn read(&self, at: LogPosition) -> Result<StoredEntry, LogError> {
         if let Some(record) = self.in_memory(at.0)? {
             self.entries.tail.fetch_add(1, Ordering::Relaxed);
@@ -148,10 +149,7 @@ impl EntryLog {
                 Some(record) if record.position().0 <= position && result.is_ok() => {
                     match record.entry_ref_at(position) {
                         Ok(entry) => visit(slot, entry),
-                        Err(what) => {
-                            let at = LogPosition(position);
-                            result = Err(LogError::NotAnEntry { at, what });
-                        }
+                        Err(none) => result = Err(none_in_memory(none, position)),
                     }
                     false
                 }
@@ -195,14 +193,14 @@ impl EntryLog {
             let bytes = self.read_some(extent, first, bytes)?;
             for &(position, slot) in group {
                 let here = bytes.get((position - first) as usize..).unwrap_or_default();
-                match frame::check(here, position) {
+                match frame::check_entry(here, position) {
                     Ok(entry) => {
                         visit(slot, entry);
                         if fill == Fill::Cache {
                             self.cache.insert(position, StoredEntry::copied(entry));
                         }
                     }
-                    // Longer than what was read, or damaged.
+                    // Longer than what was read, damaged, or not kept.
                     Err(_) => {
                         let entry = self.complete(extent, position, here)?;
                         visit(slot, entry.get());
@@ -234,10 +232,11 @@ impl EntryLog {
     /// more are read if need be.
     fn complete(&self, extent: Extent, at: u64, first: &[u8]) -> Result<StoredEntry, LogError> {
         let corrupt = |what| self.segments.corrupt(at, what);
-        let hashed_len = frame::hashed_len(first).map_err(corrupt)?;
-        let need = frame::frame_len(hashed_len);
+        let no_entry = |none: NoEntry| none.at(at, corrupt);
+        let covered = frame::covered_len(first).map_err(corrupt)?;
+        let need = frame::frame_len(covered);
         if need <= first.len() {
-            let entry = frame::check(first, at).map_err(corrupt)?;
+            let entry = frame::check_entry(first, at).map_err(no_entry)?;
             let bytes = Bytes::copy_from_slice(entry.hashed_bytes());
             return StoredEntry::checked(bytes).map_err(corrupt);
         }
@@ -249,8 +248,8 @@ impl EntryLog {
         let (known, rest) = bytes.split_at_mut(first.len());
         known.copy_from_slice(first);
         self.read_disk(extent, at + known.len() as u64, rest)?;
-        frame::check(&bytes, at).map_err(corrupt)?;
-        bytes.truncate(hashed_len);
+        frame::check_entry(&bytes, at).map_err(no_entry)?;
+        bytes.truncate(covered);
         StoredEntry::checked(bytes.into()).map_err(corrupt)
     }
 }

@@ -12,8 +12,8 @@
 //! A record is readable from the moment it is announced. Once written it stays for a while, because
 //! what was written last is what is read soonest; the oldest go first, those not written never go.
 
-use crate::header::SEGMENT_HEADER_LEN;
-use crate::segment::{Extent, SegmentSize};
+use crate::segments::header::SEGMENT_HEADER_LEN;
+use crate::segments::segment::{Extent, SegmentSize};
 use crate::{LogError, Record};
 use hedgerow_types::LogPosition;
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! One segment: how long it gets, what it covers, how its file is made and opened.
 
 use crate::LogError;
-use crate::header::{Format, HEADER, SEGMENT_HEADER_LEN, StoreId};
+use crate::segments::header::{Format, HEADER, SEGMENT_HEADER_LEN, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsFile};
 use std::path::Path;

@@ -20,12 +20,12 @@
 //! are cut off, durably, when it is opened. Blocks that take the place of lost ones fill the same
 //! twigs with other entries, and an old record must never come back for them.
 
-use crate::header::Format;
-use crate::listing::{Intact, Listing};
-use crate::segment::{Extent, SegmentSize};
-use crate::segments::{Longer, Segments};
-use crate::twig::{self, TwigHeader, TwigRecord};
-use crate::{LogError, StoreId};
+use crate::segments::files::{Longer, Segments};
+use crate::segments::header::Format;
+use crate::segments::listing::{Intact, Listing};
+use crate::segments::segment::{Extent, SegmentSize};
+use crate::twig::record::{self, TwigHeader, TwigRecord};
+use crate::{Damage, LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
 use hedgerow_vfs::{Vfs, VfsFile};
 use parking_lot::RwLock;
@@ -83,7 +83,8 @@ struct RealBytes;
 impl Weighter<(ShardId, TwigId), Arc<TwigRecord>> for RealBytes {
     fn weight(&self, _: &(ShardId, TwigId), record: &Arc<TwigRecord>) -> u64 {
         let arrays = size_of_val(&*record.nodes) + size_of_val(&*record.groups);
-        (arrays + size_of_val(&*record.breaks) + size_of::<TwigRecord>() + 128) as u64
+        let leaves = record.leaves.as_deref().map_or(0, size_of_val);
+        (arrays + leaves + size_of_val(&*record.breaks) + size_of::<TwigRecord>() + 128) as u64
     }
 }
 
@@ -137,7 +138,7 @@ impl TwigFile {
     ///
     /// # Errors
     /// [`LogError::Io`]; [`LogError::Corrupt`] if a segment is another store's or of an unknown
-    /// format version. Damage is not an error.
+    /// format version, or a newer version made a record. Damage is not an error.
     pub fn open(
         vfs: Arc<dyn Vfs>,
         dir: &Path,
@@ -151,7 +152,14 @@ impl TwigFile {
         let segments = listing.open_whatever(|extent, file| {
             let (window, window_at) = (vec![], 0);
             let mut scan = TwigScan { extent, file, log_end, damaged: 0, window, window_at };
-            let intact = scan.run(&mut known);
+            let intact = scan.run(&mut known).map_err(|stop| match stop {
+                Stop::Read(error) => error,
+                Stop::Newer { at, what } => {
+                    let path = dir.join(FORMAT.file_name(extent.base));
+                    let (offset, at) = (at - extent.base, LogPosition(at));
+                    LogError::Corrupt { path, offset, at, what }
+                }
+            });
             damaged += scan.damaged;
             intact
         })?;
@@ -259,7 +267,7 @@ impl TwigFile {
     ) -> Result<Option<TwigRecord>, LogError> {
         let Some(extent) = self.segments.find(at) else { return Ok(None) };
         let have = extent.end - at;
-        let mut header = [0; twig::HEADER_LEN];
+        let mut header = [0; record::HEADER_LEN];
         if have < header.len() as u64 {
             return Ok(None);
         }
@@ -267,12 +275,12 @@ impl TwigFile {
         let Ok(header) = TwigHeader::decode(&header) else { return Ok(None) };
         if header.shard != shard
             || header.twig != twig
-            || u64::from(header.body_len) > have - twig::HEADER_LEN as u64
+            || u64::from(header.body_len) > have - record::HEADER_LEN as u64
         {
             return Ok(None);
         }
         let mut body = vec![0; header.body_len as usize];
-        self.segments.read(extent, at + twig::HEADER_LEN as u64, &mut body)?;
+        self.segments.read(extent, at + record::HEADER_LEN as u64, &mut body)?;
         Ok(TwigRecord::decode(&header, &body).ok())
     }
 
@@ -353,15 +361,33 @@ struct TwigScan<'a> {
     window_at: u64,
 }
 
+/// Why a segment was not looked at to its end.
+enum Stop {
+    /// It could not be read.
+    Read(LogError),
+    /// A newer version made the record there.
+    Newer { at: u64, what: Damage },
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        Self::Read(error)
+    }
+}
+
 impl TwigScan<'_> {
     /// Notes intact records in `known`, and says where they end. A record whose header is intact
     /// but whose body is not is passed over; a header that is not is the end.
-    fn run(&mut self, known: &mut Known) -> Result<Intact, LogError> {
+    fn run(&mut self, known: &mut Known) -> Result<Intact, Stop> {
         let mut at = self.extent.content();
-        while let Some((header, _)) = self.bytes(at, twig::HEADER_LEN)?.split_first_chunk() {
-            let Ok(header) = TwigHeader::decode(header) else { break };
-            let len = twig::HEADER_LEN + header.body_len as usize;
-            let Some(body) = self.bytes(at, len)?.get(twig::HEADER_LEN..len) else { break };
+        while let Some((header, _)) = self.bytes(at, record::HEADER_LEN)?.split_first_chunk() {
+            let header = match TwigHeader::decode(header) {
+                Ok(header) => header,
+                Err(what @ Damage::Newer { .. }) => return Err(Stop::Newer { at, what }),
+                Err(_) => break,
+            };
+            let len = record::HEADER_LEN + header.body_len as usize;
+            let Some(body) = self.bytes(at, len)?.get(record::HEADER_LEN..len) else { break };
             match TwigRecord::decode(&header, body) {
                 Ok(record) if record.last_position() >= self.log_end => {
                     return Ok(Intact::AllUpTo(at));

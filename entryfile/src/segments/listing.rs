@@ -15,9 +15,9 @@
 //! interrupted by a crash and is done again at the next opening. Names that are not those of
 //! segments are left alone.
 
-use crate::header::{Format, SEGMENT_HEADER_LEN};
-use crate::segment::{Extent, id_of, open_segment};
-use crate::segments::Segments;
+use crate::segments::files::Segments;
+use crate::segments::header::{Format, SEGMENT_HEADER_LEN};
+use crate::segments::segment::{Extent, id_of, open_segment};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsFile};
@@ -283,14 +283,14 @@ impl Listing<'_> {
 }
 
 /// Whether the error means that the file holds nothing of use, as after a crash that came before
-/// its header reached the disk, or under a name that is not its own; not that it could not be read or
-/// belongs to somebody else.
+/// its header reached the disk, or under a name that is not its own; not that it could not be read,
+/// belongs to somebody else, or was made by a newer version.
 fn is_unusable(error: &LogError) -> bool {
     match error {
         LogError::Short { .. } => true,
         LogError::Corrupt { what, .. } => {
             let misnamed = matches!(what, Damage::Place { .. });
-            misnamed || matches!(what, Damage::Magic | Damage::Checksum { .. } | Damage::Padding)
+            misnamed || matches!(what, Damage::Magic | Damage::Checksum { .. })
         }
         _ => false,
     }

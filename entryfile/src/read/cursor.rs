@@ -11,9 +11,9 @@
 //! that it has missed nothing: stepping over an entry whose checksum nobody looked at cannot lead
 //! it astray.
 
-use crate::frame;
 use crate::log::{EntryLog, RunLocation};
-use crate::window::{Frame, Window};
+use crate::read::window::{Frame, Window};
+use crate::record::frame;
 use crate::{Damage, LogError, StoredEntry};
 use hedgerow_types::{LogPosition, SerialNumber, ShardId};
 
@@ -65,15 +65,16 @@ impl RunCursor {
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read or is damaged, or the cursor was made for a place
-    /// that is none ([`LogError::NotInRun`]) or is [pruned](LogError::Pruned). The cursor stays
-    /// where it was.
+    /// that is none ([`LogError::NotInRun`]) or is [pruned](LogError::Pruned);
+    /// [`LogError::NotKept`] if only the hash of the next entry is kept. The cursor stays where it
+    /// was.
     pub fn next(&mut self, log: &EntryLog) -> Result<Option<(LogPosition, StoredEntry)>, LogError> {
         self.next_where(log, |_| true)
     }
 
     /// The next entry whose serial number `keep` accepts. Others are stepped over at the cost of a
     /// look at their header; their checksums are not verified, but their serial numbers must be the
-    /// next ones.
+    /// next ones. Whether they are kept does not matter.
     ///
     /// # Errors
     /// As [`RunCursor::next`].
@@ -100,7 +101,10 @@ impl RunCursor {
                 let kept = keep(found);
                 // An entry that is returned is verified first, so that a damaged one is called so.
                 let entry = if kept {
-                    Some(StoredEntry::in_frame(bytes, offset, at).map_err(corrupt)?)
+                    Some(
+                        StoredEntry::in_frame(bytes, offset, at)
+                            .map_err(|none| none.at(at, corrupt))?,
+                    )
                 } else {
                     None
                 };

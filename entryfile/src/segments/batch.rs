@@ -1,7 +1,7 @@
 //! Writing into the last segment, and beginning new ones.
 
-use crate::segment::{Extent, new_file};
-use crate::segments::{Segments, UNSYNCED_FILES};
+use crate::segments::files::{Segments, UNSYNCED_FILES};
+use crate::segments::segment::{Extent, new_file};
 use crate::{LogError, StoreId};
 use hedgerow_vfs::VfsFile;
 use std::sync::Arc;

@@ -2,9 +2,10 @@
 //! that the twig file keeps.
 
 use crate::log::EntryLog;
-use crate::twig::{GROUP_LEAVES, TwigRecord};
-use crate::window::{Frame, Window};
-use crate::{Damage, LogError, StoredEntry};
+use crate::read::stored::StoredFrame;
+use crate::read::window::{Frame, Window};
+use crate::twig::record::{GROUP_LEAVES, TwigRecord};
+use crate::{Damage, LogError};
 use hedgerow_types::LogPosition;
 
 /// Bytes read at a time: most groups in one go.
@@ -12,7 +13,7 @@ const WINDOW: u64 = 4 << 10;
 
 impl EntryLog {
     /// The 16 entries of the group that `leaf` (0..2048) of the twig belongs to, with their
-    /// positions, in order; verified, serial numbers included.
+    /// positions, in order; verified, serial numbers included. Of those that are not kept, the stubs.
     ///
     /// # Errors
     /// As [`EntryLog::read`]; [`LogError::Pruned`] if any of them was pruned.
@@ -21,11 +22,11 @@ impl EntryLog {
         &self,
         twig: &TwigRecord,
         leaf: usize,
-    ) -> Result<Vec<(LogPosition, StoredEntry)>, LogError> {
+    ) -> Result<Vec<(LogPosition, StoredFrame)>, LogError> {
         let first_leaf = leaf - leaf % GROUP_LEAVES;
         let (start, breaks) =
             twig.group(leaf).ok_or(LogError::Malformed("a leaf that a twig does not have"))?;
-        let mut entries = Vec::with_capacity(GROUP_LEAVES);
+        let mut frames = Vec::with_capacity(GROUP_LEAVES);
         let (mut at, mut limit) = (start.0, None);
         let mut window = Window::default();
         for leaf in first_leaf..first_leaf + GROUP_LEAVES {
@@ -41,17 +42,17 @@ impl EntryLog {
                 }
             };
             let Frame { bytes, offset, len } = window.frame_at(self, at, end, WINDOW)?;
-            let entry =
-                StoredEntry::in_frame(bytes, offset, at).map_err(|what| self.damaged(at, what))?;
+            let frame =
+                StoredFrame::at(bytes, offset, at).map_err(|what| self.damaged(at, what))?;
             let expected = twig.twig.first().plus(leaf as u64).0;
-            let found = entry.get().serial_number().0;
+            let found = frame.serial_number().0;
             if found != expected {
                 return Err(self.damaged(at, Damage::SerialNumber { expected, found }));
             }
-            entries.push((LogPosition(at), entry));
+            frames.push((LogPosition(at), frame));
             at += len;
         }
-        Ok(entries)
+        Ok(frames)
     }
 
     /// Where frames that follow the one at `at` end at the latest, and a window on them if they are

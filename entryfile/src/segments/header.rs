@@ -2,15 +2,20 @@
 //!
 //! ```text
 //!  name    base as 16 hex digits, then a suffix that tells the kind of file
-//!  header  offset  0       8         12     16         32     40     60       64
-//!                 ┌───────┬─────────┬──────┬──────────┬──────┬──────┬────────┐
-//!                 │ magic │ version │ zero │ store id │ base │ zero │ crc32c │
-//!                 └───────┴─────────┴──────┴──────────┴──────┴──────┴────────┘
-//!                   8       4         4      16         8      20     4
+//!  header  offset  0       8         12      14     16         32     40            56     60       64
+//!                 ┌───────┬─────────┬───────┬──────┬──────────┬──────┬─────────────┬──────┬────────┐
+//!                 │ magic │ version │ place │ zero │ store id │ base │ chunk table │ zero │ crc32c │
+//!                 └───────┴─────────┴───────┴──────┴──────────┴──────┴─────────────┴──────┴────────┘
+//!                   8       4         2       2      16         8      8 + 8         4      4
 //! ```
 //!
 //! The name says where the bytes belong, the header says it again, and whose they are: so neither a
 //! file under a wrong name nor one of another store is ever taken for what it is not.
+//!
+//! Two fields are kept for what is to come. The place is a small number that says where the segment
+//! lies: 0 is the store's own directory, and there is no other yet. The chunk table, by its offset in
+//! the file and its length, is that of a segment whose content lies in chunks; none has one yet. This
+//! version writes zeros, and refuses a segment that has something else there: a newer one made it.
 
 use crate::Damage;
 use std::fmt;
@@ -19,7 +24,16 @@ use std::fmt;
 pub const SEGMENT_HEADER_LEN: usize = 64;
 pub(crate) const HEADER: u64 = SEGMENT_HEADER_LEN as u64;
 const CRC_AT: usize = SEGMENT_HEADER_LEN - 4;
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
+
+/// Fields that are zero in this version: name, first byte, end.
+const LATER_FIELDS: [(&str, usize, usize); 5] = [
+    ("place", 12, 14),
+    ("reserved field at 14", 14, 16),
+    ("chunk table's offset", 40, 48),
+    ("chunk table's length", 48, 56),
+    ("reserved field at 56", 56, 60),
+];
 
 /// Names a store, so that files of two stores cannot be mixed up. 16 random bytes, chosen when the
 /// store is created.
@@ -90,10 +104,15 @@ impl Format {
             Err(Damage::FormatVersion(number(&header[8..12]) as u32))
         } else if header[16..32] != expected[16..32] {
             Err(Damage::StoreId)
-        } else if header[32..40] != expected[32..40] {
-            Err(Damage::Place { named: number(&header[32..40]) })
+        } else if let Some((what, value)) = LATER_FIELDS
+            .into_iter()
+            .map(|(what, from, to)| (what, number(&header[from..to])))
+            .find(|&(_, value)| value != 0)
+        {
+            // Before the base: what is merely misnamed may be removed, what is newer must not be.
+            Err(Damage::Newer { what, value })
         } else {
-            Err(Damage::Padding)
+            Err(Damage::Place { named: number(&header[32..40]) })
         }
     }
 }
@@ -144,13 +163,21 @@ mod tests {
             let crc = crc32c::crc32c(&header[..CRC_AT]);
             header[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
             let checked = FORMAT.check_header(&header, id, 4096);
+            let newer = |what, first: usize| {
+                let value = u64::from(flip) << (8 * (byte - first));
+                Err(Damage::Newer { what, value })
+            };
             match byte {
                 0..8 => assert_eq!(checked, Err(Damage::Magic)),
                 8..12 => assert!(matches!(checked, Err(Damage::FormatVersion(_))), "{checked:?}"),
+                12..14 => assert_eq!(checked, newer("place", 12)),
+                14..16 => assert_eq!(checked, newer("reserved field at 14", 14)),
                 16..32 => assert_eq!(checked, Err(Damage::StoreId)),
                 32..40 => assert!(matches!(checked, Err(Damage::Place { .. })), "{checked:?}"),
+                40..48 => assert_eq!(checked, newer("chunk table's offset", 40)),
+                48..56 => assert_eq!(checked, newer("chunk table's length", 48)),
+                56..CRC_AT => assert_eq!(checked, newer("reserved field at 56", 56)),
                 CRC_AT.. => assert_eq!(checked, Ok(())),
-                _ => assert_eq!(checked, Err(Damage::Padding)),
             }
         }
         assert_eq!(FORMAT.check_header(&good, StoreId([6; 16]), 4096), Err(Damage::StoreId));
@@ -162,5 +189,14 @@ mod tests {
         let crc = crc32c::crc32c(&later[..CRC_AT]);
         later[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(FORMAT.check_header(&later, id, 4096), Err(Damage::FormatVersion(9)));
+        // Version 1 had zeros where the place and the chunk table are: it is told by its number.
+        later[8] = 1;
+        let crc = crc32c::crc32c(&later[..CRC_AT]);
+        later[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        let damage = FORMAT.check_header(&later, id, 4096).unwrap_err();
+        assert_eq!(
+            damage.to_string(),
+            "it has format version 1, this build of Hedgerow reads version 2: an older one wrote it"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A window on a stretch of frames that are read one after the other.
 
-use crate::frame;
 use crate::log::EntryLog;
+use crate::record::frame;
 use crate::{Damage, LogError};
 use bytes::Bytes;
 
@@ -41,8 +41,8 @@ impl Window {
             }
             let offset = (at - self.base) as usize;
             let rest = self.bytes.get(offset..).unwrap_or_default();
-            let hashed_len = frame::hashed_len(rest).map_err(|what| log.damaged(at, what))?;
-            let frame_len = frame::frame_len(hashed_len) as u64;
+            let covered = frame::covered_len(rest).map_err(|what| log.damaged(at, what))?;
+            let frame_len = frame::frame_len(covered) as u64;
             if frame_len <= need || self.holds(at, frame_len) && frame_len <= left {
                 return Ok(Frame { bytes: &self.bytes, offset, len: frame_len });
             }

@@ -24,11 +24,11 @@
 //! Order: [`EntryLog::find_journal`] looks, [`EntryLog::renew_journal`] writes again, and then
 //! [`EntryLog::open`] with the journal's end cuts the rest.
 
-use crate::frame::ALIGN;
-use crate::listing::{Listing, Unconnected};
 use crate::log::{EntryLog, FORMAT, LogOptions};
-use crate::record::{MAGIC, RECORD_HEADER_LEN, RecordHeader};
-use crate::segment::Extent;
+use crate::record::frame::ALIGN;
+use crate::record::header::{MAGIC, RECORD_HEADER_LEN, RecordHeader};
+use crate::segments::listing::{Listing, Unconnected};
+use crate::segments::segment::Extent;
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::{Height, LogPosition};
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile, renew_file};
@@ -71,7 +71,8 @@ impl EntryLog {
         let mut journal = Journal { end, height: last };
         let reach = log.end();
         let mut wrong = None;
-        for record in log.scan(end, reach) {
+        // Whole is whole, also without the bytes of some entries.
+        for record in log.scan(end, reach).with_stubs() {
             match record {
                 Ok(record) if record.height() == journal.height.next() => {
                     journal = Journal { end: record.end(), height: record.height() };

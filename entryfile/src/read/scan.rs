@@ -1,7 +1,8 @@
 //! Reading the log record by record, whole and verified: what recovery does.
 
 use crate::log::EntryLog;
-use crate::record::RECORD_HEADER_LEN;
+use crate::record::header::RECORD_HEADER_LEN;
+use crate::record::stub::FrameRef;
 use crate::{Damage, LogError, Record};
 use bytes::Bytes;
 use hedgerow_types::entry::EntryRef;
@@ -30,9 +31,16 @@ impl ScannedRecord {
         self.record.height()
     }
 
-    /// The new entries of `shard` with their positions, in serial-number order.
+    /// The new entries of `shard` with their positions, in serial-number order: all of them, unless
+    /// the scan was told to accept stubs, which are not among these.
     pub fn entries(&self, shard: ShardId) -> impl Iterator<Item = (LogPosition, EntryRef<'_>)> {
-        self.record.run_entries(shard)
+        self.frames(shard).filter_map(|(at, frame)| Some((at, frame.entry()?)))
+    }
+
+    /// The new entries of `shard` with their positions, in serial-number order; of those that are not
+    /// kept, the stubs.
+    pub fn frames(&self, shard: ShardId) -> impl Iterator<Item = (LogPosition, FrameRef<'_>)> {
+        self.record.run_frames(shard)
     }
 
     /// The record itself.
@@ -51,6 +59,8 @@ pub struct RecordScan<'a> {
     /// Where to begin, or the end of the record before.
     at: u64,
     to: u64,
+    /// Whether records with stubs will do.
+    stubs: bool,
     over: bool,
 }
 
@@ -59,8 +69,9 @@ impl EntryLog {
     ///
     /// `from` is the position of a record, [`EntryLog::start`] or the end of a record; `to` is the
     /// end of a record at or after it. Anything else is answered with an error by the iterator.
+    /// A record with a stub is [`LogError::NotKept`], see [`RecordScan::with_stubs`].
     pub fn scan(&self, from: LogPosition, to: LogPosition) -> RecordScan<'_> {
-        RecordScan { log: self, at: from.0, to: to.0, over: false }
+        RecordScan { log: self, at: from.0, to: to.0, stubs: false, over: false }
     }
 
     /// The record at `at`, from memory or disk, unverified but for its header.
@@ -101,6 +112,13 @@ impl EntryLog {
 }
 
 impl RecordScan<'_> {
+    /// The same scan, which accepts records with stubs: for those who need no more than hashes, or who
+    /// tell the two apart by [`ScannedRecord::frames`].
+    #[must_use]
+    pub fn with_stubs(self) -> Self {
+        Self { stubs: true, ..self }
+    }
+
     fn next_record(&mut self) -> Result<Option<ScannedRecord>, LogError> {
         if self.at >= self.to {
             return Ok(None);
@@ -118,7 +136,10 @@ impl RecordScan<'_> {
             let (need, have) = (record.bytes_len(), self.to - position);
             return Err(self.log.damaged(position, Damage::Length { need, have }));
         }
-        record.check().map_err(|(at, what)| self.log.damaged(at, what))?;
+        let stub = record.check().map_err(|(at, what)| self.log.damaged(at, what))?;
+        if let Some((at, stub)) = stub.filter(|_| !self.stubs) {
+            return Err(LogError::NotKept { at: LogPosition(at), stub });
+        }
         self.at = record.end().0;
         Ok(Some(ScannedRecord { record }))
     }

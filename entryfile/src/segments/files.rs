@@ -27,10 +27,10 @@
 //!   are read, and their headers are checked each time: a name may lead elsewhere by then.
 //! * Nothing is made or removed in a directory that is not the one that was opened.
 
-use crate::batch::Batch;
-use crate::handles::Handles;
-use crate::header::{Format, HEADER, StoreId};
-use crate::segment::{Extent, IoCounters, id_of, new_file, open_segment};
+use crate::segments::batch::Batch;
+use crate::segments::handles::Handles;
+use crate::segments::header::{Format, HEADER, StoreId};
+use crate::segments::segment::{Extent, IoCounters, id_of, new_file, open_segment};
 use crate::{Damage, LogError};
 use hedgerow_types::LogPosition;
 use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsErrorKind, VfsFile};
