@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   offset  bytes
-//!        0      8   magic "HgrwMan2"
+//!        0      8   magic "HgrwMan1"
 //!        8      2   format version, 2
 //!       10      2   number of shards, 16          ┐
 //!       12      1   hash function, 1 = SHA-256    │ parameters
@@ -52,7 +52,7 @@ use hedgerow_types::{
     SHARDS, SerialNumber, TwigId,
 };
 
-const MAGIC: [u8; 8] = *b"HgrwMan2";
+const MAGIC: [u8; 8] = *b"HgrwMan1";
 const VERSION: u16 = 2;
 
 const PARAMS_LEN: usize = 2 + 1 + 3 + 8 + 4 + 4;
@@ -352,7 +352,7 @@ mod tests {
         manifest.shards.iter_mut().for_each(|shard| shard.edges.clear());
         let bytes = manifest.encode().unwrap();
         assert_eq!(bytes.len(), 1188);
-        assert_eq!(bytes[..13], *b"HgrwMan2\x02\x00\x10\x00\x01");
+        assert_eq!(bytes[..13], *b"HgrwMan1\x02\x00\x10\x00\x01");
         assert_eq!(bytes[16..24], 77u64.to_le_bytes());
         assert_eq!(bytes[32..48], manifest.store_id);
         assert_eq!(bytes[48..56], manifest.height.0.to_le_bytes());

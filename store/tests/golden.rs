@@ -9,7 +9,7 @@
 //! ```
 //!
 //! To keep it small, what is the same in every store is left out: the genesis record (6 MB), which is
-//! put together here from the spec, and all but four of the twig records.
+//! put together here from the spec, all but four of the twig records, and the checkpoint.
 //!
 //! **When a format changes**, its version does, and this store must still open, or be refused by an
 //! error that names both versions. Keep the old files and their test, and write new ones under the

@@ -19,7 +19,7 @@
 
 use super::Source;
 use crate::Error;
-use hedgerow_entryfile::{LogError, RunCursor};
+use hedgerow_entryfile::{LogError, RunCursor, StoredFrame};
 use hedgerow_index::{ShardIndex, Stem};
 use hedgerow_state::checkpoint::{CheckpointError, Keys};
 use hedgerow_state::{ActiveBits, GROUP, OpenTwig, key_hash_of};
@@ -128,7 +128,12 @@ impl Base {
             match source.log.read_group(&record, first.leaf()) {
                 Ok(entries) => {
                     for sn in sns {
-                        let (at, entry) = &entries[sn.leaf() % GROUP]; // a group has 16
+                        // A stub stands for an entry that was not active then either.
+                        let Some((at, StoredFrame::Entry(entry))) = entries.get(sn.leaf() % GROUP)
+                        else {
+                            let reason = format!("shard {shard}: entry {sn} is not kept");
+                            return Err(Error::Corrupt(reason));
+                        };
                         found.push((stem_of(entry.get()), *at));
                     }
                 }

@@ -143,7 +143,7 @@ pub(super) fn manifests(bytes: &[u8], height: u64) -> Vec<Range<usize>> {
 }
 
 fn manifest(bytes: &[u8], start: usize) -> Option<Range<usize>> {
-    let mut at = start + 112;
+    let mut at = start + 128;
     for _ in 0..SHARDS {
         let edges: [u8; 2] = bytes.get(at + 64..at + 66)?.try_into().ok()?;
         at += 66 + 33 * usize::from(u16::from_le_bytes(edges));
