@@ -29,7 +29,7 @@
 //!   runs on every one.
 //! * A backend never panics on shapes: they are checked first ([`HashError::Shape`]).
 //!
-//! `device` (feature `device`) is what backends on GPUs have in common.
+//! What backends on GPUs have in common is in the crate `hedgerow-hasher-device`.
 //!
 //! **Invariant (absence):** nothing here knows a driver, a thread or a file.
 #![forbid(unsafe_code)]
@@ -46,8 +46,6 @@ mod shapes;
 pub mod conformance;
 #[cfg(any(test, feature = "conformance"))]
 mod counting;
-#[cfg(any(test, feature = "device"))]
-pub mod device;
 
 #[cfg(any(test, feature = "conformance"))]
 pub use counting::{CountingHasher, Counts, ShapeCount};

@@ -10,10 +10,8 @@ use cudarc::driver::{
     CudaContext,
     result::{self, DriverError},
 };
-use hedgerow_hasher_api::{
-    Capabilities, HashError,
-    device::{Device, Limits, PATIENCE},
-};
+use hedgerow_hasher_api::{Capabilities, HashError};
+use hedgerow_hasher_device::{Device, Limits, PATIENCE};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,

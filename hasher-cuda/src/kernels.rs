@@ -15,7 +15,7 @@ use cudarc::{
     },
     nvrtc::Ptx,
 };
-use hedgerow_hasher_api::device::{Launch, Parents};
+use hedgerow_hasher_device::{Launch, Parents};
 use std::sync::Arc;
 
 /// What `compile_kernels.py` makes of the sources.

@@ -42,7 +42,8 @@ pub use memory::CudaBuffer;
 pub use probe::{CudaInfo, devices};
 pub use queue::{CudaDownload, CudaQueue};
 
-use hedgerow_hasher_api::{HashError, device::DeviceHasher};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::DeviceHasher;
 
 /// The name of this backend.
 const NAME: &str = "cuda";

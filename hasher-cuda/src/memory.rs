@@ -13,10 +13,8 @@
 
 use crate::{device::Shared, probe::refused};
 use cudarc::driver::{CudaEvent, CudaStream, result, result::DriverError};
-use hedgerow_hasher_api::{
-    HashError,
-    device::{Buffer, check_range},
-};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::{Buffer, check_range};
 use std::{ffi::c_void, fmt, ptr::NonNull, slice, sync::Arc};
 
 /// What is waited for, in errors.

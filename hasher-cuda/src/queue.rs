@@ -13,10 +13,8 @@ use crate::{
     probe::refused,
 };
 use cudarc::driver::CudaStream;
-use hedgerow_hasher_api::{
-    HashError,
-    device::{Launch, Limits, Queue},
-};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::{Launch, Limits, Queue};
 use std::{fmt, sync::Arc};
 
 /// Work of a [`CudaDevice`](crate::CudaDevice), in order.

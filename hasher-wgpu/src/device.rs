@@ -7,10 +7,8 @@ use crate::{
     kernels::{self, Kernel},
     queue::WgpuQueue,
 };
-use hedgerow_hasher_api::{
-    Capabilities, HashError,
-    device::{Device, Limits, PATIENCE},
-};
+use hedgerow_hasher_api::{Capabilities, HashError};
+use hedgerow_hasher_device::{Device, Limits, PATIENCE};
 use std::{sync::Arc, time::Duration};
 
 /// A GPU. Clones are the same one.

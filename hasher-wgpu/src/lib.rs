@@ -37,7 +37,7 @@ pub use adapter::{Adapter, Choice, OpenError, adapters, find};
 pub use device::WgpuDevice;
 pub use queue::{WgpuBuffer, WgpuDownload, WgpuQueue};
 
-use hedgerow_hasher_api::device::DeviceHasher;
+use hedgerow_hasher_device::DeviceHasher;
 
 /// Hashes batches on a GPU.
 pub type WgpuHasher = DeviceHasher<WgpuDevice>;

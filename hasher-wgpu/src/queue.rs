@@ -9,10 +9,8 @@ use crate::{
     launch::Bound,
     staging::{Downloads, Pending, Uploads},
 };
-use hedgerow_hasher_api::{
-    HashError,
-    device::{Buffer, Launch, Queue, check_range},
-};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::{Buffer, Launch, Queue, check_range};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicU64, Ordering},

@@ -6,10 +6,10 @@ mod common;
 use common::{Gate, dir, disk, guarded, host_device, keep_busy, on};
 use hedgerow::hasher::{BatchHasher, Capabilities, HashError, by_name};
 use hedgerow::{Digest, Error, Height, Options, Store, StoreParams, Ticket};
-use hedgerow_hasher_api::device::{DeviceHasher, Failure, HostDevice};
 use hedgerow_hasher_api::{
     HookedHasher, HookedRows, PairGroup, Residency, ResidentRows, RowsCall, ScalarHasher,
 };
+use hedgerow_hasher_device::{DeviceHasher, Failure, HostDevice};
 use hedgerow_testkit::Limit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

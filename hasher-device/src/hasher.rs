@@ -1,6 +1,6 @@
 //! The batch hasher that runs on any device.
 
-use super::{
+use crate::{
     Device, Limits,
     cut::{ChunkLimits, Cursor},
     left_trees::{LeftTrees, TWIG_BYTES},
@@ -8,7 +8,7 @@ use super::{
     nodes::{NODE_BYTES, NodeGroup, Nodes},
     pipeline::{Slot, Work},
 };
-use crate::{
+use hedgerow_hasher_api::{
     BatchHasher, Capabilities, HashError, IndexedPairGroup, LeftTreeGroup, MessageGroup, PairGroup,
     Residency, check_all,
 };
@@ -34,8 +34,8 @@ pub struct DeviceHasher<D: Device> {
     chunk: ChunkLimits,
     slots: Mutex<Vec<Slot<D::Queue>>>,
     /// See [`Residency`](crate::Residency).
-    pub(super) id: u64,
-    pub(super) resident_from: usize,
+    pub(crate) id: u64,
+    pub(crate) resident_from: usize,
 }
 
 /// Numbers the hashers of a process.

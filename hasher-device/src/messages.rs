@@ -11,12 +11,12 @@
 //! A message of very many blocks would keep one lane busy while all others wait, so those are
 //! hashed by the reference, meanwhile.
 
-use super::{
+use crate::{
     Launch, Queue,
     cut::{ChunkLimits, next_range},
     pipeline::{Buffers, Work, unpack},
 };
-use crate::{HashError, MessageGroup, Span, hash_message};
+use hedgerow_hasher_api::{HashError, MessageGroup, Span, hash_message};
 use std::ops::Range;
 
 /// Longest message that a device hashes.
@@ -30,7 +30,7 @@ struct Place {
 }
 
 /// All messages of a call.
-pub(super) struct Messages<'a, 'b> {
+pub(crate) struct Messages<'a, 'b> {
     groups: &'a mut [MessageGroup<'b>],
     /// Those that the device hashes.
     order: Vec<Place>,
@@ -52,7 +52,7 @@ fn blocks(span: Span) -> usize {
 }
 
 impl<'a, 'b> Messages<'a, 'b> {
-    pub(super) fn new(groups: &'a mut [MessageGroup<'b>], chunk: ChunkLimits) -> Self {
+    pub(crate) fn new(groups: &'a mut [MessageGroup<'b>], chunk: ChunkLimits) -> Self {
         let longest = u64::from(LONGEST).min(chunk.bytes);
         let mut long = vec![];
         let mut starts = vec![0; blocks(Span { offset: 0, len: LONGEST }) + 1];

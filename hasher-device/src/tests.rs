@@ -1,8 +1,10 @@
 //! The device hasher on the pretended device: with every call cut, with none cut, and with every
 //! call failing in turn.
 
-use super::{conformance as kernels, *};
-use crate::{
+mod hooks;
+
+use crate::{conformance as kernels, *};
+use hedgerow_hasher_api::{
     BatchHasher, IndexedPairGroup, LeftTree, MessageGroup, PairGroup, ScalarHasher, Span,
     conformance, hash_message, hash_node,
 };

@@ -1,7 +1,7 @@
 //! The memory of the pretended device.
 
 use super::failed;
-use crate::HashError;
+use hedgerow_hasher_api::HashError;
 use hedgerow_types::Digest;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

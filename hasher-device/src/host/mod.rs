@@ -15,8 +15,8 @@
 mod memory;
 mod run;
 
-use super::{Buffer, Device, Launch, Limits, Queue, check_range};
-use crate::{Capabilities, HashError};
+use crate::{Buffer, Device, Launch, Limits, Queue, check_range};
+use hedgerow_hasher_api::{Capabilities, HashError};
 use memory::{Memory, noise};
 use std::{
     collections::VecDeque,

@@ -1,6 +1,6 @@
 //! Launches with operands.
 
-use crate::device::{Launch, Limits, Parents, TWIG_INNER};
+use crate::{Launch, Limits, Parents, TWIG_INNER};
 use hedgerow_types::TWIG_LEAVES;
 
 /// A launch over operands that are named by their index. No kernel changes operand 0 where it is

@@ -1,11 +1,8 @@
 //! The kernels of the pretended device: the definition of [`Launch`], item by item.
 
 use super::{HostBuffer, failed, memory::Memory};
-use crate::{
-    HashError,
-    device::{Launch, Parents, TWIG_INNER},
-    hash_message, hash_node,
-};
+use crate::{Launch, Parents, TWIG_INNER};
+use hedgerow_hasher_api::{HashError, hash_message, hash_node};
 use hedgerow_types::{Digest, TWIG_LEAVES};
 use std::collections::HashSet;
 

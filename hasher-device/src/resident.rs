@@ -9,12 +9,12 @@
 //!
 //! The buffers are used again by the next call: the queue works in order.
 
-use super::{
+use crate::{
     Device, DeviceHasher, Launch, Limits, Parents, Queue,
     cut::runs,
     pipeline::{Grown, pack, unpack},
 };
-use crate::{HashError, Residency, ResidentRows, Target};
+use hedgerow_hasher_api::{HashError, Residency, ResidentRows, Target};
 use hedgerow_types::Digest;
 use std::collections::VecDeque;
 

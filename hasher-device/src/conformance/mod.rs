@@ -1,5 +1,5 @@
 //! What every [`Device`] must do, launch by launch. The behaviour of the hasher on top of it is
-//! [`crate::conformance`]'s.
+//! [`hedgerow_hasher_api::conformance`]'s.
 //!
 //! ```text
 //!  a launch and its operands ──┬──► device under test ──► all operands afterwards ──┐
@@ -12,9 +12,9 @@
 
 mod cases;
 
-use super::{Device, HostDevice, Launch, Limits, Parents, Queue};
-use crate::HashError;
+use crate::{Device, HostDevice, Launch, Limits, Parents, Queue};
 use cases::{Case, Random};
+use hedgerow_hasher_api::HashError;
 
 /// Runs every kernel at counts around the sizes of warps and work groups, and the rules of queues.
 ///

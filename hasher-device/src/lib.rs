@@ -26,6 +26,7 @@
 //!   time, with work under way.
 //! * Every launch passes [`Launch::check`], every copy [`check_range`], before the device sees it, so that no kernel leaves its
 //!   buffers unless the *contents* of a buffer (places, spans) say so; those come from us.
+#![forbid(unsafe_code)]
 
 mod cut;
 mod hasher;
@@ -49,7 +50,7 @@ pub use hasher::DeviceHasher;
 pub use host::{Failure, HostBuffer, HostDevice, HostDownload, HostQueue};
 pub use launch::{Launch, Parents, TWIG_INNER, check_range};
 
-use crate::{Capabilities, HashError};
+use hedgerow_hasher_api::{Capabilities, HashError};
 use std::{fmt, time::Duration};
 
 /// Something with memory of its own that hashes: a GPU.

@@ -5,12 +5,12 @@
 //!  stage 1            pack 1 ─ hash 1 ──────────────── read 1, pack 3 ─ hash 3 ─ read 3
 //! ```
 
-use super::{Buffer, Queue};
-use crate::HashError;
+use crate::{Buffer, Queue};
+use hedgerow_hasher_api::HashError;
 use hedgerow_types::Digest;
 
 /// A call as chunks.
-pub(super) trait Work<Q: Queue> {
+pub(crate) trait Work<Q: Queue> {
     /// Which items a chunk holds.
     type Chunk;
 
@@ -34,19 +34,19 @@ pub(super) trait Work<Q: Queue> {
 
 /// A queue and the buffers of the chunks in flight on it.
 #[derive(Debug)]
-pub(super) struct Slot<Q: Queue> {
+pub(crate) struct Slot<Q: Queue> {
     queue: Q,
     stages: [Buffers<Q::Buffer>; 2],
 }
 
 impl<Q: Queue> Slot<Q> {
     /// `largest`: bytes that no buffer needs more of.
-    pub(super) fn new(queue: Q, largest: u64) -> Self {
+    pub(crate) fn new(queue: Q, largest: u64) -> Self {
         Self { queue, stages: [Buffers::new(largest), Buffers::new(largest)] }
     }
 
     /// Does all of `work`. After an error the slot is useless.
-    pub(super) fn run<W: Work<Q>>(&mut self, work: &mut W) -> Result<(), HashError> {
+    pub(crate) fn run<W: Work<Q>>(&mut self, work: &mut W) -> Result<(), HashError> {
         let Self { queue, stages } = self;
         let mut flying = [None, None];
         let mut turn = 0;
@@ -77,13 +77,13 @@ fn finish<Q: Queue, W: Work<Q>>(
 
 /// Buffers of one chunk in flight. They grow to what was needed and are used again.
 #[derive(Debug)]
-pub(super) struct Buffers<B> {
+pub(crate) struct Buffers<B> {
     /// Children, messages or leaves.
-    pub(super) input: Grown<B>,
+    pub(crate) input: Grown<B>,
     /// Where the messages lie.
-    pub(super) index: Grown<B>,
+    pub(crate) index: Grown<B>,
     /// Digests.
-    pub(super) output: Grown<B>,
+    pub(crate) output: Grown<B>,
 }
 
 impl<B> Buffers<B> {
@@ -95,7 +95,7 @@ impl<B> Buffers<B> {
 
 /// A buffer that is replaced by a larger one when it is too small.
 #[derive(Debug)]
-pub(super) struct Grown<B> {
+pub(crate) struct Grown<B> {
     buffer: Option<B>,
     largest: u64,
 }
@@ -105,14 +105,14 @@ const LEAST: u64 = 256;
 
 impl<B> Grown<B> {
     /// None yet; never more than `largest` bytes for slack.
-    pub(super) const fn new(largest: u64) -> Self {
+    pub(crate) const fn new(largest: u64) -> Self {
         Self { buffer: None, largest }
     }
 }
 
 impl<B: Buffer> Grown<B> {
     /// The buffer, with at least `bytes` bytes.
-    pub(super) fn at_least<Q: Queue<Buffer = B>>(
+    pub(crate) fn at_least<Q: Queue<Buffer = B>>(
         &mut self,
         queue: &mut Q,
         bytes: u64,
@@ -130,7 +130,7 @@ impl<B: Buffer> Grown<B> {
 }
 
 /// Writes digests one after the other.
-pub(super) fn pack<'a>(digests: impl IntoIterator<Item = &'a Digest>, staging: &mut [u8]) {
+pub(crate) fn pack<'a>(digests: impl IntoIterator<Item = &'a Digest>, staging: &mut [u8]) {
     let (places, _) = staging.as_chunks_mut();
     for (place, digest) in places.iter_mut().zip(digests) {
         *place = digest.0;
@@ -138,6 +138,6 @@ pub(super) fn pack<'a>(digests: impl IntoIterator<Item = &'a Digest>, staging: &
 }
 
 /// The digests that lie in `bytes` one after the other.
-pub(super) fn unpack(bytes: &[u8]) -> impl Iterator<Item = Digest> {
+pub(crate) fn unpack(bytes: &[u8]) -> impl Iterator<Item = Digest> {
     bytes.as_chunks().0.iter().map(|digest| Digest(*digest))
 }

@@ -9,16 +9,16 @@
 //!
 //! Chosen parents need no index on the device: children come from the host anyway.
 
-use super::{
+use crate::{
     Launch, Parents, Queue,
     cut::{Cursor, Piece},
     pipeline::{Buffers, Work, pack, unpack},
 };
-use crate::{HashError, IndexedPairGroup, PairGroup};
+use hedgerow_hasher_api::{HashError, IndexedPairGroup, PairGroup};
 use std::ops::Range;
 
 /// A group of parents of which some can be taken.
-pub(super) trait NodeGroup {
+pub(crate) trait NodeGroup {
     fn len(&self) -> usize;
     /// Writes the children of some parents.
     fn pack(&self, parents: Range<usize>, staging: &mut [u8]);
@@ -61,16 +61,16 @@ impl NodeGroup for IndexedPairGroup<'_> {
 }
 
 /// Parents of all groups of a call.
-pub(super) struct Nodes<'a, G> {
-    pub(super) level: u8,
-    pub(super) groups: &'a mut [G],
+pub(crate) struct Nodes<'a, G> {
+    pub(crate) level: u8,
+    pub(crate) groups: &'a mut [G],
     /// Most parents per chunk.
-    pub(super) most: usize,
-    pub(super) cursor: Cursor,
+    pub(crate) most: usize,
+    pub(crate) cursor: Cursor,
 }
 
 /// Bytes of a parent in the largest buffer: its children.
-pub(super) const NODE_BYTES: u64 = 64;
+pub(crate) const NODE_BYTES: u64 = 64;
 
 impl<G: NodeGroup, Q: Queue> Work<Q> for Nodes<'_, G> {
     type Chunk = Vec<Piece>;

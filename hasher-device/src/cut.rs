@@ -5,7 +5,7 @@
 //!  chunks      A ▓▓▓▓▓▓▓▓│A ▓▓▓▓▓▓ B ▓▓│D ▓▓▓▓▓▓▓▓│D ▓        at most so many items each
 //! ```
 
-use super::Limits;
+use crate::Limits;
 use std::ops::Range;
 
 /// `0..count` in runs of at most `most` (not 0), as `(first, count)`: how a long list becomes
@@ -16,15 +16,15 @@ pub fn runs(count: u32, most: u32) -> impl Iterator<Item = (u32, u32)> {
 
 /// How large chunks may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ChunkLimits {
+pub(crate) struct ChunkLimits {
     /// Bytes of the largest buffer.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Items.
-    pub(super) items: usize,
+    pub(crate) items: usize,
 }
 
 impl ChunkLimits {
-    pub(super) fn new(limits: Limits, chunk_bytes: u64) -> Self {
+    pub(crate) fn new(limits: Limits, chunk_bytes: u64) -> Self {
         Self {
             bytes: chunk_bytes.clamp(Limits::LEAST_BUFFER, limits.buffer_bytes) / 4 * 4,
             items: limits.max_count as usize,
@@ -32,7 +32,7 @@ impl ChunkLimits {
     }
 
     /// Most items of which each has `item_bytes` bytes in the largest buffer; at least one.
-    pub(super) fn items_of(self, item_bytes: u64) -> usize {
+    pub(crate) fn items_of(self, item_bytes: u64) -> usize {
         let fit = usize::try_from(self.bytes / item_bytes).unwrap_or(usize::MAX);
         fit.min(self.items).max(1)
     }
@@ -40,21 +40,21 @@ impl ChunkLimits {
 
 /// Consecutive items of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) group: usize,
-    pub(super) items: Range<usize>,
+pub(crate) struct Piece {
+    pub(crate) group: usize,
+    pub(crate) items: Range<usize>,
 }
 
 /// A place between two items of a list of groups.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     group: usize,
     item: usize,
 }
 
 impl Cursor {
     /// The next at most `most` items of groups with `lens` items; empty at the end.
-    pub(super) fn advance(
+    pub(crate) fn advance(
         &mut self,
         most: usize,
         groups: usize,
@@ -79,7 +79,7 @@ impl Cursor {
 }
 
 /// The `i`-th of the consecutive slices of `count` items that `items` is cut into, as a range.
-pub(super) fn next_range(done: &mut usize, len: usize, most: usize) -> Option<Range<usize>> {
+pub(crate) fn next_range(done: &mut usize, len: usize, most: usize) -> Option<Range<usize>> {
     let start = *done;
     *done = len.min(start + most);
     (start < *done).then_some(start..*done)

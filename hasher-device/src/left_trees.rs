@@ -13,24 +13,24 @@
 //! megabyte each way. (The roots, which the kernel gives apart as well, lie among the inner nodes and
 //! are not fetched.)
 
-use super::{
+use crate::{
     Launch, Queue, TWIG_INNER,
     cut::{Cursor, Piece},
     pipeline::{Buffers, Work, pack, unpack},
 };
-use crate::{HashError, LEFT_TREE_LEVELS, LeftTreeGroup};
+use hedgerow_hasher_api::{HashError, LEFT_TREE_LEVELS, LeftTreeGroup};
 use hedgerow_types::TWIG_LEAVES;
 use std::ops::Range;
 
 /// Bytes of the leaves of a twig.
-pub(super) const TWIG_BYTES: u64 = 32 * TWIG_LEAVES as u64;
+pub(crate) const TWIG_BYTES: u64 = 32 * TWIG_LEAVES as u64;
 
 /// All twigs of a call that have a changed leaf.
-pub(super) struct LeftTrees<'a, 'b> {
-    pub(super) groups: &'a mut [LeftTreeGroup<'b>],
+pub(crate) struct LeftTrees<'a, 'b> {
+    pub(crate) groups: &'a mut [LeftTreeGroup<'b>],
     /// Most twigs per chunk.
-    pub(super) most: usize,
-    pub(super) cursor: Cursor,
+    pub(crate) most: usize,
+    pub(crate) cursor: Cursor,
 }
 
 /// The twigs of a group that have a changed leaf.

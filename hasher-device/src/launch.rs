@@ -10,8 +10,8 @@
 //!  Flip       (word, mask)  ──►  out ^= mask
 //! ```
 
-use super::{Buffer, Limits};
-use crate::HashError;
+use crate::{Buffer, Limits};
+use hedgerow_hasher_api::HashError;
 use hedgerow_types::TWIG_LEAVES;
 
 /// Inner nodes of a twig's left tree, levels 1 to 11.
