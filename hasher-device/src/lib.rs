@@ -24,8 +24,16 @@
 //!   lost. What it may still use is leaked then, and dropping things of it waits for nothing.
 //! * Nothing that a device still uses is freed: buffers, downloads and queues may be dropped at any
 //!   time, with work under way.
-//! * Every launch passes [`Launch::check`], every copy [`check_range`], before the device sees it, so that no kernel leaves its
-//!   buffers unless the *contents* of a buffer (places, spans) say so; those come from us.
+//! * Every launch passes [`Launch::check`], every copy [`check_range`], before the device sees it, so
+//!   that no kernel leaves its buffers unless the *contents* of a buffer (places, spans) say so; those
+//!   come from us.
+//!
+//! A new backend implements [`Device`], [`Buffer`] and [`Queue`]. With the feature `conformance` its tests
+//! are two lines: `conformance::run` of this crate for its kernels, and that of hasher-api for the
+//! [`DeviceHasher`] on top. hasher-api keeps the traits that a tree asks for rows by, `Residency` and
+//! `ResidentRows`; here they are implemented, once.
+//!
+//! **Invariant (absence):** nothing here knows a driver, a tree or a file.
 #![forbid(unsafe_code)]
 
 mod cut;
