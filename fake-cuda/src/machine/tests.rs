@@ -178,7 +178,7 @@ fn instructions_that_sha_256_does_not_exercise() {
 }
 
 /// The kernels that ship.
-const SHIPPED: &str = include_str!("../../../../src/kernels/kernels.ptx");
+const SHIPPED: &str = include_str!("../../../hasher-cuda/src/kernels/kernels.ptx");
 
 /// Runs a shipped kernel, changed, on operands that are exactly as large as it needs. Numbers in
 /// `arguments` are lengths of operands, or with 0 first a plain number.
