@@ -3,6 +3,7 @@
 use crate::OpKind;
 use hedgerow_entryfile::LogError;
 use hedgerow_hasher_api::HashError;
+use hedgerow_hashers::BackendError;
 use hedgerow_merkle::MerkleError;
 use hedgerow_metadb::MetaError;
 use hedgerow_types::{Digest, Height, ShardId};
@@ -193,6 +194,12 @@ pub enum Error {
 impl From<MetaError> for Error {
     fn from(error: MetaError) -> Self {
         Self::Meta(Arc::new(error))
+    }
+}
+
+impl From<BackendError> for Error {
+    fn from(error: BackendError) -> Self {
+        Self::Option { option: "hasher", reason: error.to_string() }
     }
 }
 

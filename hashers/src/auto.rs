@@ -303,7 +303,6 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hasher;
     use hedgerow_hasher_api::ScalarHasher;
 
     fn line(call_us: u64, item_picoseconds: u128) -> Line {
@@ -378,8 +377,8 @@ mod tests {
 
     #[test]
     fn a_choice_is_made_whatever_there_is() {
-        let hasher = hasher::auto();
-        let named = hasher::by_name("auto").unwrap();
+        let hasher = crate::auto();
+        let named = crate::by_name("auto").unwrap();
         assert_eq!(hasher.capabilities(), named.capabilities());
         let mut out = [Digest::ZERO];
         let children = [Digest([1; 32]), Digest([2; 32])];

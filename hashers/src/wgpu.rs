@@ -45,7 +45,7 @@ fn open(which: Option<&str>, software: bool) -> Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hasher::Tuning;
+    use crate::Tuning;
 
     #[test]
     fn a_backend_opens_or_says_why_not() {

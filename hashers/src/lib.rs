@@ -15,26 +15,28 @@
 //! **Invariant:** backends that hash right differ in how long they take, never in a digest.
 //!
 //! **Invariant:** nothing that a device computed enters the log or the index unverified. What enters
-//! them of hashes are those of keys: they choose shard, order and neighbour, an entry names its
-//! neighbour's, and no root covers the index. `hash_keys` hashes them, on the CPU, whatever backend
-//! the options name. All other digests are leaves and nodes of the tree. Of those that a device computed
-//! one of [`CHECK_ONE_OF`] is checked, so they are a bet: on the root, and on the records of finished
-//! twigs, which hold the same nodes. A wrong one among them contradicts the log, which alone is asked
-//! by [`Store::check`](crate::Store::check), on the CPU; a proof that is made from it does not verify.
+//! them of hashes are those of keys, and [`hash_keys`] hashes them on the CPU, whatever backend was
+//! named. All other digests are leaves and nodes of the tree. Of those that a device computed one of
+//! [`CHECK_ONE_OF`] is checked, so they are a bet: on the root, and on the records of finished twigs,
+//! which hold the same nodes.
+//!
+//! **Invariant (absence):** nothing here knows a tree, a block or a file.
+#![forbid(unsafe_code)]
 
 mod auto;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod error;
 mod guard;
 mod scalar;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+pub use error::BackendError;
 pub use guard::{CHECK_ONE_OF, Guarded, Thresholds, Tuning};
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError, Health};
 
-use crate::Error;
 use hedgerow_hasher_api::MessageGroup;
 use hedgerow_hasher_cpu::CpuHasher;
 use std::{
@@ -42,15 +44,14 @@ use std::{
     time::Duration,
 };
 
-/// Name of the backend that hashes if the [options](crate::Options::hasher_named) name none.
+/// Name of the backend that hashes if nobody names another.
 pub const DEFAULT: &str = "cpu";
 
 /// A hashing backend that this version knows, usable here or not.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Backend {
-    /// What selects it: in [`by_name`], in [`Options::hasher_named`](crate::Options::hasher_named),
-    /// on the command line.
+    /// What selects it: in [`by_name`], in a store's options, on the command line.
     pub name: String,
     /// What it runs on, for a person: instructions, or a device.
     pub device: String,
@@ -170,7 +171,8 @@ const FAMILIES: &[Family] = &[
 /// millisecond, devices for a fraction of a second each.
 ///
 /// ```
-/// for backend in hedgerow::hasher::available() {
+/// # use hedgerow_hashers as hasher;
+/// for backend in hasher::available() {
 ///     match &backend.why_not {
 ///         None => println!("{}: {}", backend.name, backend.device),
 ///         Some(why_not) => println!("{}: cannot be used: {why_not}", backend.name),
@@ -186,15 +188,18 @@ pub fn names() -> Vec<String> {
     available().into_iter().filter(Backend::is_usable).map(|backend| backend.name).collect()
 }
 
-/// The CPU, whatever backend the options name, for what a device must not decide. It uses the pool
-/// that it is called from.
-pub(crate) fn trusted() -> &'static CpuHasher {
+/// The CPU, whatever backend was named, for what a device must not decide. It uses the pool that it is
+/// called from.
+pub fn trusted() -> &'static CpuHasher {
     static CPU: LazyLock<CpuHasher> = LazyLock::new(CpuHasher::new);
     &CPU
 }
 
-/// Hashes keys. All key hashes but those of single keys come from here.
-pub(crate) fn hash_keys(keys: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
+/// Hashes keys, on the CPU. All key hashes but those of single keys come from here.
+///
+/// # Errors
+/// [`HashError::Shape`], as [`BatchHasher::messages`].
+pub fn hash_keys(keys: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
     trusted().messages(keys)
 }
 
@@ -222,13 +227,6 @@ fn devices() -> impl Iterator<Item = (String, Arc<dyn BatchHasher>)> {
 /// and this is the [`DEFAULT`].
 ///
 /// The device comes [`Guarded`] by the CPU, which also hashes the small batches.
-///
-/// ```
-/// use hedgerow::{Options, hasher};
-///
-/// let options = Options::new().hasher(hasher::auto());
-/// # drop(options);
-/// ```
 pub fn auto() -> Arc<dyn BatchHasher> {
     auto::chosen(Tuning::default())
 }
@@ -246,8 +244,8 @@ pub fn auto() -> Arc<dyn BatchHasher> {
 /// Devices come [`Guarded`] by the CPU; one of [`CHECK_ONE_OF`] of their digests is checked.
 ///
 /// # Errors
-/// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.
-pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
+/// [`BackendError`] if there is no backend of this name, or it cannot be used on this machine.
+pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, BackendError> {
     by_name_tuned(name, Tuning::default())
 }
 
@@ -255,17 +253,17 @@ pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
 ///
 /// # Errors
 /// As [`by_name`].
-pub fn by_name_tuned(name: &str, tuning: Tuning) -> Result<Arc<dyn BatchHasher>, Error> {
+pub fn by_name_tuned(name: &str, tuning: Tuning) -> Result<Arc<dyn BatchHasher>, BackendError> {
     let (family, which) = match name.split_once(':') {
         Some((family, which)) => (family, Some(which)),
         None => (name, None),
     };
-    let opened = match FAMILIES.iter().find(|known| known.name == family) {
-        Some(family) => (family.open)(which, tuning),
-        None => Err(format!("{name:?} is none of {}", names().join(", "))),
+    let Some(family) = FAMILIES.iter().find(|known| known.name == family) else {
+        return Err(BackendError::Unknown { name: name.into(), usable: names() });
     };
-    let hasher = opened.map_err(|reason| Error::Option { option: "hasher", reason })?;
-    if !hasher.capabilities().is_device || family == auto::FAMILY.name {
+    let hasher = (family.open)(which, tuning)
+        .map_err(|reason| BackendError::Unavailable { name: name.into(), reason })?;
+    if !hasher.capabilities().is_device || family.name == auto::FAMILY.name {
         return Ok(hasher);
     }
     let cpu = Arc::new(CpuHasher::new());
