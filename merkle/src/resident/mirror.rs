@@ -114,7 +114,7 @@ impl Mirror {
         }
         self.note_ends(shards);
         let mut hashing = OnDevice::new(&mut self, hasher, device.check_one_of(), shards);
-        crate::flush::above_pages(&mut hashing, shards, works)?;
+        crate::levels::above_pages(&mut hashing, shards, works)?;
         hashing.top(shards)?;
         root_known(shards)?;
         device.hashed(hashing.finish(shards)?);
