@@ -11,7 +11,7 @@
 //! copy is over, the block is leaked, and goes with its context. So are buffers. Of a device that hangs
 //! everything is leaked.
 
-use crate::{device::Shared, probe::refused};
+use crate::{context::Shared, errors::refused};
 use cudarc::driver::{CudaEvent, CudaStream, result, result::DriverError};
 use hedgerow_hasher_api::HashError;
 use hedgerow_hasher_device::{Buffer, check_range};

@@ -8,9 +8,10 @@
 //! ```
 
 use crate::{
-    device::Shared,
+    context::Shared,
+    errors::refused,
+    kernels::Kernels,
     memory::{Block, CudaBuffer, Way},
-    probe::refused,
 };
 use cudarc::driver::CudaStream;
 use hedgerow_hasher_api::HashError;
@@ -26,6 +27,8 @@ pub struct CudaQueue {
     staging: Vec<Block>,
     /// Idle blocks for downloads.
     spare: Vec<Block>,
+    /// The last to go.
+    kernels: Arc<Kernels>,
 }
 
 /// Pinned memory that a queue has for uploads, more only for one that is larger by itself. Two chunks
@@ -52,12 +55,17 @@ impl fmt::Debug for CudaQueue {
 }
 
 impl CudaQueue {
-    pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Result<Self, HashError> {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        kernels: &Arc<Kernels>,
+        limits: Limits,
+    ) -> Result<Self, HashError> {
         shared.bind()?;
         let context = Arc::clone(&shared.context);
         // The first one of a context waits for all that the context does.
         let stream = shared.apart("cuStreamCreate", move || context.new_stream())?;
-        Ok(Self { shared, limits, stream, staging: vec![], spare: vec![] })
+        let (shared, kernels) = (Arc::clone(shared), Arc::clone(kernels));
+        Ok(Self { shared, limits, stream, staging: vec![], spare: vec![], kernels })
     }
 
     fn mine(&self, buffer: &CudaBuffer) -> Result<(), HashError> {
@@ -141,7 +149,7 @@ impl Queue for CudaQueue {
         if launch.count() == 0 {
             return Ok(());
         }
-        let launched = self.shared.kernels.launch(&self.stream, &launch);
+        let launched = self.kernels.launch(&self.stream, &launch);
         launched.map_err(|error| self.shared.failed("cuLaunchKernel", error))
     }
 
