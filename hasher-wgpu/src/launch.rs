@@ -1,6 +1,6 @@
 //! A [`Launch`] as a kernel, its buffers, its parameters and its work groups.
 
-use crate::device::{Pipeline, Pipelines};
+use crate::pipelines::{Pipeline, Pipelines};
 use hedgerow_hasher_device::{Launch, Parents};
 
 /// A launch that is ready to be recorded.
