@@ -44,11 +44,7 @@ mod shapes;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-#[cfg(any(test, feature = "conformance"))]
-mod counting;
 
-#[cfg(any(test, feature = "conformance"))]
-pub use counting::{CountingHasher, Counts, ShapeCount};
 pub use error::HashError;
 pub use hooked::{HashCall, HashHook, HookedHasher, HookedRows, RowsCall, RowsHook};
 pub use left_tree::{LEFT_TREE_LEVELS, LeftTree, LeftTreeGroup};
