@@ -35,8 +35,6 @@ mod queue;
 mod staging;
 
 #[cfg(test)]
-mod kernel_tests;
-#[cfg(test)]
 mod tests;
 
 pub use adapter::{Adapter, Choice, OpenError, adapters, find};

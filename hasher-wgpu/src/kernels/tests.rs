@@ -2,7 +2,10 @@
 //!
 //! That is all that can be checked of Metal and DX12 on a machine without them.
 
-use crate::kernels::{self, FLIP, GATHER, Kernel, MESSAGES, NODES, SCATTER, TWIGS};
+use super::{
+    FLIP, GATHER, Kernel, MESSAGES, MOST_LANES, MOST_PARAMETERS, NODES, SCATTER, TWIGS,
+    WORKGROUP_BYTES,
+};
 use naga::{
     AddressSpace, Module, ResourceBinding,
     back::{hlsl, msl, spv},
@@ -44,7 +47,7 @@ fn kernels_are_valid_and_bound_to_what_they_say() {
 
         let [entry] = module.entry_points.as_slice() else { panic!("{}", kernel.name) };
         let lanes = entry.workgroup_size[0];
-        assert!(lanes <= kernels::MOST_LANES);
+        assert!(lanes <= MOST_LANES);
         assert!(kernel.items_per_group == lanes || kernel.items_per_group == 1);
         assert_eq!(entry.name, "main");
 
@@ -59,9 +62,9 @@ fn kernels_are_valid_and_bound_to_what_they_say() {
         };
         let parameters = size_in(|space| space == AddressSpace::Immediate);
         assert_eq!(parameters, kernel.parameters, "{}", kernel.name);
-        assert!(parameters <= kernels::MOST_PARAMETERS);
+        assert!(parameters <= MOST_PARAMETERS);
         let shared = size_in(|space| space == AddressSpace::WorkGroup);
-        assert!(shared <= kernels::WORKGROUP_BYTES, "{}: {shared}", kernel.name);
+        assert!(shared <= WORKGROUP_BYTES, "{}: {shared}", kernel.name);
     }
 }
 
