@@ -1,4 +1,5 @@
 //! A device under guard: the answers of the CPU, whatever the device does.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use hedgerow_hasher_api::{
     BatchHasher, Capabilities, HashError, HookedHasher, PairGroup, ScalarHasher, conformance,
