@@ -11,8 +11,8 @@
 //! The first use of a process measures every usable device, a fraction of a second each, and keeps
 //! what it found. Without a usable device nothing is measured.
 
-use super::{
-    Backend, Cost, Family, Measured, Opened, PlannedRange, Work,
+use crate::{
+    backend::{Backend, Cost, Family, Measured, Opened, PlannedRange, Work},
     guard::{Guarded, Thresholds, Tuning},
 };
 use hedgerow_hasher_api::{
@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) const FAMILY: Family = Family { name: "auto", backends, open, automatic: false };
+pub(crate) const FAMILY: Family = Family { name: "auto", backends, open, automatic: false };
 
 /// The choice of this process.
 static CHOICE: LazyLock<Choice> = LazyLock::new(Choice::measured);
@@ -47,7 +47,7 @@ impl Choice {
             let pool = ThreadPoolBuilder::new().build().ok()?;
             let cpu = CpuHasher::with_pool(Arc::new(pool));
             let measured = |named| Candidate::measured(named, &cpu);
-            Some(super::devices().filter_map(measured).collect())
+            Some(crate::devices().filter_map(measured).collect())
         };
         // Without a thread to spare there is nothing to choose: the CPU does it.
         let candidates = thread::scope(|scope| {
@@ -71,9 +71,9 @@ impl Choice {
         match &self.device {
             Some((name, _, from)) if from.nodes <= 1 => vec![range(1, None, name)],
             Some((name, _, from)) if from.nodes < usize::MAX => {
-                vec![range(1, Some(from.nodes - 1), super::DEFAULT), range(from.nodes, None, name)]
+                vec![range(1, Some(from.nodes - 1), crate::DEFAULT), range(from.nodes, None, name)]
             }
-            _ => vec![range(1, None, super::DEFAULT)],
+            _ => vec![range(1, None, crate::DEFAULT)],
         }
     }
 
@@ -136,7 +136,7 @@ fn backends() -> Vec<Backend> {
 }
 
 /// The choice of this process, for a device used as `tuning` says.
-pub(super) fn chosen(tuning: Tuning) -> Arc<dyn BatchHasher> {
+pub(crate) fn chosen(tuning: Tuning) -> Arc<dyn BatchHasher> {
     CHOICE.open(tuning)
 }
 

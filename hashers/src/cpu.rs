@@ -1,10 +1,13 @@
 //! The CPU: `cpu` with the kernels that are fastest here, `cpu:KERNEL` with one for everything.
 
-use super::{Backend, Family, Opened, PlannedRange, Tuning};
+use crate::{
+    Tuning,
+    backend::{Backend, Family, Opened, PlannedRange},
+};
 use hedgerow_hasher_cpu::{CpuHasher, KernelInfo};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "cpu", backends, open, automatic: false };
+pub(crate) const FAMILY: Family = Family { name: "cpu", backends, open, automatic: false };
 
 fn pinned(kernel: &str) -> String {
     format!("{}:{kernel}", FAMILY.name)

@@ -1,10 +1,13 @@
 //! NVIDIA devices: `cuda` for the first that can be used, `cuda:ORDINAL` for a certain one.
 
-use super::{Backend, Family, HashError, Opened, Tuning};
+use crate::{
+    HashError, Tuning,
+    backend::{Backend, Family, Opened},
+};
 use hedgerow_hasher_cuda::{CudaInfo, devices, hasher};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "cuda", backends, open, automatic: true };
+pub(crate) const FAMILY: Family = Family { name: "cuda", backends, open, automatic: true };
 
 fn backends() -> Vec<Backend> {
     let first = Backend {

@@ -1,10 +1,13 @@
 //! The reference: one hash at a time.
 
-use super::{Backend, BatchHasher, Family, Opened, Tuning};
+use crate::{
+    BatchHasher, Tuning,
+    backend::{Backend, Family, Opened},
+};
 use hedgerow_hasher_api::ScalarHasher;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "scalar", backends, open, automatic: false };
+pub(crate) const FAMILY: Family = Family { name: "scalar", backends, open, automatic: false };
 
 fn backends() -> Vec<Backend> {
     vec![Backend::new(FAMILY.name, ScalarHasher.capabilities().device)]

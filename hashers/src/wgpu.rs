@@ -2,18 +2,18 @@
 //! index or a part of its name. Software adapters, which hash on the CPU and slowly, only as
 //! `wgpu-software` and `wgpu-software:WHICH`.
 
-use super::{Backend, Family, Opened};
+use crate::backend::{Backend, Family, Opened};
 use hedgerow_hasher_wgpu::{Choice, adapters, find};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family {
+pub(crate) const FAMILY: Family = Family {
     name: "wgpu",
     backends: || backends(&FAMILY, "the first GPU that works", false),
     open: |which, _| open(which, false),
     automatic: true,
 };
 
-pub(super) const SOFTWARE: Family = Family {
+pub(crate) const SOFTWARE: Family = Family {
     name: "wgpu-software",
     backends: || backends(&SOFTWARE, "the first software adapter, for tests", true),
     open: |which, _| open(which, true),
