@@ -8,8 +8,8 @@ use crate::guard::{failed, scoped};
 use crate::staging::{MOST_STAGED, Uploads};
 use hedgerow_hasher_api::{
     BatchHasher, HashError, LeftTree, PairGroup, ScalarHasher, Target, conformance,
-    device::{self, Device, Launch, Limits, Queue},
 };
+use hedgerow_hasher_device::{Device, Launch, Limits, Queue};
 use hedgerow_types::{Digest, TWIG_LEAVES};
 use std::{
     env,
@@ -70,7 +70,7 @@ fn pairs(
 #[test]
 fn every_kernel_conforms() {
     if let Some(device) = adapter() {
-        device::conformance::run(&device);
+        hedgerow_hasher_device::conformance::run(&device);
     }
 }
 

@@ -47,6 +47,7 @@ mod error;
 mod finished;
 mod flush;
 mod left;
+mod levels;
 mod path;
 mod published;
 mod resident;

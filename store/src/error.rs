@@ -3,6 +3,7 @@
 use crate::OpKind;
 use hedgerow_entryfile::LogError;
 use hedgerow_hasher_api::HashError;
+use hedgerow_hashers::BackendError;
 use hedgerow_merkle::MerkleError;
 use hedgerow_metadb::MetaError;
 use hedgerow_state::checkpoint::CheckpointError;
@@ -209,6 +210,12 @@ impl From<CheckpointError> for Error {
             CheckpointError::Disk(error) => error.into(),
             other => Self::Corrupt(other.to_string()),
         }
+    }
+}
+
+impl From<BackendError> for Error {
+    fn from(error: BackendError) -> Self {
+        Self::Option { option: "hasher", reason: error.to_string() }
     }
 }
 

@@ -34,24 +34,15 @@
 //!
 //! # The way of a block
 //!
-//! ```text
-//!  Block (puts, deletes)  or  tasks of strict operations
-//!    ▼
-//!  resolve    key hashes, index look-ups, old entries        caller's thread + pool
-//!    ▼
-//!  update     new entries, deactivated ones, compaction      caller's thread + pool
-//!    ├────────────────────────────┐
-//!    ▼                            ▼
-//!  hash       one tree pass     persist   log append, sync      one thread each
-//!    ▼ Ticket::early_root         ▼
-//!  publish: Ticket::root          ▼
-//!    └───────────────────────►  manifest  one atomic commit ──► Ticket::durable
-//! ```
+//! `submit` resolves a block (looks its keys up, reads the old entries) and updates with it (makes the new
+//! entries), on the caller's thread and in the pool. Then two threads go on at once: one hashes the tree
+//! and publishes ([`Ticket::early_root`], [`Ticket::root`]), one writes and syncs the log
+//! ([`Ticket::durable`]). Meanwhile the next block is resolved and updated. `ARCHITECTURE.md` has the
+//! drawing.
 //!
-//! While one block is hashed and synced, the next is resolved and updated. Accepted ≥ published ≥
-//! durable: readers see the published state, all of one height; after a crash the store opens with
-//! some accepted prefix that holds at least everything durable. The root depends on the blocks and
-//! the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
+//! Accepted ≥ published ≥ durable: readers see the published state, all of one height; after a crash the
+//! store opens with some accepted prefix that holds at least everything durable. The root depends on the
+//! blocks and the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
 #![forbid(unsafe_code)]
 
 mod block;

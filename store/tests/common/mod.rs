@@ -14,7 +14,7 @@ use hedgerow::hasher::{Guarded, Thresholds, by_name};
 use hedgerow::{
     CompactionRule, Error, Height, Op, OpKind, Options, Receipt, Store, StoreParams, Task,
 };
-use hedgerow_hasher_api::device::{DeviceHasher, HostDevice, Limits};
+use hedgerow_hasher_device::{DeviceHasher, HostDevice, Limits};
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
 use hedgerow_vfs::OpenMode;
