@@ -46,8 +46,9 @@ fn sample() -> Sample {
 /// The keys of a shard: as many as are active.
 fn keys_of(shard: ShardId) -> impl Iterator<Item = (Stem, LogPosition)> {
     let step = 11 + shard.index() as u64;
-    (0..4_097)
-        .map(move |n| (Stem::new(n << 32 | n * step).unwrap_or(Stem::MAX), LogPosition(8 * n + 64)))
+    (0..4_097).map(move |n| {
+        (Stem::new((n << 32) | (n * step)).unwrap_or(Stem::MAX), LogPosition(8 * n + 64))
+    })
 }
 
 fn group(shard: ShardId, group: usize, out: &mut Vec<(Stem, LogPosition)>) {
