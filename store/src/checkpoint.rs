@@ -57,8 +57,8 @@ pub(crate) struct Checkpoints {
     opened_from: Option<Height>,
     /// Bytes of log behind it when the store was opened.
     replayed_bytes: u64,
-    /// The newest that is whole.
-    newest: Mutex<Option<CheckpointName>>,
+    /// The newest that is whole, and where its log ends.
+    newest: Mutex<Option<(CheckpointName, LogPosition)>>,
     /// What the manifest on disk names.
     named: Mutex<Option<CheckpointName>>,
     /// One is being written.
@@ -94,24 +94,25 @@ pub(crate) fn find(disk: &dyn Vfs, store: &Path, manifest: &Manifest) -> Option<
 }
 
 impl Checkpoints {
-    /// Those of a store in `dir`, of which `manifest` names the newest. Deletes what it does not name.
+    /// Those of a store in `dir`, which was opened from the one that `manifest` names if it says where that
+    /// one's log ends. Deletes all others: what could not be opened from is of no use.
     pub(crate) fn new(
         dir: &Path,
         options: &Options,
         manifest: &Manifest,
-        opened_from: Option<Height>,
-        replayed_bytes: u64,
+        opened_from: Option<LogPosition>,
     ) -> Self {
-        let (named, newest) = (Mutex::new(manifest.checkpoint), Mutex::new(manifest.checkpoint));
+        let newest = manifest.checkpoint.zip(opened_from);
+        let start = opened_from.unwrap_or(manifest.log_start);
         let checkpoints = Self {
             disk: Arc::clone(&options.disk),
             dir: dir.join(CHECKPOINTS),
             store: manifest.store_id,
             interval: if options.read_only { Some(0) } else { options.checkpoint_bytes },
-            opened_from,
-            replayed_bytes,
-            newest,
-            named,
+            opened_from: newest.map(|(name, _)| name.height),
+            replayed_bytes: manifest.log_end.0.saturating_sub(start.0),
+            newest: Mutex::new(newest),
+            named: Mutex::new(manifest.checkpoint),
             busy: AtomicBool::new(false),
             thread: Mutex::new(None),
             end: Mutex::new(None),
@@ -134,8 +135,8 @@ impl Checkpoints {
 
     /// The name that a manifest of `height` gets.
     pub(crate) fn name_for(&self, height: Height) -> Option<CheckpointName> {
-        let newest = *self.newest.lock();
-        newest.filter(|name| name.height <= height).or(*self.named.lock())
+        let (newest, _) = (*self.newest.lock())?;
+        if newest.height <= height { Some(newest) } else { *self.named.lock() }
     }
 
     /// The manifest on disk names this one now.
@@ -146,7 +147,7 @@ impl Checkpoints {
     /// The height of the newest that is whole, and of the one that the store was opened from, with the
     /// bytes of log behind that.
     pub(crate) fn figures(&self) -> (Option<Height>, Option<Height>, u64) {
-        (self.newest.lock().map(|name| name.height), self.opened_from, self.replayed_bytes)
+        (self.newest.lock().map(|(name, _)| name.height), self.opened_from, self.replayed_bytes)
     }
 
     /// Keeps what the hash stage ends with.
@@ -154,18 +155,20 @@ impl Checkpoints {
         *self.end.lock() = Some((forest, open));
     }
 
-    /// Deletes all files but the one that is named, and the newest.
+    /// Deletes all files but the newest that is whole, and the one that is named until the manifest names
+    /// that.
     fn sweep(&self) -> Result<(), Error> {
         let names = match self.disk.read_dir(&self.dir) {
             Ok(names) => names,
             Err(error) if error.kind() == VfsErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let kept = [*self.named.lock(), *self.newest.lock()];
-        let kept = kept.map(|name| name.map(|name| file_name(name.height)));
+        let newest = *self.newest.lock();
+        let kept = newest.map(|(newest, _)| [Some(newest), *self.named.lock()]);
+        let kept = kept.map(|kept| kept.map(|name| name.map(|name| file_name(name.height))));
         for name in names {
             let Some(name) = name.to_str().filter(|name| name.ends_with(SUFFIX)) else { continue };
-            if !kept.iter().flatten().any(|kept| kept == name) {
+            if !kept.iter().flatten().flatten().any(|kept| kept == name) {
                 self.disk.remove_file(&self.dir.join(name))?;
             }
         }
@@ -198,7 +201,7 @@ impl Checkpoints {
         match written {
             Ok(bytes) => {
                 let name = CheckpointName { height, bytes };
-                *self.newest.lock() = Some(name);
+                *self.newest.lock() = Some((name, frozen.head().log_end));
                 Ok(name)
             }
             Err(error) => {
@@ -266,12 +269,12 @@ pub(crate) fn begin(
     }
 }
 
-/// Writes the checkpoint of a store whose stages have ended, and names it in the manifest, if opening would
-/// have to take in much of the `bytes` of log since the last one.
+/// Writes the checkpoint of a store whose stages have ended, and names it in the manifest, if much of the log
+/// came since the newest, or is there at all if there is none.
 ///
 /// # Errors
 /// Those of committing the manifest. Without a checkpoint nothing is wrong.
-pub(crate) fn at_close(shared: &Shared, bytes: u64, begins: &[TwigBegins]) -> Result<(), Error> {
+pub(crate) fn at_close(shared: &Shared, begins: &[TwigBegins]) -> Result<(), Error> {
     let checkpoints = &shared.checkpoints;
     let Some((forest, open)) = checkpoints.end.lock().take() else { return Ok(()) };
     let state = shared.published.current();
@@ -280,8 +283,9 @@ pub(crate) fn at_close(shared: &Shared, bytes: u64, begins: &[TwigBegins]) -> Re
         let frozen = Frozen::new(store, state.height, log_end, &forest, &open, begins)?;
         checkpoints.write(&shared.published, &state, &frozen)
     };
+    let from = checkpoints.newest.lock().map_or(shared.log.start(), |(_, log_end)| log_end);
     if checkpoints.interval != Some(0)
-        && bytes >= WORTH_IT
+        && state.log_end.0.saturating_sub(from.0) >= WORTH_IT
         && let Err(error) = write()
     {
         tracing::warn!(%error, "no checkpoint: the next opening takes longer");

@@ -62,35 +62,22 @@ impl Place {
             pool.install(|| rebuild(&source))
         };
         let checkpoint = checkpoint::find(&*self.vfs, &self.dir, &manifest);
-        let head = |checkpoint: &Checkpoint| (checkpoint.head().height, checkpoint.head().log_end);
-        let mut checkpointed = checkpoint.as_ref().map(head);
-        let resumed = checkpoint.map(|checkpoint| attempt(Some(&twigs), Some(&checkpoint)));
-        let first = match resumed {
-            // What contradicts the log is the checkpoint, as far as is known.
-            Some(Err(error)) if error.is_contradiction() => {
-                tracing::warn!(%error, "opening once more, without the checkpoint: that takes longer");
-                checkpointed = None;
-                attempt(Some(&twigs), None)
+        // What is derived from the log is believed first, and left out where it contradicts the log: a
+        // checkpoint or a twig record may be whole and yet wrong. What counts is whether the log, without
+        // them, leads to the manifest's roots.
+        let with = [(Some(&twigs), checkpoint.as_ref()), (Some(&twigs), None), (None, None)];
+        let mut with = with.iter().skip(usize::from(checkpoint.is_none()));
+        let (mut rebuilt, checkpointed) = loop {
+            let &(twigs, checkpoint) = with.next().unwrap_or(&(None, None));
+            match attempt(twigs, checkpoint) {
+                Err(error) if error.is_contradiction() && with.len() > 0 => {
+                    let without = if checkpoint.is_some() { "checkpoint" } else { "twig file" };
+                    tracing::warn!(%error, "opening once more, without the {without}: that takes longer");
+                }
+                other => break (other?, checkpoint.map(|checkpoint| checkpoint.head().log_end)),
             }
-            Some(Ok(mut rebuilt)) => {
-                // Those of the blocks since; the file may have some.
-                rebuilt.twigs = twigs.different(rebuilt.twigs)?;
-                Ok(rebuilt)
-            }
-            Some(Err(error)) => Err(error),
-            None => attempt(Some(&twigs), None),
         };
-        let rebuilt = match first {
-            Err(error) if error.is_contradiction() => {
-                // A twig record may be whole and yet wrong, and it is derived data: what counts is
-                // whether the log, without it, leads to the manifest's roots.
-                tracing::warn!(%error, "opening once more, without the twig file");
-                let mut rebuilt = attempt(None, None)?;
-                rebuilt.twigs = twigs.different(rebuilt.twigs)?;
-                rebuilt
-            }
-            other => other?,
-        };
+        rebuilt.twigs = twigs.different(rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_REBUILT)?;
         twigs.write(&rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
@@ -118,8 +105,8 @@ pub(crate) struct Parts {
     pub(crate) twigs: TwigStore,
     pub(crate) meta: Box<dyn MetaDb>,
     pub(crate) rebuilt: Rebuilt,
-    /// The checkpoint that it was made from, if it was, and where its log ended.
-    pub(crate) checkpointed: Option<(Height, LogPosition)>,
+    /// Where the log of the checkpoint ended that it was made from, if it was.
+    pub(crate) checkpointed: Option<LogPosition>,
     pub(crate) pool: rayon::ThreadPool,
     pub(crate) options: Options,
     pub(crate) hasher: Arc<dyn BatchHasher>,
@@ -133,10 +120,8 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
     let (height, manifest) = (behind.manifest.height, &behind.manifest);
     // The manifest on disk is older by the rows that are to follow it.
     let settled = Height(height.0 - behind.rows.len() as u64);
-    let (from, checkpointed) = checkpointed.unzip();
-    let checkpointed = checkpointed.unwrap_or(manifest.log_start);
-    let log_bytes = manifest.log_end.0.saturating_sub(checkpointed.0);
-    let checkpoints = Checkpoints::new(&place.dir, &options, manifest, from, log_bytes);
+    let checkpoints = Checkpoints::new(&place.dir, &options, manifest, checkpointed);
+    let log_bytes = checkpoints.figures().2;
     let shared = Arc::new(Shared {
         log,
         twigs,

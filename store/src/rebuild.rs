@@ -247,11 +247,7 @@ fn finish(source: &Source<'_>, ended: Ended, mut shards: Vec<ShardScan>) -> Resu
         contradicted,
     };
     for (scan, part) in shards.into_iter().zip(parts) {
-        let cursor = match source.checkpoint {
-            Some(_) => scan.cursor_at(source, part.oldest_active)?,
-            None => scan.cursor.clone(),
-        };
-        let Some(cursor) = cursor else {
+        let Some(cursor) = scan.cursor_at(source, part.oldest_active)? else {
             return Err(scan.corrupt("the oldest active entry is not in the log"));
         };
         rebuilt.open.push(scan.open);

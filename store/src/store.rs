@@ -172,7 +172,7 @@ impl Store {
     }
 
     /// Waits until everything that was submitted is durable, and files that it made needless are
-    /// deleted: the store then does nothing more until the next block comes.
+    /// deleted: until the next block comes, the store then does nothing but perhaps write a checkpoint.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the store failed; [`Error::Forked`].

@@ -43,7 +43,8 @@ pub(crate) struct Writer {
     layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
     /// It was said that handing in does not wait.
     said: bool,
-    /// Bytes of log since the last checkpoint that was asked for.
+    /// Bytes of log since the last checkpoint that was asked for: one that fails is not asked for again at
+    /// once.
     log_bytes: u64,
 }
 
@@ -62,7 +63,7 @@ impl Writer {
 
     /// Writes a checkpoint, after the stages have ended and if it is worth while, and names it.
     pub(crate) fn checkpoint_at_close(&self) -> Result<(), Error> {
-        checkpoint::at_close(&self.shared, self.log_bytes, &self.begins())
+        checkpoint::at_close(&self.shared, &self.begins())
     }
 
     fn begins(&self) -> Vec<TwigBegins> {

@@ -239,6 +239,39 @@ fn a_checkpoint_that_cannot_be_written_keeps_nobody() {
     }
 }
 
+/// One that failed is made up for on closing, however little was written since.
+#[test]
+fn what_could_not_be_written_is_written_on_closing() {
+    let _limit = Limit::new();
+    let disk = PowerLossDisk::new(SEED);
+    let params = params(1, 4, 5);
+    let (mut blocks, mut model) = (generator(SEED), Model::without_history(params.compaction()));
+    let mut store = Store::create(dir(), params, options(&disk).checkpoint_bytes(1)).unwrap();
+    let writes = Calls::Of(hedgerow_vfs::VfsOp::Write, "checkpoints".into());
+    disk.plan(Fault::from_then_on(writes, 0, FaultKind::Full));
+    go_on(&mut store, &mut blocks, &mut model, 4);
+    assert_eq!(store.stats().checkpoint, None);
+    disk.plan_nothing();
+    store.close().unwrap();
+    let mut store = Store::open(dir(), options(&disk.process_death())).unwrap();
+    assert_eq!(store.stats().opened_from, Some(Height(4)));
+    compare(&mut store, &model, blocks.keys());
+}
+
+/// A damaged one is replaced when the store closes, though no block came.
+#[test]
+fn a_damaged_one_is_replaced_on_closing() {
+    let _limit = Limit::new();
+    let (disk, mut model, _) = closed(SEED);
+    disk.flip(&file(&disk), 70_000, 1).unwrap();
+    for opened_from in [None, Some(Height(9)), Some(Height(9))] {
+        let store = Store::open(dir(), options(&disk)).unwrap();
+        assert_eq!(store.stats().opened_from, opened_from);
+        assert_eq!(store.reader().root().1, model.state_root());
+        store.close().unwrap();
+    }
+}
+
 /// No checkpoints on demand, and an old one is still good.
 #[test]
 fn an_option_turns_them_off() {

@@ -60,7 +60,6 @@ pub(crate) struct ShardScan {
     pub(super) begun: TwigBegins,
     /// Serial number of the next entry, once one was read.
     next: Option<SerialNumber>,
-    pub(super) cursor: Option<RunCursor>,
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
     /// The keys of the checkpoint that this began with.
     base: Option<Base>,
@@ -111,7 +110,6 @@ impl ShardScan {
             open: OpenTwig::default(),
             begun: TwigBegins::default(),
             next: None,
-            cursor: None,
             twigs: Vec::new(),
             base: None,
         })
@@ -243,9 +241,6 @@ impl ShardScan {
             }
             if sn.twig() < oldest {
                 continue;
-            }
-            if sn >= self.part.oldest_active && self.cursor.is_none() {
-                self.cursor = Some(RunCursor::new(self.shard, record.position(), at));
             }
             let sentry = entry.sentry_key_hash();
             if sentry.is_none() {
