@@ -5,57 +5,18 @@
 
 mod common;
 
+use common::twigs::{EVERYTHING, check, open, options, record, shard};
 use common::{copy_dir, files, flip, hooked, mem};
-use hedgerow_entryfile::{LogError, SegmentSize, TwigFile, TwigFileOptions, TwigRecord};
-use hedgerow_types::{Digest, LogPosition, ShardId, TwigId};
-use hedgerow_vfs::{OpenMode, Vfs};
-use std::path::Path;
+use hedgerow_entryfile::{LogError, TwigFile, TwigRecord};
+use hedgerow_types::{Digest, TwigId};
+use hedgerow_vfs::OpenMode;
 use std::sync::Arc;
-
-fn shard(index: u64) -> ShardId {
-    ShardId::new(index as usize % 16).unwrap()
-}
-
-/// A record, told apart by `salt`; its entries lie below `1_000_000 * (salt + 1)`.
-fn record(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> {
-    let base = 1_000_000 * salt;
-    Arc::new(TwigRecord {
-        shard: shard(shard_index),
-        twig: TwigId(twig),
-        record: LogPosition(base),
-        nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + salt) as u8; 32]))),
-        groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
-        breaks: (0..salt % 5).map(|i| (i as u16 + 1, LogPosition(base + 320 + 160 * i))).collect(),
-        leaves: None,
-    })
-}
-
-const EVERYTHING: LogPosition = LogPosition(u64::MAX);
-
-fn options(segment_size: u64, cache_bytes: u64) -> TwigFileOptions {
-    TwigFileOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes }
-}
-
-fn open(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    log_end: LogPosition,
-) -> (TwigFile, Vec<(ShardId, TwigId)>) {
-    TwigFile::open(Arc::clone(vfs), dir, common::ID, options(30_000, 0), log_end).unwrap()
-}
-
-fn check(file: &TwigFile, records: &[Arc<TwigRecord>]) {
-    for record in records {
-        assert_eq!(file.get(record.shard, record.twig).unwrap().as_ref(), Some(record));
-    }
-}
 
 /// [`record`] with the hashes of all entries.
 fn with_leaves(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> {
     let mut record = Arc::unwrap_or_clone(record(shard_index, twig, salt));
     let leaf = |leaf: u64| Digest(std::array::from_fn(|i| (leaf * 3 + salt + i as u64) as u8));
-    record.leaves = (0..2048).map(leaf).collect::<Box<[_]>>().try_into().ok();
-    assert!(record.leaves.is_some());
+    record.leaves = Some((0..2048).map(leaf).collect::<Box<[_]>>().try_into().unwrap());
     Arc::new(record)
 }
 

@@ -5,55 +5,18 @@
 
 mod common;
 
+use common::twigs::{EVERYTHING, check, open, options, record, shard};
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
     EntryLog, LogError, LogOptions, SegmentSize, StoreId, StoredFrame, TwigFile, TwigFileOptions,
     TwigRecord,
 };
-use hedgerow_types::{Digest, LogPosition, SHARDS, ShardId, TwigId};
+use hedgerow_types::{Digest, LogPosition, SHARDS, TwigId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-fn shard(index: u64) -> ShardId {
-    ShardId::new(index as usize % 16).unwrap()
-}
-
-/// A record, told apart by `salt`; its entries lie below `1_000_000 * (salt + 1)`.
-fn record(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> {
-    let base = 1_000_000 * salt;
-    Arc::new(TwigRecord {
-        shard: shard(shard_index),
-        twig: TwigId(twig),
-        record: LogPosition(base),
-        nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + salt) as u8; 32]))),
-        groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
-        breaks: (0..salt % 5).map(|i| (i as u16 + 1, LogPosition(base + 320 + 160 * i))).collect(),
-        leaves: None,
-    })
-}
-
-const EVERYTHING: LogPosition = LogPosition(u64::MAX);
-
-fn options(segment_size: u64, cache_bytes: u64) -> TwigFileOptions {
-    TwigFileOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes }
-}
-
-fn open(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    log_end: LogPosition,
-) -> (TwigFile, Vec<(ShardId, TwigId)>) {
-    TwigFile::open(Arc::clone(vfs), dir, common::ID, options(30_000, 0), log_end).unwrap()
-}
-
-fn check(file: &TwigFile, records: &[Arc<TwigRecord>]) {
-    for record in records {
-        assert_eq!(file.get(record.shard, record.twig).unwrap().as_ref(), Some(record));
-    }
-}
 
 #[test]
 fn what_was_appended_is_found_before_and_after_reopening() {

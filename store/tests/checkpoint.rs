@@ -44,17 +44,7 @@ fn go_on(store: &mut Store, blocks: &mut BlockGen, model: &mut Model, count: usi
             let (height, change_sets) = blocks.net();
             model.apply_net(height, &change_sets);
             let mut block = store.begin_block(Height(height)).unwrap();
-            for (number, change_set) in change_sets.iter().enumerate() {
-                if number > 0 {
-                    block.next_change_set().unwrap();
-                }
-                for (key, value) in change_set {
-                    match value {
-                        Some(value) => block.put(key, value).unwrap(),
-                        None => block.delete(key).unwrap(),
-                    }
-                }
-            }
+            common::fill(&mut block, &change_sets).unwrap();
             block.submit().unwrap()
         };
         assert_eq!(block.root().unwrap(), model.state_root(), "height {}", model.height());

@@ -1,6 +1,8 @@
 //! A log together with the model of what is in it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod twigs;
+
 use bytes::Bytes;
 use hedgerow_entryfile::{
     BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, Stub, TwigRecord,

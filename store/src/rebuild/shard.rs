@@ -447,10 +447,15 @@ impl ShardScan {
             (None, Some(twigs)) => twigs.get(shard, twig)?,
             (None, None) => None,
         };
-        Ok(match (record, self.open.parts()) {
-            (Some(record), _) => Some(RunCursor::new(shard, record.record, record.groups[0])),
-            (None, (record, &[first, ..], _)) => Some(RunCursor::new(shard, record, first)),
-            (None, _) => None,
-        })
+        let cursor = match (record, self.open.parts()) {
+            (Some(record), _) => RunCursor::new(shard, record.record, record.groups[0]),
+            (None, (record, &[first, ..], _)) => RunCursor::new(shard, record, first),
+            (None, _) => return Ok(None),
+        };
+        // A record that is whole may still lead elsewhere: then it is made again.
+        match cursor.clone().next(source.log)? {
+            Some((_, entry)) if entry.get().serial_number() == twig.first() => Ok(Some(cursor)),
+            _ => Err(self.corrupt(format_args!("twig {twig} does not begin where it is said to"))),
+        }
     }
 }

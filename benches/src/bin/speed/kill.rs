@@ -106,7 +106,7 @@ impl Killed {
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        self.kill().ok();
+        self.kill().ok(); // it may be dead already
     }
 }
 
