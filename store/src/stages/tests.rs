@@ -93,6 +93,8 @@ struct World {
     seen_by_readers: AtomicU64,
     appended: AtomicU64,
     committed: AtomicU64,
+    /// What was cleaned up after.
+    tidied: AtomicU64,
     /// What the manifest on the "disk" says.
     manifest: AtomicU64,
     /// Somebody was told of a failure.
@@ -211,7 +213,10 @@ impl PersistWork<Toy, Height> for Persist {
 
     fn clean_up(&mut self) -> Result<(), Error> {
         work();
-        self.0.fail_at(Fault::CleanUp(self.0.committed.load(Ordering::SeqCst)))
+        let committed = self.0.committed.load(Ordering::SeqCst);
+        self.0.fail_at(Fault::CleanUp(committed))?;
+        self.0.tidied.store(committed, Ordering::SeqCst);
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<(), Error> {
@@ -313,7 +318,7 @@ static REFUSED: AtomicUsize = AtomicUsize::new(0);
 fn flush(flow: &Flow, world: &World) {
     let accepted = flow.look(|at| at.accepted);
     match flow.wait_for(|at| (at.tidied >= at.accepted).then_some(())) {
-        Ok(()) => assert!(world.committed.load(Ordering::SeqCst) >= accepted.0),
+        Ok(()) => assert!(world.tidied.load(Ordering::SeqCst) >= accepted.0),
         Err(error) => world.check_cause(flow, &error),
     }
     look(flow, world);
