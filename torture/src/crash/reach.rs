@@ -34,6 +34,7 @@ const WANTED: &[&str] = &[
     "crash while a segment was removed",
     "crash with a torn last record",
     "recovered from a checkpoint",
+    "recovered from the log",
     "crash while a checkpoint was written",
     "full: checkpoints",
     "opening cut the log",
