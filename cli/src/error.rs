@@ -1,6 +1,5 @@
 //! What ends a command early, in words for the person who typed it.
 
-use crate::commands::replay::Difference;
 use hedgerow_proof::ProofError;
 use hedgerow_types::Digest;
 use std::error::Error;
@@ -55,7 +54,7 @@ pub(crate) enum CliError {
     },
     /// The replay met another state than the recorded one.
     #[error("{0}")]
-    Difference(Box<Difference>),
+    Difference(Box<dyn Error + Send + Sync>),
     /// All blocks are right, but not the device that should have hashed them.
     #[error("the states are equal, but the CPU took the device's place: {0}")]
     Quarantined(String),

@@ -1,11 +1,12 @@
 //! What can go wrong in a log or a twig file, told so that a person can act on it.
 //!
 //! "Could not read" ([`LogError::Io`]), "what is there is damaged" ([`LogError::Corrupt`]), "it was
-//! pruned" ([`LogError::Pruned`]) and "it was never written" ([`LogError::OutOfRange`]) are
-//! different answers. Errors are cheap to clone: the first one that writing meets is latched and
+//! pruned" ([`LogError::Pruned`]), "only its hash is kept" ([`LogError::NotKept`]) and "it was never
+//! written" ([`LogError::OutOfRange`]) are different answers. Errors are cheap to clone: the first one that writing meets is latched and
 //! given to everybody who comes later.
 
-use crate::header::FORMAT_VERSION;
+use crate::record::stub::Stub;
+use crate::segments::header::FORMAT_VERSION;
 use hedgerow_types::entry::EntryError;
 use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::VfsError;
@@ -45,6 +46,14 @@ pub enum LogError {
         at: LogPosition,
         /// What was found there.
         what: Damage,
+    },
+    /// An entry lies there whose bytes are not kept, only its hash.
+    #[error("entry {} at log position {at} is not kept here, only its hash", stub.serial_number)]
+    NotKept {
+        /// The position asked for.
+        at: LogPosition,
+        /// What is kept of it.
+        stub: Stub,
     },
     /// The position lies below the start of the log: its segment was pruned.
     #[error("log position {at} was pruned, the log starts at {start}")]
@@ -146,6 +155,13 @@ pub enum Damage {
     Magic,
     /// They were written in a format version that this program does not know.
     FormatVersion(u32),
+    /// A field that this version always writes as zero is not: a newer version gave it a meaning.
+    Newer {
+        /// The field.
+        what: &'static str,
+        /// What it says.
+        value: u64,
+    },
     /// They belong to another store.
     StoreId,
     /// They say that they belong at another position.
@@ -164,6 +180,8 @@ pub enum Damage {
     Padding,
     /// The entry contradicts its own lengths.
     Entry(EntryError),
+    /// A stub without a hash.
+    Hash,
     /// A length leads beyond the end of what contains it.
     Length {
         /// The length that is stored, in bytes.
@@ -204,9 +222,14 @@ impl fmt::Display for Damage {
             Self::Magic => f.write_str("wrong magic number"),
             Self::FormatVersion(found) => {
                 write!(f, "it has format version {found}, this build of Hedgerow reads version ")?;
-                let newer = *found > FORMAT_VERSION;
-                write!(f, "{FORMAT_VERSION}{}", if newer { ": a newer one wrote it" } else { "" })
+                let whose = if *found > FORMAT_VERSION { "a newer" } else { "an older" };
+                write!(f, "{FORMAT_VERSION}: {whose} one wrote it")
             }
+            Self::Newer { what, value } => write!(
+                f,
+                "its {what} is {value}, which this build of Hedgerow does not know: a newer one \
+                 wrote it"
+            ),
             Self::StoreId => f.write_str("belongs to another store"),
             Self::Place { named } => write!(f, "belongs at position {named}"),
             Self::Checksum { stored, computed } => {
@@ -214,6 +237,7 @@ impl fmt::Display for Damage {
             }
             Self::Padding => f.write_str("padding is not zero"),
             Self::Entry(error) => error.fmt(f),
+            Self::Hash => f.write_str("a stub without a hash"),
             Self::Length { need, have } => {
                 write!(f, "a length of {need} bytes where {have} are left")
             }

@@ -19,6 +19,7 @@
 //!  R     │ header │ run of shard 0 │ run of shard 1 │ ... │ run of shard 15 │     one block
 //!  run   │ frame │ frame │ frame │ ...                                            one shard's part
 //!  frame │ hashed bytes of one entry │ crc32c, bound to the position │ padding │
+//!        │ or a stub: its hash alone │
 //! ```
 //!
 //! # Words
@@ -29,7 +30,8 @@
 //! | segment | one file; covers the positions from its base, in its name, to where the next begins; a record never spans two |
 //! | record | what one block adds: [`Record`] |
 //! | run | the new entries of one shard in a record, in serial-number order; what a batch hasher reads is this very buffer |
-//! | frame | an entry with its checksum, which is bound to its position, and padding |
+//! | frame | an entry with its checksum, which is bound to its position, and padding; or a stub in its place |
+//! | stub | the serial number and hash of an entry that is not kept: [`Stub`]. Nobody writes stubs yet |
 //! | announced | readable from memory, perhaps not on disk yet |
 //! | written | in the file; durable after the next sync |
 //! | twig record | what is kept of a finished twig: [`TwigRecord`] |
@@ -60,49 +62,37 @@
 //! * What is announced stays readable without a gap, through append, sync and eviction from memory,
 //!   until it is pruned.
 //! * A length read from disk is compared with what contains it before anything is allocated.
-//! * "Not there" ([`LogError::OutOfRange`], [`LogError::Pruned`]), "damaged"
-//!   ([`LogError::Corrupt`]) and "could not read" ([`LogError::Io`]) are different answers, and no
-//!   iterator ends on an error without having returned it.
+//! * "Not there" ([`LogError::OutOfRange`], [`LogError::Pruned`]), "only its hash is kept"
+//!   ([`LogError::NotKept`]), "damaged" ([`LogError::Corrupt`]) and "could not read"
+//!   ([`LogError::Io`]) are different answers, and no iterator ends on an error without having
+//!   returned it.
 //! * After the first failed write or sync nothing more is written; reading goes on.
 //!
 //! **Invariant (absence):** nothing here knows trees, keys or which entries are active, and all I/O
 //! goes through [`hedgerow_vfs`]. No thread is started.
 #![forbid(unsafe_code)]
 
-mod batch;
-mod cache;
-mod counters;
-mod cursor;
 mod error;
-mod frame;
-mod group;
-mod handles;
-mod header;
-mod journal;
-mod listing;
 mod log;
 mod read;
 mod record;
-mod scan;
-mod segment;
 mod segments;
-mod stored;
-mod table;
-mod tail;
 mod twig;
-mod twigfile;
-mod window;
 
-pub use cursor::RunCursor;
 pub use error::{Damage, LogError};
-pub use frame::{ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, seal_frame};
-pub use header::{SEGMENT_HEADER_LEN, StoreId};
-pub use journal::Journal;
 pub use log::{EntryLog, LogOptions, LogStats};
-pub use read::Fill;
-pub use record::{BlockState, RECORD_HEADER_LEN, Record};
-pub use scan::{RecordScan, ScannedRecord};
-pub use segment::SegmentSize;
-pub use stored::StoredEntry;
-pub use twig::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};
-pub use twigfile::{TwigFile, TwigFileOptions, TwigFileStats};
+pub use read::cursor::RunCursor;
+pub use read::entries::Fill;
+pub use read::scan::{RecordScan, ScannedRecord};
+pub use read::stored::{StoredEntry, StoredFrame};
+pub use record::block::{BlockState, Record};
+pub use record::frame::{
+    ALIGN, EntrySpan, FrameError, frame_len, place_run, push_frame, push_stub, seal_frame,
+};
+pub use record::header::RECORD_HEADER_LEN;
+pub use record::journal::Journal;
+pub use record::stub::{FrameRef, Stub};
+pub use segments::header::{SEGMENT_HEADER_LEN, StoreId};
+pub use segments::segment::SegmentSize;
+pub use twig::file::{TwigFile, TwigFileOptions, TwigFileStats};
+pub use twig::record::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};

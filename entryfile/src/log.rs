@@ -1,14 +1,14 @@
 //! The entry log: records are announced, written, synced, read and pruned.
 
-use crate::batch::Batch;
-use crate::cache::EntryCache;
-use crate::frame::ALIGN;
-use crate::header::Format;
-use crate::listing::Listing;
-use crate::record::{RECORD_HEADER_LEN, RecordHeader, padded};
-use crate::segment::{Extent, IoCounters, SegmentSize};
-use crate::segments::{Longer, Segments};
-use crate::tail::{SharedTail, Tail};
+use crate::read::cache::EntryCache;
+use crate::record::frame::{ALIGN, NoEntry};
+use crate::record::header::{RECORD_HEADER_LEN, RecordHeader, padded};
+use crate::record::tail::{SharedTail, Tail};
+use crate::segments::batch::Batch;
+use crate::segments::files::{Longer, Segments};
+use crate::segments::header::Format;
+use crate::segments::listing::Listing;
+use crate::segments::segment::{Extent, IoCounters, SegmentSize};
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::{LogPosition, ShardId};
@@ -459,5 +459,10 @@ fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
 
 /// The entry in memory at `at`, which `record` covers.
 pub(crate) fn entry_in_memory(record: &Record, at: u64) -> Result<StoredEntry, LogError> {
-    record.entry_at(at).map_err(|what| LogError::NotAnEntry { at: LogPosition(at), what })
+    record.entry_at(at).map_err(|none| none_in_memory(none, at))
+}
+
+/// The error for a record in memory that has no entry at `at`, which it covers.
+pub(crate) fn none_in_memory(none: NoEntry, at: u64) -> LogError {
+    none.at(at, |what| LogError::NotAnEntry { at: LogPosition(at), what })
 }

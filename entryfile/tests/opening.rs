@@ -4,11 +4,15 @@
 
 mod common;
 
-use common::{Control, Model, copy_dir, disk_only, disks, files, flip, hooked, mem, shape};
-use hedgerow_entryfile::{Damage, EntryLog, LogError, StoreId};
-use hedgerow_types::LogPosition;
-use hedgerow_vfs::{OpenMode, Vfs};
-use std::path::Path;
+use common::{
+    Control, Model, copy_dir, disk_only, disks, files, flip, forge_header, hooked, mem, shape,
+};
+use hedgerow_entryfile::{
+    Damage, EntryLog, LogError, SegmentSize, StoreId, TwigFile, TwigFileOptions,
+};
+use hedgerow_types::{Height, LogPosition};
+use hedgerow_vfs::{OpenMode, Vfs, read_file};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -144,6 +148,61 @@ fn a_damaged_or_foreign_segment_header_is_an_error() {
         }
     }
     assert!(open(&vfs, &dir, 0, log.end()).is_ok());
+}
+
+/// What version 1 wrote, and what this version leaves zero and a newer one may not: refused by name, in
+/// the log and in the twig file, which is otherwise mended in silence, and nothing is changed.
+#[test]
+fn a_segment_of_another_version_is_refused_and_stays() {
+    for (byte, value, says) in [
+        (8, 1, "it has format version 1, this build of Hedgerow reads version 2: an older"),
+        (8, 3, "it has format version 3, this build of Hedgerow reads version 2: a newer"),
+        (12, 2, "its place is 2, which this build of Hedgerow does not know: a newer"),
+        (15, 1, "its reserved field at 14 is 256, which"),
+        (41, 1, "its chunk table's offset is 256, which"),
+        (48, 16, "its chunk table's length is 16, which"),
+        (59, 1, "its reserved field at 56 is 16777216, which"),
+    ] {
+        let (vfs, dir) = mem();
+        let (log, _) = filled(&vfs, &dir, 8);
+        let twigs = dir.with_extension("twigs");
+        let options = TwigFileOptions {
+            segment_size: SegmentSize::fixed(10_000),
+            ..TwigFileOptions::default()
+        };
+        let file = TwigFile::create(Arc::clone(&vfs), &twigs, common::ID, options.clone()).unwrap();
+        file.append(&[0, 1, 2, 3].map(|twig| common::twig_record(3, twig))).unwrap();
+        drop(file);
+        for (folder, number) in [(&dir, 0), (&dir, 1), (&twigs, 0), (&twigs, 1)] {
+            let (vfs, folder) = copy_dir(&*vfs, folder);
+            let path = files(&*vfs, &folder)[number].0.clone();
+            forge_header(&*vfs, &path, byte, value);
+            let before = all_bytes(&*vfs, &folder);
+            let error = if path.extension().unwrap() == "log" {
+                open(&vfs, &folder, 0, log.end()).unwrap_err()
+            } else {
+                let (options, end) = (options.clone(), LogPosition(u64::MAX));
+                TwigFile::open(Arc::clone(&vfs), &folder, common::ID, options, end).unwrap_err()
+            };
+            let named = matches!(&error, LogError::Corrupt { path: at, .. } if *at == path);
+            assert!(named && error.to_string().contains(says), "{error}");
+            assert_eq!(all_bytes(&*vfs, &folder), before, "{says}");
+        }
+        // Behind the end that the manifest names too.
+        let (vfs, dir) = copy_dir(&*vfs, &dir);
+        let last = files(&*vfs, &dir).last().unwrap().0.clone();
+        forge_header(&*vfs, &last, byte, value);
+        let (start, end) = (LogPosition(0), LogPosition(64));
+        let found = EntryLog::find_journal(vfs, &dir, common::ID, start, end, Height(0));
+        let error = found.unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+/// The files of a directory with their bytes.
+fn all_bytes(vfs: &dyn Vfs, dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = files(vfs, dir).into_iter();
+    files.map(|(path, len)| (path.clone(), read_file(vfs, &path, len).unwrap())).collect()
 }
 
 #[test]

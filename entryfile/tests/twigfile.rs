@@ -5,53 +5,18 @@
 
 mod common;
 
+use common::twigs::{EVERYTHING, check, open, options, record, shard};
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
-    EntryLog, LogError, LogOptions, SegmentSize, StoreId, TwigFile, TwigFileOptions, TwigRecord,
+    EntryLog, LogError, LogOptions, SegmentSize, StoreId, StoredFrame, TwigFile, TwigFileOptions,
+    TwigRecord,
 };
-use hedgerow_types::{Digest, LogPosition, SHARDS, ShardId, TwigId};
+use hedgerow_types::{Digest, LogPosition, SHARDS, TwigId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-fn shard(index: u64) -> ShardId {
-    ShardId::new(index as usize % 16).unwrap()
-}
-
-/// A record, told apart by `salt`; its entries lie below `1_000_000 * (salt + 1)`.
-fn record(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> {
-    let base = 1_000_000 * salt;
-    Arc::new(TwigRecord {
-        shard: shard(shard_index),
-        twig: TwigId(twig),
-        record: LogPosition(base),
-        nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + salt) as u8; 32]))),
-        groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
-        breaks: (0..salt % 5).map(|i| (i as u16 + 1, LogPosition(base + 320 + 160 * i))).collect(),
-    })
-}
-
-const EVERYTHING: LogPosition = LogPosition(u64::MAX);
-
-fn options(segment_size: u64, cache_bytes: u64) -> TwigFileOptions {
-    TwigFileOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes }
-}
-
-fn open(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    log_end: LogPosition,
-) -> (TwigFile, Vec<(ShardId, TwigId)>) {
-    TwigFile::open(Arc::clone(vfs), dir, common::ID, options(30_000, 0), log_end).unwrap()
-}
-
-fn check(file: &TwigFile, records: &[Arc<TwigRecord>]) {
-    for record in records {
-        assert_eq!(file.get(record.shard, record.twig).unwrap().as_ref(), Some(record));
-    }
-}
 
 #[test]
 fn what_was_appended_is_found_before_and_after_reopening() {
@@ -342,6 +307,7 @@ fn groups_of_a_twig_are_read_through_its_record() {
             nodes: Box::new([Digest::ZERO; 255]),
             groups: Box::new(std::array::from_fn(|i| entries[16 * i].at)),
             breaks,
+            leaves: None,
         };
         for leaf in (0..2048).step_by(5).chain([2047]) {
             let group = log.read_group(&record, leaf).unwrap();
@@ -349,6 +315,7 @@ fn groups_of_a_twig_are_read_through_its_record() {
             assert_eq!(group.len(), 16);
             for ((at, entry), e) in group.iter().zip(&entries[first..]) {
                 assert_eq!(*at, e.at);
+                let StoredFrame::Entry(entry) = entry else { panic!("{entry:?}") };
                 common::assert_same(e, entry);
             }
         }

@@ -1,5 +1,5 @@
-//! Segments of the log and of the twig file: header, record headers, frames, twig records, through
-//! the interface that a store opens them by.
+//! Segments of the log and of the twig file: header, record headers, frames of entries and of stubs, twig
+//! records, through the interface that a store opens them by.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -8,8 +8,8 @@ use bolero::check;
 use bytes::Bytes;
 use common::{Count, Damage};
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, StoreId, TwigFile, TwigFileOptions, TwigRecord,
-    place_run, push_frame,
+    BlockState, EntryLog, LogOptions, Record, StoreId, Stub, TwigFile, TwigFileOptions, TwigRecord,
+    place_run, push_frame, push_stub,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -71,9 +71,15 @@ fn log() {
                 let with = crc32c::crc32c(&(from as u64).to_le_bytes());
                 covered.push((from, from + span.len as usize, with));
             }
+            if shard == 7 {
+                let serial_number = SerialNumber(height as u64 * 2 + 2);
+                let stub = Stub { serial_number, hash: Digest([5; 32]) };
+                let from = place + push_stub(&mut run, &stub).unwrap() as usize;
+                covered.push((from, from + 40, crc32c::crc32c(&(from as u64).to_le_bytes())));
+            }
             place_run(&mut run, LogPosition(place as u64)).unwrap();
             place += run.len();
-            (runs[shard], counts[shard]) = (Bytes::from(run), 2);
+            (runs[shard], counts[shard]) = (Bytes::from(run), if shard == 7 { 3 } else { 2 });
         }
         let record =
             Arc::new(Record::new(at, Height(height as u64), runs, counts, state.clone()).unwrap());
@@ -94,10 +100,14 @@ fn log() {
         let mut good = false;
         if let Ok(log) = EntryLog::open(vfs, dir, ID, LogOptions::default(), start, end) {
             let mut again = whole.get(..64).unwrap().to_vec();
-            let mut scan = log.scan(log.start(), end);
+            let mut scan = log.scan(log.start(), end).with_stubs();
             good = scan.all(|record| {
                 let Ok(record) = record else { return false };
                 // What is accepted is what would be written.
+                for shard in ShardId::all() {
+                    let frames = record.frames(shard).count();
+                    assert_eq!(frames, record.record().entries(shard) as usize);
+                }
                 let record = record.record();
                 again.extend(&bytes[record.position().0 as usize..][..352]);
                 ShardId::all().for_each(|shard| again.extend(record.run(shard)));
@@ -132,26 +142,30 @@ fn twig_file() {
         nodes: Box::new(std::array::from_fn(|i| Digest([i as u8; 32]))),
         groups: Box::new(std::array::from_fn(|i| LogPosition(800 + 3000 * i as u64))),
         breaks: vec![(5, LogPosition(8000)), (9, LogPosition(9000))],
+        leaves: None,
     };
-    let records = [Arc::new(record(0)), Arc::new(record(1))];
+    let leaves = (0..2048).map(|i| Digest(std::array::from_fn(|j| (i + j) as u8)));
+    let leaves = Some(leaves.collect::<Box<[_]>>().try_into().unwrap());
+    let records = [Arc::new(record(0)), Arc::new(TwigRecord { leaves, ..record(1) })];
     file.append(&records).unwrap();
     drop(file);
     let path: PathBuf = dir.join("0000000000000000.twigs");
     let whole = hedgerow_vfs::read_file(&*vfs, &path, 1 << 20).unwrap();
-    let len = 32 + 9_192 + 20;
-    assert_eq!(whole.len(), 64 + 2 * len);
+    // Where the first record ends, and the second, which has leaves.
+    let ends = [64 + 32 + 9_192 + 20, 64 + 2 * (32 + 9_192 + 20) + 65_536];
+    assert_eq!(whole.len(), ends[1]);
     let samples = [whole];
     check!().with_iterations(ITERATIONS).with_type::<Damage>().for_each(|damage| {
         let mut bytes = damage.apply(&samples);
         if damage.mended {
             // The body's checksum stands in the header, which has its own.
-            for at in [64, 64 + len] {
-                if let Some(record) = bytes.get_mut(at..at + len) {
+            for (at, end) in [(64, ends[0]), (ends[0], ends[1])] {
+                if let Some(record) = bytes.get_mut(at..end) {
                     let crc = crc32c::crc32c(&record[32..]);
                     record[24..28].copy_from_slice(&crc.to_le_bytes());
                 }
             }
-            mend(&mut bytes, &[(0, 60, 0), (64, 92, 0), (64 + len, 64 + len + 28, 0)]);
+            mend(&mut bytes, &[(0, 60, 0), (64, 92, 0), (ends[0], ends[0] + 28, 0)]);
         }
         let (vfs, end) = (disk(&path, &bytes), LogPosition(u64::MAX));
         let opened = TwigFile::open(vfs, dir, ID, options.clone(), end);

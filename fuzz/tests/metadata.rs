@@ -30,6 +30,7 @@ fn manifest() {
             log_end: LogPosition(1 << 30),
             state_root: Digest([8; 32]),
             history_from: Height(70),
+            checkpoint: None,
             shards: std::array::from_fn(shard),
         };
         manifest.encode().unwrap()

@@ -29,7 +29,7 @@
 //!   runs on every one.
 //! * A backend never panics on shapes: they are checked first ([`HashError::Shape`]).
 //!
-//! `device` (feature `device`) is what backends on GPUs have in common.
+//! What backends on GPUs have in common is in the crate `hedgerow-hasher-device`.
 //!
 //! **Invariant (absence):** nothing here knows a driver, a thread or a file.
 #![forbid(unsafe_code)]
@@ -44,13 +44,7 @@ mod shapes;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-#[cfg(any(test, feature = "conformance"))]
-mod counting;
-#[cfg(any(test, feature = "device"))]
-pub mod device;
 
-#[cfg(any(test, feature = "conformance"))]
-pub use counting::{CountingHasher, Counts, ShapeCount};
 pub use error::HashError;
 pub use hooked::{HashCall, HashHook, HookedHasher, HookedRows, RowsCall, RowsHook};
 pub use left_tree::{LEFT_TREE_LEVELS, LeftTree, LeftTreeGroup};

@@ -436,5 +436,4 @@ fn time(kernel: &'static dyn Kernel) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "dispatch_tests.rs"]
 mod tests;

@@ -7,15 +7,15 @@
 //!  Flip                   a thread per word                   256
 //! ```
 
-use crate::memory::CudaBuffer;
+use crate::{context::Shared, errors::failed, memory::CudaBuffer};
 use cudarc::{
     driver::{
-        CudaContext, CudaFunction, CudaStream, LaunchArgs, LaunchConfig, PushKernelArg,
-        result::DriverError,
+        CudaFunction, CudaStream, LaunchArgs, LaunchConfig, PushKernelArg, result::DriverError,
     },
     nvrtc::Ptx,
 };
-use hedgerow_hasher_api::device::{Launch, Parents};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::{Launch, Parents};
 use std::sync::Arc;
 
 /// What `compile_kernels.py` makes of the sources.
@@ -27,8 +27,9 @@ const TWIG_THREADS: u32 = 256;
 const MOVING_THREADS: u32 = 256;
 
 /// The kernels in a context.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Kernels {
+    shared: Arc<Shared>,
     nodes: CudaFunction,
     messages: CudaFunction,
     twigs: CudaFunction,
@@ -39,9 +40,14 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     /// Lets the driver compile them for the context's device.
-    pub(crate) fn load(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
-        let module = context.load_module(Ptx::from_src(PTX))?;
+    pub(crate) fn load(shared: &Arc<Shared>) -> Result<Self, HashError> {
+        Self::loaded(shared).map_err(|error| failed("cannot load the kernels", error))
+    }
+
+    fn loaded(shared: &Arc<Shared>) -> Result<Self, DriverError> {
+        let module = shared.context.load_module(Ptx::from_src(PTX))?;
         Ok(Self {
+            shared: Arc::clone(shared),
             nodes: module.load_function("nodes")?,
             messages: module.load_function("messages")?,
             twigs: module.load_function("twigs")?,
@@ -102,6 +108,17 @@ impl Kernels {
                 arguments.arg(&flips).arg(&count).arg(&out);
                 run(&mut arguments, threads, MOVING_THREADS)
             }
+        }
+    }
+}
+
+impl Drop for Kernels {
+    fn drop(&mut self) {
+        // Unloading their module waits for the device. Each of them owns it.
+        if self.shared.comes_to_rest() {
+            let _ = self.shared.bind_even_if_lost();
+        } else {
+            std::mem::forget(self.nodes.clone());
         }
     }
 }

@@ -1,21 +1,23 @@
 //! Batch SHA-256 on NVIDIA devices.
 //!
 //! ```text
-//!  DeviceHasher<CudaDevice>     hasher-api: chunks, packing, two in flight
+//!  DeviceHasher<CudaDevice>     hasher-device: chunks, packing, two in flight
 //!      │
+//!  device    one device, chosen by its ordinal                    CudaDevice
 //!  queue     a stream of its own, staging blocks, downloads       CudaQueue
-//!      │ └── memory     device buffers, pinned blocks, events     ┐ raw calls of the driver: the only
-//!      └──── kernels    arguments, grids, the committed PTX       ┘ unsafe code, with `probe`
+//!  kernels   arguments, grids, the committed PTX                  ┐ raw calls of the driver: the only
+//!  memory    device buffers, pinned blocks, events                ┘ unsafe code, with `probe`
 //!  waiting   bounded, however long the device takes
-//!  device    context, module, what is lost stays lost             CudaDevice
+//!  context   what is lost stays lost
 //!  probe     is there a driver? which devices, and why not?
+//!  errors    the driver's errors as values
 //!      │
 //!  libcuda.so, loaded when first asked for: building and running need no toolkit
 //! ```
 //!
-//! The kernels are CUDA C++ in `kernels/*.cu` and ship as PTX of an old version (`kernels.ptx`),
-//! which the driver of the device compiles for it. `compile_kernels.py` makes the PTX from the
-//! sources.
+//! Each module uses only those below it. The kernels are CUDA C++ in `kernels/*.cu` and ship as PTX of
+//! an old version (`kernels.ptx`), which the driver of the device compiles for it.
+//! `compile_kernels.py` makes the PTX from the sources.
 //!
 //! **Invariants:**
 //! * No call panics, whatever the driver answers and whether or not there is one.
@@ -27,7 +29,9 @@
 //!   [`DeviceLost`](hedgerow_hasher_api::HashError::DeviceLost) to everything.
 #![deny(unsafe_code)]
 
+mod context;
 mod device;
+mod errors;
 #[allow(unsafe_code, reason = "launches: arguments are pointers that the driver reads")]
 mod kernels;
 #[allow(unsafe_code, reason = "memory of the device, pinned memory, copies between them")]
@@ -42,7 +46,8 @@ pub use memory::CudaBuffer;
 pub use probe::{CudaInfo, devices};
 pub use queue::{CudaDownload, CudaQueue};
 
-use hedgerow_hasher_api::{HashError, device::DeviceHasher};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::DeviceHasher;
 
 /// The name of this backend.
 const NAME: &str = "cuda";

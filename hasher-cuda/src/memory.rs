@@ -1,22 +1,20 @@
 //! Memory of the device and pinned memory of the host, and the copies between them.
 //!
 //! ```text
-//!  Block   idle ──copy──► unknown ──event recorded──► recorded ──event reached──► idle
-//!                            │                            │
-//!                            └── dropped: waits for the ──┴── dropped: waits for the event
-//!                                whole stream
+//!  PinnedBlock  idle ──copy──► unknown ──event recorded──► recorded ──event reached──► idle
+//!                                 │                            │
+//!                                 └── dropped: waits for the ──┴── dropped: waits for the event
+//!                                     whole stream
 //! ```
 //!
 //! A block that is dropped while a copy may still touch it waits; if the driver cannot say that the
 //! copy is over, the block is leaked, and goes with its context. So are buffers. Of a device that hangs
 //! everything is leaked.
 
-use crate::{device::Shared, probe::refused};
+use crate::{context::Shared, errors::refused};
 use cudarc::driver::{CudaEvent, CudaStream, result, result::DriverError};
-use hedgerow_hasher_api::{
-    HashError,
-    device::{Buffer, check_range},
-};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::{Buffer, check_range};
 use std::{ffi::c_void, fmt, ptr::NonNull, slice, sync::Arc};
 
 /// What is waited for, in errors.
@@ -129,7 +127,7 @@ enum Pending {
 }
 
 /// Pinned memory of the host that one copy at a time touches.
-pub(crate) struct Block {
+pub(crate) struct PinnedBlock {
     memory: NonNull<u8>,
     bytes: usize,
     pending: Pending,
@@ -168,16 +166,16 @@ impl Pinned {
 
 // SAFETY: the memory is the block's own, and the driver's objects may be used from any thread on
 // which the context is current, which every method sees to.
-unsafe impl Send for Block {}
+unsafe impl Send for PinnedBlock {}
 
-impl fmt::Debug for Block {
+impl fmt::Debug for PinnedBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bytes, pending, .. } = self;
-        f.debug_struct("Block").field("bytes", bytes).field("pending", pending).finish()
+        f.debug_struct("PinnedBlock").field("bytes", bytes).field("pending", pending).finish()
     }
 }
 
-impl Block {
+impl PinnedBlock {
     /// At least `len` bytes, not 0. The context is current.
     pub(crate) fn new(
         shared: &Arc<Shared>,
@@ -321,7 +319,7 @@ impl Block {
 /// Smaller blocks are not worth the trouble: pinning is slow.
 const LEAST_BLOCK: usize = 64 << 10;
 
-impl Drop for Block {
+impl Drop for PinnedBlock {
     fn drop(&mut self) {
         // An error leaks it until its context ends.
         let hung = self.shared.is_hung() || (self.free().is_err() && self.shared.is_hung());

@@ -7,7 +7,7 @@
 //! The order matters: before the library and its functions are known to be there, calling any of
 //! them would panic.
 
-use crate::{NAME, device::describe};
+use crate::errors::{failed, refused};
 use cudarc::driver::{result, sys};
 use hedgerow_hasher_api::HashError;
 use std::fmt;
@@ -181,14 +181,6 @@ fn why_not(capability: (u32, u32), mode: u32) -> Option<String> {
 /// A version as people write it.
 fn shown(version: u32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
-}
-
-pub(crate) fn refused(reason: String) -> HashError {
-    HashError::Device { backend: NAME.into(), reason }
-}
-
-fn failed(call: &str, error: result::DriverError) -> HashError {
-    refused(format!("{call}: {}", describe(error)))
 }
 
 #[cfg(test)]

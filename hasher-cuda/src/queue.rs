@@ -8,15 +8,14 @@
 //! ```
 
 use crate::{
-    device::Shared,
-    memory::{Block, CudaBuffer, Way},
-    probe::refused,
+    context::Shared,
+    errors::refused,
+    kernels::Kernels,
+    memory::{CudaBuffer, PinnedBlock, Way},
 };
 use cudarc::driver::CudaStream;
-use hedgerow_hasher_api::{
-    HashError,
-    device::{Launch, Limits, Queue},
-};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::{Launch, Limits, Queue};
 use std::{fmt, sync::Arc};
 
 /// Work of a [`CudaDevice`](crate::CudaDevice), in order.
@@ -25,9 +24,11 @@ pub struct CudaQueue {
     limits: Limits,
     stream: Arc<CudaStream>,
     /// Blocks for uploads, those of the oldest uploads first.
-    staging: Vec<Block>,
+    staging: Vec<PinnedBlock>,
     /// Idle blocks for downloads.
-    spare: Vec<Block>,
+    spare: Vec<PinnedBlock>,
+    /// The last to go.
+    kernels: Arc<Kernels>,
 }
 
 /// Pinned memory that a queue has for uploads, more only for one that is larger by itself. Two chunks
@@ -42,7 +43,7 @@ const SPARE_BLOCKS: usize = 32;
 /// Bytes on their way from a [`CudaDevice`](crate::CudaDevice).
 #[derive(Debug)]
 pub struct CudaDownload {
-    block: Block,
+    block: PinnedBlock,
     len: usize,
 }
 
@@ -54,12 +55,17 @@ impl fmt::Debug for CudaQueue {
 }
 
 impl CudaQueue {
-    pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Result<Self, HashError> {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        kernels: &Arc<Kernels>,
+        limits: Limits,
+    ) -> Result<Self, HashError> {
         shared.bind()?;
         let context = Arc::clone(&shared.context);
         // The first one of a context waits for all that the context does.
         let stream = shared.apart("cuStreamCreate", move || context.new_stream())?;
-        Ok(Self { shared, limits, stream, staging: vec![], spare: vec![] })
+        let (shared, kernels) = (Arc::clone(shared), Arc::clone(kernels));
+        Ok(Self { shared, limits, stream, staging: vec![], spare: vec![], kernels })
     }
 
     fn mine(&self, buffer: &CudaBuffer) -> Result<(), HashError> {
@@ -71,16 +77,16 @@ impl CudaQueue {
 
     /// A block for an upload of `len` bytes: an idle one, or a new one if there is room, or the oldest
     /// that is large enough, whose copy the upload then waits for.
-    fn staging_block(&mut self, len: usize) -> Result<Block, HashError> {
+    fn staging_block(&mut self, len: usize) -> Result<PinnedBlock, HashError> {
         // One that is larger than the bound is kept for its like only.
-        self.staging.retain(|block| block.bytes() <= MOST_STAGED.max(Block::bytes_for(len)));
+        self.staging.retain(|block| block.bytes() <= MOST_STAGED.max(PinnedBlock::bytes_for(len)));
         for i in 0..self.staging.len() {
             if self.staging[i].bytes() >= len && self.staging[i].is_idle()? {
                 return Ok(self.staging.remove(i));
             }
         }
-        let mut staged: usize = self.staging.iter().map(Block::bytes).sum();
-        while !self.staging.is_empty() && staged + Block::bytes_for(len) > MOST_STAGED {
+        let mut staged: usize = self.staging.iter().map(PinnedBlock::bytes).sum();
+        while !self.staging.is_empty() && staged + PinnedBlock::bytes_for(len) > MOST_STAGED {
             let enough = self.staging.iter().position(|block| block.bytes() >= len);
             let oldest = self.staging.remove(enough.unwrap_or(0));
             if enough.is_some() {
@@ -89,7 +95,7 @@ impl CudaQueue {
             // Dropped, it waits for its copy.
             staged -= oldest.bytes();
         }
-        Block::new(&self.shared, &self.stream, Way::Up, len)
+        PinnedBlock::new(&self.shared, &self.stream, Way::Up, len)
     }
 }
 
@@ -143,7 +149,7 @@ impl Queue for CudaQueue {
         if launch.count() == 0 {
             return Ok(());
         }
-        let launched = self.shared.kernels.launch(&self.stream, &launch);
+        let launched = self.kernels.launch(&self.stream, &launch);
         launched.map_err(|error| self.shared.failed("cuLaunchKernel", error))
     }
 
@@ -160,7 +166,7 @@ impl Queue for CudaQueue {
         let smallest = fitting.min_by_key(|(_, block)| block.bytes()).map(|(spare, _)| spare);
         let mut block = match smallest {
             Some(spare) => self.spare.remove(spare),
-            None => Block::new(&self.shared, &self.stream, Way::Down, block_len)?,
+            None => PinnedBlock::new(&self.shared, &self.stream, Way::Down, block_len)?,
         };
         block.download(from, offset, len)?;
         Ok(CudaDownload { block, len: block_len })
@@ -181,7 +187,7 @@ impl Queue for CudaQueue {
             self.spare.push(block);
         }
         while self.spare.len() > SPARE_BLOCKS
-            || self.spare.iter().map(Block::bytes).sum::<usize>() > MOST_STAGED
+            || self.spare.iter().map(PinnedBlock::bytes).sum::<usize>() > MOST_STAGED
         {
             self.spare.remove(0);
         }

@@ -12,8 +12,8 @@
 //! Calls that only put work into a stream return at once, unless the driver has no room for more work:
 //! a queue is waited for long before that.
 
-use crate::{device::Shared, probe::refused};
-use cudarc::driver::result::DriverError;
+use crate::{context::Shared, errors::refused};
+use cudarc::driver::result::{self, DriverError};
 use hedgerow_hasher_api::HashError;
 use std::{
     sync::{Arc, mpsc},
@@ -76,6 +76,24 @@ impl Shared {
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 Err(refused(format!("{what}: the thread of the call ended")))
             }
+        }
+    }
+
+    /// Waits until the device has done all work of the context; false: it hangs, and what it may still
+    /// use must be leaked.
+    pub(crate) fn comes_to_rest(&self) -> bool {
+        if !self.is_hung() {
+            let _ = self.apart("cuCtxSynchronize", result::ctx::synchronize);
+        }
+        !self.is_hung()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Releasing the context waits for the device.
+        if !self.comes_to_rest() {
+            std::mem::forget(Arc::clone(&self.context));
         }
     }
 }

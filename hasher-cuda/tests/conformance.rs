@@ -4,11 +4,9 @@
 mod common;
 
 use common::driver;
-use hedgerow_hasher_api::{
-    BatchHasher, LeftTree, PairGroup, ScalarHasher, conformance,
-    device::{DeviceHasher, Limits},
-};
+use hedgerow_hasher_api::{BatchHasher, LeftTree, PairGroup, ScalarHasher, conformance};
 use hedgerow_hasher_cuda::{CudaDevice, hasher};
+use hedgerow_hasher_device::{DeviceHasher, Limits};
 use hedgerow_types::{Digest, TWIG_LEAVES};
 
 #[test]

@@ -7,11 +7,9 @@ mod common;
 
 use common::{driver, everything};
 use hedgerow_fake_cuda::control::FakeCuda;
-use hedgerow_hasher_api::{
-    HashError, ScalarHasher,
-    device::{DeviceHasher, Limits},
-};
+use hedgerow_hasher_api::{HashError, ScalarHasher};
 use hedgerow_hasher_cuda::{CudaDevice, CudaHasher};
+use hedgerow_hasher_device::{DeviceHasher, Limits};
 use hedgerow_types::Digest;
 
 const OUT_OF_MEMORY: u32 = 2;

@@ -6,11 +6,9 @@ mod common;
 
 use common::{digests, driver, everything};
 use hedgerow_fake_cuda::control::FakeCuda;
-use hedgerow_hasher_api::{
-    BatchHasher, HashError, ScalarHasher, Target,
-    device::{DeviceHasher, Limits},
-};
+use hedgerow_hasher_api::{BatchHasher, HashError, ScalarHasher, Target};
 use hedgerow_hasher_cuda::{CudaDevice, CudaHasher};
+use hedgerow_hasher_device::{DeviceHasher, Limits};
 use hedgerow_testkit::Limit;
 use hedgerow_types::Digest;
 use std::time::Duration;

@@ -6,11 +6,9 @@
 mod common;
 
 use common::driver;
-use hedgerow_hasher_api::{
-    HashError,
-    device::{Buffer, Device, Launch, Queue, conformance},
-};
+use hedgerow_hasher_api::HashError;
 use hedgerow_hasher_cuda::{CudaBuffer, CudaDevice};
+use hedgerow_hasher_device::{Buffer, Device, Launch, Queue, conformance};
 
 #[test]
 fn every_kernel_of_every_device_conforms() {

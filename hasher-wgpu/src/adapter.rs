@@ -10,7 +10,7 @@
 //! are no adapters then, with the reason.
 
 use crate::kernels::{MOST_LANES, MOST_PARAMETERS, WORKGROUP_BYTES};
-use hedgerow_hasher_api::device::Limits;
+use hedgerow_hasher_device::Limits;
 use std::fmt;
 
 /// An adapter that wgpu knows, usable or not.

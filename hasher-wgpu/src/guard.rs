@@ -11,11 +11,10 @@
 //! By default wgpu panics at an error that no scope captures. Scopes belong to threads, so several
 //! queues do not get each other's errors.
 
-use crate::{NAME, device::Shared};
+use crate::NAME;
 use hedgerow_hasher_api::HashError;
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -79,7 +78,8 @@ impl Health {
         self.state().hung
     }
 
-    fn no_answer(&self, patience: Duration) -> HashError {
+    /// The error of a wait that took too long. The device is lost.
+    pub(crate) fn no_answer(&self, patience: Duration) -> HashError {
         let mut state = self.state();
         state.hung = true;
         let reason = state.lost.get_or_insert_with(|| format!("no answer for {patience:?}"));
@@ -104,32 +104,5 @@ pub(crate) fn scoped<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Resu
     match memory.or(internal).or(validation) {
         Some(error) => Err(failed(error)),
         None => Ok(done),
-    }
-}
-
-impl Shared {
-    /// Lets wgpu see what the device has done, and waits for `submission` if there is one, as long as
-    /// anybody should wait for a device; then it is lost.
-    ///
-    /// wgpu 30 panics here if the device is lost in the meantime, and offers no other way to wait. It
-    /// does so after its work is done and without a lock, so that going on is safe.
-    pub(crate) fn poll(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), HashError> {
-        let poll = match submission {
-            Some(_) => {
-                wgpu::PollType::Wait { submission_index: submission, timeout: Some(self.patience) }
-            }
-            None => wgpu::PollType::Poll,
-        };
-        match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(wgpu::PollError::Timeout)) => Err(self.no_answer()),
-            Ok(Err(error)) => Err(failed(error)),
-            Err(_) => Err(failed("wgpu panicked while it waited for the device")),
-        }
-    }
-
-    /// The error of a wait that took too long. The device is lost.
-    pub(crate) fn no_answer(&self) -> HashError {
-        self.health.no_answer(self.patience)
     }
 }

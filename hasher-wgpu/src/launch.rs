@@ -1,7 +1,7 @@
 //! A [`Launch`] as a kernel, its buffers, its parameters and its work groups.
 
-use crate::device::{Pipeline, Pipelines};
-use hedgerow_hasher_api::device::{Launch, Parents};
+use crate::pipelines::{Pipeline, Pipelines};
+use hedgerow_hasher_device::{Launch, Parents};
 
 /// A launch that is ready to be recorded.
 pub(crate) struct Bound<'a> {

@@ -4,15 +4,19 @@
 //! ```text
 //!  adapters(), Choice ──► WgpuDevice::open        adapter.rs: which GPU; device.rs: set-up
 //!                              │
-//!  DeviceHasher (hasher-api) ──┤ Device, Queue
+//!  DeviceHasher ───────────────┤ Device, Queue (hasher-device)
 //!                              ▼
 //!  queue.rs     ─ upload ─ launch ─ copy ─ download ─┐ recorded in one command encoder
 //!                                                    ▼
 //!  flush        ─► submitted ─► download buffers mapped when done ─► wait
 //!
-//!  kernels/*.wgsl   the kernels; launch.rs binds them; staging.rs keeps host memory for copies
+//!  launch.rs        binds a launch's buffers; pipelines.rs compiles the kernels, kernels/*.wgsl
+//!  staging.rs       keeps host memory for copies
+//!  context.rs       wgpu's objects, and bounded waiting for them
 //!  guard.rs         errors of wgpu, which panics by default, as values
 //! ```
+//!
+//! Each module uses only those below it: device, queue, launch, pipelines, staging, context, guard.
 //!
 //! A software adapter (Mesa's lavapipe) is refused unless asked for: it hashes on the CPU, slower
 //! than the CPU backend. The tests of this crate run on it.
@@ -21,15 +25,15 @@
 #![forbid(unsafe_code)]
 
 mod adapter;
+mod context;
 mod device;
 mod guard;
 mod kernels;
 mod launch;
+mod pipelines;
 mod queue;
 mod staging;
 
-#[cfg(test)]
-mod kernel_tests;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +41,7 @@ pub use adapter::{Adapter, Choice, OpenError, adapters, find};
 pub use device::WgpuDevice;
 pub use queue::{WgpuBuffer, WgpuDownload, WgpuQueue};
 
-use hedgerow_hasher_api::device::DeviceHasher;
+use hedgerow_hasher_device::DeviceHasher;
 
 /// Hashes batches on a GPU.
 pub type WgpuHasher = DeviceHasher<WgpuDevice>;

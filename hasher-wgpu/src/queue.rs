@@ -4,15 +4,14 @@
 //! barriers between commands that use the same buffer.
 
 use crate::{
-    device::Shared,
+    context::Shared,
     guard::{failed, scoped},
     launch::Bound,
+    pipelines::Pipelines,
     staging::{Downloads, Pending, Uploads},
 };
-use hedgerow_hasher_api::{
-    HashError,
-    device::{Buffer, Launch, Queue, check_range},
-};
+use hedgerow_hasher_api::HashError;
+use hedgerow_hasher_device::{Buffer, Launch, Queue, check_range};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
@@ -49,6 +48,7 @@ type Submission = Arc<OnceLock<wgpu::SubmissionIndex>>;
 #[derive(Debug)]
 pub struct WgpuQueue {
     shared: Arc<Shared>,
+    pipelines: Arc<Pipelines>,
     id: QueueId,
     /// Errors that were there before this queue.
     seen: u64,
@@ -68,14 +68,15 @@ const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_DST);
 
 impl WgpuQueue {
-    pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, HashError> {
+    pub(crate) fn new(shared: &Arc<Shared>, pipelines: &Arc<Pipelines>) -> Result<Self, HashError> {
         static QUEUES: AtomicU64 = AtomicU64::new(0);
         let seen = shared.health.uncaptured();
         shared.health.check(seen)?;
         let id = QUEUES.fetch_add(1, Ordering::Relaxed);
         let unused = shared.buffer(32, STORAGE, false)?;
         Ok(Self {
-            shared,
+            shared: Arc::clone(shared),
+            pipelines: Arc::clone(pipelines),
             id,
             seen,
             broken: None,
@@ -168,9 +169,9 @@ impl Queue for WgpuQueue {
         if launch.count() == 0 {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, pipelines) = (Arc::clone(&self.shared), Arc::clone(&self.pipelines));
         let unused = self.unused.clone();
-        let bound = Bound::new(&shared.pipelines, &launch.map(|buffer| &buffer.buffer), &unused);
+        let bound = Bound::new(&pipelines, &launch.map(|buffer| &buffer.buffer), &unused);
         self.record(|encoder| bound.dispatch(&shared.device, encoder))
     }
 

@@ -15,7 +15,7 @@
 //! asked for them: only those that nobody uses are bounded.
 
 use crate::{
-    device::Shared,
+    context::Shared,
     guard::{failed, scoped},
 };
 use hedgerow_hasher_api::HashError;

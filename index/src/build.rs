@@ -15,22 +15,43 @@ impl ShardIndex {
     /// occurs twice with the same stem.
     pub fn build(mut entries: Vec<(u64, LogPosition)>) -> Result<Self, IndexError> {
         entries.sort_unstable_by_key(|&(prefix, at)| (Stem::of_prefix(prefix), at));
+        Self::from_ascending(
+            entries.into_iter().map(|(prefix, at)| Ok((Stem::of_prefix(prefix), at))),
+        )
+    }
+
+    /// The index of these keys, which ascend by stem and position: as [`build`](Self::build), group by group
+    /// and without a list of all.
+    ///
+    /// # Errors
+    /// The first of `entries`; [`IndexError::Position`] if a position cannot be indexed;
+    /// [`IndexError::Occupied`] if a key does not follow the one before it.
+    pub fn from_ascending<E: From<IndexError>>(
+        entries: impl Iterator<Item = Result<(Stem, LogPosition), E>>,
+    ) -> Result<Self, E> {
         let mut groups = vec![Group::default(); GROUPS].into_boxed_slice();
-        let group_of = |&(prefix, _): &(u64, LogPosition)| Stem::of_prefix(prefix).group();
-        let mut slots = Vec::new();
-        for keys in entries.chunk_by(|a, b| group_of(a) == group_of(b)) {
+        let (mut slots, mut of, mut len) = (Vec::<Slot>::new(), 0, 0);
+        let mut fill = |group: usize, slots: &mut Vec<Slot>| {
+            if let Some(group) = groups.get_mut(group) {
+                *group = Group::from_sorted(slots);
+            }
             slots.clear();
-            for &(prefix, at) in keys {
-                let slot = Slot::new(Stem::of_prefix(prefix).fragment(), Unit::new(at)?);
-                if slots.last() == Some(&slot) {
-                    return Err(IndexError::Occupied { at });
-                }
-                slots.push(slot);
+        };
+        for entry in entries {
+            let (stem, at) = entry?;
+            let slot = Slot::new(stem.fragment(), Unit::new(at)?);
+            let group = stem.group();
+            if group > of {
+                fill(of, &mut slots);
+                of = group;
             }
-            if let Some(group) = keys.first().and_then(|key| groups.get_mut(group_of(key))) {
-                *group = Group::from_sorted(&slots);
+            if group < of || slots.last().is_some_and(|last| *last >= slot) {
+                return Err(IndexError::Occupied { at }.into());
             }
+            slots.push(slot);
+            len += 1;
         }
-        Ok(Self::from_groups(groups, entries.len()))
+        fill(of, &mut slots);
+        Ok(Self::from_groups(groups, len))
     }
 }

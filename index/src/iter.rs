@@ -105,7 +105,10 @@ impl<'a> Iterator for PredecessorGroups<'a> {
                 }
                 let (rest, slots) = self.rest.split_at(start);
                 self.rest = rest;
-                return Some(Ties { stem: Stem::new(self.first + self.group, fragment), slots });
+                return Some(Ties {
+                    stem: Stem::in_group(self.first + self.group, fragment),
+                    slots,
+                });
             }
             if self.bucket == 0 {
                 self.group = self.group.checked_sub(1)?;
@@ -146,7 +149,10 @@ impl<'a> Iterator for Groups<'a> {
                 }
                 let (slots, rest) = self.rest.split_at(end);
                 self.rest = rest;
-                return Some(Ties { stem: Stem::new(self.first + self.group, fragment), slots });
+                return Some(Ties {
+                    stem: Stem::in_group(self.first + self.group, fragment),
+                    slots,
+                });
             }
             let group = self.groups.get(self.group)?;
             if self.bucket < group.buckets() {

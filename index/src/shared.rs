@@ -186,7 +186,7 @@ impl Index for SharedIndex {
             let own = part_of(stem.group());
             // The lower parts from their ends, until one has a key.
             for part in (0..=own).rev() {
-                let last = Stem::new((part + 1) * PART_GROUPS - 1, u32::MAX);
+                let last = Stem::in_group((part + 1) * PART_GROUPS - 1, u32::MAX);
                 let index = self.parts[part].read();
                 if let Some(ties) = index.downwards(last.min(*stem)).next() {
                     out.extend(ties.positions().map(|at| (number, ties.stem(), at)));

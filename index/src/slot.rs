@@ -47,19 +47,29 @@ impl Stem {
         Self::of_prefix(key.prefix_u64())
     }
 
+    /// The stem that is this number; `None` if it has more than 44 bits.
+    pub const fn new(number: u64) -> Option<Self> {
+        if number > Self::MAX.0 { None } else { Some(Self(number)) }
+    }
+
+    /// The stem as a number below 2^44.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
     /// The stem of a group, below [`GROUPS`], and a fragment.
-    pub(crate) const fn new(group: usize, fragment: u32) -> Self {
+    pub(crate) const fn in_group(group: usize, fragment: u32) -> Self {
         Self((group as u64) << 32 | fragment as u64)
     }
 
     /// The least stem of a group, below [`GROUPS`].
     pub const fn first_of(group: usize) -> Self {
-        Self::new(group, 0)
+        Self::in_group(group, 0)
     }
 
     /// The greatest stem of a group, below [`GROUPS`].
     pub const fn last_of(group: usize) -> Self {
-        Self::new(group, u32::MAX)
+        Self::in_group(group, u32::MAX)
     }
 
     /// The group, 0..[`GROUPS`]: the 12 bits of a key hash after the shard's.
@@ -149,7 +159,7 @@ mod tests {
         let stem = Stem::of(&key);
         assert_eq!(stem.group(), 0x091);
         assert_eq!(stem.fragment(), 0x9293_9495);
-        assert_eq!(stem, Stem::new(stem.group(), stem.fragment()));
+        assert_eq!(stem, Stem::in_group(stem.group(), stem.fragment()));
         bytes[6] = 0xFF;
         assert_eq!(Stem::of(&KeyHash(bytes)), stem, "bits beyond the stem do not matter");
         bytes[0] ^= 0xF0;

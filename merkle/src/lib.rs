@@ -47,6 +47,7 @@ mod error;
 mod finished;
 mod flush;
 mod left;
+mod levels;
 mod path;
 mod published;
 mod resident;
@@ -188,6 +189,14 @@ impl Forest {
     /// youngest, 8 pages of 32 raw bytes per twig: [`ShardRestore::active_pages`].
     pub fn active_pages(&self, shard: ShardId) -> &[Digest] {
         self.shard(shard).bits.pages.live()
+    }
+
+    /// Roots of the left trees of the twigs from that of [`oldest_active`](Self::oldest_active) to before the
+    /// youngest: what [`ShardRestore::left_roots`] ends with.
+    pub fn left_roots(&self, shard: ShardId) -> impl Iterator<Item = &Digest> {
+        let tree = self.shard(shard);
+        let twigs = tree.next_sn.twig().0 - tree.oldest_active.twig().0;
+        tree.joins.live().iter().step_by(2).take(usize::try_from(twigs).unwrap_or(usize::MAX))
     }
 
     /// Entry hashes of the shard's youngest twig: [`ShardRestore::youngest_leaves`].

@@ -51,7 +51,7 @@ pub use codec::{DecodeError, InvalidField};
 pub use engine::{Engine, UnknownEngine, exists, open};
 pub use error::MetaError;
 pub use history::{HistoryRow, MAX_EXTRA_LEN};
-pub use manifest::{MAX_EDGES, Manifest, ShardManifest};
+pub use manifest::{CheckpointName, MAX_EDGES, Manifest, ShardManifest};
 pub use params::{HashFunction, StoreParams};
 pub use renew::{Renew, renew};
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   offset  bytes
 //!        0      8   magic "HgrwMan1"
-//!        8      2   format version, 1
+//!        8      2   format version, 2
 //!       10      2   number of shards, 16          ┐
 //!       12      1   hash function, 1 = SHA-256    │ parameters
 //!       13      1   compaction spread             │
@@ -17,7 +17,9 @@
 //!       64      8   log end
 //!       72     32   state root
 //!      104      8   first height with a history row, at most the height
-//!      112   16 ×   shard:
+//!      112      8   height of the newest checkpoint, at most the height; 0 if there is none
+//!      120      8   bytes of that checkpoint's file; 0 if there is none
+//!      128   16 ×   shard:
 //!                     0   8   next serial number
 //!                     8   8   oldest active serial number
 //!                    16   8   number of active entries
@@ -28,7 +30,7 @@
 //!    -4         4   CRC32C of everything before
 //! ```
 //!
-//! All numbers are little-endian. At least 1172 bytes, at most 34,964.
+//! All numbers are little-endian. At least 1188 bytes, at most 34,980.
 //!
 //! A checksum says that the bytes are those that were written, not that they are true. So what
 //! whoever reads a manifest is going to allocate by is bounded here, by [`Manifest::validate`]:
@@ -51,13 +53,13 @@ use hedgerow_types::{
 };
 
 const MAGIC: [u8; 8] = *b"HgrwMan1";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 const PARAMS_LEN: usize = 2 + 1 + 3 + 8 + 4 + 4;
-const FIXED_LEN: usize = FRAME_HEAD_LEN + PARAMS_LEN + 16 + 8 + 8 + 8 + 32 + 8;
+const FIXED_LEN: usize = FRAME_HEAD_LEN + PARAMS_LEN + 16 + 8 + 8 + 8 + 32 + 8 + 16;
 const SHARD_LEN: usize = 8 + 8 + 8 + 8 + 32 + 2;
 const EDGE_LEN: usize = 1 + 32;
-const _: () = assert!(FIXED_LEN == 112 && SHARD_LEN == 66);
+const _: () = assert!(FIXED_LEN == 128 && SHARD_LEN == 66);
 
 /// Most edge nodes of a shard: one per level.
 pub const MAX_EDGES: usize = 64;
@@ -79,8 +81,19 @@ pub struct Manifest {
     /// The first height whose history row is kept: all from here to `height` are there, so that one
     /// which is missing is damage.
     pub history_from: Height,
+    /// The newest checkpoint that is whole: where opening may begin. Nothing is lost without it.
+    pub checkpoint: Option<CheckpointName>,
     /// The shards, in order.
     pub shards: [ShardManifest; SHARDS],
+}
+
+/// Which file holds a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointName {
+    /// The height whose state it holds.
+    pub height: Height,
+    /// Length of its file, never 0.
+    pub bytes: u64,
 }
 
 /// The part of a [`Manifest`] that is about one shard.
@@ -118,6 +131,11 @@ impl Manifest {
         is(log_start <= log_end, "the log's start", log_start.0, rule)?;
         let (what, from) = ("the first height with a history row", self.history_from);
         is(from <= height, what, from.0, "the manifest's height is lower")?;
+        if let Some(CheckpointName { height: at, bytes }) = self.checkpoint {
+            let what = "the height of the checkpoint";
+            is(at <= height, what, at.0, "the manifest's height is lower")?;
+            is(bytes > 0, "the length of the checkpoint", bytes, "it is not empty")?;
+        }
         let mut kept = 0_u64;
         for shard in &self.shards {
             shard.validate()?;
@@ -151,6 +169,10 @@ impl Manifest {
         out.u64(self.log_end.0);
         out.digest(&self.state_root);
         out.u64(self.history_from.0);
+        let none = CheckpointName { height: Height(0), bytes: 0 };
+        let checkpoint = self.checkpoint.unwrap_or(none);
+        out.u64(checkpoint.height.0);
+        out.u64(checkpoint.bytes);
         for shard in &self.shards {
             out.u64(shard.next_sn.0);
             out.u64(shard.oldest_active.0);
@@ -181,6 +203,7 @@ impl Manifest {
             log_end: LogPosition(fields.u64("the log's end")?),
             state_root: fields.digest("the state root")?,
             history_from: Height(fields.u64("the first height with a history row")?),
+            checkpoint: decode_checkpoint(&mut fields)?,
             shards: {
                 let mut shards: [ShardManifest; SHARDS] = Default::default();
                 for shard in &mut shards {
@@ -249,6 +272,17 @@ fn decode_params(fields: &mut Reader<'_>) -> Result<StoreParams, DecodeError> {
     Ok(StoreParams::from_parts(rule.with_spread(spread), shards, hash))
 }
 
+fn decode_checkpoint(fields: &mut Reader<'_>) -> Result<Option<CheckpointName>, DecodeError> {
+    let height = Height(fields.u64("the height of the checkpoint")?);
+    let bytes = fields.u64("the length of the checkpoint")?;
+    if bytes == 0 {
+        let rule = "there is none";
+        InvalidField::unless(height.0 == 0, "the height of the checkpoint", height.0, rule)?;
+        return Ok(None);
+    }
+    Ok(Some(CheckpointName { height, bytes }))
+}
+
 fn decode_shard(fields: &mut Reader<'_>) -> Result<ShardManifest, DecodeError> {
     let mut shard = ShardManifest {
         next_sn: SerialNumber(fields.u64("a shard's next serial number")?),
@@ -291,6 +325,7 @@ mod tests {
             log_end: LogPosition(1 << 40),
             state_root: digest(200),
             history_from: Height(123_000),
+            checkpoint: Some(CheckpointName { height: Height(122_999), bytes: 77_777 }),
             shards: std::array::from_fn(shard),
         }
     }
@@ -307,7 +342,7 @@ mod tests {
         }
         let bytes = largest.encode().unwrap();
         assert_eq!(bytes.len(), Manifest::MAX_LEN);
-        assert_eq!(Manifest::MAX_LEN, 34_964);
+        assert_eq!(Manifest::MAX_LEN, 34_980);
         assert_eq!(Manifest::decode(&bytes).unwrap(), largest);
     }
 
@@ -316,17 +351,19 @@ mod tests {
         let mut manifest = sample();
         manifest.shards.iter_mut().for_each(|shard| shard.edges.clear());
         let bytes = manifest.encode().unwrap();
-        assert_eq!(bytes.len(), 1172);
-        assert_eq!(bytes[..13], *b"HgrwMan1\x01\x00\x10\x00\x01");
+        assert_eq!(bytes.len(), 1188);
+        assert_eq!(bytes[..13], *b"HgrwMan1\x02\x00\x10\x00\x01");
         assert_eq!(bytes[16..24], 77u64.to_le_bytes());
         assert_eq!(bytes[32..48], manifest.store_id);
         assert_eq!(bytes[48..56], manifest.height.0.to_le_bytes());
         assert_eq!(bytes[72..104], manifest.state_root.0);
         assert_eq!(bytes[104..112], 123_000_u64.to_le_bytes());
-        let second = 112 + 66;
+        assert_eq!(bytes[112..120], 122_999_u64.to_le_bytes());
+        assert_eq!(bytes[120..128], 77_777_u64.to_le_bytes());
+        let second = 128 + 66;
         assert_eq!(bytes[second..second + 8], manifest.shards[1].next_sn.0.to_le_bytes());
         assert_eq!(bytes[second + 32..second + 64], manifest.shards[1].root.0);
-        assert_eq!(bytes[1168..], crc32c::crc32c(&bytes[..1168]).to_le_bytes());
+        assert_eq!(bytes[1184..], crc32c::crc32c(&bytes[..1184]).to_le_bytes());
     }
 
     #[test]
@@ -352,7 +389,20 @@ mod tests {
     #[test]
     fn contradictions_are_refused_on_the_way_out_and_in() {
         type Spoil = fn(&mut Manifest);
-        let spoils: [(Spoil, &str); 15] = [
+        let spoils: [(Spoil, &str); 17] = [
+            (
+                |manifest| {
+                    manifest.checkpoint = Some(CheckpointName { height: Height(0), bytes: 0 })
+                },
+                "the length of the checkpoint",
+            ),
+            (
+                |manifest| {
+                    let height = manifest.height.next();
+                    manifest.checkpoint = Some(CheckpointName { height, bytes: 1 });
+                },
+                "the height of the checkpoint",
+            ),
             (|manifest| manifest.history_from.0 = manifest.height.0 + 1, "the first height with"),
             (|manifest| manifest.height = Height(Height::MAX.0 + 1), "the height"),
             (|manifest| manifest.log_start.0 = manifest.log_end.0 + 1, "the log's start"),
@@ -392,11 +442,11 @@ mod tests {
         let top_byte_of_the_height = 55;
         let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_the_height, 1));
         assert!(matches!(error, Err(DecodeError::Field(_))));
-        let top_byte_of_a_serial_number = 112 + 7;
+        let top_byte_of_a_serial_number = 128 + 7;
         let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_a_serial_number, 1));
         assert!(matches!(error, Err(DecodeError::Field(_))), "{error:?}");
         // The count of edge nodes is checked before it allocates.
-        let error = Manifest::decode(&damage::patched(&bytes, 112 + 65, 0xFF)).unwrap_err();
+        let error = Manifest::decode(&damage::patched(&bytes, 128 + 65, 0xFF)).unwrap_err();
         assert!(error.to_string().contains("edge nodes is 65280"), "{error}");
     }
 }

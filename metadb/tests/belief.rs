@@ -3,15 +3,15 @@
 #![cfg(feature = "redb")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+mod common;
 
+use common::{manifest, row};
 use hedgerow_metadb::{Commit, Engine, MetaDb, MetaError, Renew, open, renew};
 use hedgerow_types::Height;
 use hedgerow_vfs::VfsOp;
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
 use std::path::Path;
 use std::sync::Arc;
-use support::{manifest, row};
 
 const DIR: &str = "/";
 

@@ -5,8 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is the failure report")]
 
-mod support;
+mod common;
 
+use common::{assert_state, commit, manifest, row};
 use hedgerow_metadb::{
     Commit, Engine, HistoryRow, MAX_EDGES, MAX_EXTRA_LEN, Manifest, MetaDb, MetaError, Renew,
     exists, open, renew,
@@ -21,7 +22,6 @@ use std::{
     },
     thread,
 };
-use support::{assert_state, commit, manifest, row};
 
 /// An engine on a disk, in a directory of its own.
 struct Case {

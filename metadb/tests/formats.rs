@@ -55,6 +55,7 @@ prop_compose! {
             log_end: LogPosition(start + (54 << 43)),
             state_root,
             history_from: Height(height / 2),
+            checkpoint: None,
             shards,
         }
     }

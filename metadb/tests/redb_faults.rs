@@ -3,8 +3,9 @@
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the failure report")]
 
-mod support;
+mod common;
 
+use common::{assert_state, commit};
 use hedgerow_metadb::{Engine, MetaDb, MetaError, open};
 use hedgerow_types::Height;
 use hedgerow_vfs::{
@@ -12,7 +13,6 @@ use hedgerow_vfs::{
 };
 use parking_lot::Mutex;
 use std::{io, panic, path::Path, sync::Arc};
-use support::{assert_state, commit};
 
 const ROOT: &str = "/";
 const FILE: &str = "/meta.redb";

@@ -3,15 +3,15 @@
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, reason = "a panic is the failure report")]
 
-mod support;
+mod common;
 
+use common::{manifest, row};
 use hedgerow_metadb::{Commit, Engine, MetaDb, MetaError, open};
 use hedgerow_types::Height;
 use hedgerow_vfs::{MemDisk, OpenMode, Vfs, read_file};
 use peak_alloc::PeakAlloc;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use support::{manifest, row};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;

@@ -3,15 +3,15 @@
 #![cfg(feature = "redb")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+mod common;
 
+use common::{manifest, row};
 use hedgerow_metadb::{Commit, Engine, MetaDb, MetaError, Renew, open, renew};
 use hedgerow_types::Height;
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
 use hedgerow_vfs::{MemDisk, OpenMode, Vfs, read_file, write_atomic};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::{manifest, row};
 
 /// Heights of a file, as docs/format.md has it.
 const ROWS: u64 = 2048;

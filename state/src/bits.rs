@@ -2,7 +2,7 @@
 //! active twig on. The tree has its own copy of the bits, some blocks behind; this one is what
 //! compaction asks for the next entry to move.
 
-use hedgerow_types::{SerialNumber, TWIG_LEAVES, TwigId};
+use hedgerow_types::{ACTIVE_PAGES_PER_TWIG, Digest, SerialNumber, TWIG_LEAVES, TwigId};
 use std::collections::VecDeque;
 
 const WORDS: usize = TWIG_LEAVES / 64;
@@ -18,6 +18,20 @@ impl ActiveBits {
     /// No entry active, the twigs from `first` on to come.
     pub fn starting_at(first: TwigId) -> Self {
         Self { first, twigs: VecDeque::new() }
+    }
+
+    /// The twigs from `first` on with the bits of `pages`, 8 pages of 32 bytes per twig (spec 8.1).
+    pub fn from_pages(first: TwigId, pages: &[Digest]) -> Self {
+        let twig = |pages: &[Digest]| {
+            let mut words = [0; WORDS];
+            let bytes = pages.iter().flat_map(|page| page.0.as_chunks::<8>().0);
+            words
+                .iter_mut()
+                .zip(bytes)
+                .for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+            words
+        };
+        Self { first, twigs: pages.chunks(ACTIVE_PAGES_PER_TWIG).map(twig).collect() }
     }
 
     fn place(sn: SerialNumber) -> (usize, u64) {

@@ -15,6 +15,9 @@
 //! **Invariant:** a change of state is a value. What [`apply`] did to the [`ShardWriter`]s is in the
 //! [`ShardDelta`]s, which know how to take it back: an error in one shard leaves all as they were.
 //!
+//! The state at a height is also a file, [`checkpoint`], from which a store opens without reading all of its
+//! log.
+//!
 //! What becomes of a delta (its place in the log, the tree, what readers see) is the affair of the crate
 //! `hedgerow`.
 
@@ -22,6 +25,7 @@
 
 mod apply;
 mod bits;
+pub mod checkpoint;
 mod error;
 mod keys;
 mod layer;
@@ -40,6 +44,6 @@ pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, che
 pub use resolve::ShardView;
 pub use spread::TwigBegins;
 use spread::spread;
-pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position};
+pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position, twig_agrees};
 pub use update::{Counts, Files, ShardDelta, ShardWriter};
 use update::{undo, update_shard};

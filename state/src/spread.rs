@@ -37,11 +37,22 @@ impl TwigBegins {
         }
     }
 
+    /// The twigs that have begun, oldest first, each with how many entries precede.
+    pub fn iter(&self) -> impl Iterator<Item = (TwigId, u64)> {
+        self.0.iter().copied()
+    }
+
     /// That of a twig, `None` if it has not begun.
     fn of(&self, twig: TwigId) -> Option<u64> {
         let first = self.0.front()?.0;
         let number = usize::try_from(twig.0.checked_sub(first.0)?).ok()?;
         self.0.get(number).map(|&(_, before)| before)
+    }
+}
+
+impl FromIterator<(TwigId, u64)> for TwigBegins {
+    fn from_iter<I: IntoIterator<Item = (TwigId, u64)>>(twigs: I) -> Self {
+        Self(twigs.into_iter().collect())
     }
 }
 

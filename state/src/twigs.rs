@@ -15,7 +15,7 @@ use crate::Error;
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigFile, TwigRecord};
 use hedgerow_hasher_api::Span;
-use hedgerow_merkle::FinishedTwig;
+use hedgerow_merkle::{FinishedTwig, left_path_in};
 use hedgerow_types::{Digest, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -42,6 +42,21 @@ pub struct TwigPlaces {
 }
 
 impl OpenTwig {
+    /// What it is made of: the record of its first entry, the position of every 16th, and the leaves and
+    /// positions with which later runs begin.
+    pub fn parts(&self) -> (LogPosition, &[LogPosition], &[(u16, LogPosition)]) {
+        (self.record, &self.groups, &self.breaks)
+    }
+
+    /// The inverse of [`parts`](Self::parts).
+    pub fn from_parts(
+        record: LogPosition,
+        groups: Vec<LogPosition>,
+        breaks: Vec<(u16, LogPosition)>,
+    ) -> Self {
+        Self { record, groups, breaks }
+    }
+
     /// Notes a run of the shard: entries from `first_sn` on, at `spans` of a run that begins at
     /// `run_start` in the record at `record`. Returns the twigs that it filled.
     pub fn note_run(
@@ -93,6 +108,7 @@ impl TwigPlaces {
             nodes,
             groups,
             breaks: self.places.breaks,
+            leaves: None,
         })
     }
 }
@@ -145,11 +161,12 @@ impl TwigStore {
         Ok(())
     }
 
-    /// Those of `records` that the file has not got as they are.
+    /// Those of `records` that the file has not got, see [`twig_agrees`].
     pub fn different(&self, records: Vec<Arc<TwigRecord>>) -> Result<Vec<Arc<TwigRecord>>, Error> {
         let mut different = Vec::new();
         for record in records {
-            if self.get(record.shard, record.twig)?.as_ref() != Some(&record) {
+            let kept = self.get(record.shard, record.twig)?;
+            if !kept.is_some_and(|kept| twig_agrees(&kept, &record)) {
                 different.push(record);
             }
         }
@@ -163,6 +180,16 @@ impl TwigStore {
         }
         Ok(self.file.get(shard, twig)?)
     }
+}
+
+/// Whether a record that was kept is that of the entries which `fresh`, without leaves, was made of. The
+/// leaves of one that has them must be those under its nodes.
+pub fn twig_agrees(kept: &TwigRecord, fresh: &TwigRecord) -> bool {
+    let under_their_node = |first| match kept.group_leaves(first) {
+        Some(leaves) => left_path_in(&kept.nodes, leaves, first).is_ok(),
+        None => true,
+    };
+    kept.same_but_leaves(fresh) && (0..TWIG_LEAVES).step_by(GROUP).all(under_their_node)
 }
 
 /// Where the run of `shard` begins in a record.

@@ -17,6 +17,7 @@ use crate::rebuild::{Source, rebuild};
 use crate::shared::{Shared, missing_row};
 use hedgerow_entryfile::Journal;
 use hedgerow_metadb::Manifest;
+use hedgerow_state::twig_agrees;
 use hedgerow_types::{Digest, Height};
 
 /// What [`Store::check`](crate::Store::check) went through.
@@ -54,6 +55,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             journal,
             hasher: hasher::trusted(),
             progress: shared.options.progress.as_ref(),
+            checkpoint: None,
         })
     })?;
     check_log(shared, &manifest)?;
@@ -61,7 +63,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
     let (mut twigs, mut twigs_missing) = (0, 0);
     for fresh in &rebuilt.twigs {
         match shared.twigs.get(fresh.shard, fresh.twig)? {
-            Some(kept) if *kept == **fresh => twigs += 1,
+            Some(kept) if twig_agrees(&kept, fresh) => twigs += 1,
             Some(_) => {
                 return Err(Error::Corrupt(format!(
                     "the record of twig {} of shard {} differs from its entries",

@@ -85,6 +85,7 @@ impl Place {
             log_end: record.end(),
             state_root: roots.state,
             history_from: Height(0),
+            checkpoint: None,
             shards: std::array::from_fn(|shard| ShardManifest {
                 next_sn: SerialNumber(genesis.spans.len() as u64),
                 oldest_active: SerialNumber(0),
@@ -119,7 +120,18 @@ impl Place {
             contradicted,
         };
         let pool = pool(&options, "hedgerow")?;
-        let parts = Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock };
+        let parts = Parts {
+            checkpointed: None,
+            place: self,
+            log,
+            twigs,
+            meta,
+            rebuilt,
+            pool,
+            options,
+            hasher,
+            lock,
+        };
         let mut store = start(parts)?;
         store.locks.parts = store.place.hold_parts()?;
         Ok(store)

@@ -3,8 +3,10 @@
 use crate::OpKind;
 use hedgerow_entryfile::LogError;
 use hedgerow_hasher_api::HashError;
+use hedgerow_hashers::BackendError;
 use hedgerow_merkle::MerkleError;
 use hedgerow_metadb::MetaError;
+use hedgerow_state::checkpoint::CheckpointError;
 use hedgerow_types::{Digest, Height, ShardId};
 use hedgerow_vfs::VfsError;
 use std::path::PathBuf;
@@ -193,6 +195,27 @@ pub enum Error {
 impl From<MetaError> for Error {
     fn from(error: MetaError) -> Self {
         Self::Meta(Arc::new(error))
+    }
+}
+
+impl From<hedgerow_index::IndexError> for Error {
+    fn from(error: hedgerow_index::IndexError) -> Self {
+        crate::published::in_index(error)
+    }
+}
+
+impl From<CheckpointError> for Error {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Disk(error) => error.into(),
+            other => Self::Corrupt(other.to_string()),
+        }
+    }
+}
+
+impl From<BackendError> for Error {
+    fn from(error: BackendError) -> Self {
+        Self::Option { option: "hasher", reason: error.to_string() }
     }
 }
 

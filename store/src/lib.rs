@@ -34,29 +34,20 @@
 //!
 //! # The way of a block
 //!
-//! ```text
-//!  Block (puts, deletes)  or  tasks of strict operations
-//!    ▼
-//!  resolve    key hashes, index look-ups, old entries        caller's thread + pool
-//!    ▼
-//!  update     new entries, deactivated ones, compaction      caller's thread + pool
-//!    ├────────────────────────────┐
-//!    ▼                            ▼
-//!  hash       one tree pass     log       append, sync          one thread each
-//!    ▼ Ticket::early_root         ▼
-//!  publish: Ticket::root ─────► both: Ticket::durable
-//!                                 ▼
-//!                               commit    now and then the manifest, one atomic commit
-//! ```
+//! `submit` resolves a block (looks its keys up, reads the old entries) and updates with it (makes the new
+//! entries), on the caller's thread and in the pool. Then three threads go on: one hashes the tree
+//! and publishes ([`Ticket::early_root`], [`Ticket::root`]), one writes and syncs the log
+//! ([`Ticket::durable`]), and one commits the manifest now and then. Meanwhile the next block is resolved
+//! and updated. `ARCHITECTURE.md` has the drawing.
 //!
-//! While one block is hashed and synced, the next is resolved and updated. Accepted ≥ published ≥
-//! durable: readers see the published state, all of one height; after a crash the store opens with
-//! some accepted prefix that holds at least everything durable. The root depends on the blocks and
-//! the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
+//! Accepted ≥ published ≥ durable: readers see the published state, all of one height; after a crash the
+//! store opens with some accepted prefix that holds at least everything durable. The root depends on the
+//! blocks and the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
 #![forbid(unsafe_code)]
 
 mod block;
 mod check;
+mod checkpoint;
 mod create;
 mod error;
 mod flow;

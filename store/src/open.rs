@@ -1,6 +1,7 @@
 //! Opening a store: what is believed is read, what is not is written once more, and the state is built
 //! from it.
 
+use crate::checkpoint::{self, Checkpoints};
 use crate::flow::Flow;
 use crate::hasher::BatchHasher;
 use crate::limits::{STACK_BYTES, no_thread};
@@ -15,7 +16,8 @@ use crate::{Error, points};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile};
 use hedgerow_metadb::{MetaDb, StoreParams};
 use hedgerow_state::TwigStore;
-use hedgerow_types::Height;
+use hedgerow_state::checkpoint::Checkpoint;
+use hedgerow_types::{Height, LogPosition};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,28 +55,44 @@ impl Place {
         let twigs = TwigStore::new(file);
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(&options, "hedgerow")?;
-        let attempt = |twigs| {
+        let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
             let (log, manifest, hasher) = (&log, &manifest, &*hasher);
             let progress = options.progress.as_ref();
-            let source = Source { log, twigs, manifest, journal, hasher, progress };
+            let source = Source { log, twigs, manifest, journal, hasher, progress, checkpoint };
             pool.install(|| rebuild(&source))
         };
-        let rebuilt = match attempt(Some(&twigs)) {
-            Err(error) if error.is_contradiction() => {
-                // A twig record may be whole and yet wrong, and it is derived data: what counts is
-                // whether the log, without it, leads to the manifest's roots.
-                tracing::warn!(%error, "opening once more, without the twig file");
-                let mut rebuilt = attempt(None)?;
-                rebuilt.twigs = twigs.different(rebuilt.twigs)?;
-                rebuilt
+        let checkpoint = checkpoint::find(&*self.vfs, &self.dir, &manifest);
+        // What is derived from the log is believed first, and left out where it contradicts the log: a
+        // checkpoint or a twig record may be whole and yet wrong. What counts is whether the log, without
+        // them, leads to the manifest's roots.
+        let with = [(Some(&twigs), checkpoint.as_ref()), (Some(&twigs), None), (None, None)];
+        let mut with = with.iter().skip(usize::from(checkpoint.is_none()));
+        let (mut rebuilt, checkpointed) = loop {
+            let &(twigs, checkpoint) = with.next().unwrap_or(&(None, None));
+            match attempt(twigs, checkpoint) {
+                Err(error) if error.is_contradiction() && with.len() > 0 => {
+                    let without = if checkpoint.is_some() { "checkpoint" } else { "twig file" };
+                    tracing::warn!(%error, "opening once more, without the {without}: that takes longer");
+                }
+                other => break (other?, checkpoint.map(|checkpoint| checkpoint.head().log_end)),
             }
-            other => other?,
         };
+        rebuilt.twigs = twigs.different(rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_REBUILT)?;
         twigs.write(&rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
-        let store =
-            start(Parts { place: self, log, twigs, meta, rebuilt, pool, options, hasher, lock })?;
+        let store = start(Parts {
+            place: self,
+            log,
+            twigs,
+            meta,
+            rebuilt,
+            checkpointed,
+            pool,
+            options,
+            hasher,
+            lock,
+        })?;
         store.place.vfs.at_point(points::OPEN_DONE)?;
         Ok(store)
     }
@@ -87,6 +105,8 @@ pub(crate) struct Parts {
     pub(crate) twigs: TwigStore,
     pub(crate) meta: Box<dyn MetaDb>,
     pub(crate) rebuilt: Rebuilt,
+    /// Where the log of the checkpoint ended that it was made from, if it was.
+    pub(crate) checkpointed: Option<LogPosition>,
     pub(crate) pool: rayon::ThreadPool,
     pub(crate) options: Options,
     pub(crate) hasher: Arc<dyn BatchHasher>,
@@ -94,11 +114,14 @@ pub(crate) struct Parts {
 }
 
 pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
-    let Parts { place, log, twigs, meta, rebuilt, pool, options, hasher, lock } = parts;
+    let Parts { place, log, twigs, meta, rebuilt, checkpointed, pool, options, hasher, lock } =
+        parts;
     let behind = rebuilt.behind;
     let (height, manifest) = (behind.manifest.height, &behind.manifest);
     // The manifest on disk is older by the rows that are to follow it.
     let settled = Height(height.0 - behind.rows.len() as u64);
+    let checkpoints = Checkpoints::new(&place.dir, &options, manifest, checkpointed);
+    let log_bytes = checkpoints.figures().2;
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -114,11 +137,13 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
         prune_hold: Mutex::new(None),
         abandoned: AtomicBool::new(false),
         counters: Counters::default(),
+        checkpoints,
     });
     let params = manifest.params;
     let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;
     let rule = params.compaction();
-    let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, rebuilt.writers);
+    let writers = rebuilt.writers;
+    let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, writers, log_bytes);
     Ok(Store { writer, shared, params, place, locks: lock })
 }
 

@@ -67,6 +67,8 @@ pub struct Options {
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
     pub(crate) manifest_blocks: u64,
+    /// `None`: as often as is worth while.
+    pub(crate) checkpoint_bytes: Option<u64>,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) read_only: bool,
@@ -89,6 +91,7 @@ impl Default for Options {
             keep_history: Keep::Default,
             keep_heights: Keep::Default,
             manifest_blocks: 64,
+            checkpoint_bytes: None,
             engine: None,
             progress: None,
             read_only: false,
@@ -275,6 +278,17 @@ impl Options {
         self
     }
 
+    /// Bytes of log after which a checkpoint is written in the background, so that opening after a crash
+    /// has no more than about that to take in again; 0 for no checkpoints. Default 256 MiB, or four times
+    /// the length of a checkpoint (12 bytes per key) if that is more. Closing writes one as well, if 1 MiB
+    /// of log was written since the last. A checkpoint is a copy of the index and of the youngest parts of
+    /// the tree: with none, or a damaged one, opening reads the log instead.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes = Some(bytes);
+        self
+    }
+
     /// Bytes of log after which the manifest is committed.
     pub(crate) fn manifest_bytes(&self) -> u64 {
         self.segment_bytes.unwrap_or(u64::MAX).min(32 << 20)
@@ -428,6 +442,7 @@ impl fmt::Debug for Options {
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)
             .field("manifest_blocks", &self.manifest_blocks)
+            .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("engine", &self.engine)
             .field("read_only", &self.read_only)
             .finish_non_exhaustive()

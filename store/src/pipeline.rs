@@ -28,6 +28,7 @@
 //! its root is known; nothing is deleted before a manifest that no longer needs it is durable.
 
 use crate::Error;
+use crate::checkpoint;
 use crate::points;
 use crate::prune::{PruneIntent, Pruning};
 use crate::published::Next;
@@ -38,7 +39,7 @@ use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;
 use hedgerow_merkle::{Forest, Roots, ShardChange};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
-use hedgerow_state::{Counts, Layer, OpenTwig, run_position};
+use hedgerow_state::{Counts, Layer, OpenTwig, TwigBegins, run_position};
 use hedgerow_types::{
     Digest, Height, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId,
 };
@@ -66,6 +67,8 @@ pub(crate) struct BlockDelta {
     pub(crate) counts: Counts,
     /// Set when it is known, before the block is published.
     pub(crate) root: Arc<OnceLock<Digest>>,
+    /// Where twigs begin after it, by shard, if a checkpoint of it is to be written.
+    pub(crate) begins: Option<Vec<TwigBegins>>,
 }
 
 /// What the hash stage hands on: what is still to be written of a block. Not its entries, so that many may
@@ -184,6 +187,9 @@ impl HashWork<BlockDelta> for HashStage {
         // Not before: a block that cannot be published never happened.
         let kept = || drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
         shared.published.publish(&next, &shared.hash_pool, kept)?;
+        if let Some(begins) = &block.begins {
+            checkpoint::begin(&self.shared, record.end(), &self.forest, &self.open, begins);
+        }
         let (height, log_end, log_bytes) = (block.height, record.end(), record.bytes_len());
         let shards = std::array::from_fn(|shard| {
             let part = &block.parts[shard];
@@ -191,6 +197,13 @@ impl HashWork<BlockDelta> for HashStage {
             (next_sn, part.oldest_active, part.active)
         });
         Ok(Hashed { height, log_end, log_bytes, shards, roots: applied.roots, twigs, row })
+    }
+}
+
+impl Drop for HashStage {
+    fn drop(&mut self) {
+        let (forest, open) = (std::mem::take(&mut self.forest), std::mem::take(&mut self.open));
+        self.shared.checkpoints.keep(forest, open);
     }
 }
 
@@ -275,6 +288,7 @@ impl CommitStage {
         // there for good.
         shared.twigs.file.sync()?;
         shared.options.disk.at_point(points::MANIFEST_TWIGS_SYNCED)?;
+        manifest.checkpoint = shared.checkpoints.name_for(height);
         let intent = self.pruning.plan(&mut manifest)?;
         if intent.is_some() {
             shared.options.disk.at_point(points::PRUNE_PLANNED)?;
@@ -286,6 +300,7 @@ impl CommitStage {
             history_from: manifest.history_from,
         };
         shared.with_meta(|meta| meta.commit(&commit))?;
+        shared.checkpoints.note_named(manifest.checkpoint);
         shared.options.disk.at_point(points::MANIFEST_WRITTEN)?;
         shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.behind = Unsettled { manifest, rows: Vec::new(), bytes: 0 };

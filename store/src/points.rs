@@ -8,6 +8,7 @@
 //!  commit   begin ► log written ► log synced ► (another stage:) durable ► twigs written ► done
 //!  manifest twig file synced ► (prune: planned) ► manifest written
 //!  close    settled ► done
+//!  checkpoint  begin ► written, beside all that
 //!  prune    planned ────────────────────────────────────────────────► begin ► log removed ► done
 //! ```
 
@@ -41,6 +42,9 @@ pub(crate) const COMMIT_DONE: Point = "commit: done";
 pub(crate) const MANIFEST_TWIGS_SYNCED: Point = "manifest: twigs synced";
 pub(crate) const MANIFEST_WRITTEN: Point = "manifest: written";
 
+pub(crate) const CHECKPOINT_BEGIN: Point = "checkpoint: begin";
+pub(crate) const CHECKPOINT_WRITTEN: Point = "checkpoint: written";
+
 pub(crate) const CLOSE_SETTLED: Point = "close: settled";
 pub(crate) const CLOSE_DONE: Point = "close: done";
 
@@ -50,7 +54,7 @@ pub(crate) const PRUNE_LOG_REMOVED: Point = "prune: log removed";
 pub(crate) const PRUNE_DONE: Point = "prune: done";
 
 /// All of them, in the order of the procedures above.
-pub const ALL: [&str; 29] = [
+pub const ALL: [&str; 31] = [
     CREATE_MARKED,
     CREATE_LOG_SYNCED,
     CREATE_TWIGS_SYNCED,
@@ -78,6 +82,8 @@ pub const ALL: [&str; 29] = [
     PRUNE_BEGIN,
     PRUNE_LOG_REMOVED,
     PRUNE_DONE,
+    CHECKPOINT_BEGIN,
+    CHECKPOINT_WRITTEN,
     CLOSE_SETTLED,
     CLOSE_DONE,
 ];

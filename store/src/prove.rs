@@ -115,12 +115,16 @@ fn record_of(view: &View, shard: ShardId, twig: TwigId) -> Result<Option<Arc<Twi
     }
 }
 
-/// The entry hashes of a group of a finished twig.
+/// The entry hashes of a group of a finished twig: the record's own, or those of what lies in the log. They
+/// are checked against the group's node when the path is put together.
 fn group_leaves(view: &View, record: &TwigRecord, group: usize) -> Result<[Digest; GROUP], Error> {
-    let entries = view.shared.log.read_group(record, group * GROUP)?;
+    if let Some(leaves) = record.group_leaves(group * GROUP) {
+        return Ok(*leaves);
+    }
+    let frames = view.shared.log.read_group(record, group * GROUP)?;
     let mut leaves = [Digest::ZERO; GROUP];
-    for (leaf, (_, entry)) in leaves.iter_mut().zip(&entries) {
-        *leaf = hash_message(entry.get().hashed_bytes());
+    for (leaf, (_, frame)) in leaves.iter_mut().zip(&frames) {
+        *leaf = frame.get().leaf(hash_message);
     }
     Ok(leaves)
 }

@@ -19,6 +19,7 @@
 //! The scan begins at the record that holds the first entry of the oldest twig that any shard still
 //! needs. Twigs before the oldest active one need their left root only.
 
+mod resume;
 mod shard;
 
 use shard::RunWork;
@@ -28,12 +29,13 @@ use crate::Error;
 use crate::hasher::hash_keys;
 use crate::options::{Progress, ProgressFn};
 use crate::pipeline::Unsettled;
-use crate::replay::{Contradicted, Replay};
+use crate::replay::{Contradicted, Ended, Replay};
 use hedgerow_entryfile::{EntryLog, Journal, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::ShardIndex;
 use hedgerow_merkle::{Forest, ShardRestore};
 use hedgerow_metadb::Manifest;
+use hedgerow_state::checkpoint::Checkpoint;
 use hedgerow_state::{OpenTwig, ShardWriter, TwigStore};
 use hedgerow_types::{Height, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -49,6 +51,8 @@ pub(crate) struct Source<'a> {
     pub(crate) journal: Journal,
     pub(crate) hasher: &'a dyn BatchHasher,
     pub(crate) progress: Option<&'a ProgressFn>,
+    /// The state to begin with, of a height at or before the manifest's. Needs the twig records.
+    pub(crate) checkpoint: Option<&'a Checkpoint>,
 }
 
 /// The memory of a store.
@@ -92,25 +96,43 @@ pub(crate) enum Roots {
 }
 
 fn assemble(source: &Source<'_>, good: Roots) -> Result<Rebuilt, Error> {
-    let (from, mut shards) = scan(source)?;
-    let forest = restore(source, &mut shards, good)?;
-    let settled = forest.roots().clone();
-    let mut replay = Replay::new(source, forest, good);
-    for record in source.log.scan(source.manifest.log_end, source.journal.end) {
+    let (from, base, mut shards) = match source.checkpoint {
+        Some(checkpoint) => resume(source, checkpoint)?,
+        None => {
+            let (from, shards) = scan(source)?;
+            (from, source.manifest.clone(), shards)
+        }
+    };
+    let forest = restore(source, &base, &mut shards, good)?;
+    let mut replay = Replay::new(source, base, forest, good, &shards)?;
+    for record in source.log.scan(replay.log_end(), source.journal.end) {
         let record = record?;
         replay.take(&mut shards, &record)?;
         source.progress(from, record.end());
     }
-    let (forest, behind, contradicted) = replay.end(&mut shards)?;
-    finish(Ended { forest, behind, settled, contradicted }, shards)
+    finish(source, replay.end(&mut shards)?, shards)
 }
 
-/// What is known once all records were read.
-struct Ended {
-    forest: Forest,
-    behind: Unsettled,
-    settled: hedgerow_merkle::Roots,
-    contradicted: Option<Contradicted>,
+/// Begins with a checkpoint: where its log ends, the manifest that there would have been, and the shards.
+fn resume(
+    source: &Source<'_>,
+    checkpoint: &Checkpoint,
+) -> Result<(LogPosition, Manifest, Vec<ShardScan>), Error> {
+    let (head, manifest) = (checkpoint.head(), source.manifest);
+    let fits = head.height <= manifest.height
+        && (manifest.log_start..=manifest.log_end).contains(&head.log_end);
+    if !fits {
+        return Err(Error::Corrupt("the log does not have what followed the checkpoint".into()));
+    }
+    let shards: Vec<_> = ShardId::all().collect();
+    let shards = shards.par_iter().map(|shard| ShardScan::resume(source, checkpoint, *shard));
+    let shards: Vec<ShardScan> = shards.collect::<Result<_, Error>>()?;
+    let mut base = manifest.clone();
+    (base.height, base.log_end, base.state_root) = (head.height, head.log_end, head.state_root);
+    for (part, scan) in base.shards.iter_mut().zip(&shards) {
+        *part = scan.part.clone();
+    }
+    Ok((head.log_end, base, shards))
 }
 
 impl Source<'_> {
@@ -123,7 +145,7 @@ impl Source<'_> {
 }
 
 /// Reads what the manifest knows; says where it began.
-fn scan<'a>(source: &Source<'a>) -> Result<(LogPosition, Vec<ShardScan<'a>>), Error> {
+fn scan(source: &Source<'_>) -> Result<(LogPosition, Vec<ShardScan>), Error> {
     let manifest = source.manifest;
     let mut shards = Vec::with_capacity(SHARDS);
     let mut from = manifest.log_end;
@@ -157,7 +179,7 @@ const PARALLEL_BYTES: u64 = 64 << 10;
 
 fn scan_record(
     source: &Source<'_>,
-    shards: &mut [ShardScan<'_>],
+    shards: &mut [ShardScan],
     record: &ScannedRecord,
 ) -> Result<(), Error> {
     let parallel = record.record().bytes_len() >= PARALLEL_BYTES;
@@ -185,13 +207,13 @@ fn scan_record(
     }
 }
 
-/// The tree as the manifest describes it.
+/// The tree as `manifest` describes it, which is that of the shards.
 fn restore(
     source: &Source<'_>,
-    shards: &mut [ShardScan<'_>],
+    manifest: &Manifest,
+    shards: &mut [ShardScan],
     good: Roots,
 ) -> Result<Forest, Error> {
-    let manifest = source.manifest;
     let parts: Vec<ShardRestore> =
         shards.par_iter_mut().map(ShardScan::restore).collect::<Result<_, _>>()?;
     let parts: [ShardRestore; SHARDS] =
@@ -210,9 +232,9 @@ fn restore(
     Ok(forest)
 }
 
-fn finish(ended: Ended, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error> {
+fn finish(source: &Source<'_>, ended: Ended, mut shards: Vec<ShardScan>) -> Result<Rebuilt, Error> {
     let Ended { forest, behind, settled, contradicted } = ended;
-    let index = shards.par_iter_mut().map(ShardScan::index).collect::<Result<_, _>>()?;
+    let index = shards.par_iter_mut().map(|scan| scan.index(source)).collect::<Result<_, _>>()?;
     let parts = behind.manifest.shards.clone();
     let mut rebuilt = Rebuilt {
         forest,
@@ -225,7 +247,7 @@ fn finish(ended: Ended, mut shards: Vec<ShardScan<'_>>) -> Result<Rebuilt, Error
         contradicted,
     };
     for (scan, part) in shards.into_iter().zip(parts) {
-        let Some(cursor) = scan.cursor else {
+        let Some(cursor) = scan.cursor_at(source, part.oldest_active)? else {
             return Err(scan.corrupt("the oldest active entry is not in the log"));
         };
         rebuilt.open.push(scan.open);

@@ -154,6 +154,7 @@ impl Found {
                 journal,
                 hasher: trusted(),
                 progress: options.progress.as_ref(),
+                checkpoint: None,
             })
         })?;
         let row = meta.history(manifest.height)?;

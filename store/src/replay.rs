@@ -18,10 +18,10 @@ use crate::shared::per_shard;
 use hashbrown::HashMap;
 use hedgerow_entryfile::ScannedRecord;
 use hedgerow_hasher_api::MessageGroup;
-use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
-use hedgerow_metadb::HistoryRow;
+use hedgerow_merkle::{FinishedTwig, Forest, Roots as TreeRoots, ShardChange};
+use hedgerow_metadb::{HistoryRow, Manifest};
 use hedgerow_state::run_position;
-use hedgerow_types::{Digest, Height, SHARDS, SerialNumber, ShardId};
+use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
 use std::sync::Arc;
 
 /// A root that was told, and what the log leads to.
@@ -38,20 +38,79 @@ pub(crate) struct Replay<'a> {
     good: Roots,
     forest: Forest,
     behind: Unsettled,
+    /// The roots at the manifest's height, once it is reached.
+    settled: Option<TreeRoots>,
     contradicted: Option<Contradicted>,
 }
 
+/// What is known once all records were read.
+pub(crate) struct Ended {
+    pub(crate) forest: Forest,
+    pub(crate) behind: Unsettled,
+    /// The roots at the manifest's height.
+    pub(crate) settled: TreeRoots,
+    pub(crate) contradicted: Option<Contradicted>,
+}
+
 impl<'a> Replay<'a> {
-    /// Begins with the tree that the manifest describes.
-    pub(crate) fn new(source: &'a Source<'a>, forest: Forest, good: Roots) -> Self {
-        let mut manifest = source.manifest.clone();
-        let roots = forest.roots();
+    /// Begins with the tree that `base` describes, which is the manifest or one of an earlier height.
+    pub(crate) fn new(
+        source: &'a Source<'a>,
+        base: Manifest,
+        forest: Forest,
+        good: Roots,
+        shards: &[ShardScan],
+    ) -> Result<Self, Error> {
+        let behind = Unsettled { manifest: base, rows: Vec::new(), bytes: 0 };
+        let (settled, contradicted) = (None, None);
+        let mut replay = Self { source, good, forest, behind, settled, contradicted };
+        replay.note_roots();
+        replay.settle(shards)?;
+        Ok(replay)
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn log_end(&self) -> LogPosition {
+        self.behind.manifest.log_end
+    }
+
+    fn note_roots(&mut self) {
+        let (roots, manifest) = (self.forest.roots(), &mut self.behind.manifest);
         manifest.state_root = roots.state;
         for (shard, root) in manifest.shards.iter_mut().zip(roots.shards) {
             shard.root = root;
         }
-        let behind = Unsettled { manifest, rows: Vec::new(), bytes: 0 };
-        Self { source, good, forest, behind, contradicted: None }
+    }
+
+    /// Where the manifest is reached, it must say what was come to. From there on it is the base.
+    fn settle(&mut self, shards: &[ShardScan]) -> Result<(), Error> {
+        let (said, here) = (self.source.manifest, &self.behind.manifest);
+        if here.height != said.height {
+            return Ok(());
+        }
+        let same = here.shards.iter().zip(&said.shards).all(|(here, said)| here.root == said.root);
+        let same = same && here.state_root == said.state_root;
+        if self.good == Roots::Recorded && !same {
+            let (height, computed, recorded) = (said.height, here.state_root, said.state_root);
+            return Err(Error::RootMismatch { height, computed, recorded });
+        }
+        if here.log_end != said.log_end {
+            let (here, said) = (here.log_end, said.log_end);
+            let reason =
+                format!("the record ends at {here}, the manifest says that it ends at {said}");
+            return Err(Error::Corrupt(reason));
+        }
+        for ((scan, part), here) in shards.iter().zip(&said.shards).zip(&here.shards) {
+            let comes_to = (scan.next_sn(), here.oldest_active, scan.bits.count());
+            if comes_to != (part.next_sn, part.oldest_active, part.active) {
+                return Err(scan.corrupt("the log comes to another state than the manifest has"));
+            }
+            self.forest.prune(scan.shard, part.first_kept)?;
+        }
+        self.behind.manifest = said.clone();
+        self.note_roots();
+        self.settled = Some(self.forest.roots().clone());
+        Ok(())
     }
 
     /// Takes in the next record.
@@ -60,7 +119,7 @@ impl<'a> Replay<'a> {
     /// [`Error::Corrupt`] or [`Error::RootMismatch`] if it contradicts the state before it.
     pub(crate) fn take(
         &mut self,
-        shards: &mut [ShardScan<'_>],
+        shards: &mut [ShardScan],
         record: &ScannedRecord,
     ) -> Result<(), Error> {
         let (height, expected) = (record.height(), self.behind.manifest.height.next());
@@ -130,7 +189,7 @@ impl<'a> Replay<'a> {
 
     fn apply(
         &mut self,
-        shards: &mut [ShardScan<'_>],
+        shards: &mut [ShardScan],
         scanned: &ScannedRecord,
         runs: &[JournalRun],
     ) -> Result<(), Error> {
@@ -168,7 +227,7 @@ impl<'a> Replay<'a> {
             extra: record.extra().to_vec(),
         };
         self.advance(scanned, row);
-        Ok(())
+        self.settle(shards)
     }
 
     fn advance(&mut self, scanned: &ScannedRecord, row: HistoryRow) {
@@ -180,18 +239,18 @@ impl<'a> Replay<'a> {
             shard.root = row.shard_roots[number];
             shard.oldest_active = row.oldest_active[number];
         }
-        rows.push((manifest.height, Arc::new(row)));
-        *bytes += scanned.record().bytes_len();
+        // Earlier ones are in the database, and all of this is.
+        if manifest.height > self.source.manifest.height {
+            rows.push((manifest.height, Arc::new(row)));
+            *bytes += scanned.record().bytes_len();
+        }
     }
 
     /// The state at the end of the journal.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if what is active is not what the last record says.
-    pub(crate) fn end(
-        mut self,
-        shards: &mut [ShardScan<'_>],
-    ) -> Result<(Forest, Unsettled, Option<Contradicted>), Error> {
+    pub(crate) fn end(mut self, shards: &mut [ShardScan]) -> Result<Ended, Error> {
         let parts = self.behind.manifest.shards.iter_mut();
         for (scan, part) in shards.iter_mut().zip(parts) {
             part.next_sn = scan.next_sn();
@@ -205,6 +264,10 @@ impl<'a> Replay<'a> {
             }
             scan.bits.drop_before(oldest.twig());
         }
-        Ok((self.forest, self.behind, self.contradicted))
+        let Self { forest, behind, settled, contradicted, .. } = self;
+        let Some(settled) = settled else {
+            return Err(Error::Corrupt("the log ends before the manifest's height".into()));
+        };
+        Ok(Ended { forest, behind, settled, contradicted })
     }
 }

@@ -9,6 +9,7 @@
 //!   log stage, commit stage ──────────────────────────┘
 //! ```
 
+use crate::checkpoint::Checkpoints;
 use crate::flow::Flow;
 use crate::prune::PruneHold;
 use crate::published::Published;
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     /// may be written anew by whoever opens it next.
     pub(crate) abandoned: AtomicBool,
     pub(crate) counters: Counters,
+    pub(crate) checkpoints: Checkpoints,
 }
 
 impl Shared {

@@ -38,6 +38,13 @@ pub struct Stats {
     pub proofs: u64,
     /// States of different heights that are held, by views and iterators; the newest one always is.
     pub views: usize,
+    /// The height of the newest checkpoint, if there is one.
+    pub checkpoint: Option<Height>,
+    /// The height of the checkpoint that opening began with; `None` if it read the log instead, or the
+    /// store was created.
+    pub opened_from: Option<Height>,
+    /// Bytes of log that opening found behind that checkpoint, or from the start of the log on.
+    pub replayed_bytes: u64,
     /// Manifest commits since the store was opened.
     pub commits: u64,
     /// Log bytes deleted by pruning since the store was opened.
@@ -63,6 +70,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
     let state = shared.published.current();
     let next_sn = per_shard(|shard| state.next_sn(shard));
     let counters = &shared.counters;
+    let (checkpoint, opened_from, replayed_bytes) = shared.checkpoints.figures();
     Stats {
         accepted,
         published,
@@ -78,6 +86,9 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         oldest_active: per_shard(|shard| state.oldest_active(shard)),
         proofs: counters.proofs.load(Ordering::Relaxed),
         views: shared.published.held(),
+        checkpoint,
+        opened_from,
+        replayed_bytes,
         commits: counters.commits.load(Ordering::Relaxed),
         pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
         prune_hold: *shared.prune_hold.lock(),

@@ -172,7 +172,8 @@ impl Store {
     }
 
     /// Waits until everything that was submitted is durable, what follows the log is written as far as it
-    /// has to be, and files that became needless are deleted: the store then does nothing more until the next block comes.
+    /// has to be, and files that became needless are deleted: until the next block comes, the store then does
+    /// nothing but perhaps write a checkpoint.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the store failed; [`Error::Forked`].
@@ -231,11 +232,15 @@ impl Drop for Store {
             // What readers saw will be cut from the log by whoever opens it next.
             self.shared.abandoned.store(true, Ordering::SeqCst);
         }
+        self.shared.checkpoints.wait();
+        let mut settled = self.shared.flow.look(Progress::is_settled);
+        if settled && let Err(error) = self.writer.checkpoint_at_close() {
+            tracing::error!(%error, "while closing");
+            settled = false;
+        }
         // Readers and tickets may live on; the database is closed before the lock is given back.
         *self.shared.meta.write() = None;
-        if self.shared.flow.look(Progress::is_settled)
-            && let Err(error) = self.place.mark_closed()
-        {
+        if settled && let Err(error) = self.place.mark_closed() {
             // Then the next opening does more than it would have to.
             tracing::warn!(%error, "could not mark the store as closed");
         }

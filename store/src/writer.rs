@@ -3,6 +3,7 @@
 //!
 //! Everything up to the record's announcement can refuse the block and leaves no trace.
 
+use crate::checkpoint;
 use crate::hasher;
 use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
 use crate::published::in_index;
@@ -15,7 +16,7 @@ use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, p
 use hedgerow_hasher_api::hash_message;
 use hedgerow_state::{
     self as state, BlockOps, Counts, Files, Layer, Now, ShardDelta, ShardView, ShardWriter, Tools,
-    is_entry_of, newest, run_position,
+    TwigBegins, is_entry_of, newest, run_position,
 };
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -42,6 +43,9 @@ pub(crate) struct Writer {
     layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
     /// It was said that handing in does not wait.
     said: bool,
+    /// Bytes of log since the last checkpoint that was asked for: one that fails is not asked for again at
+    /// once.
+    log_bytes: u64,
 }
 
 impl Writer {
@@ -51,8 +55,19 @@ impl Writer {
         rule: CompactionRule,
         height: Height,
         shards: Vec<ShardWriter>,
+        log_bytes: u64,
     ) -> Self {
-        Self { shared, pipeline, rule, height, shards, layers: VecDeque::new(), said: false }
+        let layers = VecDeque::new();
+        Self { shared, pipeline, rule, height, shards, layers, said: false, log_bytes }
+    }
+
+    /// Writes a checkpoint, after the stages have ended and if it is worth while, and names it.
+    pub(crate) fn checkpoint_at_close(&self) -> Result<(), Error> {
+        checkpoint::at_close(&self.shared, &self.begins())
+    }
+
+    fn begins(&self) -> Vec<TwigBegins> {
+        self.shards.iter().map(|shard| shard.begun.clone()).collect()
     }
 
     /// Says once that a block which is only handed in is not waited for, to whoever asked for blocks
@@ -243,7 +258,14 @@ impl Writer {
             }
         }
         log.announce(Arc::clone(&record))?;
+        self.log_bytes += record.bytes_len();
+        let active = self.shards.iter().map(|shard| shard.active).sum();
+        let due = self.shared.checkpoints.is_due(self.log_bytes, active);
+        if due {
+            self.log_bytes = 0;
+        }
         Ok(BlockDelta {
+            begins: due.then(|| self.begins()),
             height,
             record,
             parts,

@@ -4,12 +4,12 @@
 mod common;
 
 use common::{Gate, dir, disk, guarded, host_device, keep_busy, on};
-use hedgerow::hasher::{BatchHasher, Capabilities, HashError, by_name};
+use hedgerow::hasher::{BatchHasher, Capabilities, Guarded, HashError, Thresholds, by_name};
 use hedgerow::{Digest, Error, Height, Options, Store, StoreParams, Ticket};
-use hedgerow_hasher_api::device::{DeviceHasher, Failure, HostDevice};
 use hedgerow_hasher_api::{
     HookedHasher, HookedRows, PairGroup, Residency, ResidentRows, RowsCall, ScalarHasher,
 };
+use hedgerow_hasher_device::{DeviceHasher, Failure, HostDevice};
 use hedgerow_testkit::Limit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -131,36 +131,12 @@ fn a_wrong_digest_in_any_batch_is_found_and_costs_no_root() {
     for batch in 0..100 {
         let disk = disk();
         let cpu = by_name("cpu").unwrap();
-        let all = hedgerow::hasher::Thresholds::ALL;
-        let hasher: Arc<dyn BatchHasher> =
-            Arc::new(hedgerow::hasher::Guarded::new(liar(batch), cpu, all, 1));
+        let all = Thresholds::ALL;
+        let hasher: Arc<dyn BatchHasher> = Arc::new(Guarded::new(liar(batch), cpu, all, 1));
         assert_eq!(roots(|| on(&disk).hasher(Arc::clone(&hasher))), expected, "batch {batch}");
         caught += hasher.health().failures;
     }
     assert_eq!(caught, 100, "every lie is in a batch that the store asks for");
-}
-
-#[test]
-fn small_batches_stay_on_the_cpu() {
-    let _limit = Limit::new();
-    let device = host_device();
-    let inner = Arc::new(DeviceHasher::new(device.clone()).unwrap());
-    let from = hedgerow::hasher::Thresholds { nodes: 3, messages: 2, resident: Some(usize::MAX) };
-    let hasher = hedgerow::hasher::Guarded::new(inner, by_name("cpu").unwrap(), from, 1);
-    let children = [Digest([7; 32]); 6];
-    for (count, on_device) in [(0, false), (1, false), (2, false), (3, true)] {
-        let before = device.calls();
-        let mut out = vec![Digest::ZERO; count];
-        let group = PairGroup { children: &children[..2 * count], out: &mut out };
-        hasher.pairs(5, &mut [group]).unwrap();
-        assert_eq!(device.calls() > before, on_device, "{count} nodes");
-    }
-    assert_eq!(hasher.health().checked, 3);
-    // A malformed batch is the caller's fault.
-    let mut out = vec![Digest::ZERO; 3];
-    let group = PairGroup { children: &children[..5], out: &mut out };
-    assert!(matches!(hasher.pairs(5, &mut [group]), Err(HashError::Shape(_))));
-    assert_eq!(hasher.health().quarantined, None);
 }
 
 /// What happens to nodes on their way back that the root does not need; nothing is checked.

@@ -10,9 +10,17 @@ use common::forge::{
 use common::{copy, dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Digest, Error, Height, Store};
-use hedgerow_entryfile::{TwigFile, TwigFileOptions, TwigRecord};
-use hedgerow_types::{LogPosition, ShardId, TwigId};
+use hedgerow_entryfile::{
+    LogError, Stub, TwigFile, TwigFileOptions, TwigRecord, frame_len, place_run, push_stub,
+};
+use hedgerow_types::{LogPosition, SerialNumber, ShardId, TwigId};
+use hedgerow_vfs::OpenMode;
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+
+fn hash(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
 
 /// A store of some blocks, closed; and its root.
 fn build(blocks: u64) -> (Arc<dyn Vfs>, Digest) {
@@ -32,11 +40,17 @@ fn build(blocks: u64) -> (Arc<dyn Vfs>, Digest) {
     (disk, root)
 }
 
+/// Takes the checkpoint away: opening reads the log.
+fn without_checkpoint(disk: &Arc<dyn Vfs>) {
+    disk.remove_dir_all(&dir().join("checkpoints")).unwrap();
+}
+
 /// C10: the first entry that a scan meets is the one whose number nothing precedes. Before it was
 /// bounded, 2^34 cost 2 GB, and 2^60 all there was.
 #[test]
 fn a_serial_number_beyond_the_manifests_is_damage_and_sizes_nothing() {
     let (whole, _) = build(3);
+    without_checkpoint(&whole);
     let segment = read(&whole, &files(&whole, "log")[0]);
     let frames = frames(&segment);
     let mut tried = 0;
@@ -70,7 +84,11 @@ fn entries_in_another_order_are_damage() {
         let disk = copy(&whole);
         let path = &files(&disk, "log")[0];
         write(&disk, path, frame.at as u64, &renumber(&segment, *frame, frame.sn - 1));
-        let opened = Store::open(dir(), on(&disk));
+        // Opening from a checkpoint does not read it; `check` does.
+        let checked = Store::open(dir(), on(&disk)).unwrap().check();
+        assert!(matches!(checked, Err(Error::Corrupt(_))), "{checked:?}");
+        without_checkpoint(&disk);
+        let opened = Store::open(dir(), on(&disk)).map(drop);
         assert!(matches!(opened, Err(Error::Corrupt(_))), "{opened:?}");
     }
 }
@@ -120,6 +138,79 @@ fn a_wrong_twig_record_is_made_again_from_the_log() {
             let proven = store.reader().prove("key 3").unwrap();
             hedgerow_proof::verify(&root, b"key 3", &proven.proof).unwrap();
             store.close().unwrap();
+        }
+    }
+}
+
+/// Nobody writes stubs yet. A store that needs an entry of which only the hash is there says so: it is neither
+/// damage nor absence.
+#[test]
+fn a_stub_in_the_place_of_an_entry_that_is_needed_is_told_apart_from_damage() {
+    let (disk, _) = build(3);
+    let path = &files(&disk, "log")[0];
+    let mut segment = read(&disk, path);
+    let last = *frames(&segment).last().unwrap();
+    let shorter = frame_len(last.len) - 48;
+    let stub = Stub { serial_number: SerialNumber(last.sn), hash: Digest([7; 32]) };
+    segment.truncate(last.at);
+    push_stub(&mut segment, &stub).unwrap();
+    place_run(&mut segment[last.at..], LogPosition(last.at as u64)).unwrap();
+    let record = *records(&segment).last().unwrap();
+    change_header(&mut segment, record, |header| {
+        let at = 80 + 16 * last.shard;
+        let len = u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+        header[at..at + 4].copy_from_slice(&(len - shorter as u32).to_le_bytes());
+    });
+    let file = disk.open(path, OpenMode::ReadWrite).unwrap();
+    file.write_all_at(&segment, 0).unwrap();
+    file.set_len(segment.len() as u64).unwrap();
+    change_manifest(&disk, |manifest, _| manifest.log_end.0 -= shorter as u64);
+    let error = Store::open(dir(), on(&disk)).unwrap_err();
+    let found = LogPosition(last.at as u64);
+    assert!(
+        matches!(&error, Error::Log(LogError::NotKept { at, stub: s }) if *at == found && *s == stub),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("is not kept here, only its hash"), "{error}");
+}
+
+/// Nobody writes leaves into twig records yet. A record that has them is used as it is: proofs are made of
+/// its leaves, and wrong ones are no proof.
+#[test]
+fn leaves_of_a_twig_record_are_proven_from_and_checked() {
+    let (whole, root) = build(3);
+    let segment = read(&whole, &files(&whole, "log")[0]);
+    let mut leaves = vec![vec![]; 16];
+    for frame in frames(&segment) {
+        leaves[frame.shard].push(hash(&segment[frame.at..][..frame.len]));
+    }
+    for wrong in [false, true] {
+        let disk = copy(&whole);
+        for (shard, twig) in (0..16).flat_map(|shard| [(shard, 0), (shard, 1)]) {
+            let mut leaves = leaves[shard][twig * 2048..][..2048].to_vec();
+            leaves.iter_mut().step_by(16).for_each(|leaf| leaf.0[0] ^= u8::from(wrong));
+            replace_twig(&disk, shard, twig as u64, |record| {
+                record.leaves = leaves.clone().into_boxed_slice().try_into().ok();
+            });
+        }
+        let mut store = Store::open(dir(), on(&disk)).unwrap();
+        // What proves that a key is absent is a sentry, in one of the first two twigs.
+        for key in (0..50).map(|key| format!("absent {key}")) {
+            match store.reader().prove(&key) {
+                Ok(proven) if !wrong => {
+                    let value = hedgerow_proof::verify(&root, key.as_bytes(), &proven.proof);
+                    assert_eq!(value, Ok(None));
+                }
+                Err(error) if wrong => assert!(error.to_string().contains("group"), "{error}"),
+                other => panic!("{wrong}: {other:?}"),
+            }
+        }
+        match store.check() {
+            Ok(report) if !wrong => assert_eq!((report.twigs, report.twigs_missing), (32, 0)),
+            Err(Error::Corrupt(reason)) if wrong => {
+                assert!(reason.contains("the record of twig 0 of shard 0"), "{reason}");
+            }
+            other => panic!("{wrong}: {other:?}"),
         }
     }
 }

@@ -10,10 +10,12 @@ use common::{copy, dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Error, Height, Store};
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, TwigFile, TwigFileOptions,
-    TwigRecord, place_run, push_frame,
+    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, Stub, TwigFile,
+    TwigFileOptions, TwigRecord, place_run, push_frame, push_stub,
 };
-use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest, ShardManifest, StoreParams};
+use hedgerow_metadb::{
+    CheckpointName, Commit, Engine, HistoryRow, Manifest, ShardManifest, StoreParams,
+};
 use hedgerow_proof::{Proof, SerialPath};
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -87,7 +89,23 @@ fn the_bytes_of_the_log_are_pinned() {
     // Names are part of the format.
     assert_eq!(names, ["0000000000000000.log", "0000000000000380.log"]);
     let bytes: Vec<_> = names.iter().flat_map(|name| read(&vfs, &folder.join(name))).collect();
-    pinned("the log", &bytes, "f22e57fd504b72702c52da6ba02e58b9dfbb3d9e08e8526faa8e69313d3aabaa");
+    pinned("the log", &bytes, "2357f38ad42f641148cb85ba43bf44d4075f7301bbebbbc32885eb8def9e9b32");
+}
+
+/// Nobody writes stubs yet; that they can be read is part of the format.
+#[test]
+fn the_bytes_of_a_stub_are_pinned() {
+    let stub = Stub { serial_number: SerialNumber(0x0001_0203_0405_0607), hash: Digest([9; 32]) };
+    let mut run = vec![];
+    push_stub(&mut run, &stub).unwrap();
+    place_run(&mut run, LogPosition(0x1234_5678)).unwrap();
+    let mut by_hand = vec![0, 7, 6, 5, 4, 3, 2, 1];
+    by_hand.extend([9; 32]);
+    let crc = crc32c::crc32c(&by_hand) ^ crc32c::crc32c(&0x1234_5678_u64.to_le_bytes());
+    by_hand.extend(crc.to_le_bytes());
+    by_hand.extend([0; 4]);
+    assert_eq!(run, by_hand);
+    pinned("a stub", &run, "c750dea92b41d6c4e2fe83fc8a68ea66815484d7549535300a851ba140fe41a3");
 }
 
 #[test]
@@ -101,13 +119,32 @@ fn the_bytes_of_the_twig_file_are_pinned() {
         nodes: Box::new(std::array::from_fn(|i| Digest([i as u8; 32]))),
         groups: Box::new(std::array::from_fn(|i| LogPosition(800 + 3000 * i as u64))),
         breaks: vec![(5, LogPosition(8000)), (300, LogPosition(9000))],
+        leaves: None,
     };
-    file.append(&[Arc::new(record)]).unwrap();
+    file.append(&[Arc::new(record.clone())]).unwrap();
     let bytes = read(&vfs, &folder.join("0000000000000000.twigs"));
     pinned(
         "the twig file",
         &bytes,
-        "6e60cf08d866690e26de07e3ab581518df43525fe95960568a1ad38662b925af",
+        "067006ec1cbf045a7bf835f37dcb9054b9f637944cd0bc9224f6c5ead44ed4e4",
+    );
+    // Nobody writes leaves yet; that they can be read is part of the format.
+    let leaves = (0..2048).map(|i| Digest(std::array::from_fn(|j| (i * 5 + j) as u8)));
+    let leaves = Some(leaves.collect::<Box<[_]>>().try_into().unwrap());
+    file.append(&[Arc::new(TwigRecord { leaves, ..record })]).unwrap();
+    let with = read(&vfs, &folder.join("0000000000000000.twigs")).split_off(bytes.len());
+    let body = [&bytes[64 + 32..], &with[with.len() - 65_536..]].concat();
+    let mut by_hand = bytes[64..64 + 18].to_vec();
+    by_hand.extend([1, 0]);
+    by_hand.extend((body.len() as u32).to_le_bytes());
+    by_hand.extend(crc32c::crc32c(&body).to_le_bytes());
+    by_hand.extend(crc32c::crc32c(&by_hand).to_le_bytes());
+    by_hand.extend(&body);
+    assert!(with == by_hand && body[body.len() - 32] == (2047 * 5 % 256) as u8);
+    pinned(
+        "a record with leaves",
+        &with,
+        "68919c3ff5c9f207dd11dd699e39b7f5736ced97cece628e2876ba578b63130e",
     );
 }
 
@@ -129,12 +166,13 @@ fn the_bytes_of_the_metadata_are_pinned() {
         log_end: LogPosition(1 << 40),
         state_root: Digest([200; 32]),
         history_from: Height(123_000),
+        checkpoint: Some(CheckpointName { height: Height(122_000), bytes: 1 << 20 }),
         shards: std::array::from_fn(shard),
     };
     pinned(
         "the manifest",
         &manifest.encode().unwrap(),
-        "697b2c0757df29ebc70e7edc4ab40a5c90685a8aaf3d667fdfde60e456c4d054",
+        "de3bb69efe7b6bab41550e4e8344d37e41ff920e230e0873330ef80b7b373f6a",
     );
     let row = HistoryRow {
         root: Digest([99; 32]),
@@ -155,8 +193,12 @@ fn the_bytes_of_the_metadata_are_pinned() {
     for height in [4095, 4096] {
         let first = if height == 4096 { 4096 } else { 0 };
         let rows: Vec<_> = (first..=height).map(|at| (Height(at), row.clone())).collect();
-        let manifest =
-            Manifest { height: Height(height), history_from: Height(0), ..manifest.clone() };
+        let manifest = Manifest {
+            height: Height(height),
+            history_from: Height(0),
+            checkpoint: None,
+            ..manifest.clone()
+        };
         let history_from = manifest.history_from;
         db.commit(&Commit { manifest: &manifest, rows: &rows, history_from }).unwrap();
     }
@@ -208,25 +250,38 @@ fn refusal(disk: &Arc<dyn Vfs>) -> String {
     error.to_string()
 }
 
-/// Every kind of file in a newer version is refused with both versions and the file, and stays.
+/// What a segment is changed to, and what opening says of it.
+const OTHER_SEGMENTS: [(usize, u8, &str); 5] = [
+    (8, 3, "it has format version 3, this build of Hedgerow reads version 2: a newer"),
+    (8, 1, "it has format version 1, this build of Hedgerow reads version 2: an older"),
+    (12, 1, "its place is 1, which this build of Hedgerow does not know: a newer"),
+    (
+        41,
+        16,
+        "its chunk table's offset is 4096, which this build of Hedgerow does not know: a newer",
+    ),
+    (48, 64, "its chunk table's length is 64, which this build of Hedgerow does not know: a newer"),
+];
+
+/// Every kind of file in another version is refused with both versions and the file, and stays.
 #[test]
-fn a_newer_version_is_refused_by_name() {
+fn another_version_is_refused_by_name() {
     let whole = store();
-    for folder in ["log", "twigs"] {
+    for (folder, (byte, value, says)) in
+        ["log", "twigs"].into_iter().flat_map(|folder| OTHER_SEGMENTS.map(|other| (folder, other)))
+    {
         let disk = copy(&whole);
         let path = &files(&disk, folder)[0];
         let mut bytes = read(&disk, path);
-        bytes[8] = 2;
+        bytes[byte] = value;
         let crc = crc32c::crc32c(&bytes[..60]);
         bytes[60..64].copy_from_slice(&crc.to_le_bytes());
         write(&disk, path, 0, &bytes);
         let text = refusal(&disk);
-        assert!(text.contains(&*path.to_string_lossy()), "{text}");
-        let versions = "it has format version 2, this build of Hedgerow reads version 1";
-        assert!(text.contains(versions) && text.contains("newer"), "{text}");
-        assert!(read(&disk, path) == bytes, "{folder}: a newer file was changed");
+        assert!(text.contains(&*path.to_string_lossy()) && text.contains(says), "{text}");
+        assert!(read(&disk, path) == bytes, "{folder}: a file of another version was changed");
     }
-    for what in ["manifest", "history"] {
+    for (what, version) in [("manifest", 2), ("history", 1)] {
         let disk = copy(&whole);
         let path = &files(&disk, "meta")[0];
         let temp = tempfile::tempdir().unwrap();
@@ -238,8 +293,11 @@ fn a_newer_version_is_refused_by_name() {
         let file = disk.open(path, hedgerow_vfs::OpenMode::CreateNew).unwrap();
         file.write_all_at(&bytes, 0).unwrap();
         let text = refusal(&disk);
-        let versions = "it has format version 2, this build of Hedgerow reads version 1";
-        assert!(text.contains(versions) && text.contains("newer"), "{what}: {text}");
+        let newer = version + 1;
+        let versions = format!(
+            "it has format version {newer}, this build of Hedgerow reads version {version}"
+        );
+        assert!(text.contains(&versions) && text.contains("newer"), "{what}: {text}");
         assert!(text.contains(what), "{text}");
     }
 }
@@ -248,7 +306,7 @@ fn a_newer_version_is_refused_by_name() {
 fn bump(path: &Path, what: &str) {
     let newer = |bytes: &[u8]| {
         let mut bytes = bytes[..bytes.len() - 4].to_vec();
-        bytes[8] = 2;
+        bytes[8] += 1;
         let crc = crc32c::crc32c(&bytes);
         bytes.extend(crc.to_le_bytes());
         bytes

@@ -58,14 +58,21 @@ fn an_untrue_manifest_is_found_whatever_it_says() {
         ("oldest active of the row", |_, row| row.oldest_active[15].0 += 1),
     ];
     let whole = store();
-    for (what, change) in changes {
+    // Opened from a checkpoint, and from the log.
+    for ((what, change), checkpoint) in
+        changes.into_iter().flat_map(|change| [(change, true), (change, false)])
+    {
         let disk = copy(&whole);
-        change_manifest(&disk, change);
+        change_manifest(&disk, |manifest, row| {
+            change(manifest, row);
+            let height = manifest.height;
+            manifest.checkpoint.take_if(|named| !checkpoint || named.height > height);
+        });
         match open_and_check(&disk) {
             Err(
                 Error::Corrupt(_) | Error::RootMismatch { .. } | Error::Log(_) | Error::Merkle(_),
             ) => {}
-            other => panic!("{what}: {other:?}"),
+            other => panic!("{what}, checkpoint {checkpoint}: {other:?}"),
         }
     }
     // The forger itself changes nothing.

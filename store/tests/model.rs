@@ -11,7 +11,7 @@ use hedgerow::hasher::{BatchHasher, Tuning, by_name, by_name_tuned, names};
 use hedgerow::{
     CompactionRule, Digest, Durability, Error, Height, Options, Receipt, Store, StoreParams,
 };
-use hedgerow_hasher_api::device::Failure;
+use hedgerow_hasher_device::Failure;
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::model::{Counts, Model};

@@ -12,6 +12,7 @@ use hedgerow_hasher_api::{HookedHasher, ScalarHasher};
 use hedgerow_testkit::Limit;
 use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsOp};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -65,6 +66,37 @@ fn a_held_back_sync_does_not_hold_back_roots_or_readers() {
     first.durable().unwrap();
     store.flush().unwrap();
     assert_eq!(reader.durable_height(), Height(3));
+}
+
+/// A block is durable before what it made needless is deleted; `flush` waits for that too.
+#[test]
+fn flush_waits_for_what_follows_a_commit() {
+    let _limit = Limit::new();
+    let gate = Arc::new(Gate::default());
+    let passes = Arc::clone(&gate);
+    let disk = hooked(move |call| {
+        if call.op == VfsOp::Point && call.path == Path::new("commit: done") {
+            passes.pass();
+        }
+        Ok(())
+    });
+    let options = Options::default().disk(disk);
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    gate.close();
+    block(&mut store, 1).durable().unwrap();
+    gate.reached();
+    let flushed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            store.flush().unwrap();
+            flushed.store(true, Ordering::SeqCst);
+        });
+        keep_busy();
+        assert!(!flushed.load(Ordering::SeqCst));
+        gate.open();
+        waiter.join().unwrap();
+    });
+    store.close().unwrap();
 }
 
 /// A backend that waits at a gate before it hashes nodes, or fails, when told to.

@@ -344,17 +344,7 @@ fn submit_net(
     let hot_only = change_sets.len() == 1 && change_sets[0].len() as u64 == HOT;
     expected.write().add(model, hot_only.then(|| &change_sets[0]));
     let mut block = store.begin_block(Height(height)).unwrap();
-    for (number, change_set) in change_sets.iter().enumerate() {
-        if number > 0 {
-            block.next_change_set().unwrap();
-        }
-        for (key, value) in change_set {
-            match value {
-                Some(value) => block.put(key, value).unwrap(),
-                None => block.delete(key).unwrap(),
-            }
-        }
-    }
+    common::fill(&mut block, change_sets).unwrap();
     block.set_extra(extra(height)).unwrap();
     block.submit().unwrap()
 }

@@ -1,10 +1,12 @@
 //! A log together with the model of what is in it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod twigs;
+
 use bytes::Bytes;
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, TwigRecord,
-    place_run, push_frame,
+    BlockState, EntryLog, LogOptions, Record, SegmentSize, StoreId, StoredEntry, Stub, TwigRecord,
+    place_run, push_frame, push_stub,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
@@ -102,6 +104,21 @@ pub(crate) struct Expected {
     pub(crate) shard: ShardId,
     pub(crate) sn: SerialNumber,
     pub(crate) hashed: Vec<u8>,
+    /// Whether the log has only its stub.
+    pub(crate) is_stub: bool,
+}
+
+impl Expected {
+    /// What the log keeps of it if it is a stub.
+    pub(crate) fn stub(&self) -> Stub {
+        Stub { serial_number: self.sn, hash: leaf_of(&self.hashed) }
+    }
+}
+
+/// Stands for the hash of an entry: what is tested here does not hash.
+pub(crate) fn leaf_of(hashed: &[u8]) -> Digest {
+    let crc = crc32c::crc32c(hashed).to_le_bytes();
+    Digest(std::array::from_fn(|i| crc[i % 4] ^ i as u8))
 }
 
 /// Makes records and remembers them.
@@ -111,6 +128,8 @@ pub(crate) struct Model {
     pub(crate) height: u64,
     pub(crate) entries: Vec<Expected>,
     pub(crate) records: Vec<Arc<Record>>,
+    /// Of one entry in so many only a stub is written; 0: of none.
+    pub(crate) stub_every: u64,
 }
 
 impl Model {
@@ -132,18 +151,25 @@ impl Model {
                 serial_number: SerialNumber(*sn),
                 deactivated: &vec![SerialNumber(*sn / 2); shape.dsns],
             };
-            let span = push_frame(run, &fields).unwrap();
-            let hashed = run[span.offset as usize..][..span.len as usize].to_vec();
-            spans.push((shape.shard, span.offset, SerialNumber(*sn), hashed));
+            let mut hashed = vec![];
+            fields.encode(&mut hashed).unwrap();
+            let is_stub = self.stub_every > 0 && sn.is_multiple_of(self.stub_every);
+            let offset = if is_stub {
+                let hash = leaf_of(&hashed);
+                push_stub(run, &Stub { serial_number: SerialNumber(*sn), hash }).unwrap()
+            } else {
+                push_frame(run, &fields).unwrap().offset
+            };
+            spans.push((shape.shard, offset, SerialNumber(*sn), hashed, is_stub));
             counts[shape.shard] += 1;
             *sn += 1;
         }
         self.height += 1;
         let lens = runs.each_ref().map(Vec::len);
-        for (shard, offset, sn, hashed) in spans {
+        for (shard, offset, sn, hashed, is_stub) in spans {
             let shard = ShardId::new(shard).unwrap();
             let at = Record::run_start(position, &lens, shard).plus(u64::from(offset));
-            self.entries.push(Expected { record: position, at, shard, sn, hashed });
+            self.entries.push(Expected { record: position, at, shard, sn, hashed, is_stub });
         }
         for (shard, run) in ShardId::all().zip(&mut runs) {
             place_run(run, Record::run_start(position, &lens, shard)).unwrap();
@@ -263,6 +289,17 @@ pub(crate) fn flip(vfs: &dyn Vfs, path: &Path, byte: u64, bit: u8) {
     file.write_all_at(&[buf[0] ^ 1 << bit], byte).unwrap();
 }
 
+/// Writes `value` to `byte` of a segment's header and mends the header's checksum.
+pub(crate) fn forge_header(vfs: &dyn Vfs, path: &Path, byte: usize, value: u8) {
+    let file = vfs.open(path, hedgerow_vfs::OpenMode::ReadWrite).unwrap();
+    let mut header = [0; 64];
+    file.read_exact_at(&mut header, 0).unwrap();
+    header[byte] = value;
+    let crc = crc32c::crc32c(&header[..60]);
+    header[60..].copy_from_slice(&crc.to_le_bytes());
+    file.write_all_at(&header, 0).unwrap();
+}
+
 /// Copies all files of a directory, so that each of many cases starts from the same.
 pub(crate) fn copy_dir(vfs: &dyn Vfs, dir: &Path) -> (Arc<dyn Vfs>, PathBuf) {
     let (copy, copy_dir) = mem();
@@ -286,5 +323,6 @@ pub(crate) fn twig_record(shard: usize, twig: u64) -> Arc<TwigRecord> {
         nodes: Box::new(std::array::from_fn(|i| Digest([(i as u64 + twig) as u8; 32]))),
         groups: Box::new(std::array::from_fn(|i| LogPosition(base + 2400 * i as u64 + 160))),
         breaks: vec![],
+        leaves: None,
     })
 }

@@ -8,10 +8,10 @@
 
 use hedgerow_fake_cuda::control::FakeCuda;
 use hedgerow_hasher_api::{
-    BatchHasher, HashError, IndexedPairGroup, LeftTree, MessageGroup, PairGroup, Span,
-    device::Queue, hash_message,
+    BatchHasher, HashError, IndexedPairGroup, LeftTree, MessageGroup, PairGroup, Span, hash_message,
 };
 use hedgerow_hasher_cuda::devices;
+use hedgerow_hasher_device::Queue;
 use hedgerow_types::{Digest, TWIG_LEAVES};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 

@@ -11,6 +11,8 @@
 //! data.
 
 mod compression;
+#[cfg(test)]
+mod tests;
 
 /// Text of a kernel and what it is bound to.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@
 use super::mirror::{Mirror, rows};
 use super::ring::{Ring, ends_of, index_of, row_of, row_of_mut};
 use crate::MerkleError;
-use crate::flush::{Batches, Hashing, Step};
+use crate::levels::{Batches, Hashing, Step};
 use crate::shard::ShardTree;
 use crate::work::ShardWork;
 use hedgerow_hasher_api::{BatchHasher, HashError, ResidentRows, Target, hash_node};

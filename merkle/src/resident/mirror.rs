@@ -8,19 +8,24 @@
 //!  everything that blocks without the device changed   (catch_up)
 //! ```
 
-use super::hashing::OnDevice;
 use super::ring::{JOINS_ROW, PAGES_ROW, Ring, UPPER_ROWS, row_of};
-use super::{Block, RootKnown};
-use crate::MerkleError;
+use crate::ShardChange;
 use crate::dirty::{Dirty, ShardDirty};
 use crate::right::page_of;
 use crate::row::Row;
 use crate::shard::ShardTree;
 use crate::work::ShardWork;
-use hedgerow_hasher_api::{BatchHasher, HashError, Residency, ResidentRows};
+use hedgerow_hasher_api::{HashError, Residency, ResidentRows};
 use hedgerow_types::{Digest, SHARDS, TwigId};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+
+/// What a block did, for the device to follow.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub(crate) changes: &'a [ShardChange<'a>; SHARDS],
+    pub(crate) dirty: &'a Dirty,
+}
 
 /// Nodes of one row of all shards, gathered to be written.
 #[derive(Default)]
@@ -89,7 +94,7 @@ impl Mirror {
         Ok(mirror)
     }
 
-    fn note_ends(&mut self, shards: &[ShardTree; SHARDS]) {
+    pub(super) fn note_ends(&mut self, shards: &[ShardTree; SHARDS]) {
         for (row, ends) in self.ends.iter_mut().enumerate() {
             for (end, tree) in ends.iter_mut().zip(shards) {
                 *end = row_of(tree, row).map_or(0, Row::end);
@@ -97,32 +102,8 @@ impl Mirror {
         }
     }
 
-    /// Brings the device up to date, hashes, calls `root_known` as soon as the shard roots are in
-    /// their rows, and fetches the other nodes. `block`: what the device has not seen; `None` if the
-    /// rows were just loaded.
-    pub(super) fn run(
-        mut self,
-        hasher: &dyn BatchHasher,
-        device: &dyn Residency,
-        shards: &mut [ShardTree; SHARDS],
-        works: &mut [ShardWork; SHARDS],
-        block: Option<Block<'_>>,
-        root_known: &mut RootKnown<'_>,
-    ) -> Result<Self, MerkleError> {
-        if let Some(block) = block {
-            self.follow(shards, works, block)?;
-        }
-        self.note_ends(shards);
-        let mut hashing = OnDevice::new(&mut self, hasher, device.check_one_of(), shards);
-        crate::flush::above_pages(&mut hashing, shards, works)?;
-        hashing.top(shards)?;
-        root_known(shards)?;
-        device.hashed(hashing.finish(shards)?);
-        Ok(self)
-    }
-
     /// Sends what is new since the last block that the device saw.
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         shards: &[ShardTree; SHARDS],
         works: &[ShardWork; SHARDS],

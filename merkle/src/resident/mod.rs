@@ -21,13 +21,17 @@ mod hashing;
 mod mirror;
 mod ring;
 
+use crate::MerkleError;
 use crate::dirty::Dirty;
+use crate::levels::above_pages;
 use crate::shard::ShardTree;
 use crate::work::ShardWork;
-use crate::{MerkleError, ShardChange};
-use hedgerow_hasher_api::BatchHasher;
+use hashing::OnDevice;
+use hedgerow_hasher_api::{BatchHasher, Residency};
 use hedgerow_types::SHARDS;
 use mirror::Mirror;
+
+pub(crate) use mirror::Block;
 
 /// Told once all shard roots are in their rows, before other nodes are.
 pub(crate) type RootKnown<'a> = dyn FnMut(&[ShardTree; SHARDS]) -> Result<(), MerkleError> + 'a;
@@ -38,13 +42,6 @@ pub(crate) struct Resident {
     mirror: Option<Mirror>,
     /// A device that could not take the rows or failed; it is not asked again.
     refused: Option<u64>,
-}
-
-/// What a block did, for the device to follow.
-#[derive(Clone, Copy)]
-pub(crate) struct Block<'a> {
-    pub(crate) changes: &'a [ShardChange<'a>; SHARDS],
-    pub(crate) dirty: &'a Dirty,
 }
 
 impl Resident {
@@ -76,7 +73,7 @@ impl Resident {
         let kept = self.mirror.take().filter(|mirror| mirror.ring.holds(shards));
         let fresh = kept.is_none();
         let done = kept.map_or_else(|| Ok(Mirror::open(device, shards)?), Ok).and_then(|mirror| {
-            mirror.run(hasher, device, shards, works, (!fresh).then_some(block), root_known)
+            run(mirror, hasher, device, shards, works, (!fresh).then_some(block), root_known)
         });
         match done {
             Ok(mirror) => {
@@ -104,4 +101,28 @@ impl Resident {
             self.mirror = None;
         }
     }
+}
+
+/// Brings the device up to date, hashes, calls `root_known` as soon as the shard roots are in
+/// their rows, and fetches the other nodes. `block`: what the device has not seen; `None` if the
+/// rows were just loaded.
+fn run(
+    mut mirror: Mirror,
+    hasher: &dyn BatchHasher,
+    device: &dyn Residency,
+    shards: &mut [ShardTree; SHARDS],
+    works: &mut [ShardWork; SHARDS],
+    block: Option<Block<'_>>,
+    root_known: &mut RootKnown<'_>,
+) -> Result<Mirror, MerkleError> {
+    if let Some(block) = block {
+        mirror.follow(shards, works, block)?;
+    }
+    mirror.note_ends(shards);
+    let mut hashing = OnDevice::new(&mut mirror, hasher, device.check_one_of(), shards);
+    above_pages(&mut hashing, shards, works)?;
+    hashing.top(shards)?;
+    root_known(shards)?;
+    device.hashed(hashing.finish(shards)?);
+    Ok(mirror)
 }

@@ -9,7 +9,7 @@
 //! Rings halve from row to row as the tree does, so that a parent finds its children by its place;
 //! and they go on for ever, however far the tree moves to the right.
 
-use crate::flush::Step;
+use crate::levels::Step;
 use crate::right::PAGES;
 use crate::row::Row;
 use crate::shard::ShardTree;

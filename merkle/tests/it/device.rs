@@ -3,8 +3,8 @@
 use hedgerow_hasher_api::{
     BatchHasher, HashError, HookedHasher, HookedRows, Residency, ResidentRows, RowsCall,
     ScalarHasher,
-    device::{DeviceHasher, HostDevice, Limits},
 };
+use hedgerow_hasher_device::{DeviceHasher, HostDevice, Limits};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

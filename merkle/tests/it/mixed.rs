@@ -3,7 +3,8 @@
 
 use crate::device::Watched;
 use crate::world::{Change, apply, apply_announcing, shard};
-use hedgerow_hasher_api::{ScalarHasher, device::Failure};
+use hedgerow_hasher_api::ScalarHasher;
+use hedgerow_hasher_device::Failure;
 use hedgerow_merkle::{Forest, ShardRestore};
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_types::{Digest, SHARDS, SerialNumber, TwigId};

@@ -2,7 +2,8 @@
 
 use crate::device::{Lie, Watched};
 use crate::world::{Change, apply, apply_announcing, apply_with, shard};
-use hedgerow_hasher_api::{ScalarHasher, device::Failure};
+use hedgerow_hasher_api::ScalarHasher;
+use hedgerow_hasher_device::Failure;
 use hedgerow_merkle::{Forest, MerkleError, ShardRestore};
 use hedgerow_types::{Digest, SHARDS, SerialNumber, TwigId};
 use std::sync::atomic::Ordering;

@@ -1,12 +1,14 @@
 //! One shard's part of a rebuild: its entries, record after record.
 
 use super::Source;
+use super::resume::{Base, unusable};
 use crate::Error;
 use hedgerow_entryfile::{RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, Span};
-use hedgerow_index::ShardIndex;
+use hedgerow_index::{ShardIndex, Stem};
 use hedgerow_merkle::{FinishedTwig, ShardRestore};
 use hedgerow_metadb::ShardManifest;
+use hedgerow_state::checkpoint::Checkpoint;
 use hedgerow_state::{ActiveBits, OpenTwig, TwigBegins, run_position};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
@@ -37,9 +39,9 @@ struct Seen {
 /// Dead entries that may be among those [`seen`](ShardScan::seen), beside a quarter of the active ones.
 const DEAD_SEEN: u64 = 4096;
 
-pub(crate) struct ShardScan<'a> {
+pub(crate) struct ShardScan {
     pub(crate) shard: ShardId,
-    pub(crate) part: &'a ShardManifest,
+    pub(crate) part: ShardManifest,
     /// Left roots of the twigs from the first kept one up to the youngest, as far as known.
     left_roots: Vec<Option<Digest>>,
     /// From the twig `bits_from` on.
@@ -58,8 +60,9 @@ pub(crate) struct ShardScan<'a> {
     pub(super) begun: TwigBegins,
     /// Serial number of the next entry, once one was read.
     next: Option<SerialNumber>,
-    pub(super) cursor: Option<RunCursor>,
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
+    /// The keys of the checkpoint that this began with.
+    base: Option<Base>,
 }
 
 /// What a run of the journal brings to its shard.
@@ -72,13 +75,15 @@ pub(crate) struct JournalRun {
     pub(crate) keys: Vec<Digest>,
     /// Which entries of `seen` the keys belong to.
     key_of: Vec<usize>,
+    /// Which entries of `seen` replaced one that the checkpoint has, of the same key.
+    own: Vec<usize>,
 }
 
-impl<'a> ShardScan<'a> {
+impl ShardScan {
     pub(super) fn new(
         source: &Source<'_>,
         shard: ShardId,
-        part: &'a ShardManifest,
+        part: &ShardManifest,
     ) -> Result<Self, Error> {
         let youngest = part.next_sn.twig();
         let oldest = part.oldest_active.twig();
@@ -94,7 +99,7 @@ impl<'a> ShardScan<'a> {
         let bits_from = if source.twigs.is_some() { oldest } else { part.first_kept };
         Ok(Self {
             shard,
-            part,
+            part: part.clone(),
             left_roots,
             bits: ActiveBits::starting_at(bits_from),
             bits_from,
@@ -105,9 +110,64 @@ impl<'a> ShardScan<'a> {
             open: OpenTwig::default(),
             begun: TwigBegins::default(),
             next: None,
-            cursor: None,
             twigs: Vec::new(),
+            base: None,
         })
+    }
+
+    /// A shard as a checkpoint has it.
+    pub(super) fn resume(
+        source: &Source<'_>,
+        checkpoint: &Checkpoint,
+        shard: ShardId,
+    ) -> Result<Self, Error> {
+        let (said, now) = (checkpoint.head().shard(shard), &source.manifest.shards[shard.index()]);
+        let state = checkpoint.shard(shard).map_err(unusable)?;
+        let (oldest, youngest) = (said.oldest_active.twig(), said.next_sn.twig());
+        // What was pruned since, while it was active then, comes from the checkpoint alone.
+        let (first_kept, edges) = if now.first_kept <= oldest {
+            (now.first_kept, now.edges.clone())
+        } else {
+            (oldest, state.edges)
+        };
+        let part = ShardManifest {
+            next_sn: said.next_sn,
+            oldest_active: said.oldest_active,
+            active: said.active,
+            root: said.root,
+            first_kept,
+            edges,
+        };
+        let mut scan = Self::new(source, shard, &part)?;
+        let checked = scan.left_roots.iter_mut().zip(first_kept.0..youngest.0);
+        for (left_root, twig) in checked {
+            let copied =
+                twig.checked_sub(oldest.0).and_then(|at| state.left_roots.get(at as usize));
+            match (*left_root, copied) {
+                (Some(read), Some(copied)) if read != *copied => {
+                    return Err(Error::Corrupt(format!(
+                        "shard {shard}: the record of twig {twig} and the checkpoint differ"
+                    )));
+                }
+                // A record that is missing, and not pruned, is made again from the entries.
+                (None, _) if twig >= now.first_kept.0 => {
+                    return Err(Error::Corrupt(format!(
+                        "shard {shard}: the record of twig {twig} is missing"
+                    )));
+                }
+                (None, copied) => *left_root = copied.copied(),
+                (Some(_), _) => {}
+            }
+        }
+        scan.active = state.bits.count();
+        scan.noted = said.next_sn.0 - oldest.first().0;
+        scan.bits = state.bits;
+        scan.leaves = state.leaves;
+        scan.begun = state.begins;
+        scan.next = Some(said.next_sn);
+        scan.base = Some(Base::new(checkpoint.keys(shard), said.next_sn, &state.open));
+        scan.open = state.open;
+        Ok(scan)
     }
 
     /// The first entry that the scan has to see.
@@ -182,9 +242,6 @@ impl<'a> ShardScan<'a> {
             if sn.twig() < oldest {
                 continue;
             }
-            if sn >= self.part.oldest_active && self.cursor.is_none() {
-                self.cursor = Some(RunCursor::new(self.shard, record.position(), at));
-            }
             let sentry = entry.sentry_key_hash();
             if sentry.is_none() {
                 work.key_of.push(self.seen.len());
@@ -236,6 +293,11 @@ impl<'a> ShardScan<'a> {
                 self.active -= 1;
                 run.deactivated.push(gone);
             }
+            if let Some(base) = &mut self.base
+                && base.note(entry.deactivated())
+            {
+                run.own.push(self.seen.len());
+            }
             let sentry = entry.sentry_key_hash();
             if sentry.is_none() {
                 run.key_of.push(self.seen.len());
@@ -254,6 +316,10 @@ impl<'a> ShardScan<'a> {
     pub(crate) fn take_keys(&mut self, run: &JournalRun) {
         for (number, digest) in run.key_of.iter().zip(&run.keys) {
             self.seen[*number].prefix = KeyHash(digest.0).prefix_u64();
+        }
+        if let Some(base) = &mut self.base {
+            let stem = |number: &usize| Stem::of_prefix(self.seen[*number].prefix);
+            base.replaced.extend(run.own.iter().map(stem));
         }
         self.forget_dead();
     }
@@ -305,7 +371,7 @@ impl<'a> ShardScan<'a> {
 
     /// What the forest is restored from.
     pub(super) fn restore(&mut self) -> Result<ShardRestore, Error> {
-        let part = self.part;
+        let part = &self.part;
         if let Some(sn) =
             self.bits.next_active(SerialNumber(0)).filter(|&sn| sn < part.oldest_active)
         {
@@ -350,11 +416,46 @@ impl<'a> ShardScan<'a> {
     }
 
     /// Active entries into the index.
-    pub(super) fn index(&mut self) -> Result<ShardIndex, Error> {
+    pub(super) fn index(&mut self, source: &Source<'_>) -> Result<ShardIndex, Error> {
         let bits = &self.bits;
         let seen = std::mem::take(&mut self.seen).into_iter();
         let active = seen.filter(|seen| bits.is_active(seen.sn));
-        ShardIndex::build(active.map(|seen| (seen.prefix, seen.at)).collect())
-            .map_err(|error| self.corrupt(format_args!("index: {error}")))
+        let index = match self.base.take() {
+            Some(base) => {
+                let fresh = active.map(|seen| (Stem::of_prefix(seen.prefix), seen.at)).collect();
+                base.index(source, self.shard, bits, fresh)?
+            }
+            None => ShardIndex::build(active.map(|seen| (seen.prefix, seen.at)).collect())
+                .map_err(|error| self.corrupt(format_args!("index: {error}")))?,
+        };
+        if index.len() as u64 != bits.count() {
+            return Err(self.corrupt("the index has other keys than there are active entries"));
+        }
+        Ok(index)
+    }
+
+    /// Where compaction goes on: before the first entry of the twig of the oldest active one.
+    pub(super) fn cursor_at(
+        &self,
+        source: &Source<'_>,
+        oldest_active: SerialNumber,
+    ) -> Result<Option<RunCursor>, Error> {
+        let (shard, twig) = (self.shard, oldest_active.twig());
+        let made = self.twigs.iter().find(|record| record.twig == twig).cloned();
+        let record = match (made, source.twigs) {
+            (Some(record), _) => Some(record),
+            (None, Some(twigs)) => twigs.get(shard, twig)?,
+            (None, None) => None,
+        };
+        let cursor = match (record, self.open.parts()) {
+            (Some(record), _) => RunCursor::new(shard, record.record, record.groups[0]),
+            (None, (record, &[first, ..], _)) => RunCursor::new(shard, record, first),
+            (None, _) => return Ok(None),
+        };
+        // A record that is whole may still lead elsewhere: then it is made again.
+        match cursor.clone().next(source.log)? {
+            Some((_, entry)) if entry.get().serial_number() == twig.first() => Ok(Some(cursor)),
+            _ => Err(self.corrupt(format_args!("twig {twig} does not begin where it is said to"))),
+        }
     }
 }

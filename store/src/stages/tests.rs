@@ -94,6 +94,8 @@ struct World {
     seen_by_readers: AtomicU64,
     appended: AtomicU64,
     committed: AtomicU64,
+    /// What was cleaned up after.
+    tidied: AtomicU64,
     /// What the manifest on the "disk" says.
     manifest: AtomicU64,
     /// Somebody was told of a failure.
@@ -222,7 +224,10 @@ impl CommitWork<Height> for Commit {
 
     fn clean_up(&mut self) -> Result<(), Error> {
         work();
-        self.world.fail_at(Fault::CleanUp(self.world.committed.load(Ordering::SeqCst)))
+        let committed = self.world.committed.load(Ordering::SeqCst);
+        self.world.fail_at(Fault::CleanUp(committed))?;
+        self.world.tidied.store(committed, Ordering::SeqCst);
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<(), Error> {
@@ -327,7 +332,7 @@ static REFUSED: AtomicUsize = AtomicUsize::new(0);
 fn flush(flow: &Flow, world: &World) {
     let accepted = flow.look(|at| at.accepted);
     match flow.wait_for(|at| (at.tidied >= at.accepted).then_some(())) {
-        Ok(()) => assert!(world.committed.load(Ordering::SeqCst) >= accepted.0),
+        Ok(()) => assert!(world.tidied.load(Ordering::SeqCst) >= accepted.0),
         Err(error) => world.check_cause(flow, &error),
     }
     look(flow, world);

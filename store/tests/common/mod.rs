@@ -12,9 +12,9 @@ pub(crate) mod said;
 use hedgerow::disk::{MemDisk, Vfs};
 use hedgerow::hasher::{Guarded, Thresholds, by_name};
 use hedgerow::{
-    CompactionRule, Error, Height, Op, OpKind, Options, Receipt, Store, StoreParams, Task,
+    Block, CompactionRule, Error, Height, Op, OpKind, Options, Receipt, Store, StoreParams, Task,
 };
-use hedgerow_hasher_api::device::{DeviceHasher, HostDevice, Limits};
+use hedgerow_hasher_device::{DeviceHasher, HostDevice, Limits};
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
 use hedgerow_vfs::OpenMode;
@@ -67,13 +67,8 @@ pub(crate) fn tasks(block: &RecordedBlock) -> Vec<Task> {
     block.tasks.iter().map(|task| task.iter().map(change_set).collect()).collect()
 }
 
-/// Hands in a block of the user's API.
-pub(crate) fn apply_net(
-    store: &mut Store,
-    height: u64,
-    change_sets: &[NetChangeSet],
-) -> Result<Receipt, Error> {
-    let mut block = store.begin_block(Height(height))?;
+/// Puts the change sets of a block of the user's API into it.
+pub(crate) fn fill(block: &mut Block<'_>, change_sets: &[NetChangeSet]) -> Result<(), Error> {
     for (number, change_set) in change_sets.iter().enumerate() {
         if number > 0 {
             block.next_change_set()?;
@@ -85,6 +80,17 @@ pub(crate) fn apply_net(
             }
         }
     }
+    Ok(())
+}
+
+/// Hands in a block of the user's API.
+pub(crate) fn apply_net(
+    store: &mut Store,
+    height: u64,
+    change_sets: &[NetChangeSet],
+) -> Result<Receipt, Error> {
+    let mut block = store.begin_block(Height(height))?;
+    fill(&mut block, change_sets)?;
     block.commit()
 }
 
@@ -96,8 +102,11 @@ pub(crate) fn on(disk: &Arc<dyn Vfs>) -> Options {
 /// A disk with a copy of the store on `from`.
 pub(crate) fn copy(from: &Arc<dyn Vfs>) -> Arc<dyn Vfs> {
     let to = disk();
-    for folder in ["meta", "log", "twigs"] {
+    for folder in ["meta", "log", "twigs", "checkpoints"] {
         let folder = dir().join(folder);
+        if !from.exists(&folder).unwrap() {
+            continue;
+        }
         to.create_dir_all(&folder).unwrap();
         for name in from.read_dir(&folder).unwrap() {
             let path = folder.join(name);

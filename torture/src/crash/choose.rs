@@ -56,6 +56,7 @@ pub(super) struct Settings {
     pub(super) hasher: &'static str,
     pub(super) short_calls: u64,
     pub(super) manifest_blocks: u64,
+    pub(super) checkpoint_bytes: Option<u64>,
 }
 
 impl Settings {
@@ -73,7 +74,14 @@ impl Settings {
             hasher: pick(rng, &["cpu", "cpu", "scalar", "cpu:portable"]),
             short_calls: pick(rng, &[0, 0, 20]),
             manifest_blocks: pick(rng, &[1, 1, 2, 7, 64]),
+            checkpoint_bytes: Self::checkpoints(rng, in_step),
         }
+    }
+
+    /// In step, checkpoints are written on closing only: otherwise beside the blocks.
+    fn checkpoints(rng: &mut SplitMix64, in_step: bool) -> Option<u64> {
+        let chosen = pick(rng, &[None, Some(0), Some(1), Some(1), Some(50_000)]);
+        if in_step && chosen != Some(0) { None } else { chosen }
     }
 
     /// Settings and blocks under which something is pruned within a life.
@@ -96,6 +104,9 @@ impl Settings {
             .entry_cache_bytes(self.entry_cache_bytes)
             .manifest_blocks(self.manifest_blocks)
             .keep_all();
+        if let Some(bytes) = self.checkpoint_bytes {
+            options = options.checkpoint_bytes(bytes);
+        }
         if let Some(heights) = self.keep_history {
             options = options.keep_history(heights);
         }

@@ -7,8 +7,8 @@ use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Store, Task, Ticke
 use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
-use hedgerow_vfs::VfsOp;
 use hedgerow_vfs::power_loss::{Calls, FaultKind, Held, Trace};
+use hedgerow_vfs::{Vfs, VfsOp};
 use std::time::Duration;
 
 /// A block of the session, in one of the two interfaces.
@@ -337,6 +337,11 @@ fn recover(
     base: u64,
 ) -> Result<(), String> {
     let accepted = base + life.sent.len() as u64;
+    // Else nearly every opening would begin with a checkpoint.
+    let checkpoints = dir().join("checkpoints");
+    if session.rng.below(3) == 0 && session.disk.exists(&checkpoints).is_ok_and(|there| there) {
+        session.disk.remove_dir_all(&checkpoints).map_err(|error| error.to_string())?;
+    }
     let opened = Store::open(dir(), session.base_options().threads(1));
     let trace = session.disk.trace();
     session.note(&trace)?;
@@ -351,6 +356,10 @@ fn recover(
     let what =
         if height > life.durable { "beyond the durable height" } else { "the durable height" };
     session.reach.count(format!("recovered: {what}"));
+    session.reach.count(match store.stats().opened_from {
+        Some(_) => "recovered from a checkpoint",
+        None => "recovered from the log",
+    });
     session.reach.add("blocks published and lost", life.published.saturating_sub(height));
     session
         .reach

@@ -33,6 +33,10 @@ const WANTED: &[&str] = &[
     "crash after a new segment's creation, before its name was synced",
     "crash while a segment was removed",
     "crash with a torn last record",
+    "recovered from a checkpoint",
+    "recovered from the log",
+    "crash while a checkpoint was written",
+    "full: checkpoints",
     "opening cut the log",
     "opening made twig records again",
     "pruned",
@@ -106,7 +110,7 @@ impl Reach {
     fn note_failed(&mut self, failed: &Failed, trace: &Trace) {
         let Failed { op, path, kind, point } = failed;
         let path = path.to_string_lossy();
-        let part = ["log", "meta", "twigs"]
+        let part = ["log", "meta", "twigs", "checkpoints"]
             .into_iter()
             .find(|part| path.ends_with(part) || path.contains(&format!("/{part}/")));
         if *op == VfsOp::Point {
@@ -160,6 +164,9 @@ impl Reach {
         }
         if part == Some("meta") && matches!(op, VfsOp::Write | VfsOp::Sync | VfsOp::SetLen) {
             self.count("crash inside a commit of the manifest's database");
+        }
+        if part == Some("checkpoints") && matches!(op, VfsOp::Write | VfsOp::Sync | VfsOp::Create) {
+            self.count("crash while a checkpoint was written");
         }
         if op == VfsOp::RemoveFile {
             self.count("crash while a segment was removed");

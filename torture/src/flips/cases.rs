@@ -285,7 +285,7 @@ fn region(specimen: &Specimen, file: &File, rng: &mut SplitMix64) -> (&'static s
                 1 => ("record header", header),
                 2 => ("nodes", body.start + 8..body.start + 8_168),
                 3 => ("groups", body.start + 8_168..body.start + 9_192),
-                _ => ("breaks", body.start + 9_192..body.end),
+                _ => ("breaks and leaves", body.start + 9_192..body.end),
             }
         }
         _ => match rng.below(6) {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   log      segment header │ record header │ frame: head key value next version serial │ ...
-//!   twigs    segment header │ record header │ nodes, groups, breaks │ ...
+//!                                           │ or a stub: 0, serial, hash
+//!   twigs    segment header │ record header │ nodes, groups, breaks, leaves if there are any │ ...
 //!   redb     page of the header │ ... the manifest of the last height ... history rows ... │
 //! ```
 
@@ -12,6 +13,7 @@ use std::ops::Range;
 pub(super) const SEGMENT_HEADER: usize = 64;
 const RECORD_HEADER: usize = 352;
 const TWIG_HEADER: usize = 32;
+const STUB: usize = 40;
 const SHARDS: usize = 16;
 
 /// A block's record in a segment of the log.
@@ -65,12 +67,16 @@ pub(super) fn log_records(bytes: &[u8]) -> Option<Vec<LogRecord>> {
     Some(records)
 }
 
+/// Bytes under the checksum of a frame.
 fn hashed_len(bytes: &[u8], at: usize) -> Option<usize> {
+    if *bytes.get(at)? == 0 {
+        return Some(STUB);
+    }
     let (key, value) = (usize::from(*bytes.get(at)?), u32_at(bytes, at)? >> 8);
     Some(53 + key + value + 8 * usize::from(*bytes.get(at + 4)?))
 }
 
-/// The key of the entry in a frame.
+/// The key of the entry in a frame; none in a stub.
 pub(super) fn key<'a>(bytes: &'a [u8], frame: &Range<usize>) -> Option<&'a [u8]> {
     let len = usize::from(*bytes.get(frame.start)?);
     bytes.get(frame.start + 5..frame.start + 5 + len)
@@ -83,6 +89,13 @@ pub(super) fn frame_fields(
 ) -> Vec<(&'static str, Range<usize>)> {
     let at = frame.start;
     let (Some(hashed), Some(key)) = (hashed_len(bytes, at), bytes.get(at)) else { return vec![] };
+    if *key == 0 {
+        let names = ["kind of a stub", "serial number", "hash of a stub", "checksum of a frame"];
+        let ends = [0, 1, 8, STUB, STUB + 4].map(|end| at + end);
+        let fields = names.into_iter().zip(ends.windows(2));
+        let padding = ("padding of a frame", ends[4]..frame.end);
+        return fields.map(|(name, ends)| (name, ends[0]..ends[1])).chain([padding]).collect();
+    }
     let key = usize::from(*key);
     let dsns = 8 * usize::from(bytes[at + 4]);
     let value = hashed - 53 - key - dsns;
@@ -130,7 +143,7 @@ pub(super) fn manifests(bytes: &[u8], height: u64) -> Vec<Range<usize>> {
 }
 
 fn manifest(bytes: &[u8], start: usize) -> Option<Range<usize>> {
-    let mut at = start + 112;
+    let mut at = start + 128;
     for _ in 0..SHARDS {
         let edges: [u8; 2] = bytes.get(at + 64..at + 66)?.try_into().ok()?;
         at += 66 + 33 * usize::from(u16::from_le_bytes(edges));

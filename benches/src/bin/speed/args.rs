@@ -101,6 +101,13 @@ pub(crate) struct Args {
     /// Metadata engine; the first that was compiled in unless given.
     #[arg(long)]
     pub(crate) engine: Option<Engine>,
+    /// Let a child write the store, kill it, and measure nothing but opening what is left. Prints
+    /// reopen_kill_s, the log that was taken in again, and peak memory.
+    #[arg(long)]
+    pub(crate) kill: bool,
+    /// What the child of `--kill` does.
+    #[arg(long, hide = true, requires = "dir")]
+    pub(crate) until_killed: bool,
     /// Print one line of JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,6 +6,7 @@
 //!   reads, proofs ──► one reader thread     ┘
 //!   checks   ──► last block's keys, sampled reads, sampled proofs        (beside the clock)
 //!   reopen   ──► close, open, same root
+//!   --kill       instead of all that: a child writes, is killed, and this process opens what is left
 //! ```
 //!
 //! `speed --help` defines every flag and figure.
@@ -13,11 +14,14 @@
 
 mod args;
 mod check;
+mod kill;
 mod report;
 mod run;
 
 use args::Args;
 use clap::Parser;
+use serde::Serialize;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,14 +49,22 @@ enum Failure {
     Output(#[from] serde_json::Error),
 }
 
+fn print(args: &Args, report: &(impl Serialize + Display)) -> Result<(), Failure> {
+    let text = if args.json { serde_json::to_string(report)? } else { report.to_string() };
+    writeln!(io::stdout(), "{text}")
+        .map_err(|error| Failure::Io { what: "writing the result".into(), error })
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    let print = |report: report::Report| -> Result<(), Failure> {
-        let text = if args.json { serde_json::to_string(&report)? } else { report.to_string() };
-        writeln!(io::stdout(), "{text}")
-            .map_err(|error| Failure::Io { what: "writing the result".into(), error })
+    let done = if args.until_killed {
+        kill::write_until_killed(&args)
+    } else if args.kill {
+        kill::run(&args).and_then(|report| print(&args, &report))
+    } else {
+        run::run(&args).and_then(|report| print(&args, &report))
     };
-    match run::run(&args).and_then(print) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("speed: {failure}");

@@ -23,18 +23,12 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     let driver = memory();
     let place = Place::new(args.dir.as_deref())?;
 
-    let mut driver_of = Driver {
-        store: Store::create(place.path(), params(args), options(args))?,
-        generator,
-        wait_durable: args.durability == DurabilityArg::Block,
-        turn: 0,
-    };
-    let populate = driver_of
-        .phase(args.keys, args.populate_block_ops, |id| Op { id: id as u32, delete: false })?;
-    let first_turn = driver_of.turn;
+    let mut writer = Driver::new(args, &place)?;
+    let populate = writer.populate(args)?;
+    let first_turn = writer.turn;
     let ops = drawn.ops.len() as u64;
-    let update = driver_of.phase(ops, args.block_ops, |number| drawn.ops[number as usize])?;
-    let store = driver_of.store;
+    let update = writer.update(args, &drawn)?;
+    let store = writer.store;
 
     let reader = store.reader();
     let last_block = ops.saturating_sub(1) / args.block_ops * args.block_ops;
@@ -117,11 +111,20 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     })
 }
 
+/// A store after all blocks of both phases.
+pub(crate) fn written(args: &Args, place: &Place) -> Result<Store, Failure> {
+    let drawn = Drawn::new(args)?;
+    let mut driver = Driver::new(args, place)?;
+    driver.populate(args)?;
+    driver.update(args, &drawn)?;
+    Ok(driver.store)
+}
+
 fn params(args: &Args) -> StoreParams {
     StoreParams::default().with_compaction(args.compaction.0)
 }
 
-fn options(args: &Args) -> Options {
+pub(crate) fn options(args: &Args) -> Options {
     let mut options = Options::new().threads(args.threads).durability(args.durability.durability());
     if args.value_len > 64 << 10 {
         options = options.max_value_bytes(args.value_len);
@@ -188,13 +191,13 @@ impl Drawn {
 }
 
 /// Where the store lives.
-enum Place {
+pub(crate) enum Place {
     Given(PathBuf),
     Temporary(tempfile::TempDir),
 }
 
 impl Place {
-    fn new(dir: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn new(dir: Option<&Path>) -> Result<Self, Failure> {
         let Some(dir) = dir else {
             let temporary =
                 tempfile::Builder::new().prefix("hedgerow-speed-").tempdir().map_err(|error| {
@@ -210,7 +213,7 @@ impl Place {
         Ok(Self::Given(dir.to_path_buf()))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Given(path) => path,
             Self::Temporary(dir) => dir.path(),
@@ -236,6 +239,25 @@ struct Driver {
 }
 
 impl Driver {
+    fn new(args: &Args, place: &Place) -> Result<Self, Failure> {
+        Ok(Self {
+            store: Store::create(place.path(), params(args), options(args))?,
+            generator: Generator::new(args.seed, args.key_len, args.value_len),
+            wait_durable: args.durability == DurabilityArg::Block,
+            turn: 0,
+        })
+    }
+
+    fn populate(&mut self, args: &Args) -> Result<Blocks, Failure> {
+        let create = |id| Op { id: id as u32, delete: false };
+        self.phase(args.keys, args.populate_block_ops, create)
+    }
+
+    fn update(&mut self, args: &Args, drawn: &Drawn) -> Result<Blocks, Failure> {
+        let ops = drawn.ops.len() as u64;
+        self.phase(ops, args.block_ops, |number| drawn.ops[number as usize])
+    }
+
     /// Runs the operations `0..count` in blocks.
     fn phase(
         &mut self,

@@ -3,6 +3,7 @@
 use crate::error::CliError;
 use hedgerow::{Digest, Store};
 use serde::{Deserialize, Deserializer};
+use std::error::Error;
 use std::fmt;
 
 const SHARDS: usize = hedgerow_types::SHARDS;
@@ -34,7 +35,7 @@ fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[Digest; SHARDS
 
 /// The first place where the store's state is not the recorded one.
 #[derive(Debug)]
-pub(crate) struct Difference {
+pub(super) struct Difference {
     height: u64,
     shard: usize,
     field: &'static str,
@@ -49,6 +50,14 @@ impl fmt::Display for Difference {
         let when = if *reopened { ", after reopening" } else { "" };
         write!(f, "height {height}, shard {shard}{when}: {field} differs")?;
         write!(f, "\n  expected {expected}\n  got      {got}")
+    }
+}
+
+impl Error for Difference {}
+
+impl From<Difference> for CliError {
+    fn from(difference: Difference) -> Self {
+        Self::Difference(Box::new(difference))
     }
 }
 
@@ -72,8 +81,8 @@ impl Row {
     /// differ, roots must.
     ///
     /// # Errors
-    /// [`CliError::Difference`].
-    pub(super) fn compare(&self, expected: &Self, reopened: bool) -> Result<(), CliError> {
+    /// The first difference.
+    pub(super) fn compare(&self, expected: &Self, reopened: bool) -> Result<(), Difference> {
         let fields = |row: &Self, shard: usize| -> [(&'static str, String); 3] {
             [
                 ("next_sn", row.next_sn[shard].to_string()),
@@ -89,26 +98,26 @@ impl Row {
                 fields(self, shard).into_iter().zip(fields(expected, shard))
             {
                 if got != expected_value {
-                    return Err(CliError::Difference(Box::new(Difference {
+                    return Err(Difference {
                         height: expected.h,
                         shard,
                         field,
                         expected: expected_value,
                         got,
                         reopened,
-                    })));
+                    });
                 }
             }
         }
         // All shards agree, so the heights do not.
-        Err(CliError::Difference(Box::new(Difference {
+        Err(Difference {
             height: expected.h,
             shard: 0,
             field: "height",
             expected: expected.h.to_string(),
             got: self.h.to_string(),
             reopened,
-        })))
+        })
     }
 }
 

@@ -18,8 +18,6 @@
 mod compare;
 mod recording;
 
-pub(crate) use compare::Difference;
-
 use crate::error::{CliError, during};
 use crate::input::LineArgs;
 use crate::output::Output;

@@ -1,0 +1,417 @@
+//! The twig file: records of finished twigs, appended in any order, found by shard and twig.
+//!
+//! ```text
+//!  <base>.twigs   │ header │ record │ record │ record ...      records of all shards mixed
+//!                                       ▲
+//!  in memory      (shard, twig) ────────┘  position of the youngest intact record
+//! ```
+//!
+//! Derived data, so the rules differ from the log's:
+//!
+//! * It is written on the way of a commit but not synced; [`TwigFile::sync`] comes before pruning
+//!   of the log relies on it.
+//! * Whatever is short, torn or damaged is not an error: the twig is missing, and its record is
+//!   appended again once it was computed from the log. A record wins over earlier ones of the same
+//!   twig.
+//! * Failing to read is an error, as everywhere: it says nothing about what is there.
+//!
+//! **Invariant:** no record in it describes entries beyond the end of the log. The file is not
+//! synced with the log, so after a crash it may know twigs of blocks that are lost; these records
+//! are cut off, durably, when it is opened. Blocks that take the place of lost ones fill the same
+//! twigs with other entries, and an old record must never come back for them.
+
+use crate::segments::files::{Longer, Segments};
+use crate::segments::header::Format;
+use crate::segments::listing::{Intact, Listing};
+use crate::segments::segment::{Extent, SegmentSize};
+use crate::twig::record::{self, TwigHeader, TwigRecord};
+use crate::{Damage, LogError, StoreId};
+use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
+use hedgerow_vfs::{Vfs, VfsFile};
+use parking_lot::RwLock;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const FORMAT: Format = Format { magic: *b"HgrwTwgs", suffix: ".twigs" };
+/// Bytes read at a time while opening.
+const SCAN_WINDOW: usize = 1 << 20;
+
+/// How a twig file is kept. May differ at every opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwigFileOptions {
+    /// Length from which a segment is followed by a new one. Default: a sixteenth of the file, at
+    /// least 512 KiB, about 55 twigs, and at most 64 MiB, about 7,000.
+    pub segment_size: SegmentSize,
+    /// Bound in bytes of the cache of records. Default 4 MiB, about 400 twigs; 0 turns it off.
+    pub cache_bytes: u64,
+}
+
+impl Default for TwigFileOptions {
+    fn default() -> Self {
+        let segment_size = SegmentSize { least: 512 << 10, most: 64 << 20 };
+        Self { segment_size, cache_bytes: 4 << 20 }
+    }
+}
+
+/// What a twig file has done since it was opened, and how large it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TwigFileStats {
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Twigs that have a record.
+    pub twigs: u64,
+    /// Records that were found damaged or torn, when opening and since.
+    pub damaged: u64,
+    /// Reads of files, without those of opening.
+    pub reads: u64,
+    /// Bytes written to files.
+    pub bytes_written: u64,
+    /// Syncs of files.
+    pub syncs: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RealBytes;
+
+impl Weighter<(ShardId, TwigId), Arc<TwigRecord>> for RealBytes {
+    fn weight(&self, _: &(ShardId, TwigId), record: &Arc<TwigRecord>) -> u64 {
+        let arrays = size_of_val(&*record.nodes) + size_of_val(&*record.groups);
+        let leaves = record.leaves.as_deref().map_or(0, size_of_val);
+        (arrays + leaves + size_of_val(&*record.breaks) + size_of::<TwigRecord>() + 128) as u64
+    }
+}
+
+/// Finished twigs of a store. Shared: any thread reads, one appends and prunes. See the
+/// [crate documentation](crate).
+#[derive(Debug)]
+pub struct TwigFile {
+    segments: Segments,
+    segment_size: SegmentSize,
+    known: RwLock<Known>,
+    cache: Option<Cache<(ShardId, TwigId), Arc<TwigRecord>, RealBytes>>,
+    damaged: AtomicU64,
+}
+
+/// What the segments hold.
+#[derive(Debug, Default)]
+struct Known {
+    /// Position of the record of each twig.
+    twigs: [BTreeMap<TwigId, u64>; SHARDS],
+    /// By base: the greatest twig of each shard that a segment has a record of.
+    greatest: BTreeMap<u64, [Option<TwigId>; SHARDS]>,
+}
+
+impl Known {
+    fn add(&mut self, base: u64, at: u64, shard: ShardId, twig: TwigId) {
+        self.twigs[shard.index()].insert(twig, at);
+        let greatest = &mut self.greatest.entry(base).or_default()[shard.index()];
+        *greatest = (*greatest).max(Some(twig));
+    }
+}
+
+impl TwigFile {
+    /// Makes an empty twig file in the directory `dir`, which is made if need be.
+    ///
+    /// # Errors
+    /// [`LogError::Exists`] if the directory holds a twig file; [`LogError::Io`].
+    pub fn create(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        id: StoreId,
+        options: TwigFileOptions,
+    ) -> Result<Self, LogError> {
+        let segments = Listing { vfs, dir, format: &FORMAT, id }.create()?;
+        Ok(Self::new(segments, Known::default(), 0, &options))
+    }
+
+    /// Opens the twig file in `dir`, reads all of it, and says which twigs have a record, by shard
+    /// and twig. Records of twigs that reach to `log_end`, the end of the log, or beyond are
+    /// dropped, with all that was appended after the first of them; what is torn is cut off; a
+    /// directory or files that are missing are an empty twig file.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; [`LogError::Corrupt`] if a segment is another store's or of an unknown
+    /// format version, or a newer version made a record. Damage is not an error.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        id: StoreId,
+        options: TwigFileOptions,
+        log_end: LogPosition,
+    ) -> Result<(Self, Vec<(ShardId, TwigId)>), LogError> {
+        let mut known = Known::default();
+        let mut damaged = 0;
+        let listing = Listing { vfs, dir, format: &FORMAT, id };
+        let segments = listing.open_whatever(|extent, file| {
+            let (window, window_at) = (vec![], 0);
+            let mut scan = TwigScan { extent, file, log_end, damaged: 0, window, window_at };
+            let intact = scan.run(&mut known).map_err(|stop| match stop {
+                Stop::Read(error) => error,
+                Stop::Newer { at, what } => {
+                    let path = dir.join(FORMAT.file_name(extent.base));
+                    let (offset, at) = (at - extent.base, LogPosition(at));
+                    LogError::Corrupt { path, offset, at, what }
+                }
+            });
+            damaged += scan.damaged;
+            intact
+        })?;
+        let found = ShardId::all()
+            .flat_map(|shard| known.twigs[shard.index()].keys().map(move |&twig| (shard, twig)))
+            .collect();
+        Ok((Self::new(segments, known, damaged, &options), found))
+    }
+
+    fn new(segments: Segments, known: Known, damaged: u64, options: &TwigFileOptions) -> Self {
+        let bytes = options.cache_bytes;
+        let items = usize::try_from(bytes / 9_500).unwrap_or(usize::MAX);
+        Self {
+            segments,
+            segment_size: options.segment_size,
+            known: RwLock::new(known),
+            cache: (bytes > 0).then(|| Cache::with_weighter(items, bytes, RealBytes)),
+            damaged: AtomicU64::new(damaged),
+        }
+    }
+
+    /// Writes records; each is readable afterwards and takes the place of an earlier one of its
+    /// twig. Durable after [`TwigFile::sync`].
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`] if one contradicts itself, and nothing was written; [`LogError::Io`],
+    /// after which nothing more is written ([`LogError::Failed`]).
+    pub fn append(&self, records: &[Arc<TwigRecord>]) -> Result<(), LogError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let encoded: Result<Vec<_>, _> = records.iter().map(|record| record.encode()).collect();
+        let encoded = encoded?;
+        let start = self.segments.start();
+        let places = self.segments.append(|batch| {
+            encoded
+                .iter()
+                .map(|bytes| {
+                    let held = batch.end().saturating_sub(start);
+                    if batch.last().is_full(self.segment_size.full_at(held)) {
+                        batch.roll()?;
+                    }
+                    let place = (batch.last().base, batch.end());
+                    batch.put(bytes)?;
+                    Ok(place)
+                })
+                .collect::<Result<Vec<_>, LogError>>()
+        })?;
+        let mut known = self.known.write();
+        for (record, (base, at)) in records.iter().zip(places) {
+            known.add(base, at, record.shard, record.twig);
+        }
+        drop(known);
+        if let Some(cache) = &self.cache {
+            for record in records {
+                cache.remove(&(record.shard, record.twig));
+            }
+        }
+        Ok(())
+    }
+
+    /// The record of a twig; `None` if there is none or it is damaged, which
+    /// [`TwigFileStats::damaged`] counts.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if it could not be read.
+    pub fn get(&self, shard: ShardId, twig: TwigId) -> Result<Option<Arc<TwigRecord>>, LogError> {
+        if let Some(record) = self.cache.as_ref().and_then(|cache| cache.get(&(shard, twig))) {
+            return Ok(Some(record));
+        }
+        let Some(at) = self.position(shard, twig) else { return Ok(None) };
+        let result = self.read_at(at, shard, twig);
+        match result {
+            Ok(Some(record)) => {
+                let record = Arc::new(record);
+                // Not if it was replaced meanwhile: the cache would keep the old one.
+                let known = self.known.read();
+                if let Some(cache) = &self.cache
+                    && known.twigs[shard.index()].get(&twig) == Some(&at)
+                {
+                    cache.insert((shard, twig), Arc::clone(&record));
+                }
+                Ok(Some(record))
+            }
+            Ok(None) => {
+                self.damaged.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            // Pruned while it was looked for.
+            Err(_) if self.position(shard, twig) != Some(at) => self.get(shard, twig),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn position(&self, shard: ShardId, twig: TwigId) -> Option<u64> {
+        self.known.read().twigs[shard.index()].get(&twig).copied()
+    }
+
+    /// The record at `at`, `None` if it is damaged.
+    fn read_at(
+        &self,
+        at: u64,
+        shard: ShardId,
+        twig: TwigId,
+    ) -> Result<Option<TwigRecord>, LogError> {
+        let Some(extent) = self.segments.find(at) else { return Ok(None) };
+        let have = extent.end - at;
+        let mut header = [0; record::HEADER_LEN];
+        if have < header.len() as u64 {
+            return Ok(None);
+        }
+        self.segments.read(extent, at, &mut header)?;
+        let Ok(header) = TwigHeader::decode(&header) else { return Ok(None) };
+        if header.shard != shard
+            || header.twig != twig
+            || u64::from(header.body_len) > have - record::HEADER_LEN as u64
+        {
+            return Ok(None);
+        }
+        let mut body = vec![0; header.body_len as usize];
+        self.segments.read(extent, at + record::HEADER_LEN as u64, &mut body)?;
+        Ok(TwigRecord::decode(&header, &body).ok())
+    }
+
+    /// Makes everything that was appended before the call durable, the names of new files included.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], which is latched; [`LogError::Failed`] if one was before.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.segments.sync()
+    }
+
+    /// Checks that what was written is what the names on the disk lead to, as far as lengths and
+    /// headers tell. What is read afterwards is read from there.
+    ///
+    /// # Errors
+    /// [`LogError::Moved`], [`LogError::Short`] or [`LogError::Corrupt`] if not; [`LogError::Io`].
+    pub fn check_files(&self) -> Result<(), LogError> {
+        self.segments.check_files(Longer::Ignored)
+    }
+
+    /// Removes the segments all of whose records are of twigs below `first_kept` of their shard,
+    /// never the last one, and returns the bytes freed. What else is below may stay readable.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], [`LogError::Moved`]; the next call tries again what was left.
+    pub fn prune(&self, first_kept: &[TwigId; SHARDS]) -> Result<u64, LogError> {
+        let last = self.segments.last().base;
+        let mut gone = vec![];
+        {
+            let mut known = self.known.write();
+            for extent in self.segments.extents() {
+                let greatest = known.greatest.get(&extent.base);
+                let needed = greatest.is_some_and(|greatest| {
+                    greatest.iter().zip(first_kept).any(|(twig, kept)| *twig >= Some(*kept))
+                });
+                if extent.base != last && !needed {
+                    gone.push(extent);
+                }
+            }
+            let is_gone = |at: u64| gone.iter().any(|extent| extent.base <= at && at < extent.end);
+            for (twigs, first_kept) in known.twigs.iter_mut().zip(first_kept) {
+                let below: Vec<TwigId> = twigs
+                    .range(..first_kept)
+                    .filter(|&(_, &at)| is_gone(at))
+                    .map(|(&twig, _)| twig)
+                    .collect();
+                below.iter().for_each(|twig| _ = twigs.remove(twig));
+            }
+            gone.iter().for_each(|extent| _ = known.greatest.remove(&extent.base));
+        }
+        self.segments.remove(|extent| gone.iter().any(|other| other.base == extent.base))
+    }
+
+    /// What the twig file has done since it was opened, and how large it is.
+    pub fn stats(&self) -> TwigFileStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let extents = self.segments.extents();
+        TwigFileStats {
+            bytes: extents.iter().map(|extent| extent.end - extent.base).sum(),
+            segments: extents.len() as u64,
+            twigs: self.known.read().twigs.iter().map(|twigs| twigs.len() as u64).sum(),
+            damaged: get(&self.damaged),
+            reads: self.segments.counters.reads.counts().reads,
+            bytes_written: get(&self.segments.counters.bytes_written),
+            syncs: get(&self.segments.counters.syncs),
+        }
+    }
+}
+
+/// Looks at every record of a segment that is being opened.
+struct TwigScan<'a> {
+    extent: Extent,
+    file: &'a dyn VfsFile,
+    log_end: LogPosition,
+    damaged: u64,
+    /// Some bytes of the segment, and the position where they begin.
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+/// Why a segment was not looked at to its end.
+enum Stop {
+    /// It could not be read.
+    Read(LogError),
+    /// A newer version made the record there.
+    Newer { at: u64, what: Damage },
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl TwigScan<'_> {
+    /// Notes intact records in `known`, and says where they end. A record whose header is intact
+    /// but whose body is not is passed over; a header that is not is the end.
+    fn run(&mut self, known: &mut Known) -> Result<Intact, Stop> {
+        let mut at = self.extent.content();
+        while let Some((header, _)) = self.bytes(at, record::HEADER_LEN)?.split_first_chunk() {
+            let header = match TwigHeader::decode(header) {
+                Ok(header) => header,
+                Err(what @ Damage::Newer { .. }) => return Err(Stop::Newer { at, what }),
+                Err(_) => break,
+            };
+            let len = record::HEADER_LEN + header.body_len as usize;
+            let Some(body) = self.bytes(at, len)?.get(record::HEADER_LEN..len) else { break };
+            match TwigRecord::decode(&header, body) {
+                Ok(record) if record.last_position() >= self.log_end => {
+                    return Ok(Intact::AllUpTo(at));
+                }
+                Ok(record) => known.add(self.extent.base, at, record.shard, record.twig),
+                Err(_) => self.damaged += 1,
+            }
+            at += len as u64;
+        }
+        self.damaged += u64::from(at < self.extent.end);
+        Ok(Intact::SegmentUpTo(at))
+    }
+
+    /// The bytes of the segment from `at` on: `len` of them or more, less at its end.
+    fn bytes(&mut self, at: u64, len: usize) -> Result<&[u8], LogError> {
+        let left = usize::try_from(self.extent.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let len = len.min(left);
+        let held = |this: &Self| at.checked_sub(this.window_at).map(|offset| offset as usize);
+        if held(self).is_none_or(|offset| offset + len > self.window.len()) {
+            self.window.resize(len.max(SCAN_WINDOW).min(left), 0);
+            let read = self.file.read_exact_at(&mut self.window, at - self.extent.base);
+            read.map_err(LogError::io("reading the twig file"))?;
+            self.window_at = at;
+        }
+        Ok(held(self).and_then(|offset| self.window.get(offset..)).unwrap_or_default())
+    }
+}
