@@ -63,6 +63,8 @@ fn make(path: &Path, params: StoreParams) -> Result<Reference, Failure> {
     for height in 1..=WARM_UP {
         Plan::new(LIVED, height).write(&mut store)?;
     }
+    // What is pruned follows the blocks.
+    store.flush().doing("flushing")?;
     if store.stats().log_start.0 == 0 {
         return fail("nothing was pruned");
     }
