@@ -1,21 +1,6 @@
 //! What the stages behind `submit` do: one hashes and publishes, one writes the log, one what follows it.
 //! Their threads and channels are in `stages`.
-//!
-//! ```text
-//!  submit (caller's thread)             resolve, update, announce the record in memory
-//!     │ Arc<BlockDelta> to both
-//!     ├──────────────► hash stage       tree pass ► twig records ► publish ──► Ticket::root
-//!     │                    │  └► Ticket::early_root
-//!     │                    │ Hashed { roots, twig records }
-//!     │                    ▼
-//!     └──────────────► log stage        append, sync log ► wait for Hashed ──► Ticket::durable
-//!                          │ Hashed
-//!                          ▼
-//!                      commit stage     write twig records
-//!                                       now and then, and at the end:
-//!                                       sync twig file ► manifest (one atomic commit)
-//!                                       ► delete what the manifest no longer needs
-//! ```
+//! The way of a block through them is drawn once, in `ARCHITECTURE.md`.
 //!
 //! While block h is hashed and synced, the caller resolves and updates block h + 1; while the manifest of h
 //! is committed, the records of later blocks are synced.
@@ -233,28 +218,11 @@ impl LogWork<BlockDelta> for LogStage {
 
 impl CommitWork<Hashed> for CommitStage {
     fn commit(&mut self, ready: &[Hashed]) -> Result<(), Error> {
-        let shared = &*self.shared;
-        let Some(last) = ready.last() else { return Ok(()) };
-        shared.options.disk.at_point(points::COMMIT_DURABLE)?;
-        for hashed in ready {
-            shared.twigs.write(&hashed.twigs)?;
-        }
-        shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?;
-        let Unsettled { manifest, rows, bytes } = &mut self.behind;
-        manifest.height = last.height;
-        manifest.log_end = last.log_end;
-        manifest.state_root = last.roots.state;
-        for (shard, of) in manifest.shards.iter_mut().zip(&last.shards) {
-            (shard.next_sn, shard.oldest_active, shard.active) = *of;
-        }
-        for (shard, root) in manifest.shards.iter_mut().zip(&last.roots.shards) {
-            shard.root = *root;
-        }
-        rows.extend(ready.iter().map(|hashed| (hashed.height, Arc::clone(&hashed.row))));
-        *bytes += ready.iter().map(|hashed| hashed.log_bytes).sum::<u64>();
-        let (blocks, bytes) = (rows.len() as u64, *bytes);
-        if blocks >= shared.options.manifest_blocks || bytes >= shared.options.manifest_bytes() {
-            self.write_manifest()?;
+        self.shared.options.disk.at_point(points::COMMIT_DURABLE)?;
+        self.write_twigs(ready)?;
+        self.behind.note(ready);
+        if self.is_due() {
+            self.commit_manifest()?;
         }
         Ok(())
     }
@@ -268,7 +236,7 @@ impl CommitWork<Hashed> for CommitStage {
 
     fn settle(&mut self) -> Result<(), Error> {
         if !self.behind.rows.is_empty() {
-            self.write_manifest()?;
+            self.commit_manifest()?;
             self.pruning.carry_out(self.intent.take());
         }
         Ok(())
@@ -276,39 +244,89 @@ impl CommitWork<Hashed> for CommitStage {
 }
 
 impl CommitStage {
-    /// Commits the manifest of the last block that is durable, and the history up to it.
-    fn write_manifest(&mut self) -> Result<(), Error> {
-        let shared = &*self.shared;
-        let mut manifest = self.behind.manifest.clone();
-        let height = manifest.height;
-        // What was dropped is not there again when more is to be kept.
-        let history_from = self.pruning.history_from(height);
-        manifest.history_from = manifest.history_from.max(history_from);
-        // Opening drops the twig records of blocks that the manifest does not know; all others must be
-        // there for good.
-        shared.twigs.file.sync()?;
-        shared.options.disk.at_point(points::MANIFEST_TWIGS_SYNCED)?;
-        manifest.checkpoint = shared.checkpoints.name_for(height);
-        let intent = self.pruning.plan(&mut manifest)?;
-        if intent.is_some() {
-            shared.options.disk.at_point(points::PRUNE_PLANNED)?;
-        }
-        let rows = self.behind.rows.iter().map(|(height, row)| (*height, (**row).clone()));
-        let commit = Commit {
-            manifest: &manifest,
-            rows: &rows.collect::<Vec<_>>(),
-            history_from: manifest.history_from,
-        };
-        shared.with_meta(|meta| meta.commit(&commit))?;
-        shared.checkpoints.note_named(manifest.checkpoint);
-        shared.options.disk.at_point(points::MANIFEST_WRITTEN)?;
-        shared.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.behind = Unsettled { manifest, rows: Vec::new(), bytes: 0 };
-        {
-            let mut recent = shared.recent.lock();
-            *recent = recent.split_off(&height.next());
-        }
+    /// Whether so much is durable that the manifest has to say so.
+    fn is_due(&self) -> bool {
+        let Unsettled { rows, bytes, .. } = &self.behind;
+        let options = &self.shared.options;
+        rows.len() as u64 >= options.manifest_blocks || *bytes >= options.manifest_bytes()
+    }
+
+    /// Commits the manifest of the last block that is durable, and the history up to it: the phases of a
+    /// commit. What the manifest no longer needs is deleted after it, by [`CommitWork::clean_up`].
+    fn commit_manifest(&mut self) -> Result<(), Error> {
+        self.sync_twigs()?;
+        let (manifest, intent) = self.plan_manifest()?;
+        self.write_manifest(&manifest)?;
+        self.note_settled(manifest);
         self.intent = intent;
         Ok(())
+    }
+
+    /// The twig records that blocks filled.
+    fn write_twigs(&self, ready: &[Hashed]) -> Result<(), Error> {
+        for hashed in ready {
+            self.shared.twigs.write(&hashed.twigs)?;
+        }
+        Ok(self.shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?)
+    }
+
+    /// Opening drops the twig records of blocks that the manifest does not know; all others must be there
+    /// for good.
+    fn sync_twigs(&self) -> Result<(), Error> {
+        self.shared.twigs.file.sync()?;
+        Ok(self.shared.options.disk.at_point(points::MANIFEST_TWIGS_SYNCED)?)
+    }
+
+    /// What the manifest is to say, and what is not needed any more once it does.
+    fn plan_manifest(&mut self) -> Result<(Manifest, Option<PruneIntent>), Error> {
+        let mut manifest = self.behind.manifest.clone();
+        // What was dropped is not there again when more is to be kept.
+        let history_from = self.pruning.history_from(manifest.height);
+        manifest.history_from = manifest.history_from.max(history_from);
+        manifest.checkpoint = self.shared.checkpoints.name_for(manifest.height);
+        let intent = self.pruning.plan(&mut manifest)?;
+        if intent.is_some() {
+            self.shared.options.disk.at_point(points::PRUNE_PLANNED)?;
+        }
+        Ok((manifest, intent))
+    }
+
+    /// One atomic commit.
+    fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
+        let rows = self.behind.rows.iter().map(|(height, row)| (*height, (**row).clone()));
+        let rows: Vec<_> = rows.collect();
+        let commit = Commit { manifest, rows: &rows, history_from: manifest.history_from };
+        self.shared.with_meta(|meta| meta.commit(&commit))?;
+        self.shared.checkpoints.note_named(manifest.checkpoint);
+        Ok(self.shared.options.disk.at_point(points::MANIFEST_WRITTEN)?)
+    }
+
+    /// The manifest on disk says all that is durable.
+    fn note_settled(&mut self, manifest: Manifest) {
+        let Shared { counters, recent, .. } = &*self.shared;
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut recent = recent.lock();
+            *recent = recent.split_off(&manifest.height.next());
+        }
+        self.behind = Unsettled { manifest, rows: Vec::new(), bytes: 0 };
+    }
+}
+
+impl Unsettled {
+    /// These blocks are durable as well.
+    fn note(&mut self, ready: &[Hashed]) {
+        let Some(last) = ready.last() else { return };
+        let Self { manifest, rows, bytes } = self;
+        manifest.height = last.height;
+        manifest.log_end = last.log_end;
+        manifest.state_root = last.roots.state;
+        let parts = last.shards.iter().zip(&last.roots.shards);
+        for (shard, (of, root)) in manifest.shards.iter_mut().zip(parts) {
+            (shard.next_sn, shard.oldest_active, shard.active) = *of;
+            shard.root = *root;
+        }
+        rows.extend(ready.iter().map(|hashed| (hashed.height, Arc::clone(&hashed.row))));
+        *bytes += ready.iter().map(|hashed| hashed.log_bytes).sum::<u64>();
     }
 }
