@@ -52,7 +52,7 @@ pub use engine::{Engine, UnknownEngine, exists, open};
 pub use error::MetaError;
 pub use history::{HistoryRow, MAX_EXTRA_LEN};
 pub use manifest::{CheckpointName, MAX_EDGES, Manifest, ShardManifest};
-pub use params::{HashFunction, StoreParams};
+pub use params::{FirstHeightError, HashFunction, StoreParams};
 pub use renew::{Renew, renew};
 
 use hedgerow_types::Height;

@@ -3,23 +3,24 @@
 //! ```text
 //!   offset  bytes
 //!        0      8   magic "HgrwMan1"
-//!        8      2   format version, 2
+//!        8      2   format version, 3
 //!       10      2   number of shards, 16          ┐
 //!       12      1   hash function, 1 = SHA-256    │ parameters
 //!       13      1   compaction spread             │
 //!       14      2   zero                          │
 //!       16      8   compaction threshold          │
 //!       24      4   compaction ratio              │
-//!       28      4   compaction div                ┘
-//!       32     16   store id
-//!       48      8   height
-//!       56      8   log start
-//!       64      8   log end
-//!       72     32   state root
-//!      104      8   first height with a history row, at most the height
-//!      112      8   height of the newest checkpoint, at most the height; 0 if there is none
-//!      120      8   bytes of that checkpoint's file; 0 if there is none
-//!      128   16 ×   shard:
+//!       28      4   compaction div                │
+//!       32      8   first height, at least 1      ┘
+//!       40     16   store id
+//!       56      8   height
+//!       64      8   log start
+//!       72      8   log end
+//!       80     32   state root
+//!      112      8   first height with a history row, at most the height
+//!      120      8   height of the newest checkpoint, at most the height; 0 if there is none
+//!      128      8   bytes of that checkpoint's file; 0 if there is none
+//!      136   16 ×   shard:
 //!                     0   8   next serial number
 //!                     8   8   oldest active serial number
 //!                    16   8   number of active entries
@@ -30,7 +31,7 @@
 //!    -4         4   CRC32C of everything before
 //! ```
 //!
-//! All numbers are little-endian. At least 1188 bytes, at most 34,980.
+//! All numbers are little-endian. At least 1196 bytes, at most 34,988.
 //!
 //! A checksum says that the bytes are those that were written, not that they are true. So what
 //! whoever reads a manifest is going to allocate by is bounded here, by [`Manifest::validate`]:
@@ -53,13 +54,13 @@ use hedgerow_types::{
 };
 
 const MAGIC: [u8; 8] = *b"HgrwMan1";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
-const PARAMS_LEN: usize = 2 + 1 + 3 + 8 + 4 + 4;
+const PARAMS_LEN: usize = 2 + 1 + 3 + 8 + 4 + 4 + 8;
 const FIXED_LEN: usize = FRAME_HEAD_LEN + PARAMS_LEN + 16 + 8 + 8 + 8 + 32 + 8 + 16;
 const SHARD_LEN: usize = 8 + 8 + 8 + 8 + 32 + 2;
 const EDGE_LEN: usize = 1 + 32;
-const _: () = assert!(FIXED_LEN == 128 && SHARD_LEN == 66);
+const _: () = assert!(FIXED_LEN == 136 && SHARD_LEN == 66);
 
 /// Most edge nodes of a shard: one per level.
 pub const MAX_EDGES: usize = 64;
@@ -131,6 +132,8 @@ impl Manifest {
         is(log_start <= log_end, "the log's start", log_start.0, rule)?;
         let (what, from) = ("the first height with a history row", self.history_from);
         is(from <= height, what, from.0, "the manifest's height is lower")?;
+        let (what, first) = ("the first height", self.params.first_height());
+        is(first <= height.next(), what, first.0, "the manifest's height lies before it")?;
         if let Some(CheckpointName { height: at, bytes }) = self.checkpoint {
             let what = "the height of the checkpoint";
             is(at <= height, what, at.0, "the manifest's height is lower")?;
@@ -163,6 +166,7 @@ impl Manifest {
         out.u64(rule.threshold());
         out.u32(rule.ratio());
         out.u32(rule.div());
+        out.u64(self.params.first_height().0);
         out.raw(&self.store_id);
         out.u64(self.height.0);
         out.u64(self.log_start.0);
@@ -269,7 +273,9 @@ fn decode_params(fields: &mut Reader<'_>) -> Result<StoreParams, DecodeError> {
         found: 0,
         rule: "both must be at least 1",
     })?;
-    Ok(StoreParams::from_parts(rule.with_spread(spread), shards, hash))
+    let (what, first) = ("the first height", Height(fields.u64("the first height")?));
+    is(StoreParams::is_first(first), what, first.0, "it is at least 1 and has 39 bits")?;
+    Ok(StoreParams::from_parts(rule.with_spread(spread), shards, hash, first))
 }
 
 fn decode_checkpoint(fields: &mut Reader<'_>) -> Result<Option<CheckpointName>, DecodeError> {
@@ -319,7 +325,10 @@ mod tests {
         };
         Manifest {
             store_id: *b"0123456789abcdef",
-            params: StoreParams::default().with_compaction(CompactionRule::new(77, 3, 5).unwrap()),
+            params: StoreParams::default()
+                .with_compaction(CompactionRule::new(77, 3, 5).unwrap())
+                .with_first_height(Height(100))
+                .unwrap(),
             height: Height(123_456),
             log_start: LogPosition(1 << 20),
             log_end: LogPosition(1 << 40),
@@ -342,7 +351,7 @@ mod tests {
         }
         let bytes = largest.encode().unwrap();
         assert_eq!(bytes.len(), Manifest::MAX_LEN);
-        assert_eq!(Manifest::MAX_LEN, 34_980);
+        assert_eq!(Manifest::MAX_LEN, 34_988);
         assert_eq!(Manifest::decode(&bytes).unwrap(), largest);
     }
 
@@ -351,19 +360,20 @@ mod tests {
         let mut manifest = sample();
         manifest.shards.iter_mut().for_each(|shard| shard.edges.clear());
         let bytes = manifest.encode().unwrap();
-        assert_eq!(bytes.len(), 1188);
-        assert_eq!(bytes[..13], *b"HgrwMan1\x02\x00\x10\x00\x01");
+        assert_eq!(bytes.len(), 1196);
+        assert_eq!(bytes[..13], *b"HgrwMan1\x03\x00\x10\x00\x01");
         assert_eq!(bytes[16..24], 77u64.to_le_bytes());
-        assert_eq!(bytes[32..48], manifest.store_id);
-        assert_eq!(bytes[48..56], manifest.height.0.to_le_bytes());
-        assert_eq!(bytes[72..104], manifest.state_root.0);
-        assert_eq!(bytes[104..112], 123_000_u64.to_le_bytes());
-        assert_eq!(bytes[112..120], 122_999_u64.to_le_bytes());
-        assert_eq!(bytes[120..128], 77_777_u64.to_le_bytes());
-        let second = 128 + 66;
+        assert_eq!(bytes[32..40], 100_u64.to_le_bytes());
+        assert_eq!(bytes[40..56], manifest.store_id);
+        assert_eq!(bytes[56..64], manifest.height.0.to_le_bytes());
+        assert_eq!(bytes[80..112], manifest.state_root.0);
+        assert_eq!(bytes[112..120], 123_000_u64.to_le_bytes());
+        assert_eq!(bytes[120..128], 122_999_u64.to_le_bytes());
+        assert_eq!(bytes[128..136], 77_777_u64.to_le_bytes());
+        let second = 136 + 66;
         assert_eq!(bytes[second..second + 8], manifest.shards[1].next_sn.0.to_le_bytes());
         assert_eq!(bytes[second + 32..second + 64], manifest.shards[1].root.0);
-        assert_eq!(bytes[1184..], crc32c::crc32c(&bytes[..1184]).to_le_bytes());
+        assert_eq!(bytes[1192..], crc32c::crc32c(&bytes[..1192]).to_le_bytes());
     }
 
     #[test]
@@ -380,6 +390,8 @@ mod tests {
             (14, 1, "a reserved byte"),
             (24, 0, "the compaction ratio or div is 0"),
             (28, 0, "the compaction ratio or div is 0"),
+            (32, 0, "the first height is 0"),
+            (39, 1, "the first height is 72057594037928036"),
         ] {
             let error = Manifest::decode(&damage::patched(&bytes, at, value)).unwrap_err();
             assert!(error.to_string().starts_with(what), "{error}");
@@ -389,7 +401,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused_on_the_way_out_and_in() {
         type Spoil = fn(&mut Manifest);
-        let spoils: [(Spoil, &str); 17] = [
+        let spoils: [(Spoil, &str); 18] = [
             (
                 |manifest| {
                     manifest.checkpoint = Some(CheckpointName { height: Height(0), bytes: 0 })
@@ -402,6 +414,13 @@ mod tests {
                     manifest.checkpoint = Some(CheckpointName { height, bytes: 1 });
                 },
                 "the height of the checkpoint",
+            ),
+            (
+                |manifest| {
+                    manifest.height = Height(98);
+                    (manifest.history_from, manifest.checkpoint) = (Height(0), None);
+                },
+                "the first height",
             ),
             (|manifest| manifest.history_from.0 = manifest.height.0 + 1, "the first height with"),
             (|manifest| manifest.height = Height(Height::MAX.0 + 1), "the height"),
@@ -439,14 +458,14 @@ mod tests {
             assert!(error.what.starts_with(what), "{error}");
         }
         let bytes = sample().encode().unwrap();
-        let top_byte_of_the_height = 55;
+        let top_byte_of_the_height = 63;
         let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_the_height, 1));
         assert!(matches!(error, Err(DecodeError::Field(_))));
-        let top_byte_of_a_serial_number = 128 + 7;
+        let top_byte_of_a_serial_number = 136 + 7;
         let error = Manifest::decode(&damage::patched(&bytes, top_byte_of_a_serial_number, 1));
         assert!(matches!(error, Err(DecodeError::Field(_))), "{error:?}");
         // The count of edge nodes is checked before it allocates.
-        let error = Manifest::decode(&damage::patched(&bytes, 128 + 65, 0xFF)).unwrap_err();
+        let error = Manifest::decode(&damage::patched(&bytes, 136 + 65, 0xFF)).unwrap_err();
         assert!(error.to_string().contains("edge nodes is 65280"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! What is fixed when a store is created.
 
-use hedgerow_types::{CompactionRule, SHARDS};
+use hedgerow_types::{CompactionRule, Height, SHARDS};
 use std::fmt;
 
 /// The hash function of entries and trees.
@@ -43,7 +43,13 @@ pub struct StoreParams {
     compaction: CompactionRule,
     shards: u16,
     hash: HashFunction,
+    first_height: Height,
 }
+
+/// Why a height cannot be the first of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("height {0} cannot be the first of a store: 1 to {max} can", max = Height::MAX)]
+pub struct FirstHeightError(pub Height);
 
 impl StoreParams {
     /// Parameters as a manifest holds them; the decoder has checked that this build knows them.
@@ -51,8 +57,9 @@ impl StoreParams {
         compaction: CompactionRule,
         shards: u16,
         hash: HashFunction,
+        first_height: Height,
     ) -> Self {
-        Self { compaction, shards, hash }
+        Self { compaction, shards, hash, first_height }
     }
 
     /// When shards compact (spec 7).
@@ -76,22 +83,47 @@ impl StoreParams {
         self.compaction = rule;
         self
     }
+
+    /// The height of the first block. Default 1. The state of a new store has the height before it.
+    pub const fn first_height(&self) -> Height {
+        self.first_height
+    }
+
+    /// Whether a height can be that of a first block.
+    pub(crate) const fn is_first(height: Height) -> bool {
+        height.0 >= 1 && height.0 <= Height::MAX.0
+    }
+
+    /// These parameters with another first height: for a chain whose blocks do not begin with 1, or a store
+    /// that begins in the middle of one. Heights are part of entries (spec 6.2), so stores that took the same
+    /// blocks at other heights have other roots.
+    ///
+    /// # Errors
+    /// [`FirstHeightError`] for 0 and beyond [`Height::MAX`].
+    pub const fn with_first_height(mut self, height: Height) -> Result<Self, FirstHeightError> {
+        if !Self::is_first(height) {
+            return Err(FirstHeightError(height));
+        }
+        self.first_height = height;
+        Ok(self)
+    }
 }
 
 impl Default for StoreParams {
-    /// The default [`CompactionRule`], 16 shards, SHA-256.
+    /// The default [`CompactionRule`], 16 shards, SHA-256, blocks from height 1 on.
     fn default() -> Self {
         Self {
             compaction: CompactionRule::default(),
             shards: SHARDS as u16,
             hash: HashFunction::default(),
+            first_height: Height(1),
         }
     }
 }
 
 impl fmt::Display for StoreParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { compaction, shards, hash } = self;
+        let Self { compaction, shards, hash, first_height } = self;
         write!(
             f,
             "{shards} shards, {hash}, compaction threshold {} ratio {} div {} spread {}",
@@ -99,6 +131,10 @@ impl fmt::Display for StoreParams {
             compaction.ratio(),
             compaction.div(),
             compaction.spread(),
-        )
+        )?;
+        if *first_height != Height(1) {
+            write!(f, ", first height {first_height}")?;
+        }
+        Ok(())
     }
 }

@@ -30,6 +30,8 @@ impl Place {
         lock: Locks,
     ) -> Result<Store, Error> {
         let genesis = genesis()?;
+        // That of the state before the first block.
+        let height = Height(params.first_height().0 - 1);
         let id = StoreId(rand_id()?);
         self.sync_names()?;
         hedgerow_vfs::write_atomic(&*self.vfs, &self.path(CREATING), &id.0)?;
@@ -40,7 +42,7 @@ impl Place {
         let counts = [genesis.spans.len() as u32; SHARDS];
         let at = log.next_position();
         let runs = genesis.runs_at(at)?;
-        let record = Record::new(at, Height(0), runs, counts, BlockState::default())?;
+        let record = Record::new(at, height, runs, counts, BlockState::default())?;
         let record = Arc::new(record);
         log.announce(Arc::clone(&record))?;
         log.append_many(&[Arc::clone(&record)])?;
@@ -80,11 +82,11 @@ impl Place {
         let manifest = Manifest {
             store_id: id.0,
             params,
-            height: Height(0),
+            height,
             log_start: hedgerow_types::LogPosition(0),
             log_end: record.end(),
             state_root: roots.state,
-            history_from: Height(0),
+            history_from: height,
             checkpoint: None,
             shards: std::array::from_fn(|shard| ShardManifest {
                 next_sn: SerialNumber(genesis.spans.len() as u64),
@@ -97,7 +99,7 @@ impl Place {
         };
         self.vfs.create_dir_all(&self.path(META))?;
         let meta = self.meta(&options, true)?;
-        let rows = [(Height(0), row)];
+        let rows = [(height, row)];
         let commit =
             Commit { manifest: &manifest, rows: &rows, history_from: manifest.history_from };
         meta.commit(&commit)?;

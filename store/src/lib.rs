@@ -45,6 +45,11 @@
 //! blocks and the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
 #![forbid(unsafe_code)]
 
+#[cfg(not(any(feature = "redb", feature = "rocksdb", feature = "sled")))]
+compile_error!(
+    "a store needs a metadata engine: switch on one of the features redb (default), rocksdb, sled"
+);
+
 mod block;
 mod check;
 mod checkpoint;
@@ -80,7 +85,7 @@ pub use block::Block;
 pub use check::CheckReport;
 pub use error::Error;
 pub use hedgerow_entryfile::LogStats;
-pub use hedgerow_metadb::{Engine, HistoryRow, StoreParams};
+pub use hedgerow_metadb::{Engine, FirstHeightError, HistoryRow, StoreParams};
 pub use hedgerow_proof::{Proof, SerialPath};
 pub use hedgerow_state::{ChangeSet, Op, OpKind, Task};
 pub use hedgerow_types::{CompactionRule, Digest, Height, KeyHash, SerialNumber, ShardId, Version};

@@ -126,7 +126,9 @@ impl Pruning {
         let shared = &*self.shared;
         let held = |hold| Ok(Plan::held(hold));
         let Some(keep) = shared.options.look_back() else { return held(PruneHold::KeepAll) };
-        let Some(height) = manifest.height.0.checked_sub(keep).map(Height) else {
+        let height = manifest.height.0.checked_sub(keep).map(Height);
+        let first = manifest.params.first_height();
+        let Some(height) = height.filter(|height| height.next() >= first) else {
             return held(PruneHold::FewHeights);
         };
         if shared.log.stats().segments < 2 {

@@ -131,7 +131,15 @@ impl Store {
         self.writer.height()
     }
 
-    /// Begins the next block.
+    /// Begins the next block, whatever its height is.
+    ///
+    /// # Errors
+    /// As [`Store::begin_block`]; [`Error::WrongHeight`] only after [`Height::MAX`].
+    pub fn next_block(&mut self) -> Result<Block<'_>, Error> {
+        self.begin_block(self.height().next())
+    }
+
+    /// Begins the next block, and makes sure that it is the one which the caller means.
     ///
     /// # Errors
     /// [`Error::WrongHeight`] unless `height` is the one after the last block's;

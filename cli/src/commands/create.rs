@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::text::as_text;
 use clap::Args;
-use hedgerow::{CompactionRule, Digest, Engine, Options, Store, StoreParams};
+use hedgerow::{CompactionRule, Digest, Engine, Height, Options, Store, StoreParams};
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -35,6 +35,10 @@ pub(crate) struct CreateArgs {
     /// Compaction divisor, see --ratio
     #[arg(long, value_name = "N")]
     div: Option<NonZeroU32>,
+
+    /// Height of the first block; the new store has the height before it
+    #[arg(long, value_name = "HEIGHT", default_value_t = 1)]
+    first_height: u64,
 
     /// Metadata engine: redb, rocksdb or sled, if compiled in
     #[arg(long, value_name = "NAME", value_parser = engine)]
@@ -103,6 +107,10 @@ impl fmt::Display for Created {
 pub(super) fn run(args: CreateArgs, out: Output) -> Result<(), CliError> {
     let rule = args.rule()?;
     let params = StoreParams::default().with_compaction(rule);
+    let params = params.with_first_height(Height(args.first_height)).map_err(|error| {
+        let reason = error.to_string();
+        hedgerow::Error::Option { option: "first_height", reason }
+    })?;
     let mut options = Options::new();
     if let Some(engine) = args.engine {
         options = options.engine(engine);
