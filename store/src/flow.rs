@@ -12,12 +12,16 @@
 //! Invariants:
 //! * It moves only after what it announces is true, under its lock, and tells the waiters after.
 //! * The first failure is latched; every waiter sees it.
+//! * A waiter that is a future looks and leaves its waker under the lock of the progress, so that no
+//!   movement falls between. It leaves one at most, and takes it back when it is dropped.
 
 use crate::Error;
 use crate::sync::{Condvar, Mutex};
 use hedgerow_types::Height;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 /// How far blocks have come.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ impl Progress {
         self.poison.is_none() && self.settled >= self.accepted
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.poison {
             Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
             None => Ok(()),
@@ -54,6 +58,15 @@ impl Progress {
 pub(crate) struct Flow {
     progress: Mutex<Progress>,
     moved: Condvar,
+    /// The futures that wait, by the height that they wait for. Locked after `progress`, if both are.
+    wakers: Mutex<Wakers>,
+}
+
+#[derive(Debug, Default)]
+struct Wakers {
+    waiting: BTreeMap<(Height, u64), Waker>,
+    /// The number of the next future.
+    next: u64,
 }
 
 impl Flow {
@@ -68,7 +81,30 @@ impl Flow {
             bytes: BTreeMap::new(),
             poison: None,
         };
-        Self { progress: Mutex::new(progress), moved: Condvar::new() }
+        let wakers = Mutex::new(Wakers::default());
+        Self { progress: Mutex::new(progress), moved: Condvar::new(), wakers }
+    }
+
+    /// Something moved: wakes everybody who may have waited for it.
+    fn moved(&self) {
+        self.moved.notify_all();
+        let reached = self.look(|at| match at.poison {
+            Some(_) => None,
+            None => Some(at.published),
+        });
+        let woken = {
+            let mut wakers = self.wakers.lock();
+            match reached {
+                // Nothing is published beyond it, and nothing durable that is not published.
+                Some(height) => {
+                    let later = wakers.waiting.split_off(&(height.next(), 0));
+                    std::mem::replace(&mut wakers.waiting, later)
+                }
+                None => std::mem::take(&mut wakers.waiting),
+            }
+        };
+        // Without the locks: a waker is the caller's code.
+        woken.into_values().for_each(Waker::wake);
     }
 
     /// Looks at how far things are. Every waiter waits for the end of `look`.
@@ -96,7 +132,7 @@ impl Flow {
             let mut progress = self.progress.lock();
             progress.published = progress.published.max(height);
         }
-        self.moved.notify_all();
+        self.moved();
     }
 
     /// Everything up to `height` is published and survives power loss.
@@ -107,7 +143,7 @@ impl Flow {
             progress.durable = height;
             progress.bytes = progress.bytes.split_off(&height.next());
         }
-        self.moved.notify_all();
+        self.moved();
     }
 
     /// What the blocks up to `height` made needless has been deleted, as far as it could be.
@@ -116,7 +152,7 @@ impl Flow {
             let mut progress = self.progress.lock();
             progress.tidied = height;
         }
-        self.moved.notify_all();
+        self.moved();
     }
 
     /// Everything that is tidied is settled.
@@ -125,13 +161,13 @@ impl Flow {
             let mut progress = self.progress.lock();
             progress.settled = progress.tidied;
         }
-        self.moved.notify_all();
+        self.moved();
     }
 
     /// Something else that waiters look at was set.
     pub(crate) fn tell(&self) {
         drop(self.progress.lock()); // nobody is between looking and waiting
-        self.moved.notify_all();
+        self.moved();
     }
 
     /// Latches the first failure and wakes everybody.
@@ -146,7 +182,7 @@ impl Flow {
             progress.poison.get_or_insert_with(|| Arc::clone(&cause));
             first
         };
-        self.moved.notify_all();
+        self.moved();
         if first {
             // Without the lock: whoever listens may ask how far things are.
             tracing::error!(error = %cause, "the store stops");
@@ -171,6 +207,19 @@ impl Flow {
         }
     }
 
+    /// As [`wait_for`](Self::wait_for), for something that comes when `height` is published or later.
+    pub(crate) fn future<T, F>(self: &Arc<Self>, height: Height, ready: F) -> FlowFuture<F>
+    where
+        F: Fn(&Progress) -> Option<T> + Unpin,
+    {
+        let number = {
+            let mut wakers = self.wakers.lock();
+            wakers.next += 1;
+            wakers.next
+        };
+        FlowFuture { flow: Arc::clone(self), place: (height, number), ready }
+    }
+
     /// Waits until fewer than `blocks` blocks of less than `bytes` bytes are on their way, or none.
     ///
     /// # Errors
@@ -182,5 +231,74 @@ impl Flow {
             let room = in_flight < blocks && size < bytes;
             (progress.poison.is_none() && (in_flight == 0 || room)).then_some(())
         })
+    }
+}
+
+/// Waits without a thread. See [`Flow::future`].
+pub(crate) struct FlowFuture<F> {
+    flow: Arc<Flow>,
+    /// Of its waker.
+    place: (Height, u64),
+    ready: F,
+}
+
+impl<T, F: Fn(&Progress) -> Option<T> + Unpin> Future for FlowFuture<F> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.flow.look(|progress| {
+            if let Some(value) = (self.ready)(progress) {
+                return Poll::Ready(Ok(value));
+            }
+            if let Err(error) = progress.check() {
+                return Poll::Ready(Err(error));
+            }
+            self.flow.wakers.lock().waiting.insert(self.place, context.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+impl<F> Drop for FlowFuture<F> {
+    fn drop(&mut self) {
+        self.flow.wakers.lock().waiting.remove(&self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One waker per future, however often it is asked; none after it has its answer or is dropped.
+    #[test]
+    fn futures_leave_nothing_behind() {
+        shuttle::check_random(futures_come_and_go, 1);
+    }
+
+    fn futures_come_and_go() {
+        let flow = Arc::new(Flow::new(Height(0), Height(0)));
+        let waiting = || flow.wakers.lock().waiting.len();
+        let mut context = Context::from_waker(Waker::noop());
+        let durable = |height| {
+            let ready = move |at: &Progress| (at.durable >= Height(height)).then_some(());
+            Box::pin(flow.future(Height(height), ready))
+        };
+        let (mut first, mut second, mut third) = (durable(1), durable(2), durable(3));
+        for _ in 0..1_000 {
+            for future in [&mut first, &mut second, &mut third] {
+                assert!(future.as_mut().poll(&mut context).is_pending());
+            }
+        }
+        assert_eq!(waiting(), 3);
+        drop(third);
+        assert_eq!(waiting(), 2);
+        (1..=3).for_each(|height| flow.accept(Height(height), 1));
+        flow.persist(Height(1));
+        assert_eq!(waiting(), 1, "who waits for a later height is not woken");
+        assert!(matches!(first.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
+        flow.poison(Error::Closed);
+        assert_eq!(waiting(), 0);
+        assert!(matches!(second.as_mut().poll(&mut context), Poll::Ready(Err(_))));
+        assert_eq!(waiting(), 0);
     }
 }

@@ -110,6 +110,66 @@ impl Ticket {
         })
     }
 
+    /// The state root after the block if it is published, without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn try_root(&self) -> Result<Option<Digest>, Error> {
+        self.flow.look(|progress| match self.root.get() {
+            Some(root) if progress.published >= self.height => Ok(Some(*root)),
+            _ => progress.check().map(|()| None),
+        })
+    }
+
+    /// Whether the block survives power loss already, without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn is_durable(&self) -> Result<bool, Error> {
+        self.flow.look(|progress| {
+            let durable = progress.durable >= self.height;
+            if durable { Ok(true) } else { progress.check().map(|()| false) }
+        })
+    }
+
+    /// As [`root`](Self::root), for async code: the future waits without a thread, under any runtime. It
+    /// may be dropped at any time, and needs neither the ticket nor the store.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut store = Store::create(dir.path().join("s"), StoreParams::default(), Options::new())?;
+    /// let mut block = store.next_block()?;
+    /// block.put("alice", "100")?;
+    /// let ticket = block.submit()?;
+    /// let (root, durable) = (ticket.root_async(), ticket.durable_async());
+    /// # let root = pollster::block_on(root); // any runtime's `await`
+    /// # let durable = pollster::block_on(durable);
+    /// assert_eq!(root?, ticket.root()?);
+    /// durable?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn root_async(&self) -> impl Future<Output = Result<Digest, Error>> + Send + 'static {
+        let (height, root) = (self.height, Arc::clone(&self.root));
+        self.flow.future(height, move |progress| {
+            root.get().copied().filter(|_| progress.published >= height)
+        })
+    }
+
+    /// As [`durable`](Self::durable), for async code, like [`root_async`](Self::root_async).
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store failed before.
+    pub fn durable_async(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        let height = self.height;
+        self.flow.future(height, move |progress| (progress.durable >= height).then_some(()))
+    }
+
     /// Waits until the block survives power loss.
     ///
     /// # Errors

@@ -322,6 +322,41 @@ fn bytes_in_flight_are_bounded() {
     });
 }
 
+/// Futures have the answers that threads get, failures too, after the store was dropped as well.
+#[test]
+fn futures_wait_as_threads_do() {
+    let _limit = Limit::new();
+    let gate = Arc::new(Gate::default());
+    let disk = log_waits(VfsOp::Sync, &gate);
+    let options = Options::default().disk(disk).max_in_flight(2);
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    gate.close();
+    let ticket = block(&mut store, 1);
+    let root = pollster::block_on(ticket.root_async()).unwrap();
+    assert_eq!(ticket.try_root().unwrap(), Some(root));
+    assert!(!ticket.is_durable().unwrap());
+    let (durable, flushed) = (ticket.durable_async(), ticket.durable_async());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pollster::block_on(durable));
+        gate.reached();
+        gate.open();
+        waiting.join().unwrap().unwrap();
+    });
+    assert!(ticket.is_durable().unwrap());
+    drop(store);
+    pollster::block_on(flushed).unwrap();
+
+    let (disk, _, broken) = failing(VfsOp::Sync, ".log");
+    let options = Options::default().disk(disk);
+    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    block(&mut store, 1).durable().unwrap();
+    broken.store(true, Ordering::SeqCst);
+    let ticket = block(&mut store, 2);
+    let failed = pollster::block_on(ticket.durable_async());
+    assert!(matches!(failed, Err(Error::Poisoned { .. })), "{failed:?}");
+    assert!(matches!(ticket.is_durable(), Err(Error::Poisoned { .. })));
+}
+
 #[test]
 fn commit_waits_for_what_durability_says() {
     let _limit = Limit::new();

@@ -5,7 +5,8 @@
 //!   writer ── wait_for_room ► accept ─┬─► run_hash   + Hash     sets the root, lets readers see
 //!     │                               └─► run_log    + Log      counts what is on the "disk"
 //!     │                                     └► run_commit + Commit   counts what follows it there
-//!     ├─ per block: a waiter of Ticket::early_root, root, durable in a random order
+//!     ├─ per block: a waiter of Ticket::early_root, root, durable in a random order,
+//!     │              as a thread or as a future
 //!     └─ now and then: settle, while others wait for all to be durable
 //! ```
 //!
@@ -21,9 +22,11 @@ use crate::ticket::Ticket;
 use explore::explore;
 use hedgerow_state::Counts;
 use hedgerow_types::Digest;
+use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
 /// Most blocks of a schedule.
 const BLOCKS: u64 = 4;
@@ -258,6 +261,22 @@ fn look(flow: &Flow, world: &World) {
     });
 }
 
+/// What a thread waits for, or a future, now this way and now that.
+fn either<T, F: Future<Output = T>>(thread: impl Fn() -> T, future: impl Fn() -> F) -> T {
+    if thread_rng().gen_range(0..2) == 0 {
+        return thread();
+    }
+    if thread_rng().gen_range(0..4) == 0 {
+        // One that somebody loses interest in.
+        let mut dropped = Box::pin(future());
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(value) = dropped.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
+    block_on(future())
+}
+
 /// Waits for everything that a ticket gives, in a random order, and checks each answer.
 fn wait_for_all(ticket: &Ticket, flow: &Flow, world: &World) {
     let height = ticket.height();
@@ -276,7 +295,7 @@ fn wait_for_all(ticket: &Ticket, flow: &Flow, world: &World) {
                 }
                 Err(error) => world.check_cause(flow, &error),
             },
-            PUBLISHED => match ticket.root() {
+            PUBLISHED => match either(|| ticket.root(), || ticket.root_async()) {
                 Ok(root) => {
                     assert_eq!(root, root_of(height));
                     assert!(published, "{height}: {:?}", world.faults);
@@ -284,7 +303,7 @@ fn wait_for_all(ticket: &Ticket, flow: &Flow, world: &World) {
                 }
                 Err(error) => world.check_cause(flow, &error),
             },
-            _ => match ticket.durable() {
+            _ => match either(|| ticket.durable(), || ticket.durable_async()) {
                 Ok(()) => {
                     assert!(durable, "{height}: {:?}", world.faults);
                     assert!(world.appended.load(Ordering::SeqCst) >= height.0);
