@@ -5,18 +5,20 @@
 //! it is absent.
 //!
 //! ```
-//! use hedgerow::{Height, Options, Store, StoreParams};
+//! use hedgerow::{Options, Store, StoreParams};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("state");
 //! let mut store = Store::open_or_create(&path, StoreParams::default(), Options::default())?;
 //!
-//! let mut block = store.begin_block(Height(1))?;
+//! let mut block = store.next_block()?;
 //! block.put("alice", "100")?;
 //! block.put("bob", "20")?;
 //! block.delete("carol")?;                      // absent: counted, changes nothing
-//! let receipt = block.commit()?;               // Receipt { height, root, created, ... }
+//! let ticket = block.submit()?;                // or commit(), which waits for the root
+//! let root = ticket.root()?;
+//! ticket.durable()?;                           // now it survives power loss, and not before
 //!
 //! let reader = store.reader();                 // Clone + Send + Sync
 //! assert_eq!(reader.get("alice")?, Some(b"100".to_vec()));
@@ -24,13 +26,26 @@
 //! let absent = reader.prove("carol")?;
 //!
 //! // Elsewhere, with nothing but the root:
-//! let value = hedgerow_proof::verify(&receipt.root, b"alice", present.proof.as_bytes())?;
+//! let value = hedgerow_proof::verify(&root, b"alice", present.proof.as_bytes())?;
 //! assert_eq!(value, Some(&b"100"[..]));
-//! assert_eq!(hedgerow_proof::verify(&receipt.root, b"carol", absent.proof.as_bytes())?, None);
+//! assert_eq!(hedgerow_proof::verify(&root, b"carol", absent.proof.as_bytes())?, None);
 //! store.close()?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # When a block is safe
+//!
+//! [`Block::commit`] waits for the root, not for the disk: by default ([`Durability::Pipelined`]) up to four blocks
+//! are on their way to it, and a crash may take them. [`Ticket::durable`] says when a block survives power
+//! loss, [`Store::flush`] waits for all, and with [`Durability::EachBlock`] every commit waits. What survives is always
+//! the state after some block, whole.
+//!
+//! # Order
+//!
+//! Keys are ordered by their SHA-256 hashes. So [`Reader::iter`] visits them in an order that says nothing about
+//! them, and there is no scan by prefix or range: an application that needs one keeps a table of its own beside
+//! the store.
 //!
 //! # The way of a block
 //!
