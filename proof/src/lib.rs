@@ -18,8 +18,7 @@
 //! ```
 //!
 //! ```
-//! use hedgerow_proof::{ProofError, verify};
-//! use hedgerow_types::Digest;
+//! use hedgerow_proof::{Digest, ProofError, verify};
 //!
 //! fn balance(root: &Digest, proof: &[u8]) -> Result<u64, ProofError> {
 //!     Ok(match verify(root, b"alice", proof)? {
@@ -52,6 +51,11 @@ mod format;
 mod path;
 mod serial;
 mod verify;
+
+/// The types of this crate's interface.
+pub use hedgerow_types::{
+    Digest, Height, KeyHash, SerialNumber, ShardId, Version, entry::EntryRef,
+};
 
 pub use error::ProofError;
 pub use format::{DEFAULT_MAX_PROOF_LEN, MIN_PROOF_LEN, PROOF_VERSION, Proof, ProofRef};

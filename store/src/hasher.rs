@@ -18,6 +18,11 @@
 use crate::Error;
 use std::sync::Arc;
 
+/// What a backend of one's own takes: batches in arenas of bytes, and where their digests go.
+pub use hedgerow_hasher_api::{
+    IndexedPairGroup, LeftTree, LeftTreeGroup, MessageGroup, PairGroup, Residency, ResidentRows,
+    Span, Target,
+};
 pub use hedgerow_hashers::{
     Backend, BatchHasher, CHECK_ONE_OF, Capabilities, Cost, DEFAULT, Guarded, HashError, Health,
     Measured, PlannedRange, Thresholds, Tuning, Work, auto, available, names,

@@ -99,11 +99,19 @@ mod writer;
 pub use block::Block;
 pub use check::CheckReport;
 pub use error::Error;
-pub use hedgerow_entryfile::LogStats;
-pub use hedgerow_metadb::{Engine, FirstHeightError, HistoryRow, StoreParams};
-pub use hedgerow_proof::{Proof, SerialPath};
+pub use hedgerow_entryfile::{Damage, LogError, LogStats, Stub};
+pub use hedgerow_merkle::{MerkleError, Roots};
+pub use hedgerow_metadb::{
+    DecodeError, Engine, FirstHeightError, HashFunction, HistoryRow, InvalidField, MetaError,
+    StoreParams,
+};
+pub use hedgerow_proof::{Proof, ProofError, ProofRef, SerialPath, verify, verify_with_limit};
 pub use hedgerow_state::{ChangeSet, Op, OpKind, Task};
-pub use hedgerow_types::{CompactionRule, Digest, Height, KeyHash, SerialNumber, ShardId, Version};
+pub use hedgerow_types::entry::{EntryError, EntryRef};
+pub use hedgerow_types::{
+    CompactionRule, Digest, Height, KeyHash, LogPosition, ParamsError, SerialNumber, ShardId,
+    TwigId, Version,
+};
 pub use iter::Iter;
 pub use options::{Durability, Options, Progress};
 pub use prune::PruneHold;
@@ -119,5 +127,8 @@ pub use writer::MAX_EXTRA_BYTES;
 pub mod disk {
     /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
     pub use crate::points::ALL as POINTS;
-    pub use hedgerow_vfs::{MemDisk, ReadOnlyDisk, RealDisk, Vfs};
+    pub use hedgerow_vfs::{
+        DirLock, FileId, MemDisk, OpenMode, ReadOnlyDisk, RealDisk, Sharing, Vfs, VfsError,
+        VfsErrorKind, VfsFile, VfsOp,
+    };
 }
