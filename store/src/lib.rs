@@ -82,7 +82,7 @@ pub use error::Error;
 pub use hedgerow_entryfile::LogStats;
 pub use hedgerow_metadb::{Engine, HistoryRow, StoreParams};
 pub use hedgerow_proof::{Proof, SerialPath};
-pub use hedgerow_state::{ChangeSet, Op, OpKind, Task};
+pub use hedgerow_state::{ChangeSet, Op, OpKind, Refused, Task};
 pub use hedgerow_types::{CompactionRule, Digest, Height, KeyHash, SerialNumber, ShardId, Version};
 pub use iter::Iter;
 pub use options::{Durability, Options, Progress};
