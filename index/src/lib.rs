@@ -82,7 +82,7 @@ mod tests;
 pub use batch::Edit;
 pub use bucket::MAX_BUCKET_SLOTS;
 pub use error::IndexError;
-pub use iter::{Groups, Positions, PredecessorGroups, Ties};
+pub use iter::{Groups, Positions, Ties};
 pub use shard::ShardIndex;
 pub use shared::{Index, SharedIndex};
 pub use slot::{GROUPS, MAX_POSITION, Stem};

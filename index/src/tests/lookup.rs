@@ -1,7 +1,8 @@
 //! Looking keys up as those who ask an index do: candidates from the index, their keys from the log.
 
 use crate::ShardIndex;
-use crate::iter::Ties;
+use crate::iter::{Downwards, Ties};
+use crate::slot::Stem;
 use hedgerow_types::{KeyHash, LogPosition};
 
 /// Whoever can tell the key hash of the entry at a log position: the store, by reading the entry.
@@ -17,6 +18,17 @@ pub(super) trait KeyHashAt {
 }
 
 impl ShardIndex {
+    /// Where the greatest key less than `key` may be: groups of ties in descending order of their
+    /// stems, found one by one as the iterator advances.
+    ///
+    /// The first is the group of `key`'s own stem if there is one
+    /// ([`Ties::share_stem_with`]): some of its keys may be less than `key`, which only their
+    /// entries tell. If none is, the predecessor is the greatest key of the next group; every key
+    /// of that is less than `key`.
+    pub(super) fn predecessor_candidates(&self, key: &KeyHash) -> Downwards<'_> {
+        self.downwards(Stem::of(key))
+    }
+
     /// The position of `key`. Reads every candidate up to the right one: equal stems do not make
     /// equal keys. Reads nothing if there is no candidate.
     ///
@@ -58,6 +70,21 @@ impl ShardIndex {
             }
         }
         Ok(None)
+    }
+}
+
+impl Ties<'_> {
+    /// The position, if there is one only: then no entry need be read to know the order of the
+    /// group's keys.
+    pub(super) fn only(&self) -> Option<LogPosition> {
+        let mut positions = self.positions();
+        positions.next().filter(|_| positions.next().is_none())
+    }
+
+    /// Whether `key` (of the index's shard) has the same stem. If so, only the entries tell which
+    /// keys of the group are less than, equal to or greater than `key`.
+    pub(super) fn share_stem_with(&self, key: &KeyHash) -> bool {
+        self.stem() == Stem::of(key)
     }
 }
 
