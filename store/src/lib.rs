@@ -60,6 +60,7 @@ mod options;
 mod pipeline;
 mod place;
 mod points;
+mod progress;
 mod prove;
 mod prune;
 mod published;

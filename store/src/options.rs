@@ -19,12 +19,13 @@ pub enum Durability {
     EachBlock,
 }
 
-/// What opening a store is busy with.
+/// How far opening a store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the log read so far.
+    /// Bytes of the checkpoint and of the log read so far. They never decrease, and reach the total.
     pub scanned_bytes: u64,
-    /// Bytes of the log to read.
+    /// Bytes to read. They grow if what was read turns out to be damaged and more of the log is read
+    /// instead; what was read before still counts.
     pub total_bytes: u64,
 }
 
@@ -341,7 +342,8 @@ impl Options {
         self
     }
 
-    /// Called from time to time while opening reads the log.
+    /// Called from time to time while opening reads the checkpoint and the log, by one thread at a time.
+    /// Opening waits for it: it should return soon.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));

@@ -20,6 +20,7 @@
 use crate::hasher::trusted;
 use crate::open::pool;
 use crate::place::{LOG, Locks, Place, TWIGS};
+use crate::progress::Meter;
 use crate::rebuild::{Rebuilt, Source, derive};
 use crate::shared::missing_row;
 use crate::{Error, Options, Store, limits};
@@ -146,6 +147,7 @@ impl Found {
         EntryLog::renew_journal(&*place.vfs, &dir, start, end, &journal)?;
         let log_options = Place::log_options(options);
         let log = EntryLog::open(vfs(), &dir, id, log_options, start, journal.end)?;
+        let progress = Meter::new(options.progress.as_ref());
         let derived = pool(options, "hedgerow")?.install(|| {
             derive(&Source {
                 log: &log,
@@ -153,7 +155,7 @@ impl Found {
                 manifest: &manifest,
                 journal,
                 hasher: trusted(),
-                progress: options.progress.as_ref(),
+                progress: progress.as_deref(),
                 checkpoint: None,
             })
         })?;
