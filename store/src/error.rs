@@ -45,13 +45,13 @@ pub enum Error {
     /// There is no store in the directory.
     #[error("there is no store in {0}")]
     NoStore(PathBuf),
-    /// The directory holds a store whose creation did not finish; `open_or_create` starts it afresh.
+    /// The directory holds a store whose creation did not finish; `open_or_create` starts it again.
     #[error("the creation of the store in {0} did not finish; open_or_create begins it again")]
     Unfinished(PathBuf),
     /// `create` found a directory that is not empty.
     #[error("{0} is not empty; a store is created in an empty directory only")]
     NotEmpty(PathBuf),
-    /// Somebody else, in this process or another, has the store open.
+    /// The store is open already, in this process or another.
     #[error("the store in {0} is in use")]
     InUse(PathBuf),
     /// The store's directory cannot be written to.
@@ -96,7 +96,7 @@ pub enum Error {
         reason: String,
     },
     /// The store was closed. Its readers still answer from the last published state if all of it was
-    /// durable, but history is no longer to be had.
+    /// durable, but history is no longer available.
     #[error("the store is closed")]
     Closed,
     /// An earlier failure stopped the store. It takes no more blocks; reads go on.

@@ -147,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::WrongHeight`]; [`Error::Refused`] for what an operation, a key or a value is, after which
-    /// the height is still to be had; a failed read; [`Error::Poisoned`]; as
+    /// the height is still free; a failed read; [`Error::Poisoned`]; as
     /// [`Store::begin_block`].
     pub fn submit_tasks(
         &mut self,
