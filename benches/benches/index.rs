@@ -1,10 +1,9 @@
-//! The index: look-ups, predecessors and edits, one by one and in batches, at 1 and 10 million
+//! The index: look-ups and edits, one by one and in batches, at 1 and 10 million
 //! random keys over 16 shards. Prints the bytes per key that each size costs.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hedgerow_index::{Edit, KeyHashAt, ShardIndex};
+use hedgerow_index::{Edit, ShardIndex};
 use hedgerow_types::{KeyHash, LogPosition, SHARDS};
-use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -23,17 +22,6 @@ fn key(n: u64) -> KeyHash {
         word.copy_from_slice(&(x ^ (x >> 31)).to_be_bytes());
     }
     KeyHash(bytes)
-}
-
-/// A log of which every entry is in memory.
-struct Log;
-
-impl KeyHashAt for Log {
-    type Error = Infallible;
-
-    fn key_hash_at(&self, at: LogPosition) -> Result<KeyHash, Infallible> {
-        Ok(key(at.0 / ENTRY))
-    }
 }
 
 /// The indexes of a store with the keys `0..keys`, key `n` at `n * ENTRY`.
@@ -143,20 +131,6 @@ fn one_by_one(c: &mut Criterion, store: &mut Store) {
         b.iter_batched(
             || key(next()),
             |key| black_box(store.shard(&key).candidates(&key).next()),
-            BatchSize::NumIterations(10_000),
-        )
-    });
-    group.bench_function(format!("get/keys={keys}"), |b| {
-        b.iter_batched(
-            || key(next()),
-            |key| black_box(store.shard(&key).get(&key, &Log)),
-            BatchSize::NumIterations(10_000),
-        )
-    });
-    group.bench_function(format!("predecessor/keys={keys}"), |b| {
-        b.iter_batched(
-            || key(keys + next()),
-            |key| black_box(store.shard(&key).predecessor(&key, &Log)),
             BatchSize::NumIterations(10_000),
         )
     });

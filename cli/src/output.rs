@@ -59,7 +59,7 @@ impl Output {
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::Output)
     }
 
-    /// A bar for bytes of log, of which the store says how many there are.
+    /// A bar for the bytes that the store reads, of which it says how many there are.
     pub(crate) fn log_bar(self, what: &'static str) -> ProgressBar {
         self.bar(None, "{msg} {bar:30} {bytes}/{total_bytes} ({bytes_per_sec})").with_message(what)
     }
@@ -85,7 +85,7 @@ impl Output {
     }
 }
 
-/// What moves a bar as the store reads its log.
+/// What moves a bar as the store reads its checkpoint and its log.
 pub(crate) fn follow(bar: &ProgressBar) -> impl Fn(Progress) + Send + Sync + 'static {
     let bar = bar.clone();
     move |progress| {

@@ -6,7 +6,7 @@ mod common;
 use bolero::check;
 use common::{Count, Damage, sealed};
 use hedgerow_metadb::{HistoryRow, Manifest, ShardManifest, StoreParams};
-use hedgerow_types::{Digest, Height, LogPosition, SerialNumber, TwigId};
+use hedgerow_types::{Digest, Height, LogPosition, MIN_FRAME_LEN, SerialNumber, TwigId};
 
 const ITERATIONS: usize = 200_000;
 
@@ -43,13 +43,13 @@ fn manifest() {
         if let Ok(manifest) = &decoded {
             assert_eq!(manifest.encode().unwrap(), bytes);
             manifest.validate().unwrap();
-            // The bound that whoever allocates relies on: a kept twig is at least 2048 x 54 bytes.
+            // The bound that whoever allocates relies on: a kept twig is at least 2048 frames.
             let twigs: u64 = manifest
                 .shards
                 .iter()
                 .map(|shard| shard.next_sn.twig().0 - shard.first_kept.0)
                 .sum();
-            assert!(twigs * 2048 * 54 <= manifest.log_end.0 - manifest.log_start.0);
+            assert!(twigs * 2048 * MIN_FRAME_LEN <= manifest.log_end.0 - manifest.log_start.0);
         }
         COUNT.note(decoded.is_ok());
     });

@@ -53,31 +53,15 @@ impl<'a> Ties<'a> {
         Positions::new(self.slots)
     }
 
-    /// The position, if there is one only: then no entry need be read to know the order of the
-    /// group's keys.
-    pub fn only(&self) -> Option<LogPosition> {
-        match self.slots {
-            [slot] => Some(slot.position()),
-            _ => None,
-        }
-    }
-
     /// The stem of these keys.
     pub fn stem(&self) -> Stem {
         self.stem
     }
-
-    /// Whether `key` (of the index's shard) has the same stem. If so, only the entries tell which
-    /// keys of the group are less than, equal to or greater than `key`.
-    pub fn share_stem_with(&self, key: &KeyHash) -> bool {
-        self.stem == Stem::of(key)
-    }
 }
 
-/// Groups of ties, downwards, from that of a key: see
-/// [`ShardIndex::predecessor_candidates`].
+/// Groups of ties, downwards, from a stem on: see [`ShardIndex::downwards`].
 #[derive(Clone)]
-pub struct PredecessorGroups<'a> {
+pub(crate) struct Downwards<'a> {
     groups: &'a [Group],
     /// The number of the first of `groups`.
     first: usize,
@@ -88,7 +72,7 @@ pub struct PredecessorGroups<'a> {
     rest: &'a [Slot],
 }
 
-impl<'a> Iterator for PredecessorGroups<'a> {
+impl<'a> Iterator for Downwards<'a> {
     type Item = Ties<'a>;
 
     fn next(&mut self) -> Option<Ties<'a>> {
@@ -120,7 +104,7 @@ impl<'a> Iterator for PredecessorGroups<'a> {
     }
 }
 
-impl FusedIterator for PredecessorGroups<'_> {}
+impl FusedIterator for Downwards<'_> {}
 
 /// Groups of ties of a whole index, upwards: see [`ShardIndex::groups`].
 #[derive(Clone)]
@@ -177,25 +161,14 @@ impl ShardIndex {
         Positions::new(self.group(stem).run(stem.fragment()))
     }
 
-    /// Where the greatest key less than `key` may be: groups of ties in descending order of their
-    /// stems, found one by one as the iterator advances.
-    ///
-    /// The first is the group of `key`'s own stem if there is one
-    /// ([`Ties::share_stem_with`]): some of its keys may be less than `key`, which only their
-    /// entries tell. If none is, the predecessor is the greatest key of the next group; every key
-    /// of that is less than `key`.
-    pub fn predecessor_candidates(&self, key: &KeyHash) -> PredecessorGroups<'_> {
-        self.downwards(Stem::of(key))
-    }
-
     /// All keys whose stems are at most `stem`, one of this index's groups, in descending order of
     /// their stems, those with equal stems together.
-    pub(crate) fn downwards(&self, stem: Stem) -> PredecessorGroups<'_> {
+    pub(crate) fn downwards(&self, stem: Stem) -> Downwards<'_> {
         let (number, bucket, span) = self.group(stem).bucket(stem.fragment());
         let run = bucket.run(span, stem.fragment());
         let rest = &bucket.slots()[..run.end];
         let (groups, first) = (self.all_groups(), self.first());
-        PredecessorGroups { groups, first, group: self.place(stem), bucket: number, rest }
+        Downwards { groups, first, group: self.place(stem), bucket: number, rest }
     }
 
     /// All keys in ascending order of their stems, those with equal stems together.

@@ -25,8 +25,7 @@
 //! * *stem*: group and fragment, the 44 bits after the shard's. The index knows a key by its stem
 //!   only, and never looks at the top 4 bits: whoever owns the shards sends each key to its own.
 //! * *tie*: keys with equal stems. Any number is legal. [`ShardIndex::candidates`] yields them all,
-//!   and whoever asked reads the entries to tell them apart; [`ShardIndex::get`] and
-//!   [`ShardIndex::predecessor`] do it through a [`KeyHashAt`].
+//!   and the caller reads the entries to tell them apart.
 //!
 //! # Invariants
 //!
@@ -83,7 +82,7 @@ mod tests;
 pub use batch::Edit;
 pub use bucket::MAX_BUCKET_SLOTS;
 pub use error::IndexError;
-pub use iter::{Groups, Positions, PredecessorGroups, Ties};
-pub use shard::{KeyHashAt, ShardIndex};
+pub use iter::{Groups, Positions, Ties};
+pub use shard::ShardIndex;
 pub use shared::{Index, SharedIndex};
 pub use slot::{GROUPS, MAX_POSITION, Stem};

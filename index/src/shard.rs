@@ -2,23 +2,10 @@
 
 use crate::IndexError;
 use crate::group::Group;
-use crate::iter::Ties;
 use crate::slot::{GROUPS, Slot, Stem, Unit};
 use hedgerow_types::{KeyHash, LogPosition};
 use std::fmt;
 use std::mem::size_of;
-
-/// Whoever can tell the key hash of the entry at a log position: the store, by reading the entry.
-pub trait KeyHashAt {
-    /// Why an entry could not be read.
-    type Error;
-
-    /// The key hash of the entry at `at`, which is a position that the index holds.
-    ///
-    /// # Errors
-    /// Whatever kept the entry from being read; the index passes it on.
-    fn key_hash_at(&self, at: LogPosition) -> Result<KeyHash, Self::Error>;
-}
 
 /// The ordered index of one shard, from key hash to log position.
 ///
@@ -111,49 +98,6 @@ impl ShardIndex {
         &mut self.groups[stem.group() - self.first] // < GROUPS by its type
     }
 
-    /// The position of `key`. Reads every candidate up to the right one: equal stems do not make
-    /// equal keys. Reads nothing if there is no candidate.
-    ///
-    /// # Errors
-    /// What `keys` answers when it cannot read an entry.
-    pub fn get<K: KeyHashAt>(
-        &self,
-        key: &KeyHash,
-        keys: &K,
-    ) -> Result<Option<LogPosition>, K::Error> {
-        // Of several the youngest is the likeliest.
-        for at in self.candidates(key).rev() {
-            if keys.key_hash_at(at)? == *key {
-                return Ok(Some(at));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The position of the greatest key less than `key`, whether `key` is indexed or not. Reads
-    /// entries only where stems tie: those with `key`'s own stem, and those of the predecessor's
-    /// if there are several.
-    ///
-    /// # Errors
-    /// What `keys` answers when it cannot read an entry.
-    pub fn predecessor<K: KeyHashAt>(
-        &self,
-        key: &KeyHash,
-        keys: &K,
-    ) -> Result<Option<LogPosition>, K::Error> {
-        for ties in self.predecessor_candidates(key) {
-            if !ties.share_stem_with(key)
-                && let Some(only) = ties.only()
-            {
-                return Ok(Some(only));
-            }
-            if let Some(greatest) = greatest_below(key, &ties, keys)? {
-                return Ok(Some(greatest));
-            }
-        }
-        Ok(None)
-    }
-
     /// Adds `key` at `at`. That `key` was not indexed before is for the caller to know: the index
     /// would hold both positions.
     ///
@@ -207,20 +151,4 @@ impl ShardIndex {
         self.groups.iter().for_each(Group::check);
         assert_eq!(self.positions().count(), self.len);
     }
-}
-
-/// Of these ties, the position of the greatest key less than `key`.
-fn greatest_below<K: KeyHashAt>(
-    key: &KeyHash,
-    ties: &Ties<'_>,
-    keys: &K,
-) -> Result<Option<LogPosition>, K::Error> {
-    let mut greatest: Option<(KeyHash, LogPosition)> = None;
-    for at in ties.positions() {
-        let found = keys.key_hash_at(at)?;
-        if found < *key && greatest.is_none_or(|(hash, _)| hash < found) {
-            greatest = Some((found, at));
-        }
-    }
-    Ok(greatest.map(|(_, at)| at))
 }

@@ -40,17 +40,16 @@
 //!   0 ≤ first_kept twig ≤ twig of oldest_active ≤ twig of next_sn      < 2^40, < 2^28 of them kept
 //!                         oldest_active < next_sn                      sentries are always active
 //!   4096 ≤ active ≤ next_sn - oldest_active
-//!   the entries from first_kept on fit between log start and log end   54 bytes are the shortest
+//!   the entries from first_kept on fit between log start and log end   48 bytes, a stub, at least
 //! ```
 
 use crate::{
     HashFunction, StoreParams,
     codec::{CRC_LEN, DecodeError, FRAME_HEAD_LEN, InvalidField, Reader, Writer},
 };
-use hedgerow_types::entry::FIXED_LEN as EMPTY_ENTRY_LEN;
 use hedgerow_types::{
-    CompactionRule, Digest, Height, LogPosition, MAX_TWIGS, MAX_TWIGS_HELD, SENTRIES_PER_SHARD,
-    SHARDS, SerialNumber, TwigId,
+    CompactionRule, Digest, Height, LogPosition, MAX_TWIGS, MAX_TWIGS_HELD, MIN_FRAME_LEN,
+    SENTRIES_PER_SHARD, SHARDS, SerialNumber, TwigId,
 };
 
 const MAGIC: [u8; 8] = *b"HgrwMan1";
@@ -144,8 +143,8 @@ impl Manifest {
             shard.validate()?;
             kept = kept.saturating_add(shard.next_sn.0 - shard.first_kept.first().0);
         }
-        // No entry has no key, so every one is longer than this.
-        let room = log_end.0.saturating_sub(log_start.0) / (EMPTY_ENTRY_LEN as u64 + 1);
+        // Of every entry that is kept the log has its frame, or that of a stub.
+        let room = log_end.0.saturating_sub(log_start.0) / MIN_FRAME_LEN;
         is(kept <= room, "the number of entries kept", kept, "the log is too short for them")
     }
 
@@ -396,6 +395,20 @@ mod tests {
             let error = Manifest::decode(&damage::patched(&bytes, at, value)).unwrap_err();
             assert!(error.to_string().starts_with(what), "{error}");
         }
+    }
+
+    /// The state of a synced node may have little but stubs, whose frames are shorter than any entry's.
+    #[test]
+    fn a_log_of_stubs_has_room_for_what_it_keeps() {
+        let mut manifest = sample();
+        let of = |shard: &ShardManifest| shard.next_sn.0 - shard.first_kept.first().0;
+        let kept: u64 = manifest.shards.iter().map(of).sum();
+        let stub_frame = 48; // docs/format.md
+        manifest.log_end.0 = manifest.log_start.0 + kept * stub_frame;
+        assert_eq!(Manifest::decode(&manifest.encode().unwrap()).unwrap(), manifest);
+        manifest.log_end.0 -= 1;
+        let error = manifest.encode().unwrap_err();
+        assert_eq!((error.what, error.found), ("the number of entries kept", kept));
     }
 
     #[test]

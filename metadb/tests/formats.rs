@@ -3,7 +3,7 @@
 
 use hedgerow_metadb::{HistoryRow, MAX_EDGES, Manifest, ShardManifest, StoreParams};
 use hedgerow_types::{
-    CompactionRule, Digest, Height, LogPosition, SENTRIES_PER_SHARD, SerialNumber,
+    CompactionRule, Digest, Height, LogPosition, MIN_FRAME_LEN, SENTRIES_PER_SHARD, SerialNumber,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -52,7 +52,7 @@ prop_compose! {
             height: Height(height),
             log_start: LogPosition(start),
             // At most 2^39 entries in each of the 16 shards.
-            log_end: LogPosition(start + (54 << 43)),
+            log_end: LogPosition(start + (MIN_FRAME_LEN << 43)),
             state_root,
             history_from: Height(height / 2),
             checkpoint: None,

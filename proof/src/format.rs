@@ -14,7 +14,7 @@ pub const PROOF_VERSION: u8 = 1;
 /// Length in bytes of the shortest proof: a one-byte key, no value, a shard of one twig.
 pub const MIN_PROOF_LEN: usize = 1 + entry::FIXED_LEN + 1 + 32 * (FIXED_NODES + STATE_LEVELS);
 /// Length in bytes of the longest proof that the format allows, 16.8 MB: the limit of
-/// [`verify`](crate::verify). Whoever knows that values are shorter gives
+/// [`verify`](crate::verify). A caller that knows that values are shorter gives
 /// [`verify_with_limit`](crate::verify_with_limit) a lower one.
 pub const DEFAULT_MAX_PROOF_LEN: usize =
     1 + entry::MAX_LEN + 32 * (FIXED_NODES + MAX_UPPER_LEVELS + STATE_LEVELS);

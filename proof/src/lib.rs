@@ -1,7 +1,7 @@
 //! Proofs of Hedgerow: what a light client needs, and nothing else.
 //!
-//! Whoever holds a 32-byte state root and a proof learns, without a store and without trusting
-//! whoever sent the proof, the value of a key or that the key is absent.
+//! With a 32-byte state root and a proof, anyone learns the value of a key, or that the key is absent,
+//! without a store and without trusting the sender of the proof.
 //!
 //! ```text
 //!  state root      ┌── 4 state siblings          levels 64..67   side by the key hash's top 4 bits

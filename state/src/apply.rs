@@ -34,8 +34,8 @@ pub struct Tools<'a> {
 /// any as far as the rule says. `views` are the shards' as of the last block.
 ///
 /// # Errors
-/// The first shard's that fails: [`Error::InvalidOp`] for a strict operation that does not fit the state, a
-/// failed read, what contradicts itself, or [`Error::BlockTooLarge`]. Then all of them are as they were.
+/// The first shard's that fails: [`Error::Refused`] for a strict operation that does not fit the state or a
+/// block that is too large, a failed read, or what contradicts itself. Then all of them are as they were.
 pub fn apply(
     shards: &mut [ShardWriter],
     views: &[ShardView<'_>],

@@ -1,4 +1,4 @@
-//! Why a block cannot change the state.
+//! Why a block cannot change the state: it is [refused](Refused), or something failed.
 
 use crate::OpKind;
 use hedgerow_entryfile::LogError;
@@ -7,14 +7,15 @@ use hedgerow_index::IndexError;
 use hedgerow_types::hex;
 use std::fmt;
 
-/// Why a block cannot change the state; then the state is as it was.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a key, a value, an operation or a whole block is refused: nothing has changed, and the same call on
+/// the same state is refused again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum Refused {
     /// A key is empty or longer than 255 bytes.
     #[error("a key must be 1 to 255 bytes long, this one has {0}")]
     KeyLength(usize),
-    /// A value is longer than the limit that was given.
+    /// A value is longer than the limit, which is the option `max_value_bytes` of a store.
     #[error("value of {len} bytes; the limit (option max_value_bytes) is {max}")]
     ValueLength {
         /// Length of the value in bytes.
@@ -27,7 +28,7 @@ pub enum Error {
     SentryShape,
     /// A strict operation does not fit the state: an update or delete of an absent key, or a create
     /// of a present one.
-    #[error("{}", invalid_op(*.op, .key))]
+    #[error("{op:?} of a key that is {}: 0x{}", presence(*.op), HexBytes(.key))]
     InvalidOp {
         /// The operation.
         op: OpKind,
@@ -40,6 +41,15 @@ pub enum Error {
     /// A block's keys and values, or the entries that it would write to one shard, exceed 4 GiB.
     #[error("a block's operations must stay below 4 GiB")]
     BlockTooLarge,
+}
+
+/// Why a block cannot change the state; then the state is as it was.
+// Exhaustive: the store must have an answer for each.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller asked for what cannot be.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// What is there contradicts itself.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
@@ -52,11 +62,6 @@ pub enum Error {
     /// The hashing backend failed.
     #[error(transparent)]
     Hash(#[from] HashError),
-}
-
-/// The text of [`Error::InvalidOp`].
-pub fn invalid_op(op: OpKind, key: &[u8]) -> String {
-    format!("{op:?} of a key that is {}: 0x{}", presence(op), HexBytes(key))
 }
 
 fn presence(op: OpKind) -> &'static str {

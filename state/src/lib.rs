@@ -37,7 +37,7 @@ mod update;
 
 pub use apply::{Tools, apply};
 pub use bits::ActiveBits;
-pub use error::{Error, invalid_op};
+pub use error::{Error, Refused};
 pub use keys::{is_entry_of, key_hash_of};
 pub use layer::{Layer, Now, newest};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};

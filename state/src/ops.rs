@@ -13,7 +13,7 @@
 //! The two interfaces differ in the kinds alone: `Put` and `Remove` become whatever the state asks
 //! for, while the strict kinds must fit the state or the block is refused.
 
-use crate::Error;
+use crate::Refused;
 use hedgerow_types::{MAX_KEY_LEN, Version};
 
 /// What a strict operation does. The discriminants are the peers' op codes, which order the
@@ -97,16 +97,16 @@ impl Default for BlockOps {
 
 impl BlockOps {
     /// Begins the next change set.
-    pub fn begin_change_set(&mut self) -> Result<(), Error> {
+    pub fn begin_change_set(&mut self) -> Result<(), Refused> {
         if self.change_sets == Version::CHANGE_SETS_PER_BLOCK {
-            return Err(Error::TooManyChangeSets);
+            return Err(Refused::TooManyChangeSets);
         }
         self.change_sets += 1;
         Ok(())
     }
 
     /// The change sets of `tasks`, numbered over all tasks.
-    pub fn from_tasks(tasks: &[Task], max_value_bytes: usize) -> Result<Self, Error> {
+    pub fn from_tasks(tasks: &[Task], max_value_bytes: usize) -> Result<Self, Refused> {
         let mut block = Self::default();
         for change_set in tasks.iter().flatten() {
             block.begin_change_set()?;
@@ -126,11 +126,11 @@ impl BlockOps {
     }
 
     /// Appends an operation to the current change set and returns its number.
-    pub fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<u32, Error> {
-        let number = u32::try_from(self.ops.len()).map_err(|_| Error::BlockTooLarge)?;
-        let key_len = u8::try_from(key.len()).map_err(|_| Error::KeyLength(key.len()))?;
+    pub fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<u32, Refused> {
+        let number = u32::try_from(self.ops.len()).map_err(|_| Refused::BlockTooLarge)?;
+        let key_len = u8::try_from(key.len()).map_err(|_| Refused::KeyLength(key.len()))?;
         if !self.fits(key.len() + value.len(), 0) {
-            return Err(Error::BlockTooLarge);
+            return Err(Refused::BlockTooLarge);
         }
         self.make_room(key.len() + value.len());
         let (key_at, value_at) = (self.append(key), self.append(value));
@@ -146,7 +146,7 @@ impl BlockOps {
     }
 
     /// Replaces what operation `number` does, keeping its key and change set.
-    pub fn replace(&mut self, number: u32, kind: Kind, value: &[u8]) -> Result<(), Error> {
+    pub fn replace(&mut self, number: u32, kind: Kind, value: &[u8]) -> Result<(), Refused> {
         let Some(op) = self.ops.get(number as usize).copied() else { return Ok(()) };
         let (old_len, value_len) = (op.value_len as usize, value.len() as u32);
         if value.len() <= old_len {
@@ -155,7 +155,7 @@ impl BlockOps {
             self.dead += old_len - value.len();
         } else {
             if !self.fits(value.len(), old_len) {
-                return Err(Error::BlockTooLarge);
+                return Err(Refused::BlockTooLarge);
             }
             self.ops[number as usize] = RawOp { kind, value_len: 0, ..op };
             self.dead += old_len;
@@ -234,20 +234,20 @@ impl RawOp {
 }
 
 /// A key is 1 to 255 bytes.
-pub fn check_key(key: &[u8]) -> Result<(), Error> {
+pub fn check_key(key: &[u8]) -> Result<(), Refused> {
     if key.is_empty() || key.len() > MAX_KEY_LEN {
-        return Err(Error::KeyLength(key.len()));
+        return Err(Refused::KeyLength(key.len()));
     }
     Ok(())
 }
 
 /// A value is at most `max_value_bytes` long, and does not make its entry look like a sentry.
-pub fn check_value(key: &[u8], value: &[u8], max_value_bytes: usize) -> Result<(), Error> {
+pub fn check_value(key: &[u8], value: &[u8], max_value_bytes: usize) -> Result<(), Refused> {
     if value.len() > max_value_bytes {
-        return Err(Error::ValueLength { len: value.len(), max: max_value_bytes });
+        return Err(Refused::ValueLength { len: value.len(), max: max_value_bytes });
     }
     if value.is_empty() && hedgerow_types::entry::is_sentry_key(key) {
-        return Err(Error::SentryShape);
+        return Err(Refused::SentryShape);
     }
     Ok(())
 }
@@ -268,8 +268,11 @@ mod tests {
         let mut ops = limited(1_000);
         let first = ops.push(Kind::Put, b"first", &[1; 500]).unwrap();
         for _ in 0..3 {
-            assert!(matches!(ops.push(Kind::Put, b"k", &[2; 495]), Err(Error::BlockTooLarge)));
-            assert!(matches!(ops.replace(first, Kind::Put, &[3; 996]), Err(Error::BlockTooLarge)));
+            assert!(matches!(ops.push(Kind::Put, b"k", &[2; 495]), Err(Refused::BlockTooLarge)));
+            assert!(matches!(
+                ops.replace(first, Kind::Put, &[3; 996]),
+                Err(Refused::BlockTooLarge)
+            ));
         }
         let second = ops.push(Kind::Put, b"k", &[4; 494]).unwrap();
         assert_eq!(ops.arena().len(), 1_000);

@@ -18,7 +18,7 @@
 use crate::keys::{is_entry_of, key_hash_of};
 use crate::layer::{Layer, Now, newest};
 use crate::ops::{BlockOps, Kind};
-use crate::{Error, OpKind};
+use crate::{Error, OpKind, Refused};
 use hedgerow_entryfile::{EntryLog, Fill, StoredEntry};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::{Index, IndexError, Stem};
@@ -139,7 +139,7 @@ pub(crate) fn spread_keys(
 /// What a shard needs to apply its operations, found and checked.
 ///
 /// # Errors
-/// [`Error::InvalidOp`] if one does not fit the state; a failed read, or what contradicts itself.
+/// [`Refused::InvalidOp`] if one does not fit the state; a failed read, or what contradicts itself.
 pub(crate) fn resolve(
     ops: &BlockOps,
     keys: Vec<(KeyHash, u32)>,
@@ -341,7 +341,7 @@ fn read(
 /// Checks that every strict operation fits the state that it will meet.
 ///
 /// # Errors
-/// [`Error::InvalidOp`] for the first that does not.
+/// [`Refused::InvalidOp`] for the first that does not.
 fn validate(plan: &ShardPlan) -> Result<(), Error> {
     let mut present: Vec<bool> = plan.links.iter().map(Option::is_some).collect();
     for op in &plan.ops {
@@ -353,7 +353,7 @@ fn validate(plan: &ShardPlan) -> Result<(), Error> {
             OpKind::Update | OpKind::Delete => *present,
         };
         if !fits {
-            return Err(Error::InvalidOp { op: kind, key: plan.key_of(op).to_vec() });
+            return Err(Refused::InvalidOp { op: kind, key: plan.key_of(op).to_vec() }.into());
         }
         match kind {
             OpKind::Create => *present = true,

@@ -25,7 +25,7 @@ use crate::ops::Kind;
 use crate::resolve::{Found, Known, Link, ShardPlan};
 use crate::spread::TwigBegins;
 use crate::twigs::TwigStore;
-use crate::{Error, OpKind};
+use crate::{Error, OpKind, Refused};
 use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
 use hedgerow_hasher_api::Span;
 use hedgerow_types::entry::{EntryFields, EntryRef};
@@ -153,7 +153,7 @@ pub(crate) fn update_shard(
         scratch: Vec::new(),
     };
     let done = plan.ops.iter().try_for_each(|op| {
-        let version = Version::new(height, op.change_set).ok_or(Error::TooManyChangeSets)?;
+        let version = Version::new(height, op.change_set).ok_or(Refused::TooManyChangeSets)?;
         builder.apply(op.kind, plan.known(op), plan.key_of(op), plan.value_of(op), version)
     });
     if let Err(error) = done {
@@ -277,7 +277,7 @@ impl Builder<'_> {
                 self.counts.absent_deletes += 1;
                 Ok(())
             }
-            (Kind::Strict(op), _) => Err(Error::InvalidOp { op, key: key.to_vec() }),
+            (Kind::Strict(op), _) => Err(Refused::InvalidOp { op, key: key.to_vec() }.into()),
         }
     }
 
@@ -482,7 +482,7 @@ impl Builder<'_> {
     ) -> Result<u32, Error> {
         let serial_number = self.writer.next_sn;
         let fields = EntryFields { key, value, next_key_hash, version, serial_number, deactivated };
-        let span = push_frame(&mut self.run, &fields).map_err(|_| Error::BlockTooLarge)?;
+        let span = push_frame(&mut self.run, &fields).map_err(|_| Refused::BlockTooLarge)?;
         for &sn in deactivated {
             if !self.writer.bits.clear(sn) {
                 return Err(self.corrupt("an entry that is replaced was not active"));

@@ -3,7 +3,7 @@
 
 use crate::store::Store;
 use crate::ticket::{Receipt, Ticket};
-use crate::{Durability, Error};
+use crate::{Durability, Error, Refused};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use hedgerow_state::{BlockOps, Kind, check_key, check_value};
 use hedgerow_types::Height;
@@ -43,28 +43,28 @@ impl<'s> Block<'s> {
     /// Gives `key` a value: a create or an update, whichever the state asks for.
     ///
     /// # Errors
-    /// [`Error::KeyLength`], [`Error::ValueLength`] or [`Error::SentryShape`] for what can never be
-    /// valid; [`Error::BlockTooLarge`]. The block stays as it was.
+    /// [`Error::Refused`] with [`Refused::KeyLength`], [`Refused::ValueLength`] or [`Refused::SentryShape`] for
+    /// what can never be valid, or [`Refused::BlockTooLarge`]. The block stays as it was.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
         let (key, value) = (key.as_ref(), value.as_ref());
         check_key(key)?;
         check_value(key, value, self.store.writer.max_value_bytes())?;
-        self.record(Kind::Put, key, value)
+        Ok(self.record(Kind::Put, key, value)?)
     }
 
     /// Removes `key`. Removing an absent key changes nothing and is counted.
     ///
     /// # Errors
-    /// [`Error::KeyLength`], [`Error::BlockTooLarge`]. The block stays as it was.
+    /// [`Error::Refused`] with [`Refused::KeyLength`] or [`Refused::BlockTooLarge`]. The block stays as it was.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<(), Error> {
         check_key(key.as_ref())?;
-        self.record(Kind::Remove, key.as_ref(), &[])
+        Ok(self.record(Kind::Remove, key.as_ref(), &[])?)
     }
 
     /// The value of `key` as this block leaves it so far, over the last accepted block.
     ///
     /// # Errors
-    /// [`Error::KeyLength`], or a failed read.
+    /// [`Refused::KeyLength`], or a failed read.
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Error> {
         let key = key.as_ref();
         check_key(key)?;
@@ -78,7 +78,7 @@ impl<'s> Block<'s> {
     /// Begins the next change set: what follows takes effect after what came before.
     ///
     /// # Errors
-    /// [`Error::TooManyChangeSets`] beyond 2^24.
+    /// [`Refused::TooManyChangeSets`] beyond 2^24.
     pub fn next_change_set(&mut self) -> Result<(), Error> {
         Ok(self.ops.begin_change_set()?)
     }
@@ -102,7 +102,7 @@ impl<'s> Block<'s> {
     /// [`Durability`], it is the ticket that says when the block is durable.
     ///
     /// # Errors
-    /// A failed read of an old entry, or [`Error::BlockTooLarge`]: store and block are as they were. So
+    /// A failed read of an old entry, or [`Refused::BlockTooLarge`]: store and block are as they were. So
     /// a block whose read failed may be handed in again. [`Error::WrongHeight`] if the block was
     /// accepted before; [`Error::Poisoned`].
     pub fn submit(&mut self) -> Result<Ticket, Error> {
@@ -139,14 +139,14 @@ impl<'s> Block<'s> {
         self.last.find(self.hashes.hash_one(key), same).copied()
     }
 
-    fn record(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    fn record(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<(), Refused> {
         let hash = self.hashes.hash_one(key);
         let (ops, hashes) = (&mut self.ops, &self.hashes);
         let change_set = ops.current_change_set();
         let known = self.last.find_mut(hash, |&number| ops.key(&ops.ops()[number as usize]) == key);
         match known {
             Some(&mut number) if ops.ops()[number as usize].change_set == change_set => {
-                Ok(ops.replace(number, kind, value)?)
+                ops.replace(number, kind, value)
             }
             Some(number) => {
                 *number = ops.push(kind, key, value)?;

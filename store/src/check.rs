@@ -13,6 +13,7 @@
 
 use crate::Error;
 use crate::hasher;
+use crate::progress::Meter;
 use crate::rebuild::{Source, rebuild};
 use crate::shared::{Shared, missing_row};
 use hedgerow_entryfile::Journal;
@@ -47,6 +48,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
     // From here on, what is read is read from what the names lead to.
     shared.log.check_files()?;
     shared.twigs.file.check_files()?;
+    let progress = Meter::new(shared.options.progress.as_ref());
     let rebuilt = shared.pool.install(|| {
         rebuild(&Source {
             log: &shared.log,
@@ -54,7 +56,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             manifest: &manifest,
             journal,
             hasher: hasher::trusted(),
-            progress: shared.options.progress.as_ref(),
+            progress: progress.as_deref(),
             checkpoint: None,
         })
     })?;

@@ -1,11 +1,11 @@
 //! What can go wrong, for the person who reads it.
 
-use crate::OpKind;
 use hedgerow_entryfile::LogError;
 use hedgerow_hasher_api::HashError;
 use hedgerow_hashers::BackendError;
 use hedgerow_merkle::MerkleError;
 use hedgerow_metadb::MetaError;
+use hedgerow_state::Refused;
 use hedgerow_state::checkpoint::CheckpointError;
 use hedgerow_types::{Digest, Height, ShardId};
 use hedgerow_vfs::VfsError;
@@ -20,20 +20,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A key is empty or longer than 255 bytes.
-    #[error("a key must be 1 to 255 bytes long, this one has {0}")]
-    KeyLength(usize),
-    /// A value is longer than the `max_value_bytes` option.
-    #[error("value of {len} bytes; the limit (option max_value_bytes) is {max}")]
-    ValueLength {
-        /// Length of the value in bytes.
-        len: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
-    /// An empty value under a key of 32 bytes of which the last 30 are zero: reserved for sentries.
-    #[error("a 32-byte key that ends in 30 zero bytes cannot have an empty value (it is reserved)")]
-    SentryShape,
+    /// A key, a value, an operation or a whole block is refused, whatever the disk does.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// A block has another height than the next one.
     #[error("this block has height {given}, the next height is {expected}")]
     WrongHeight {
@@ -42,21 +31,6 @@ pub enum Error {
         /// The height of the next block.
         expected: Height,
     },
-    /// A strict operation does not fit the state: an update or delete of an absent key, or a create
-    /// of a present one.
-    #[error("{}", hedgerow_state::invalid_op(*.op, .key))]
-    InvalidOp {
-        /// The operation.
-        op: OpKind,
-        /// Its key.
-        key: Vec<u8>,
-    },
-    /// A block has 2^24 change sets already.
-    #[error("a block can have at most 16777216 change sets")]
-    TooManyChangeSets,
-    /// A block's keys and values, or the entries that it would write to one shard, exceed 4 GiB.
-    #[error("a block's operations must stay below 4 GiB")]
-    BlockTooLarge,
     /// Extra data above 1 MiB.
     #[error("extra data of {0} bytes; at most 1048576 are kept per block")]
     ExtraTooLarge(usize),
@@ -71,13 +45,13 @@ pub enum Error {
     /// There is no store in the directory.
     #[error("there is no store in {0}")]
     NoStore(PathBuf),
-    /// The directory holds a store whose creation did not finish; `open_or_create` starts it afresh.
+    /// The directory holds a store whose creation did not finish; `open_or_create` starts it again.
     #[error("the creation of the store in {0} did not finish; open_or_create begins it again")]
     Unfinished(PathBuf),
     /// `create` found a directory that is not empty.
     #[error("{0} is not empty; a store is created in an empty directory only")]
     NotEmpty(PathBuf),
-    /// Somebody else, in this process or another, has the store open.
+    /// The store is open already, in this process or another.
     #[error("the store in {0} is in use")]
     InUse(PathBuf),
     /// The store's directory cannot be written to.
@@ -122,7 +96,7 @@ pub enum Error {
         reason: String,
     },
     /// The store was closed. Its readers still answer from the last published state if all of it was
-    /// durable, but history is no longer to be had.
+    /// durable, but history is no longer available.
     #[error("the store is closed")]
     Closed,
     /// An earlier failure stopped the store. It takes no more blocks; reads go on.
@@ -221,19 +195,13 @@ impl From<BackendError> for Error {
 
 impl From<hedgerow_state::Error> for Error {
     fn from(error: hedgerow_state::Error) -> Self {
-        use hedgerow_state::Error as Refused;
+        use hedgerow_state::Error as Failed;
         match error {
-            Refused::KeyLength(len) => Self::KeyLength(len),
-            Refused::ValueLength { len, max } => Self::ValueLength { len, max },
-            Refused::SentryShape => Self::SentryShape,
-            Refused::InvalidOp { op, key } => Self::InvalidOp { op, key },
-            Refused::TooManyChangeSets => Self::TooManyChangeSets,
-            Refused::BlockTooLarge => Self::BlockTooLarge,
-            Refused::Corrupt(what) => Self::Corrupt(what),
-            Refused::Log(error) => Self::Log(error),
-            Refused::Hash(error) => Self::Hash(error),
-            Refused::Index(error) => crate::published::in_index(error),
-            other => Self::Corrupt(other.to_string()),
+            Failed::Refused(refused) => Self::Refused(refused),
+            Failed::Corrupt(what) => Self::Corrupt(what),
+            Failed::Log(error) => Self::Log(error),
+            Failed::Hash(error) => Self::Hash(error),
+            Failed::Index(error) => crate::published::in_index(error),
         }
     }
 }

@@ -80,6 +80,7 @@ mod options;
 mod pipeline;
 mod place;
 mod points;
+mod progress;
 mod prove;
 mod prune;
 mod published;
@@ -106,7 +107,7 @@ pub use hedgerow_metadb::{
     StoreParams,
 };
 pub use hedgerow_proof::{Proof, ProofError, ProofRef, SerialPath, verify, verify_with_limit};
-pub use hedgerow_state::{ChangeSet, Op, OpKind, Task};
+pub use hedgerow_state::{ChangeSet, Op, OpKind, Refused, Task};
 pub use hedgerow_types::entry::{EntryError, EntryRef};
 pub use hedgerow_types::{
     CompactionRule, Digest, Height, KeyHash, LogPosition, ParamsError, SerialNumber, ShardId,

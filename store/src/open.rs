@@ -7,6 +7,7 @@ use crate::hasher::BatchHasher;
 use crate::limits::{STACK_BYTES, no_thread};
 use crate::options::Options;
 use crate::place::{LOG, Locks, Place, TWIGS};
+use crate::progress::Meter;
 use crate::published::Published;
 use crate::rebuild::{Rebuilt, Source, rebuild};
 use crate::shared::{Counters, Shared, per_shard};
@@ -55,13 +56,18 @@ impl Place {
         let twigs = TwigStore::new(file);
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(&options, "hedgerow")?;
+        let meter = Meter::new(options.progress.as_ref());
         let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
             let (log, manifest, hasher) = (&log, &manifest, &*hasher);
-            let progress = options.progress.as_ref();
+            let progress = meter.as_deref();
             let source = Source { log, twigs, manifest, journal, hasher, progress, checkpoint };
             pool.install(|| rebuild(&source))
         };
         let checkpoint = checkpoint::find(&*self.vfs, &self.dir, &manifest);
+        let checkpoint = checkpoint.map(|checkpoint| match meter.clone() {
+            Some(meter) => checkpoint.on_read(move |bytes| meter.checkpoint(bytes)),
+            None => checkpoint,
+        });
         // What is derived from the log is believed first, and left out where it contradicts the log: a
         // checkpoint or a twig record may be whole and yet wrong. What counts is whether the log, without
         // them, leads to the manifest's roots.

@@ -19,16 +19,17 @@ pub enum Durability {
     EachBlock,
 }
 
-/// What opening a store is busy with.
+/// How far opening a store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the log read so far.
+    /// Bytes of the checkpoint and of the log read so far. They never decrease, and reach the total.
     pub scanned_bytes: u64,
-    /// Bytes of the log to read.
+    /// Bytes to read. They grow if what was read turns out to be damaged and more of the log is read
+    /// instead; what was read before still counts.
     pub total_bytes: u64,
 }
 
-/// Heights that a store keeps if nothing else is said.
+/// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
 
 /// How many heights are kept.
@@ -67,7 +68,7 @@ pub struct Options {
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
     pub(crate) manifest_blocks: u64,
-    /// `None`: as often as is worth while.
+    /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
@@ -173,10 +174,10 @@ impl Options {
     }
 
     /// When a commit counts as done. Default [`Durability::Pipelined`]. It is what
-    /// [`Block::commit`](crate::Block::commit) waits for: whoever hands blocks in with
+    /// [`Block::commit`](crate::Block::commit) waits for. A caller of
     /// [`Block::submit`](crate::Block::submit) or [`Store::submit_tasks`](crate::Store::submit_tasks)
-    /// asks the [`Ticket`](crate::Ticket); under [`Durability::EachBlock`] the first such block is
-    /// logged.
+    /// asks the [`Ticket`](crate::Ticket) instead; under [`Durability::EachBlock`] the first such block
+    /// is logged.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -201,9 +202,9 @@ impl Options {
 
     /// Longest value that a put accepts, at most 2^24 - 1. Default 64 KiB.
     ///
-    /// Large values amplify writes, and not only their owner's: whoever creates or deletes a key has
-    /// the entry before it written again, value included, and compaction moves it later. Somebody who
-    /// looks for a key next to a large value (as many trials as there are keys) writes twice this many
+    /// Large values amplify writes, and not only those of their owner: to create or delete a key is to
+    /// write the entry before it again, value included, and compaction moves it later. A user who finds a
+    /// key next to a large value (as many trials as there are keys) makes the store write twice this many
     /// bytes with each create and delete, at no cost of their own. That is inherent in the tree. An
     /// application that charges for operations can charge by what they write:
     /// [`Receipt::log_bytes`](crate::Receipt::log_bytes),
@@ -244,8 +245,8 @@ impl Options {
 
     /// Heights whose roots, shard roots and extra data are kept: that of the last durable block and
     /// those before it. Default 1,024. At least one more is kept than
-    /// [`keep_heights`](Self::keep_heights) asks for, since pruning asks the history. An archive of
-    /// roots says `u64::MAX`.
+    /// [`keep_heights`](Self::keep_heights) asks for, since pruning uses the history. For an archive
+    /// of roots give `u64::MAX`.
     #[must_use]
     pub fn keep_history(mut self, heights: u64) -> Self {
         self.keep_history = Keep::Heights(heights);
@@ -255,13 +256,13 @@ impl Options {
     /// Prunes: log and twig records wholly below the oldest entry that was active this many heights
     /// ago are deleted, in whole segments. Default 1,024, or as many as
     /// [`keep_history`](Self::keep_history) keeps if those are fewer. At least as many heights are kept
-    /// as blocks may be [in flight](Self::max_in_flight). What was pruned is gone: a store that is opened with
-    /// fewer heights than before deletes accordingly.
+    /// as blocks may be [in flight](Self::max_in_flight). Pruning cannot be undone: a store that is opened
+    /// with fewer heights than before deletes more.
     ///
     /// What keeps the rest from being deleted is in [`Stats::prune_hold`](crate::Stats::prune_hold).
     /// Under a compaction rule whose threshold the store does not reach, such as
     /// [`CompactionRule::QMDB`](crate::CompactionRule::QMDB) below 320 million keys, the oldest entries
-    /// stay active and nothing can be pruned; the log says so once.
+    /// stay active and nothing can be pruned; a warning is logged once.
     #[must_use]
     pub fn keep_heights(mut self, heights: u64) -> Self {
         self.keep_heights = Keep::Heights(heights);
@@ -270,8 +271,8 @@ impl Options {
 
     /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
     /// log were written since the last time, or [`segment_bytes`](Self::segment_bytes) if those are given
-    /// and fewer. Blocks are durable without it; opening takes
-    /// in again what it does not know. Pruning acts when it is committed.
+    /// and fewer. Blocks are durable without it; opening
+    /// reads again what it does not name. Pruning happens when it is committed.
     #[must_use]
     pub fn manifest_blocks(mut self, blocks: u64) -> Self {
         self.manifest_blocks = blocks;
@@ -279,7 +280,7 @@ impl Options {
     }
 
     /// Bytes of log after which a checkpoint is written in the background, so that opening after a crash
-    /// has no more than about that to take in again; 0 for no checkpoints. Default 256 MiB, or four times
+    /// has no more than about that to read again; 0 for no checkpoints. Default 256 MiB, or four times
     /// the length of a checkpoint (12 bytes per key) if that is more. Closing writes one as well, if 1 MiB
     /// of log was written since the last. A checkpoint is a copy of the index and of the youngest parts of
     /// the tree: with none, or a damaged one, opening reads the log instead.
@@ -334,8 +335,8 @@ impl Options {
     }
 
     /// Opens a store to read it, and changes nothing on the disk: for a store on a read-only medium,
-    /// or one that must stay as it is. What opening would write to put right what a crash left stays
-    /// in memory, and so it is done again each time. Any number of stores may have the same directory
+    /// or one that must stay as it is. What opening would write to repair what a crash left stays
+    /// in memory, so it is done again each time. Any number of stores may have the same directory
     /// open this way, but not while one has it open for writing. Blocks are refused with
     /// [`Error::ReadOnly`], and so is creating. Not for the engines that need a real disk.
     #[must_use]
@@ -344,7 +345,8 @@ impl Options {
         self
     }
 
-    /// Called from time to time while opening reads the log.
+    /// Called from time to time while opening reads the checkpoint and the log, by one thread at a time.
+    /// Opening waits for it: it should return soon.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));

@@ -39,7 +39,7 @@ pub enum PruneHold {
     /// There are no more heights yet than are kept, see
     /// [`Options::keep_heights`](crate::Options::keep_heights).
     FewHeights,
-    /// Somebody holds a [view](crate::View) or iterator of this height, and it may still read old
+    /// A [view](crate::View) or an iterator of this height is held, and it may still read old
     /// entries.
     View {
         /// The oldest height that is held.
@@ -48,7 +48,7 @@ pub enum PruneHold {
     /// The log has one segment only, which is the one being written.
     OneSegment,
     /// The history does not reach back as far as heights are kept, because fewer were kept before.
-    /// That passes with the blocks that come.
+    /// Later blocks end that.
     NoHistory {
         /// The height whose history row is missing.
         height: Height,

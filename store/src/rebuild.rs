@@ -27,8 +27,8 @@ pub(crate) use shard::{JournalRun, ShardScan};
 
 use crate::Error;
 use crate::hasher::hash_keys;
-use crate::options::{Progress, ProgressFn};
 use crate::pipeline::Unsettled;
+use crate::progress::Meter;
 use crate::replay::{Contradicted, Ended, Replay};
 use hedgerow_entryfile::{EntryLog, Journal, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
@@ -50,7 +50,7 @@ pub(crate) struct Source<'a> {
     /// What follows the manifest's end and is to be taken in again.
     pub(crate) journal: Journal,
     pub(crate) hasher: &'a dyn BatchHasher,
-    pub(crate) progress: Option<&'a ProgressFn>,
+    pub(crate) progress: Option<&'a Meter>,
     /// The state to begin with, of a height at or before the manifest's. Needs the twig records.
     pub(crate) checkpoint: Option<&'a Checkpoint>,
 }
@@ -96,34 +96,32 @@ pub(crate) enum Roots {
 }
 
 fn assemble(source: &Source<'_>, good: Roots) -> Result<Rebuilt, Error> {
-    let (from, base, mut shards) = match source.checkpoint {
+    let (base, mut shards) = match source.checkpoint {
         Some(checkpoint) => resume(source, checkpoint)?,
-        None => {
-            let (from, shards) = scan(source)?;
-            (from, source.manifest.clone(), shards)
-        }
+        None => (source.manifest.clone(), scan(source)?),
     };
     let forest = restore(source, &base, &mut shards, good)?;
     let mut replay = Replay::new(source, base, forest, good, &shards)?;
     for record in source.log.scan(replay.log_end(), source.journal.end) {
         let record = record?;
         replay.take(&mut shards, &record)?;
-        source.progress(from, record.end());
+        source.read_to(record.end());
     }
     finish(source, replay.end(&mut shards)?, shards)
 }
 
-/// Begins with a checkpoint: where its log ends, the manifest that there would have been, and the shards.
+/// Begins with a checkpoint: the manifest that there would have been, and the shards.
 fn resume(
     source: &Source<'_>,
     checkpoint: &Checkpoint,
-) -> Result<(LogPosition, Manifest, Vec<ShardScan>), Error> {
+) -> Result<(Manifest, Vec<ShardScan>), Error> {
     let (head, manifest) = (checkpoint.head(), source.manifest);
     let fits = head.height <= manifest.height
         && (manifest.log_start..=manifest.log_end).contains(&head.log_end);
     if !fits {
         return Err(Error::Corrupt("the log does not have what followed the checkpoint".into()));
     }
+    source.begin(checkpoint.len(), head.log_end);
     let shards: Vec<_> = ShardId::all().collect();
     let shards = shards.par_iter().map(|shard| ShardScan::resume(source, checkpoint, *shard));
     let shards: Vec<ShardScan> = shards.collect::<Result<_, Error>>()?;
@@ -132,20 +130,27 @@ fn resume(
     for (part, scan) in base.shards.iter_mut().zip(&shards) {
         *part = scan.part.clone();
     }
-    Ok((head.log_end, base, shards))
+    Ok((base, shards))
 }
 
 impl Source<'_> {
-    fn progress(&self, from: LogPosition, end: LogPosition) {
+    /// So many bytes of the checkpoint are to be read, and the log from `from` on.
+    fn begin(&self, checkpoint_bytes: u64, from: LogPosition) {
         if let Some(progress) = self.progress {
-            let total_bytes = self.journal.end.0 - from.0;
-            progress(Progress { scanned_bytes: end.0 - from.0, total_bytes });
+            progress.begin(checkpoint_bytes, from, self.journal.end);
+        }
+    }
+
+    /// The log was read up to `end`.
+    fn read_to(&self, end: LogPosition) {
+        if let Some(progress) = self.progress {
+            progress.log_to(end);
         }
     }
 }
 
-/// Reads what the manifest knows; says where it began.
-fn scan(source: &Source<'_>) -> Result<(LogPosition, Vec<ShardScan>), Error> {
+/// Reads what the manifest knows.
+fn scan(source: &Source<'_>) -> Result<Vec<ShardScan>, Error> {
     let manifest = source.manifest;
     let mut shards = Vec::with_capacity(SHARDS);
     let mut from = manifest.log_end;
@@ -154,6 +159,7 @@ fn scan(source: &Source<'_>) -> Result<(LogPosition, Vec<ShardScan>), Error> {
         from = from.min(scan.scan_from(source)?);
         shards.push(scan);
     }
+    source.begin(0, from);
     let mut last = None;
     for record in source.log.scan(from, manifest.log_end) {
         let record = record?;
@@ -163,14 +169,14 @@ fn scan(source: &Source<'_>) -> Result<(LogPosition, Vec<ShardScan>), Error> {
         }
         last = Some(height);
         scan_record(source, &mut shards, &record)?;
-        source.progress(from, record.end());
+        source.read_to(record.end());
     }
     if last != Some(manifest.height) {
         let (last, said) = (last.unwrap_or_default(), manifest.height);
         let reason = format!("the log ends with height {last}, the manifest says {said}");
         return Err(Error::Corrupt(reason));
     }
-    Ok((from, shards))
+    Ok(shards)
 }
 
 /// Shards of a record below this length are read one after the other: handing them to threads would

@@ -20,6 +20,7 @@
 use crate::hasher::trusted;
 use crate::open::pool;
 use crate::place::{LOG, Locks, Place, TWIGS};
+use crate::progress::Meter;
 use crate::rebuild::{Rebuilt, Source, derive};
 use crate::shared::missing_row;
 use crate::{Error, Options, Store, limits};
@@ -42,10 +43,10 @@ pub enum RepairWord {
     Root(Digest),
 }
 
-/// What [`Store::repair`] found, and made right if it was allowed to.
+/// What [`Store::repair`] found, and repaired if it was allowed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepairReport {
-    /// The first height whose root was told wrongly, as far as is known; the manifest's if none was.
+    /// The first height with a wrong recorded root, as far as is known; the manifest's if none was.
     pub height: Height,
     /// The state root that was recorded for it.
     pub recorded: Digest,
@@ -55,7 +56,7 @@ pub struct RepairReport {
     pub durable: Height,
     /// Its state root, as the log leads to it.
     pub root: Digest,
-    /// Shards whose root the manifest had otherwise.
+    /// Shards for which the manifest had another root.
     pub shards: Vec<ShardId>,
     /// Whether the history row of the height had other roots.
     pub row: bool,
@@ -66,7 +67,7 @@ pub struct RepairReport {
     /// Nodes that stand for pruned entries: the log has nothing left to derive them from, so they are
     /// believed. If one of them is wrong, so is the derived root.
     pub edges: u64,
-    /// Whether it was made right.
+    /// Whether it was repaired.
     pub repaired: bool,
 }
 
@@ -78,16 +79,16 @@ impl RepairReport {
 }
 
 impl Store {
-    /// Derives anew what can be derived from the log of a store that is not open: the roots in the
+    /// Derives again what can be derived from the log of a store that is not open: the roots in the
     /// manifest and in the history row of the durable height, and the twig file. The CPU hashes,
     /// whatever hasher the options name; all of the log is read.
     ///
-    /// For a store that [`Store::open`] refuses with [`Error::RootMismatch`]. Whoever was told the old
-    /// root was told a wrong one.
+    /// For a store that [`Store::open`] refuses with [`Error::RootMismatch`]. The old root was wrong
+    /// for everyone who used it.
     ///
     /// # Errors
-    /// [`Error::UnexpectedRoot`] if the word is another root; [`Error::ReadOnly`] if the options are to
-    /// read only and the word is not to look; as [`Store::open`] if the log is damaged, or contradicts
+    /// [`Error::UnexpectedRoot`] if `word` names another root; [`Error::ReadOnly`] if the options are read
+    /// only and `word` asks for more than a look; as [`Store::open`] if the log is damaged, or contradicts
     /// the manifest in anything but roots. Nothing is changed then.
     pub fn repair(
         path: impl AsRef<Path>,
@@ -146,6 +147,7 @@ impl Found {
         EntryLog::renew_journal(&*place.vfs, &dir, start, end, &journal)?;
         let log_options = Place::log_options(options);
         let log = EntryLog::open(vfs(), &dir, id, log_options, start, journal.end)?;
+        let progress = Meter::new(options.progress.as_ref());
         let derived = pool(options, "hedgerow")?.install(|| {
             derive(&Source {
                 log: &log,
@@ -153,7 +155,7 @@ impl Found {
                 manifest: &manifest,
                 journal,
                 hasher: trusted(),
-                progress: options.progress.as_ref(),
+                progress: progress.as_deref(),
                 checkpoint: None,
             })
         })?;

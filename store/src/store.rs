@@ -154,8 +154,8 @@ impl Store {
     /// it. They are all checked against the state that they will meet before anything changes.
     ///
     /// # Errors
-    /// [`Error::WrongHeight`]; [`Error::InvalidOp`] and the errors of keys and values, after which
-    /// the height is still to be had; a failed read; [`Error::Poisoned`]; as
+    /// [`Error::WrongHeight`]; [`Error::Refused`] for what an operation, a key or a value is, after which
+    /// the height is still free; a failed read; [`Error::Poisoned`]; as
     /// [`Store::begin_block`].
     pub fn submit_tasks(
         &mut self,

@@ -18,10 +18,10 @@ pub struct Ticket {
     root: Arc<OnceLock<Digest>>,
 }
 
-/// What a block came to, and what it cost.
+/// The result of a block, and what it cost.
 ///
-/// All of it follows from the blocks and the [`StoreParams`](crate::StoreParams): every store that was
-/// given the same says the same, so that an application may charge by it.
+/// All of it follows from the blocks and the [`StoreParams`](crate::StoreParams): it is the
+/// same in every store with the same blocks, so an application may charge by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
@@ -31,7 +31,7 @@ pub struct Receipt {
     pub root: Digest,
     /// Keys that had no value before and have one now, counted per change set.
     pub created: u64,
-    /// Keys that got a new value, be it an equal one.
+    /// Keys that got a new value, which may equal the old one.
     pub updated: u64,
     /// Keys that were removed.
     pub deleted: u64,
@@ -43,7 +43,7 @@ pub struct Receipt {
     /// entry before it written again, value included, since that entry names the next key.
     pub neighbour_bytes: u64,
     /// Bytes of these that are entries moved by compaction: up to two for a created key, one for an
-    /// updated one, whoever's they are.
+    /// updated one, of any owner.
     pub moved_bytes: u64,
 }
 

@@ -74,7 +74,7 @@ impl View {
     /// The value of `key`, or `None` if it is absent.
     ///
     /// # Errors
-    /// [`Error::KeyLength`], or a failed read.
+    /// [`Refused::KeyLength`](crate::Refused::KeyLength), or a failed read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Error> {
         self.get_with(key, <[u8]>::to_vec)
     }
@@ -124,7 +124,7 @@ impl View {
     /// A proof of what this state says about `key`: that it has its value, or that it is absent.
     ///
     /// # Errors
-    /// [`Error::KeyLength`], or a failed read.
+    /// [`Refused::KeyLength`](crate::Refused::KeyLength), or a failed read.
     pub fn prove(&self, key: impl AsRef<[u8]>) -> Result<Proven, Error> {
         check_key(key.as_ref())?;
         prove::by_key(self, key.as_ref())

@@ -7,14 +7,14 @@ mod common;
 use common::disks::log_waits;
 use common::{Gate, dir, on, params};
 use hedgerow::disk::Vfs;
-use hedgerow::{Height, Options, Store};
+use hedgerow::{Digest, Height, Options, Progress, Stats, Store};
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_testkit::{Limit, Model};
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
 use hedgerow_vfs::{OpenMode, VfsOp};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const SEED: u64 = 0x00C4_EC40;
 
@@ -165,6 +165,73 @@ fn damage_costs_time_and_nothing_else() {
     let mut store = Store::open(dir(), options(&copy)).unwrap();
     assert_eq!(store.stats().opened_from, None);
     compare(&mut store, &model, blocks.keys());
+}
+
+/// What opening reports on its way, of a store that is then good.
+fn reports(disk: &PowerLossDisk, root: Digest) -> (Vec<Progress>, Stats) {
+    let seen = Arc::new(Mutex::new(Vec::<Progress>::new()));
+    let noted = Arc::clone(&seen);
+    let options = options(disk).checkpoint_bytes(0).on_progress(move |progress| {
+        noted.lock().unwrap().push(progress);
+    });
+    let store = Store::open(dir(), options).unwrap();
+    assert_eq!(store.reader().root().1, root);
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    let (mut last, first) = (0, seen[0].total_bytes);
+    for progress in &seen {
+        assert!(progress.scanned_bytes > last, "{seen:?}");
+        assert!(progress.scanned_bytes <= progress.total_bytes, "{seen:?}");
+        assert!(progress.total_bytes >= first, "{seen:?}");
+        last = progress.scanned_bytes;
+    }
+    assert_eq!(seen.last().unwrap().total_bytes, last, "it ends at the total");
+    (seen, store.stats())
+}
+
+/// Opening reports the bytes of the checkpoint and of the log behind it under one total.
+#[test]
+fn a_checkpoint_is_part_of_the_progress() {
+    let _limit = Limit::new();
+    let (disk, mut model, mut blocks) = closed(SEED);
+    let mut store = Store::open(dir(), options(&disk).checkpoint_bytes(0)).unwrap();
+    go_on(&mut store, &mut blocks, &mut model, 3);
+    store.close().unwrap();
+    let len = disk.open(&file(&disk), OpenMode::Read).unwrap().len().unwrap();
+    let pages = len.div_ceil(64 << 10);
+    let (seen, stats) = reports(&disk, model.state_root());
+    assert_eq!(stats.opened_from, Some(Height(9)));
+    assert!(stats.replayed_bytes > 0);
+    // All but the checksums of its pages and its head.
+    let total = len - 4 * pages - 1_360 + stats.replayed_bytes;
+    assert!(seen.iter().all(|progress| progress.total_bytes == total), "{total}: {seen:?}");
+    assert!(seen.len() as u64 > pages, "{pages} pages: {seen:?}");
+}
+
+/// If the checkpoint is damaged, what was read of it stays read, and the log is read in addition.
+#[test]
+fn a_damaged_checkpoint_makes_the_progress_longer() {
+    let _limit = Limit::new();
+    let (disk, mut model, _) = closed(SEED);
+    let root = model.state_root();
+    let path = file(&disk);
+    let len = disk.open(&path, OpenMode::Read).unwrap().len().unwrap();
+    let without = disk.settled_copy(0);
+    without.remove_file(&path).unwrap();
+    let log_bytes = reports(&without, root).0[0].total_bytes;
+    for at in [70_000, len / 2, len - 1] {
+        let copy = disk.settled_copy(at);
+        copy.flip(&path, at, 1).unwrap();
+        let (seen, stats) = reports(&copy, root);
+        assert_eq!(stats.opened_from, None, "byte {at}");
+        let totals: Vec<_> = seen.chunk_by(|a, b| a.total_bytes == b.total_bytes).collect();
+        let [of_checkpoint @ .., of_log] = &totals[..] else { panic!("{seen:?}") };
+        assert!(of_checkpoint.len() < 2, "{seen:?}");
+        // The damage may be in the first page that is read.
+        let in_vain = of_checkpoint.first().and_then(|told| told.last());
+        let in_vain = in_vain.map_or(0, |progress| progress.scanned_bytes);
+        assert!(in_vain < len && (at < len - 1 || in_vain > 0), "byte {at}: {seen:?}");
+        assert_eq!(of_log[0].total_bytes, in_vain + log_bytes, "byte {at}: {seen:?}");
+    }
 }
 
 /// A checkpoint of another store, or of another height of this one, is none.

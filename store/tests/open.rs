@@ -5,7 +5,7 @@ mod common;
 
 use common::{disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
-use hedgerow::{Durability, Error, Height, Options, Store, StoreParams};
+use hedgerow::{Durability, Error, Height, Options, Refused, Store, StoreParams};
 use hedgerow_testkit::Limit;
 use hedgerow_vfs::{OpenMode, VfsErrorKind};
 use std::path::Path;
@@ -157,14 +157,19 @@ fn what_can_never_be_valid_is_refused() {
     let options = on(&disk).max_value_bytes(100);
     let mut store = Store::create("/store", StoreParams::default(), options).unwrap();
     let mut block = store.begin_block(Height(1)).unwrap();
-    assert!(matches!(block.put("", "v"), Err(Error::KeyLength(0))));
-    assert!(matches!(block.put([1; 256], "v"), Err(Error::KeyLength(256))));
-    assert!(matches!(block.put("k", [0; 101]), Err(Error::ValueLength { len: 101, max: 100 })));
+    assert!(matches!(block.put("", "v"), Err(Error::Refused(Refused::KeyLength(0)))));
+    assert!(matches!(block.put([1; 256], "v"), Err(Error::Refused(Refused::KeyLength(256)))));
+    assert!(matches!(
+        block.put("k", [0; 101]),
+        Err(Error::Refused(Refused::ValueLength { len: 101, max: 100 }))
+    ));
     let mut sentry = [0; 32];
     sentry[1] = 9;
-    assert!(matches!(block.put(sentry, ""), Err(Error::SentryShape)));
-    assert!(matches!(block.delete(""), Err(Error::KeyLength(0))));
-    assert!(matches!(block.get(""), Err(Error::KeyLength(0))));
+    assert!(matches!(block.put(sentry, ""), Err(Error::Refused(Refused::SentryShape))));
+    assert!(matches!(block.delete(""), Err(Error::Refused(Refused::KeyLength(0)))));
+    assert!(matches!(block.get(""), Err(Error::Refused(Refused::KeyLength(0)))));
+    let text = "a key must be 1 to 255 bytes long, this one has 256";
+    assert_eq!(block.put([1; 256], "v").unwrap_err().to_string(), text);
     assert!(matches!(block.set_extra(vec![0; (1 << 20) + 1]), Err(Error::ExtraTooLarge(_))));
     // What is left of it is good.
     block.put(sentry, "value").unwrap();
@@ -185,7 +190,7 @@ fn what_can_never_be_valid_is_refused() {
     );
     assert_eq!(reader.history(Height(1)).unwrap().extra, [1, 2, 3]);
     assert!(matches!(reader.history(Height(2)), Err(Error::HeightUnavailable { .. })));
-    assert!(matches!(reader.get([0; 256]), Err(Error::KeyLength(256))));
+    assert!(matches!(reader.get([0; 256]), Err(Error::Refused(Refused::KeyLength(256)))));
     assert_eq!(reader.get_many(&["empty", "none"]).unwrap(), [Some(vec![]), None]);
 }
 
@@ -266,9 +271,11 @@ fn strict_operations_are_checked_first() {
         vec![vec![op(Create, "a"), op(Create, "b")], vec![op(Delete, "a")], vec![op(Update, "a")]],
     ] {
         let refused = store.submit_tasks(Height(2), &[change_sets], []);
-        assert!(matches!(refused, Err(Error::InvalidOp { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Refused(Refused::InvalidOp { .. }))), "{refused:?}");
         assert_eq!((store.height(), store.reader().root()), (Height(1), root));
     }
+    let refused = store.submit_tasks(Height(2), &[vec![vec![op(Create, "there")]]], []);
+    assert_eq!(refused.unwrap_err().to_string(), "Create of a key that is present: 0x7468657265");
     // These are all fine (spec 6.3).
     let good = vec![
         vec![op(Update, "there"), op(Update, "there"), op(Read, "gone")],

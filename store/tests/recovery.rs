@@ -346,7 +346,7 @@ fn unreadable_metadata_is_never_an_empty_store() {
     check_open(&disk, &roots);
 }
 
-/// Opening tells how far it is.
+/// Opening reports how far it is, in the log alone.
 #[test]
 fn opening_reports_progress() {
     let _limit = Limit::new();
@@ -354,7 +354,7 @@ fn opening_reports_progress() {
     build(&disk, 10);
     let last = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&last);
-    // From the log: with a checkpoint of the last height there is nothing to tell of.
+    // Of a checkpoint `checkpoint.rs` says more.
     disk.remove_dir_all(&dir().join("checkpoints")).unwrap();
     let options = small(&disk).on_progress(move |progress| {
         assert!(progress.scanned_bytes <= progress.total_bytes);

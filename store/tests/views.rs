@@ -4,7 +4,7 @@
 mod common;
 
 use common::{apply_net, dir, disk, on, params, tasks};
-use hedgerow::{Error, Height, Options, PruneHold, Store, StoreParams, View};
+use hedgerow::{Error, Height, Options, PruneHold, Refused, Store, StoreParams, View};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::{BlockGen, GenShape, SeedNote, adversarial_keys};
 use hedgerow_testkit::model::{Model, NetChangeSet};
@@ -257,5 +257,5 @@ fn views_answer_after_the_store_is_closed() {
     store.close().unwrap();
     assert_eq!(view.get("key").unwrap(), Some(b"value".to_vec()));
     assert_eq!(before.get("key").unwrap(), None);
-    assert!(matches!(view.get(""), Err(Error::KeyLength(0))));
+    assert!(matches!(view.get(""), Err(Error::Refused(Refused::KeyLength(0)))));
 }

@@ -46,6 +46,9 @@ pub const TWIG_LEAVES: usize = 1 << TWIG_SHIFT;
 pub const MAX_TWIGS: u64 = 1 << 40;
 /// Twigs of one shard that a store can keep at a time, 2^28: their pages are addressed in 32 bits.
 pub const MAX_TWIGS_HELD: u64 = 1 << 28;
+/// Fewest bytes that the log holds of an entry that it keeps: the frame of a stub. How many entries a log can
+/// have is bounded by it. The entry log does not compile if its format says otherwise.
+pub const MIN_FRAME_LEN: u64 = 48;
 /// Level of a twig root; entry hashes are level 0 (spec 8.1).
 pub const TWIG_ROOT_LEVEL: u8 = 12;
 /// Level at which the 32-byte pages of a twig's active bits enter its right tree (spec 8.1).

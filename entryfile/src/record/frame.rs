@@ -37,7 +37,8 @@ const CRC_LEN: usize = 4;
 /// Length of the shortest frame: a stub.
 pub(crate) const MIN_FRAME_LEN: usize = frame_len(STUB_LEN);
 
-const _: () = assert!(MIN_FRAME_LEN == 48 && MIN_FRAME_LEN < frame_len(entry::FIXED_LEN + 1));
+const _: () = assert!(MIN_FRAME_LEN as u64 == hedgerow_types::MIN_FRAME_LEN);
+const _: () = assert!(MIN_FRAME_LEN < frame_len(entry::FIXED_LEN + 1));
 
 /// Length in bytes of the frame around an entry of `hashed_len` hashed bytes.
 pub const fn frame_len(hashed_len: usize) -> usize {

@@ -1,6 +1,7 @@
 //! Key hashes that nobody could mine: equal stems in any number, at every place where a search, a
 //! split or a merge could go wrong.
 
+use super::lookup::KeyHashAt;
 use super::model::{Model, key};
 use crate::{IndexError, MAX_BUCKET_SLOTS, MAX_POSITION, ShardIndex};
 use hedgerow_types::{KeyHash, LogPosition};
@@ -139,7 +140,7 @@ fn the_tail_decides_not_the_position() {
 
 struct Told<F>(F);
 
-impl<F: Fn(LogPosition) -> KeyHash> crate::KeyHashAt for Told<F> {
+impl<F: Fn(LogPosition) -> KeyHash> KeyHashAt for Told<F> {
     type Error = std::convert::Infallible;
 
     fn key_hash_at(&self, at: LogPosition) -> Result<KeyHash, Self::Error> {

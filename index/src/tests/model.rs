@@ -1,7 +1,8 @@
 //! The model: an ordered map from full key hashes, and the log that tells key hashes by position.
 
+use super::lookup::KeyHashAt;
 use crate::slot::Stem;
-use crate::{Edit, IndexError, KeyHashAt, MAX_BUCKET_SLOTS, MAX_POSITION, ShardIndex};
+use crate::{Edit, IndexError, MAX_BUCKET_SLOTS, MAX_POSITION, ShardIndex};
 use hedgerow_types::{KeyHash, LogPosition};
 use proptest::prelude::*;
 use std::cell::Cell;

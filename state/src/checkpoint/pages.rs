@@ -14,6 +14,7 @@
 
 use super::CheckpointError;
 use hedgerow_vfs::VfsFile;
+use std::fmt;
 use std::sync::Arc;
 
 /// Bytes of a page in the file.
@@ -86,6 +87,16 @@ impl<'a> PageWriter<'a> {
     }
 }
 
+/// Who is told how many bytes were read.
+#[derive(Clone)]
+pub(super) struct Follower(pub(super) Arc<dyn Fn(u64) + Send + Sync>);
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").finish_non_exhaustive()
+    }
+}
+
 /// Reads a part of a stream, from its beginning to its end.
 #[derive(Debug)]
 pub(super) struct PageReader {
@@ -98,6 +109,10 @@ pub(super) struct PageReader {
     /// The page that holds it, once it was read.
     page: Vec<u8>,
     number: Option<u64>,
+    /// Who is told of each page that is read through, and of the rest at the end.
+    follower: Option<Follower>,
+    /// Where the next byte lay when that was told last.
+    told: u64,
 }
 
 impl PageReader {
@@ -110,7 +125,13 @@ impl PageReader {
         end: u64,
     ) -> Self {
         let file = Arc::clone(file);
-        Self { file, salt, file_len, at, end, page: Vec::new(), number: None }
+        let (page, number, follower) = (Vec::new(), None, None);
+        Self { file, salt, file_len, at, end, page, number, follower, told: at }
+    }
+
+    /// The same, and somebody is told.
+    pub(super) fn followed_by(self, follower: Option<Follower>) -> Self {
+        Self { follower, ..self }
     }
 
     /// Bytes that are left.
@@ -132,6 +153,13 @@ impl PageReader {
             return Err(CheckpointError::Damaged("it ends too early"));
         };
         self.at += bytes.len() as u64;
+        if let Some(Follower(tell)) = &self.follower
+            && self.at > self.told
+            && (to == held || self.at == self.end)
+        {
+            tell(self.at - self.told);
+            self.told = self.at;
+        }
         Ok(bytes)
     }
 

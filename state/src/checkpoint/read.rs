@@ -1,6 +1,6 @@
 //! Reading a checkpoint: the head and the shards' parts whole, the keys as a stream.
 
-use super::pages::{PageReader, Salt};
+use super::pages::{Follower, PageReader, Salt};
 use super::{CheckpointError, HEAD_LEN, Head, KEY_LEN, MAGIC, ShardHead, VERSION};
 use crate::{ActiveBits, OpenTwig, TwigBegins};
 use hedgerow_index::Stem;
@@ -16,6 +16,7 @@ pub struct Checkpoint {
     file: Arc<dyn VfsFile>,
     salt: Salt,
     head: Head,
+    follower: Option<Follower>,
 }
 
 /// All of a shard but its keys.
@@ -59,7 +60,20 @@ impl Checkpoint {
         if head.file_len() != file_len {
             return Err(CheckpointError::Damaged("it has another length than its head says"));
         }
-        Ok(Self { file, salt, head })
+        Ok(Self { file, salt, head, follower: None })
+    }
+
+    /// From now on `read` is called with the number of bytes that were read, page by page, by each thread
+    /// that reads. All parts and all keys together have [`len`](Self::len) bytes.
+    #[must_use]
+    pub fn on_read(self, read: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self { follower: Some(Follower(Arc::new(read))), ..self }
+    }
+
+    /// Bytes of the parts and of the keys of all shards: of all but the head.
+    #[allow(clippy::len_without_is_empty, reason = "none is empty: every shard has its sentries")]
+    pub fn len(&self) -> u64 {
+        self.head.stream_len() - HEAD_LEN
     }
 
     /// What it says of itself.
@@ -69,6 +83,7 @@ impl Checkpoint {
 
     fn reader(&self, at: u64, len: u64) -> PageReader {
         PageReader::new(&self.file, self.salt, self.head.file_len(), at, at + len)
+            .followed_by(self.follower.clone())
     }
 
     /// All of a shard but its keys.
