@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod begins;
 mod bits;
 pub mod checkpoint;
 mod error;
@@ -36,13 +37,13 @@ mod twigs;
 mod update;
 
 pub use apply::{Tools, apply};
+pub use begins::TwigBegins;
 pub use bits::ActiveBits;
 pub use error::{Error, invalid_op};
 pub use keys::{is_entry_of, key_hash_of};
 pub use layer::{Layer, Now, newest};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
 pub use resolve::ShardView;
-pub use spread::TwigBegins;
 use spread::spread;
 pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position, twig_agrees};
 pub use update::{Counts, Files, ShardDelta, ShardWriter};

@@ -12,49 +12,9 @@
 
 use crate::Error;
 use crate::update::{Files, ShardDelta, ShardWriter, move_oldest};
-use hedgerow_types::{CompactionRule, SerialNumber, TwigId};
+use hedgerow_types::{CompactionRule, SerialNumber};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-
-/// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
-/// from that of the oldest active entry on: what pruning keeps begins there.
-#[derive(Clone, Debug, Default)]
-pub struct TwigBegins(VecDeque<(TwigId, u64)>);
-
-impl TwigBegins {
-    /// Notes the entries from `from` to before `to`, of a block that `before` entries precede.
-    pub fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
-        let first = if from.leaf() == 0 { from.twig() } else { from.twig().next() };
-        for twig in (first.0..).map(TwigId).take_while(|twig| twig.first() < to) {
-            self.0.push_back((twig, before));
-        }
-    }
-
-    /// Forgets the twigs before `first`.
-    pub fn drop_before(&mut self, first: TwigId) {
-        while self.0.front().is_some_and(|&(twig, _)| twig < first) {
-            self.0.pop_front();
-        }
-    }
-
-    /// The twigs that have begun, oldest first, each with how many entries precede.
-    pub fn iter(&self) -> impl Iterator<Item = (TwigId, u64)> {
-        self.0.iter().copied()
-    }
-
-    /// That of a twig, `None` if it has not begun.
-    fn of(&self, twig: TwigId) -> Option<u64> {
-        let first = self.0.front()?.0;
-        let number = usize::try_from(twig.0.checked_sub(first.0)?).ok()?;
-        self.0.get(number).map(|&(_, before)| before)
-    }
-}
-
-impl FromIterator<(TwigId, u64)> for TwigBegins {
-    fn from_iter<I: IntoIterator<Item = (TwigId, u64)>>(twigs: I) -> Self {
-        Self(twigs.into_iter().collect())
-    }
-}
+use std::collections::BinaryHeap;
 
 /// Moves the oldest active entries of all shards while more was written since the oldest of them than
 /// the rule's spread allows, one for each entry that the block wrote; `before` entries preceded it.

@@ -18,12 +18,12 @@
 //! An error takes everything back: the writer's view of the shard is then as it was before the
 //! block. When one shard fails, [`undo`] does the same to those that succeeded.
 
+use crate::begins::TwigBegins;
 use crate::bits::ActiveBits;
 use crate::keys::key_hash_of;
 use crate::layer::{Layer, Now};
 use crate::ops::Kind;
 use crate::resolve::{Found, Known, Link, ShardPlan};
-use crate::spread::TwigBegins;
 use crate::twigs::TwigStore;
 use crate::{Error, OpKind};
 use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
