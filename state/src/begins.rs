@@ -5,23 +5,36 @@ use std::collections::VecDeque;
 
 /// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
 /// from that of the oldest active entry on: what pruning keeps begins there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TwigBegins(VecDeque<(TwigId, u64)>);
 
 impl TwigBegins {
     /// Notes the entries from `from` to before `to`, of a block that `before` entries precede.
-    pub fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
+    pub(crate) fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
         let first = if from.leaf() == 0 { from.twig() } else { from.twig().next() };
         for twig in (first.0..).map(TwigId).take_while(|twig| twig.first() < to) {
             self.0.push_back((twig, before));
         }
     }
 
-    /// Forgets the twigs before `first`.
-    pub fn drop_before(&mut self, first: TwigId) {
-        while self.0.front().is_some_and(|&(twig, _)| twig < first) {
+    /// Forgets the twigs before `first`. Returns those that had begun before the entry `known`.
+    pub(crate) fn take_before(&mut self, first: TwigId, known: SerialNumber) -> Vec<(TwigId, u64)> {
+        let mut taken = Vec::new();
+        while let Some(&(twig, before)) = self.0.front().filter(|&&(twig, _)| twig < first) {
             self.0.pop_front();
+            if twig.first() < known {
+                taken.push((twig, before));
+            }
         }
+        taken
+    }
+
+    /// The inverse of noting the entries from `from` on and of [`take_before`](Self::take_before).
+    pub(crate) fn restore(&mut self, from: SerialNumber, taken: Vec<(TwigId, u64)>) {
+        while self.0.back().is_some_and(|&(twig, _)| twig.first() >= from) {
+            self.0.pop_back();
+        }
+        taken.into_iter().rev().for_each(|begin| self.0.push_front(begin));
     }
 
     /// The twigs that have begun, oldest first, each with how many entries precede.

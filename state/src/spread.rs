@@ -11,6 +11,7 @@
 //! keeps whole twigs. It is counted in entries of all shards, which follow from the blocks alone.
 
 use crate::Error;
+use crate::shard::ShardState;
 use crate::update::{Files, ShardDelta, ShardWriter, move_oldest};
 use hedgerow_types::{CompactionRule, SerialNumber};
 use std::cmp::Reverse;
@@ -32,11 +33,11 @@ pub(crate) fn spread(
     if rule.spread() == 0 || wrote == 0 {
         return Ok(());
     }
-    let active: u64 = writers.iter().map(|writer| writer.active).sum();
+    let active: u64 = writers.iter().map(|writer| writer.state.active()).sum();
     // Only the shard of which an entry is moved needs to be asked again.
     let mut held = BinaryHeap::with_capacity(writers.len());
     for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
-        held.push(Reverse((log_held(writer, delta.first_sn, before)?, number)));
+        held.push(Reverse((log_held(&writer.state, delta.first_sn, before)?, number)));
     }
     for moved in 0..wrote as u64 {
         let Some(mut least) = held.peek_mut() else { break };
@@ -46,24 +47,24 @@ pub(crate) fn spread(
         }
         let (writer, delta) = (&mut writers[number], &mut deltas[number]);
         move_oldest(writer, delta, rule, files)?;
-        *least = Reverse((log_held(writer, delta.first_sn, before)?, number));
+        *least = Reverse((log_held(&writer.state, delta.first_sn, before)?, number));
     }
     Ok(())
 }
 
 /// How many entries of all shards precede what a shard needs of the log: the block that wrote the first
 /// entry of the twig of its oldest active one.
-fn log_held(writer: &ShardWriter, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {
-    let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
-        return Err(Error::Corrupt(format!("shard {}: nothing is active", writer.shard)));
+fn log_held(state: &ShardState, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {
+    let Some(sn) = state.first_active() else {
+        return Err(Error::Corrupt(format!("shard {}: nothing is active", state.shard())));
     };
-    match writer.begun.of(sn.twig()) {
+    match state.begins().of(sn.twig()) {
         Some(before) => Ok(before),
         // This block has begun the twig.
         None if sn.twig().first() >= first_sn => Ok(before),
         None => Err(Error::Corrupt(format!(
             "shard {}: where twig {} begins is lost",
-            writer.shard,
+            state.shard(),
             sn.twig()
         ))),
     }
