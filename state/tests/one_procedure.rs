@@ -55,10 +55,10 @@ impl World {
         let record = world.announce(runs, [count.into(); SHARDS], BlockState::default());
         for shard in ShardId::all() {
             let start = run_position(&record, shard);
-            let keys = offsets
-                .iter()
-                .zip((shard.index() as u16) << 12..)
-                .map(|(at, prefix)| (KeyHash::sentry(prefix).prefix_u64(), start.plus(*at)));
+            let keys = offsets.iter().zip(0..count).map(|(at, index)| {
+                let prefix = (shard.index() as u16) << 12 | index;
+                (KeyHash::sentry(prefix).prefix_u64(), start.plus(*at))
+            });
             world.index.push(ShardIndex::build(keys.collect()).unwrap().into());
             let mut state = ShardState::empty(shard);
             let sentries = RunChange {
@@ -168,8 +168,8 @@ proptest! {
             let before = world.states();
             ops.push(Kind::Strict(OpKind::Create), &keys[number], b"").unwrap();
             ops.push(Kind::Strict(OpKind::Create), &keys[number], b"").unwrap();
-            let refused = world.update(&ops, &rule);
-            prop_assert!(matches!(refused, Err(Error::InvalidOp { .. })));
+            let refused = matches!(world.update(&ops, &rule), Err(Error::InvalidOp { .. }));
+            prop_assert!(refused, "an operation that does not fit was taken");
             prop_assert_eq!(world.states(), before);
         }
         // All the way back, past twigs that were forgotten.
