@@ -12,6 +12,16 @@
 //! Nothing here knows a directory, commits, or starts a thread: what is read is read through what the
 //! caller gives (index, log, twig records, a hasher), and tasks run in the pool that the caller is in.
 //!
+//! What the entries of a block change of their shard is done in one place, [`ShardState`] (`shard.rs`), whoever
+//! brings them:
+//!
+//! ```text
+//!  update, entry by entry ─────────────────┐
+//!  a new store's sentries ─────────────────┤
+//!  records, when a store is opened ────────┼─► ShardState::take ─► Undo ─► ShardState::undo
+//!  to come: rollback, drafts, sync ────────┘
+//! ```
+//!
 //! **Invariant:** a change of state is a value. What [`apply`] did to the [`ShardWriter`]s is in the
 //! [`ShardDelta`]s, which know how to take it back: an error in one shard leaves all as they were.
 //!

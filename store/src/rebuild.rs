@@ -5,13 +5,18 @@
 //!   manifest   next sn, oldest active sn, prune edges, roots             of every shard
 //!   twig file  left roots of finished twigs ─┐
 //!                                            │ missing or damaged: from the entries
-//!   log        one scan, all shards ─────────┼──► active bits    an entry names what it deactivates
-//!                │ key hashes, in batches    ├──► index          active entries
+//!   log        one scan, all shards ─────────┼──► shard states    `ShardState::take`, run by run
+//!                │ key hashes, in batches    ├──► index           active entries
 //!                └ leaf hashes, in batches   └──► youngest twigs, places, compaction cursors
 //!                                            ▼
 //!                                      Forest::restore ──► roots, compared with the manifest's
-//!   journal    records behind the manifest ──► `replay`: block by block, as when they were made
+//!   journal    records behind the manifest ──► `replay`: the same `read_runs`, and a tree pass for each
 //! ```
+//!
+//! With a checkpoint the first part is read from it, and all records since are the journal's. Without one the
+//! shards begin empty, and every record goes through the procedure of the journal, but for the tree: of
+//! settled history nobody asks the roots in between, so that it is built once, and leaves are hashed only
+//! where no twig record has their root. A tree pass for every block would hash all of the log.
 //!
 //! Numbers from disk are bounded before anything is sized by them: the manifest's by
 //! [`Manifest::validate`], by the length of the log; an entry's serial number by the manifest's.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   state of the manifest ─► record h+1 ─► record h+2 ─► ... ─► the newest durable state
-//!                              entries ► bits, index, places of twigs
+//!                              entries ► shard states, index, places of twigs (`rebuild::read_runs`)
 //!                              tree pass ► root ► history row
 //! ```
 //!
