@@ -12,9 +12,7 @@
 //! other once per block.
 
 use crate::resolve::{resolve, spread_keys};
-use crate::{
-    BlockOps, Error, Files, ShardDelta, ShardView, ShardWriter, spread, undo, update_shard,
-};
+use crate::{BlockOps, Error, Files, ShardDelta, ShardView, ShardWriter, spread, update_shard};
 use hedgerow_hasher_api::BatchHasher;
 use hedgerow_types::{CompactionRule, Height};
 use rayon::prelude::*;
@@ -44,29 +42,33 @@ pub fn apply(
     tools: Tools<'_>,
 ) -> Result<Vec<ShardDelta>, Error> {
     let Tools { hasher, files, rule } = tools;
-    let before = shards.iter().map(|writer| writer.next_sn.0).sum();
+    let before = shards.iter().map(|writer| writer.state.next_sn().0).sum();
     let keys = spread_keys(ops, hasher)?;
     let work = shards.par_iter_mut().zip(views).zip(keys);
     let results: Vec<Result<ShardDelta, Error>> = work
         .map(|((writer, view), keys)| {
-            let plan = resolve(ops, keys, *view, writer.shard, files.log)?;
-            update_shard(writer, &plan, height, rule, files)
+            let plan = resolve(ops, keys, *view, writer.state.shard(), files.log)?;
+            update_shard(writer, &plan, height, rule, files, before)
         })
         .collect();
     let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
     if let Some(error) = failed {
         for (writer, delta) in shards.iter_mut().zip(results) {
             if let Ok(delta) = delta {
-                undo(writer, delta);
+                writer.take_back(delta);
             }
         }
         return Err(error);
     }
     let mut deltas: Vec<_> = results.into_iter().filter_map(Result::ok).collect();
     match spread(shards, &mut deltas, before, rule, files) {
-        Ok(()) => Ok(deltas),
+        Ok(()) => {
+            let ended = shards.iter_mut().zip(&mut deltas);
+            ended.for_each(|(writer, delta)| writer.state.end(&mut delta.undo, before));
+            Ok(deltas)
+        }
         Err(error) => {
-            shards.iter_mut().zip(deltas).for_each(|(writer, delta)| undo(writer, delta));
+            shards.iter_mut().zip(deltas).for_each(|(writer, delta)| writer.take_back(delta));
             Err(error)
         }
     }

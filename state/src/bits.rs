@@ -8,10 +8,17 @@ use std::collections::VecDeque;
 const WORDS: usize = TWIG_LEAVES / 64;
 
 /// Active bits of one shard, twig by twig.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActiveBits {
     first: TwigId,
     twigs: VecDeque<[u64; WORDS]>,
+}
+
+/// Which twigs there are bits of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    first: TwigId,
+    twigs: usize,
 }
 
 impl ActiveBits {
@@ -51,6 +58,21 @@ impl ActiveBits {
         let (word, mask) = Self::place(sn);
         self.twigs[twig][word] |= mask;
         true
+    }
+
+    /// Marks the entries from `from` to before `to` active, but for those whose twigs were dropped.
+    pub fn set_range(&mut self, from: SerialNumber, to: SerialNumber) {
+        let mut sn = from.max(self.first.first());
+        while sn < to {
+            let place = sn.leaf() % 64;
+            let count = (64 - place as u64).min(to.0 - sn.0);
+            if self.set(sn)
+                && let Some(twig) = self.slot(sn)
+            {
+                self.twigs[twig][sn.leaf() / 64] |= (u64::MAX >> (64 - count)) << place;
+            }
+            sn = sn.plus(count);
+        }
     }
 
     /// Marks an entry inactive; `false` if it was not active.
@@ -99,6 +121,25 @@ impl ActiveBits {
         }
     }
 
+    /// Which twigs there are.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { first: self.first, twigs: self.twigs.len() }
+    }
+
+    /// The twigs that were dropped since there were those of `shape` are there again, without active
+    /// entries: none of those that were dropped had any.
+    pub(crate) fn reach_back(&mut self, shape: Shape) {
+        while self.first > shape.first {
+            self.first.0 -= 1;
+            self.twigs.push_front([0; WORDS]);
+        }
+    }
+
+    /// Forgets the twigs that came since there were those of `shape`.
+    pub(crate) fn cut(&mut self, shape: Shape) {
+        self.twigs.truncate(shape.twigs);
+    }
+
     /// The bits of a twig as the tree stores them: 256 bytes, bit i in byte i/8 (spec 8.1).
     pub fn twig_bytes(&self, twig: TwigId) -> [u8; TWIG_LEAVES / 8] {
         let mut bytes = [0; TWIG_LEAVES / 8];
@@ -129,6 +170,11 @@ mod tests {
             let mut model = BTreeSet::new();
             for (sn, on) in steps {
                 let known = sn >> 11 >= first;
+                if on && sn % 5 == 0 {
+                    let end = sn + sn % 400;
+                    bits.set_range(SerialNumber(sn), SerialNumber(end));
+                    model.extend((sn..end).filter(|sn| sn >> 11 >= first));
+                }
                 if on {
                     prop_assert_eq!(bits.set(SerialNumber(sn)), known);
                     if known { model.insert(sn); }

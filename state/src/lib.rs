@@ -12,6 +12,16 @@
 //! Nothing here knows a directory, commits, or starts a thread: what is read is read through what the
 //! caller gives (index, log, twig records, a hasher), and tasks run in the pool that the caller is in.
 //!
+//! What the entries of a block change of their shard is done in one place, [`ShardState`] (`shard.rs`), whoever
+//! brings them:
+//!
+//! ```text
+//!  update, entry by entry ─────────────────┐
+//!  a new store's sentries ─────────────────┤
+//!  records, when a store is opened ────────┼─► ShardState::take ─► Undo ─► ShardState::undo
+//!  to come: rollback, drafts, sync ────────┘
+//! ```
+//!
 //! **Invariant:** a change of state is a value. What [`apply`] did to the [`ShardWriter`]s is in the
 //! [`ShardDelta`]s, which know how to take it back: an error in one shard leaves all as they were.
 //!
@@ -24,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod begins;
 mod bits;
 pub mod checkpoint;
 mod error;
@@ -31,19 +42,21 @@ mod keys;
 mod layer;
 mod ops;
 mod resolve;
+mod shard;
 mod spread;
 mod twigs;
 mod update;
 
 pub use apply::{Tools, apply};
+pub use begins::TwigBegins;
 pub use bits::ActiveBits;
 pub use error::{Error, Refused};
 pub use keys::{is_entry_of, key_hash_of};
 pub use layer::{Layer, Now, newest};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
 pub use resolve::ShardView;
-pub use spread::TwigBegins;
+pub use shard::{Refused, RunChange, ShardState, Undo};
 use spread::spread;
 pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position, twig_agrees};
+use update::update_shard;
 pub use update::{Counts, Files, ShardDelta, ShardWriter};
-use update::{undo, update_shard};

@@ -11,50 +11,11 @@
 //! keeps whole twigs. It is counted in entries of all shards, which follow from the blocks alone.
 
 use crate::Error;
+use crate::shard::ShardState;
 use crate::update::{Files, ShardDelta, ShardWriter, move_oldest};
-use hedgerow_types::{CompactionRule, SerialNumber, TwigId};
+use hedgerow_types::{CompactionRule, SerialNumber};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-
-/// How many entries of all shards precede the block that wrote the first entry of each twig of a shard,
-/// from that of the oldest active entry on: what pruning keeps begins there.
-#[derive(Clone, Debug, Default)]
-pub struct TwigBegins(VecDeque<(TwigId, u64)>);
-
-impl TwigBegins {
-    /// Notes the entries from `from` to before `to`, of a block that `before` entries precede.
-    pub fn note(&mut self, from: SerialNumber, to: SerialNumber, before: u64) {
-        let first = if from.leaf() == 0 { from.twig() } else { from.twig().next() };
-        for twig in (first.0..).map(TwigId).take_while(|twig| twig.first() < to) {
-            self.0.push_back((twig, before));
-        }
-    }
-
-    /// Forgets the twigs before `first`.
-    pub fn drop_before(&mut self, first: TwigId) {
-        while self.0.front().is_some_and(|&(twig, _)| twig < first) {
-            self.0.pop_front();
-        }
-    }
-
-    /// The twigs that have begun, oldest first, each with how many entries precede.
-    pub fn iter(&self) -> impl Iterator<Item = (TwigId, u64)> {
-        self.0.iter().copied()
-    }
-
-    /// That of a twig, `None` if it has not begun.
-    fn of(&self, twig: TwigId) -> Option<u64> {
-        let first = self.0.front()?.0;
-        let number = usize::try_from(twig.0.checked_sub(first.0)?).ok()?;
-        self.0.get(number).map(|&(_, before)| before)
-    }
-}
-
-impl FromIterator<(TwigId, u64)> for TwigBegins {
-    fn from_iter<I: IntoIterator<Item = (TwigId, u64)>>(twigs: I) -> Self {
-        Self(twigs.into_iter().collect())
-    }
-}
+use std::collections::BinaryHeap;
 
 /// Moves the oldest active entries of all shards while more was written since the oldest of them than
 /// the rule's spread allows, one for each entry that the block wrote; `before` entries preceded it.
@@ -72,11 +33,11 @@ pub(crate) fn spread(
     if rule.spread() == 0 || wrote == 0 {
         return Ok(());
     }
-    let active: u64 = writers.iter().map(|writer| writer.active).sum();
+    let active: u64 = writers.iter().map(|writer| writer.state.active()).sum();
     // Only the shard of which an entry is moved needs to be asked again.
     let mut held = BinaryHeap::with_capacity(writers.len());
     for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
-        held.push(Reverse((log_held(writer, delta.first_sn, before)?, number)));
+        held.push(Reverse((log_held(&writer.state, delta.first_sn, before)?, number)));
     }
     for moved in 0..wrote as u64 {
         let Some(mut least) = held.peek_mut() else { break };
@@ -86,24 +47,24 @@ pub(crate) fn spread(
         }
         let (writer, delta) = (&mut writers[number], &mut deltas[number]);
         move_oldest(writer, delta, rule, files)?;
-        *least = Reverse((log_held(writer, delta.first_sn, before)?, number));
+        *least = Reverse((log_held(&writer.state, delta.first_sn, before)?, number));
     }
     Ok(())
 }
 
 /// How many entries of all shards precede what a shard needs of the log: the block that wrote the first
 /// entry of the twig of its oldest active one.
-fn log_held(writer: &ShardWriter, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {
-    let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
-        return Err(Error::Corrupt(format!("shard {}: nothing is active", writer.shard)));
+fn log_held(state: &ShardState, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {
+    let Some(sn) = state.first_active() else {
+        return Err(Error::Corrupt(format!("shard {}: nothing is active", state.shard())));
     };
-    match writer.begun.of(sn.twig()) {
+    match state.begins().of(sn.twig()) {
         Some(before) => Ok(before),
         // This block has begun the twig.
         None if sn.twig().first() >= first_sn => Ok(before),
         None => Err(Error::Corrupt(format!(
             "shard {}: where twig {} begins is lost",
-            writer.shard,
+            state.shard(),
             sn.twig()
         ))),
     }

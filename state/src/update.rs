@@ -15,23 +15,22 @@
 //! Shards are independent, so that all 16 run in parallel; inside one, everything is sequential and
 //! depends on nothing but the shard's state and its operations.
 //!
-//! An error takes everything back: the writer's view of the shard is then as it was before the
-//! block. When one shard fails, [`undo`] does the same to those that succeeded.
+//! The shard's state is changed entry by entry while the run is made, through the steps of which
+//! [`ShardState::take`] is made too: whoever takes [`ShardDelta::change`] into the old state has the new one.
+//! An error takes everything back: the writer's view of the shard is then as it was before the block. When
+//! one shard fails, [`ShardWriter::take_back`] does the same to those that succeeded.
 
-use crate::bits::ActiveBits;
 use crate::keys::key_hash_of;
 use crate::layer::{Layer, Now};
 use crate::ops::Kind;
 use crate::resolve::{Found, Known, Link, ShardPlan};
-use crate::spread::TwigBegins;
+use crate::shard::{RunChange, ShardState, Undo};
 use crate::twigs::TwigStore;
 use crate::{Error, OpKind, Refused};
 use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
 use hedgerow_hasher_api::Span;
 use hedgerow_types::entry::{EntryFields, EntryRef};
-use hedgerow_types::{
-    CompactionRule, Height, KeyHash, LogPosition, SerialNumber, ShardId, Version,
-};
+use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SerialNumber, Version};
 
 /// Where old entries are read from.
 #[derive(Clone, Copy, Debug)]
@@ -45,20 +44,10 @@ pub struct Files<'a> {
 /// What the writer knows of one shard: the state after the last accepted block.
 #[derive(Debug)]
 pub struct ShardWriter {
-    /// The shard.
-    pub shard: ShardId,
-    /// The serial number that the next entry gets.
-    pub next_sn: SerialNumber,
-    /// No entry below this serial number is active.
-    pub oldest_active: SerialNumber,
-    /// Active entries, sentries included.
-    pub active: u64,
-    /// Which entries are active.
-    pub bits: ActiveBits,
+    /// Serial numbers, active bits, where twigs begin.
+    pub state: ShardState,
     /// Stands at or before the oldest active entry.
     pub cursor: RunCursor,
-    /// Where the twigs begin that may still be needed.
-    pub begun: TwigBegins,
 }
 
 /// How many operations of each kind a block came to, and what they wrote beside their own entries.
@@ -90,19 +79,12 @@ impl Counts {
     }
 }
 
-/// What a block changes of a [`ShardWriter`], beside its bits: as it was before.
-#[derive(Debug)]
-struct Before {
-    next_sn: SerialNumber,
-    oldest_active: SerialNumber,
-    active: u64,
-    cursor: RunCursor,
-}
-
 /// What a block did to one shard.
 #[derive(Debug)]
 pub struct ShardDelta {
-    before: Before,
+    pub(crate) undo: Undo,
+    /// Where the cursor stood.
+    cursor: RunCursor,
     /// The new entries, framed, in serial-number order.
     pub run: Vec<u8>,
     /// The hashed bytes of each entry within `run`.
@@ -117,11 +99,35 @@ pub struct ShardDelta {
     pub oldest_active: SerialNumber,
     /// Active entries after the block.
     pub active: u64,
+    /// Entries of all shards before the block.
+    pub entries_before: u64,
     /// What the operations came to.
     pub counts: Counts,
 }
 
-/// Applies the operations of `plan` to the shard.
+impl ShardDelta {
+    /// The change that [`ShardState::take`] takes: what update did to the shard's state.
+    pub fn change(&self) -> RunChange<'_> {
+        RunChange {
+            first_sn: self.first_sn,
+            entries: self.spans.len() as u64,
+            deactivated: &self.deactivated,
+            oldest_active: self.oldest_active,
+            entries_before: self.entries_before,
+        }
+    }
+}
+
+impl ShardWriter {
+    /// Takes back what the last block did to the shard.
+    pub fn take_back(&mut self, delta: ShardDelta) {
+        self.state.undo(delta.undo, &delta.deactivated);
+        self.cursor = delta.cursor;
+    }
+}
+
+/// Applies the operations of `plan` to the shard; `entries_before` of all shards precede the block. The run is
+/// not ended yet: entries may be moved until [`ShardState::end`].
 ///
 /// # Errors
 /// A failed read of an old entry, an entry that contradicts the state, or a run of more than 4 GiB.
@@ -132,14 +138,10 @@ pub(crate) fn update_shard(
     height: Height,
     rule: &CompactionRule,
     files: Files<'_>,
+    entries_before: u64,
 ) -> Result<ShardDelta, Error> {
-    let first_sn = writer.next_sn;
-    let before = Before {
-        next_sn: writer.next_sn,
-        oldest_active: writer.oldest_active,
-        active: writer.active,
-        cursor: writer.cursor.clone(),
-    };
+    let first_sn = writer.state.next_sn();
+    let (undo, cursor) = (writer.state.begin(), writer.cursor.clone());
     let mut builder = Builder {
         writer,
         files,
@@ -157,18 +159,21 @@ pub(crate) fn update_shard(
         builder.apply(op.kind, plan.known(op), plan.key_of(op), plan.value_of(op), version)
     });
     if let Err(error) = done {
-        before.restore(builder.writer, &builder.deactivated);
+        builder.writer.state.undo(undo, &builder.deactivated);
+        builder.writer.cursor = cursor;
         return Err(error);
     }
     Ok(ShardDelta {
-        before,
+        undo,
+        cursor,
         run: builder.run,
         spans: builder.spans,
         first_sn,
         deactivated: builder.deactivated,
         layer: builder.layer,
-        oldest_active: builder.writer.oldest_active,
-        active: builder.writer.active,
+        oldest_active: builder.writer.state.oldest_active(),
+        active: builder.writer.state.active(),
+        entries_before,
         counts: builder.counts,
     })
 }
@@ -195,27 +200,9 @@ pub(crate) fn move_oldest(
     let moved = builder.compact();
     let Builder { writer, run, spans, deactivated, layer, counts, .. } = builder;
     (delta.run, delta.spans, delta.deactivated) = (run, spans, deactivated);
-    (delta.layer, delta.counts, delta.oldest_active) = (layer, counts, writer.oldest_active);
+    (delta.layer, delta.counts, delta.oldest_active) =
+        (layer, counts, writer.state.oldest_active());
     moved
-}
-
-/// Takes back what [`update_shard`] did to the shard.
-pub(crate) fn undo(writer: &mut ShardWriter, delta: ShardDelta) {
-    delta.before.restore(writer, &delta.deactivated);
-}
-
-impl Before {
-    fn restore(self, writer: &mut ShardWriter, deactivated: &[SerialNumber]) {
-        for &sn in deactivated {
-            writer.bits.set(sn);
-        }
-        for sn in self.next_sn.0..writer.next_sn.0 {
-            writer.bits.clear(SerialNumber(sn));
-        }
-        let Self { next_sn, oldest_active, active, cursor } = self;
-        (writer.next_sn, writer.oldest_active) = (next_sn, oldest_active);
-        (writer.active, writer.cursor) = (active, cursor);
-    }
 }
 
 /// Where a key's current entry is.
@@ -314,7 +301,6 @@ impl Builder<'_> {
         let entry = self.append(key, value, next, version, &[])?;
         self.layer.created(state.key_hash, entry);
         self.rewrite(before, current, state.key_hash, Some(version), &[before_sn])?;
-        self.writer.active += 1;
         self.counts.created += 1;
         // Tested once, after both entries, then moved twice (spec 6.3).
         if self.compactible() {
@@ -338,20 +324,18 @@ impl Builder<'_> {
         }
         self.rewrite(before, before_current, next, Some(version), &[sn, before_sn])?;
         self.layer.removed(state.key_hash, current.old_position(), before);
-        self.writer.active -= 1;
         self.counts.deleted += 1;
         Ok(())
     }
 
     fn compactible(&self) -> bool {
-        let writer = &self.writer;
-        self.rule.compactible(writer.oldest_active, writer.next_sn, writer.active)
+        let state = &self.writer.state;
+        self.rule.compactible(state.oldest_active(), state.next_sn(), state.active())
     }
 
     /// Appends the oldest active entry again (spec 7).
     fn compact(&mut self) -> Result<(), Error> {
-        let writer = &mut *self.writer;
-        let Some(sn) = writer.bits.next_active(writer.oldest_active) else {
+        let Some(sn) = self.writer.state.first_active() else {
             return Err(self.corrupt("nothing is active"));
         };
         if sn >= self.first_sn {
@@ -366,7 +350,7 @@ impl Builder<'_> {
             let found = Found { key_hash, at, entry };
             self.rewrite(key_hash, Whole::Before(&found), next, None, &[sn])?;
         }
-        self.writer.oldest_active = sn.plus(1);
+        self.writer.state.pass(sn.plus(1));
         Ok(())
     }
 
@@ -378,10 +362,10 @@ impl Builder<'_> {
             // The cursor stands behind the last entry that was moved, and all of that run may be
             // pruned while `sn`, which comes next, is not. Then its twig is a finished one:
             // pruning keeps everything from the record of such a twig's first entry on.
-            let Some(twig) = twigs.get(self.writer.shard, sn.twig())? else {
+            let shard = self.writer.state.shard();
+            let Some(twig) = twigs.get(shard, sn.twig())? else {
                 return Err(self.corrupt("the oldest active entry was pruned"));
             };
-            let shard = self.writer.shard;
             self.writer.cursor = RunCursor::new(shard, twig.record, twig.groups[0]);
             found = self.writer.cursor.next_where(log, |found| found >= sn);
         }
@@ -480,26 +464,25 @@ impl Builder<'_> {
         version: Version,
         deactivated: &[SerialNumber],
     ) -> Result<u32, Error> {
-        let serial_number = self.writer.next_sn;
+        let serial_number = self.writer.state.next_sn();
         let fields = EntryFields { key, value, next_key_hash, version, serial_number, deactivated };
         let span = push_frame(&mut self.run, &fields).map_err(|_| Refused::BlockTooLarge)?;
         for &sn in deactivated {
-            if !self.writer.bits.clear(sn) {
+            if !self.writer.state.retire(sn) {
                 return Err(self.corrupt("an entry that is replaced was not active"));
             }
             self.deactivated.push(sn);
         }
-        if !self.writer.bits.set(serial_number) {
+        if !self.writer.state.push() {
             return Err(self.corrupt("a new entry lies before the oldest active one"));
         }
-        self.writer.next_sn = serial_number.plus(1);
         let number = self.spans.len() as u32;
         self.spans.push(Span { offset: span.offset, len: span.len });
         Ok(number)
     }
 
     fn corrupt(&self, what: &str) -> Error {
-        Error::Corrupt(format!("shard {}: {what}", self.writer.shard))
+        Error::Corrupt(format!("shard {}: {what}", self.writer.state.shard()))
     }
 }
 

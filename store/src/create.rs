@@ -64,7 +64,7 @@ impl Place {
             let (youngest, filled) = genesis.places(record.position(), start);
             open.push(youngest);
             places.extend(filled.into_iter().map(|filled| ((shard, filled.twig), filled)));
-            writers.push(genesis.writer(shard, record.position(), start));
+            writers.push(genesis.writer(shard, record.position(), start)?);
         }
         let records = twigs.finish(genesis.finished.clone(), &mut places)?;
         twigs.write(&records)?;

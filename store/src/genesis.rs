@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hedgerow_entryfile::{Record, RunCursor, frame_len, place_run, seal_frame};
 use hedgerow_hasher_api::{ScalarHasher, Span};
 use hedgerow_merkle::{FinishedTwig, Forest, ShardChange};
-use hedgerow_state::{ActiveBits, OpenTwig, ShardWriter, TwigBegins, TwigPlaces};
+use hedgerow_state::{OpenTwig, RunChange, ShardState, ShardWriter, TwigPlaces};
 use hedgerow_types::entry::{SENTRY_LEN, encode_sentry};
 use hedgerow_types::{KeyHash, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId};
 use std::sync::LazyLock;
@@ -91,23 +91,18 @@ impl Genesis {
         shard: ShardId,
         record: LogPosition,
         run_start: LogPosition,
-    ) -> ShardWriter {
-        let mut bits = ActiveBits::default();
-        let next_sn = SerialNumber(self.spans.len() as u64);
-        for sn in 0..next_sn.0 {
-            bits.set(SerialNumber(sn));
-        }
-        let mut begun = TwigBegins::default();
-        begun.note(SerialNumber(0), next_sn, 0);
-        ShardWriter {
-            shard,
-            next_sn,
+    ) -> Result<ShardWriter, Error> {
+        let mut state = ShardState::empty(shard);
+        let run = RunChange {
+            first_sn: SerialNumber(0),
+            entries: self.spans.len() as u64,
+            deactivated: &[],
             oldest_active: SerialNumber(0),
-            active: next_sn.0,
-            bits,
-            begun,
-            cursor: RunCursor::new(shard, record, run_start),
-        }
+            entries_before: 0,
+        };
+        // Nobody will take it back.
+        state.take(&run).map_err(|refused| refused.of(shard))?;
+        Ok(ShardWriter { state, cursor: RunCursor::new(shard, record, run_start) })
     }
 
     /// The youngest twig of a shard (empty), and the places of the two that are full.

@@ -5,13 +5,18 @@
 //!   manifest   next sn, oldest active sn, prune edges, roots             of every shard
 //!   twig file  left roots of finished twigs ─┐
 //!                                            │ missing or damaged: from the entries
-//!   log        one scan, all shards ─────────┼──► active bits    an entry names what it deactivates
-//!                │ key hashes, in batches    ├──► index          active entries
+//!   log        one scan, all shards ─────────┼──► shard states    `ShardState::take`, run by run
+//!                │ key hashes, in batches    ├──► index           active entries
 //!                └ leaf hashes, in batches   └──► youngest twigs, places, compaction cursors
 //!                                            ▼
 //!                                      Forest::restore ──► roots, compared with the manifest's
-//!   journal    records behind the manifest ──► `replay`: block by block, as when they were made
+//!   journal    records behind the manifest ──► `replay`: the same `read_runs`, and a tree pass for each
 //! ```
+//!
+//! With a checkpoint the first part is read from it, and all records since are the journal's. Without one the
+//! shards begin empty, and every record goes through the procedure of the journal, but for the tree: of
+//! settled history nobody asks the roots in between, so that it is built once, and leaves are hashed only
+//! where no twig record has their root. A tree pass for every block would hash all of the log.
 //!
 //! Numbers from disk are bounded before anything is sized by them: the manifest's by
 //! [`Manifest::validate`], by the length of the log; an entry's serial number by the manifest's.
@@ -22,8 +27,7 @@
 mod resume;
 mod shard;
 
-use shard::RunWork;
-pub(crate) use shard::{JournalRun, ShardScan};
+pub(crate) use shard::{RunWork, ShardScan};
 
 use crate::Error;
 use crate::hasher::hash_keys;
@@ -107,7 +111,7 @@ fn assemble(source: &Source<'_>, good: Roots) -> Result<Rebuilt, Error> {
         replay.take(&mut shards, &record)?;
         source.read_to(record.end());
     }
-    finish(source, replay.end(&mut shards)?, shards)
+    finish(source, replay.end(&shards)?, shards)
 }
 
 /// Begins with a checkpoint: the manifest that there would have been, and the shards.
@@ -183,33 +187,52 @@ fn scan(source: &Source<'_>) -> Result<Vec<ShardScan>, Error> {
 /// cost more.
 const PARALLEL_BYTES: u64 = 64 << 10;
 
-fn scan_record(
-    source: &Source<'_>,
+/// What a record brings, taken in shard by shard, and its keys hashed: of the settled history and of the
+/// journal alike.
+pub(crate) fn read_runs(
     shards: &mut [ShardScan],
     record: &ScannedRecord,
-) -> Result<(), Error> {
+) -> Result<Vec<RunWork>, Error> {
     let parallel = record.record().bytes_len() >= PARALLEL_BYTES;
     let mut work: Vec<RunWork> = if parallel {
         shards.par_iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?
     } else {
         shards.iter_mut().map(|scan| scan.read_run(record)).collect::<Result<_, Error>>()?
     };
-    // The leaves of every shard in one call, the keys in another.
-    let mut leaves = Vec::with_capacity(SHARDS);
     let mut keys = Vec::with_capacity(SHARDS);
     for (shard, work) in ShardId::all().zip(&mut work) {
         let arena = record.record().run(shard);
-        leaves.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
         keys.push(MessageGroup { arena, spans: &work.key_spans, out: &mut work.keys });
     }
-    source.hasher.messages(&mut leaves)?;
     hash_keys(&mut keys)?;
     if parallel {
+        shards.par_iter_mut().zip(&work).for_each(|(scan, work)| scan.take_keys(work));
+    } else {
+        shards.iter_mut().zip(&work).for_each(|(scan, work)| scan.take_keys(work));
+    }
+    Ok(work)
+}
+
+/// A record of the settled history: of the tree there are only the leaves that are not known by their twigs.
+fn scan_record(
+    source: &Source<'_>,
+    shards: &mut [ShardScan],
+    record: &ScannedRecord,
+) -> Result<(), Error> {
+    let mut work = read_runs(shards, record)?;
+    // The leaves of every shard in one call.
+    let mut leaves = Vec::with_capacity(SHARDS);
+    for (shard, work) in ShardId::all().zip(&mut work) {
+        let arena = record.record().run(shard);
+        leaves.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
+    }
+    source.hasher.messages(&mut leaves)?;
+    if record.record().bytes_len() >= PARALLEL_BYTES {
         let work = shards.par_iter_mut().zip(work);
-        work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
+        work.try_for_each(|(scan, work)| scan.take_leaves(source.hasher, work))
     } else {
         let mut work = shards.iter_mut().zip(work);
-        work.try_for_each(|(scan, work)| scan.take_hashes(source.hasher, record, work))
+        work.try_for_each(|(scan, work)| scan.take_leaves(source.hasher, work))
     }
 }
 
@@ -258,15 +281,7 @@ fn finish(source: &Source<'_>, ended: Ended, mut shards: Vec<ShardScan>) -> Resu
         };
         rebuilt.open.push(scan.open);
         rebuilt.twigs.extend(scan.twigs);
-        rebuilt.writers.push(ShardWriter {
-            shard: scan.shard,
-            next_sn: part.next_sn,
-            oldest_active: part.oldest_active,
-            active: part.active,
-            bits: scan.bits,
-            cursor,
-            begun: scan.begun,
-        });
+        rebuilt.writers.push(ShardWriter { state: scan.state, cursor });
     }
     Ok(rebuilt)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   state of the manifest ─► record h+1 ─► record h+2 ─► ... ─► the newest durable state
-//!                              entries ► bits, index, places of twigs
+//!                              entries ► shard states, index, places of twigs (`rebuild::read_runs`)
 //!                              tree pass ► root ► history row
 //! ```
 //!
@@ -11,17 +11,14 @@
 //! root that an earlier block is known to have had.
 
 use crate::Error;
-use crate::hasher::hash_keys;
 use crate::pipeline::Unsettled;
-use crate::rebuild::{JournalRun, Roots, ShardScan, Source};
+use crate::rebuild::{Roots, RunWork, ShardScan, Source, read_runs};
 use crate::shared::per_shard;
 use hashbrown::HashMap;
 use hedgerow_entryfile::ScannedRecord;
-use hedgerow_hasher_api::MessageGroup;
 use hedgerow_merkle::{FinishedTwig, Forest, Roots as TreeRoots, ShardChange};
 use hedgerow_metadb::{HistoryRow, Manifest};
-use hedgerow_state::run_position;
-use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
+use hedgerow_types::{Digest, Height, LogPosition, SHARDS, ShardId};
 use std::sync::Arc;
 
 /// A root that was told, and what the log leads to.
@@ -101,11 +98,12 @@ impl<'a> Replay<'a> {
             return Err(Error::Corrupt(reason));
         }
         for ((scan, part), here) in shards.iter().zip(&said.shards).zip(&here.shards) {
-            let comes_to = (scan.next_sn(), here.oldest_active, scan.bits.count());
+            let state = &scan.state;
+            let comes_to = (state.next_sn(), here.oldest_active, state.active());
             if comes_to != (part.next_sn, part.oldest_active, part.active) {
                 return Err(scan.corrupt("the log comes to another state than the manifest has"));
             }
-            self.forest.prune(scan.shard, part.first_kept)?;
+            self.forest.prune(state.shard(), part.first_kept)?;
         }
         self.behind.manifest = said.clone();
         self.note_roots();
@@ -128,7 +126,7 @@ impl<'a> Replay<'a> {
             let reason = format!("the record at {at} is of height {height}, not {expected}");
             return Err(Error::Corrupt(reason));
         }
-        let before: u64 = shards.iter().map(|scan| scan.next_sn().0).sum();
+        let before: u64 = shards.iter().map(|scan| scan.state.next_sn().0).sum();
         let said = record.record().entries_before();
         if said != before {
             let reason =
@@ -144,15 +142,8 @@ impl<'a> Replay<'a> {
             }
         }
         self.compare_root(record)?;
-        let mut runs = Vec::with_capacity(SHARDS);
-        for scan in shards.iter_mut() {
-            runs.push(scan.journal_run(record)?);
-        }
-        self.hash_keys(record, &mut runs)?;
-        for (scan, run) in shards.iter_mut().zip(&runs) {
-            scan.take_keys(run);
-        }
-        self.apply(shards, record, &runs)
+        let runs = read_runs(shards, record)?;
+        self.apply(shards, record, runs)
     }
 
     /// Whether a root that was known when the record was made is what it came to here.
@@ -178,20 +169,11 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn hash_keys(&self, record: &ScannedRecord, runs: &mut [JournalRun]) -> Result<(), Error> {
-        let mut groups = Vec::with_capacity(SHARDS);
-        for (shard, run) in ShardId::all().zip(runs) {
-            let arena = record.record().run(shard);
-            groups.push(MessageGroup { arena, spans: &run.key_spans, out: &mut run.keys });
-        }
-        Ok(hash_keys(&mut groups)?)
-    }
-
     fn apply(
         &mut self,
         shards: &mut [ShardScan],
         scanned: &ScannedRecord,
-        runs: &[JournalRun],
+        runs: Vec<RunWork>,
     ) -> Result<(), Error> {
         let record = scanned.record();
         let oldest_active = *record.oldest_active();
@@ -207,11 +189,8 @@ impl<'a> Replay<'a> {
         let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
         let applied = self.forest.apply(self.source.hasher, &changes)?;
         let mut places = HashMap::new();
-        for (scan, run) in shards.iter_mut().zip(runs) {
-            let start = run_position(record, scan.shard);
-            for filled in scan.open.note_run(record.position(), start, run.first_sn, &run.spans) {
-                places.insert((scan.shard, filled.twig), filled);
-            }
+        for (shard, run) in ShardId::all().zip(runs) {
+            places.extend(run.filled.into_iter().map(|filled| ((shard, filled.twig), filled)));
         }
         for FinishedTwig { shard, twig, nodes } in applied.finished {
             let scan = &mut shards[shard.index()];
@@ -249,20 +228,11 @@ impl<'a> Replay<'a> {
     /// The state at the end of the journal.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if what is active is not what the last record says.
-    pub(crate) fn end(mut self, shards: &mut [ShardScan]) -> Result<Ended, Error> {
-        let parts = self.behind.manifest.shards.iter_mut();
-        for (scan, part) in shards.iter_mut().zip(parts) {
-            part.next_sn = scan.next_sn();
-            part.active = scan.bits.count();
-            let oldest = part.oldest_active;
-            let first = scan.bits.next_active(SerialNumber(0));
-            if oldest > part.next_sn || first.is_none_or(|first| first < oldest) {
-                return Err(scan.corrupt(format_args!(
-                    "the journal says that nothing below {oldest} is active"
-                )));
-            }
-            scan.bits.drop_before(oldest.twig());
+    /// [`Error::Corrupt`] if that is before the manifest's height.
+    pub(crate) fn end(mut self, shards: &[ShardScan]) -> Result<Ended, Error> {
+        for (scan, part) in shards.iter().zip(&mut self.behind.manifest.shards) {
+            part.next_sn = scan.state.next_sn();
+            part.active = scan.state.active();
         }
         let Self { forest, behind, settled, contradicted, .. } = self;
         let Some(settled) = settled else {

@@ -67,7 +67,7 @@ impl Writer {
     }
 
     fn begins(&self) -> Vec<TwigBegins> {
-        self.shards.iter().map(|shard| shard.begun.clone()).collect()
+        self.shards.iter().map(|shard| shard.state.begins().clone()).collect()
     }
 
     /// Says once that a block which is only handed in is not waited for, to whoever asked for blocks
@@ -207,13 +207,7 @@ impl Writer {
         extra: Vec<u8>,
     ) -> Result<BlockDelta, Error> {
         let log = &self.shared.log;
-        let before: u64 = deltas.iter().map(|delta| delta.first_sn.0).sum();
-        for (writer, delta) in self.shards.iter_mut().zip(&deltas) {
-            let oldest = writer.oldest_active.twig();
-            writer.bits.drop_before(oldest);
-            writer.begun.note(delta.first_sn, writer.next_sn, before);
-            writer.begun.drop_before(oldest);
-        }
+        let before = deltas.first().map_or(0, |delta| delta.entries_before);
         let mut counts = Counts::default();
         let mut layers = Vec::with_capacity(SHARDS);
         let mut parts = Vec::with_capacity(SHARDS);
@@ -249,7 +243,7 @@ impl Writer {
             // The cursor follows when compaction came as far as this block's own entries: the
             // place where it stood may be pruned before it is needed again.
             let writer = &mut self.shards[shard.index()];
-            if let Some(own) = writer.oldest_active.0.checked_sub(part.first_sn.0) {
+            if let Some(own) = part.oldest_active.0.checked_sub(part.first_sn.0) {
                 let at = match part.spans.get(own as usize) {
                     Some(span) => start.plus(u64::from(span.offset)),
                     None => start.plus(record.run(shard).len() as u64),
@@ -259,7 +253,7 @@ impl Writer {
         }
         log.announce(Arc::clone(&record))?;
         self.log_bytes += record.bytes_len();
-        let active = self.shards.iter().map(|shard| shard.active).sum();
+        let active = self.shards.iter().map(|shard| shard.state.active()).sum();
         let due = self.shared.checkpoints.is_due(self.log_bytes, active);
         if due {
             self.log_bytes = 0;

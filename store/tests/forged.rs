@@ -326,3 +326,35 @@ fn a_root_of_the_manifest_that_contradicts_the_log_is_refused() {
         }
     }
 }
+
+/// A record says below which entry nothing is active, of the settled history and of the journal alike: what
+/// the entries before it come to decides whether that is so.
+#[test]
+fn an_oldest_active_entry_that_contradicts_the_entries_is_refused() {
+    const OLDEST_OF_SHARD_5: std::ops::Range<usize> = 168..176;
+    let whole = killed();
+    without_checkpoint(&whole);
+    let segment = read(&whole, &files(&whole, "log")[0]);
+    let mut refused = 0;
+    for (height, at) in records(&segment).into_iter().enumerate() {
+        // Sentries below it are active; the shard does not have as many entries.
+        for said in [3_000_u64, 1 << 40] {
+            let (disk, mut forged) = (copy(&whole), segment.clone());
+            change_header(&mut forged, at, |header| {
+                header[OLDEST_OF_SHARD_5].copy_from_slice(&said.to_le_bytes());
+            });
+            write(&disk, &files(&disk, "log")[0], at as u64, &forged[at..at + 352]);
+            let who = match height {
+                0..=2 => format!("the record of height {height}"),
+                _ => "the journal".to_owned(),
+            };
+            let text = format!("shard 5: {who} says that nothing below {said} is active");
+            match Store::open(dir(), on(&disk)) {
+                Err(Error::Corrupt(reason)) => assert_eq!(reason, text),
+                other => panic!("{text}: {other:?}"),
+            }
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 16);
+}

@@ -50,7 +50,7 @@ mod pages;
 mod read;
 mod write;
 
-pub use read::{Checkpoint, Keys, ShardState};
+pub use read::{Checkpoint, Keys, ShardParts};
 pub use write::Frozen;
 
 use hedgerow_index::IndexError;

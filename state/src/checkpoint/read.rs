@@ -21,7 +21,7 @@ pub struct Checkpoint {
 
 /// All of a shard but its keys.
 #[derive(Clone, Debug)]
-pub struct ShardState {
+pub struct ShardParts {
     /// Nodes left of the twig of the oldest active entry.
     pub edges: Vec<(u8, Digest)>,
     /// Left roots of the twigs from that of the oldest active entry to before the youngest.
@@ -90,7 +90,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError`] if it is damaged or cannot be read.
-    pub fn shard(&self, shard: ShardId) -> Result<ShardState, CheckpointError> {
+    pub fn shard(&self, shard: ShardId) -> Result<ShardParts, CheckpointError> {
         let said = &self.head.shards[shard.index()];
         let mut part = self.reader(self.head.places(shard.index()).0, said.part_len());
         let mut edges = Vec::with_capacity(said.edges as usize);
@@ -118,7 +118,7 @@ impl Checkpoint {
         }
         let open = OpenTwig::from_parts(record, groups, breaks);
         let begins = TwigBegins::from_iter(begins);
-        Ok(ShardState { edges, left_roots, bits, leaves, open, begins })
+        Ok(ShardParts { edges, left_roots, bits, leaves, open, begins })
     }
 
     /// The keys of a shard, ascending: what an index holds.

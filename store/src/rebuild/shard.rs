@@ -9,22 +9,26 @@ use hedgerow_index::{ShardIndex, Stem};
 use hedgerow_merkle::{FinishedTwig, ShardRestore};
 use hedgerow_metadb::ShardManifest;
 use hedgerow_state::checkpoint::Checkpoint;
-use hedgerow_state::{ActiveBits, OpenTwig, TwigBegins, run_position};
+use hedgerow_state::{OpenTwig, Refused, RunChange, ShardState, TwigPlaces, run_position};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use std::sync::Arc;
 
-/// What one run asks to be hashed, and what came of it.
+/// What a run brought to its shard, and what of it is to be hashed.
 #[derive(Default)]
-pub(super) struct RunWork {
-    first_sn: SerialNumber,
-    spans: Vec<Span>,
+pub(crate) struct RunWork {
+    pub(crate) spans: Vec<Span>,
+    pub(crate) deactivated: Vec<SerialNumber>,
+    /// The twigs that it filled.
+    pub(crate) filled: Vec<TwigPlaces>,
     pub(super) leaf_spans: Vec<Span>,
     pub(super) leaves: Vec<Digest>,
     pub(super) key_spans: Vec<Span>,
     pub(super) keys: Vec<Digest>,
     /// Which entries of `seen` the keys belong to.
     key_of: Vec<usize>,
+    /// Which entries of `seen` replaced one that the checkpoint has, of the same key.
+    own: Vec<usize>,
 }
 
 /// What the index has to know of an entry, if it is still active at the end.
@@ -39,44 +43,28 @@ struct Seen {
 /// Dead entries that may be among those [`seen`](ShardScan::seen), beside a quarter of the active ones.
 const DEAD_SEEN: u64 = 4096;
 
+/// The left sides of the twigs of a shard, until there is a tree to take entries in.
+struct Left {
+    /// Left roots of the twigs from the first kept one up to the youngest, as far as known.
+    roots: Vec<Option<Digest>>,
+    /// Leaves of the twig that is being read, if it needs them.
+    leaves: Vec<Digest>,
+}
+
 pub(crate) struct ShardScan {
     pub(crate) shard: ShardId,
     pub(crate) part: ShardManifest,
-    /// Left roots of the twigs from the first kept one up to the youngest, as far as known.
-    left_roots: Vec<Option<Digest>>,
-    /// From the twig `bits_from` on.
-    pub(crate) bits: ActiveBits,
-    bits_from: TwigId,
+    pub(crate) state: ShardState,
+    /// The first entry that was read, or is the checkpoint's.
+    first: Option<SerialNumber>,
+    /// `None` from the manifest's end on, or the checkpoint's.
+    left: Option<Left>,
     /// The entries from the oldest active twig on, in order, but for those that are known to be dead.
     seen: Vec<Seen>,
-    /// How many there were, the dead ones too.
-    noted: u64,
-    /// How many entries are active so far.
-    active: u64,
-    /// Leaves of the twig that is being read, if it needs them.
-    leaves: Vec<Digest>,
-    pub(crate) open: OpenTwig,
-    /// From the oldest active twig on.
-    pub(super) begun: TwigBegins,
-    /// Serial number of the next entry, once one was read.
-    next: Option<SerialNumber>,
+    pub(super) open: OpenTwig,
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
     /// The keys of the checkpoint that this began with.
     base: Option<Base>,
-}
-
-/// What a run of the journal brings to its shard.
-#[derive(Default)]
-pub(crate) struct JournalRun {
-    pub(crate) first_sn: SerialNumber,
-    pub(crate) spans: Vec<Span>,
-    pub(crate) deactivated: Vec<SerialNumber>,
-    pub(crate) key_spans: Vec<Span>,
-    pub(crate) keys: Vec<Digest>,
-    /// Which entries of `seen` the keys belong to.
-    key_of: Vec<usize>,
-    /// Which entries of `seen` replaced one that the checkpoint has, of the same key.
-    own: Vec<usize>,
 }
 
 impl ShardScan {
@@ -96,20 +84,15 @@ impl ShardScan {
             };
             left_roots.push(record.map(|record| record.nodes[0]));
         }
-        let bits_from = if source.twigs.is_some() { oldest } else { part.first_kept };
+        let from = if source.twigs.is_some() { oldest } else { part.first_kept };
         Ok(Self {
             shard,
             part: part.clone(),
-            left_roots,
-            bits: ActiveBits::starting_at(bits_from),
-            bits_from,
+            state: ShardState::from_twig(shard, from),
+            first: None,
+            left: Some(Left { roots: left_roots, leaves: Vec::new() }),
             seen: Vec::new(),
-            noted: 0,
-            active: 0,
-            leaves: Vec::new(),
             open: OpenTwig::default(),
-            begun: TwigBegins::default(),
-            next: None,
             twigs: Vec::new(),
             base: None,
         })
@@ -139,7 +122,8 @@ impl ShardScan {
             edges,
         };
         let mut scan = Self::new(source, shard, &part)?;
-        let checked = scan.left_roots.iter_mut().zip(first_kept.0..youngest.0);
+        let mut roots = scan.left.take().map_or_else(Vec::new, |left| left.roots);
+        let checked = roots.iter_mut().zip(first_kept.0..youngest.0);
         for (left_root, twig) in checked {
             let copied =
                 twig.checked_sub(oldest.0).and_then(|at| state.left_roots.get(at as usize));
@@ -159,12 +143,11 @@ impl ShardScan {
                 (Some(_), _) => {}
             }
         }
-        scan.active = state.bits.count();
-        scan.noted = said.next_sn.0 - oldest.first().0;
-        scan.bits = state.bits;
-        scan.leaves = state.leaves;
-        scan.begun = state.begins;
-        scan.next = Some(said.next_sn);
+        scan.left = Some(Left { roots, leaves: state.leaves });
+        let (next_sn, oldest_active) = (said.next_sn, said.oldest_active);
+        let (bits, begins) = (state.bits, state.begins);
+        scan.state = ShardState::from_parts(shard, next_sn, oldest_active, bits, begins);
+        scan.first = Some(oldest.first());
         scan.base = Some(Base::new(checkpoint.keys(shard), said.next_sn, &state.open));
         scan.open = state.open;
         Ok(scan)
@@ -173,7 +156,8 @@ impl ShardScan {
     /// The first entry that the scan has to see.
     fn first_needed(&self) -> SerialNumber {
         let first = self.part.first_kept.0;
-        let missing = self.left_roots.iter().position(Option::is_none);
+        let roots = self.left.iter().flat_map(|left| &left.roots);
+        let missing = roots.into_iter().position(Option::is_none);
         let missing = missing.map_or(self.part.next_sn.twig().0, |at| first + at as u64);
         TwigId(missing.min(self.part.oldest_active.twig().0)).first()
     }
@@ -195,52 +179,53 @@ impl ShardScan {
 
     /// Whether the leaves of this twig are needed.
     fn needs_leaves(&self, twig: TwigId) -> bool {
+        let Some(left) = &self.left else { return false };
         let Some(number) = twig.0.checked_sub(self.part.first_kept.0) else { return false };
-        self.left_roots.get(number as usize).is_none_or(Option::is_none)
+        left.roots.get(number as usize).is_none_or(Option::is_none)
     }
 
-    /// Reads the shard's entries of a record: serial numbers, active bits, places.
+    /// Takes in the shard's entries of a record: what becomes of the state, where they lie, what is to be
+    /// hashed.
     pub(super) fn read_run(&mut self, record: &ScannedRecord) -> Result<RunWork, Error> {
         let mut work = RunWork::default();
         let start = run_position(record.record(), self.shard);
-        let oldest = self.part.oldest_active.twig();
+        let seen_from = self.part.oldest_active.twig();
+        let mut next = self.first.map(|_| self.state.next_sn());
         work.spans.reserve(record.record().entries(self.shard) as usize);
         for (at, entry) in record.entries(self.shard) {
             let offset = (at.0 - start.0) as u32;
             let span = Span { offset, len: entry.hashed_bytes().len() as u32 };
             let sn = entry.serial_number();
             // Before anything is sized by it: a checksum says nothing about the number being true.
-            if sn >= self.part.next_sn {
+            if self.left.is_some() && sn >= self.part.next_sn {
                 let next = self.part.next_sn;
                 return Err(self.corrupt(format_args!("entry {sn}, the manifest ends at {next}")));
             }
-            if self.next.is_some_and(|next| next != sn) {
+            if next.is_some_and(|next| next != sn) {
                 return Err(self.corrupt(format_args!("entry {sn} is out of order")));
             }
-            self.next = Some(sn.plus(1));
-            if work.spans.is_empty() {
-                work.first_sn = sn;
+            next = Some(sn.plus(1));
+            if self.first.is_none() {
+                self.first = Some(sn);
+                self.state.skip_to(sn);
             }
             work.spans.push(span);
+            for gone in entry.deactivated() {
+                if gone >= sn {
+                    return Err(self.not_active(sn, gone));
+                }
+                work.deactivated.push(gone);
+            }
             if self.needs_leaves(sn.twig()) {
                 work.leaf_spans.push(span);
             }
-            if sn.twig() < self.bits_from {
+            if sn.twig() < seen_from {
                 continue;
             }
-            self.bits.set(sn);
-            self.active += 1;
-            let bits_from = self.bits_from;
-            for gone in entry.deactivated().filter(|gone| gone.twig() >= bits_from) {
-                if !self.bits.clear(gone) {
-                    return Err(
-                        self.corrupt(format_args!("entry {sn} replaces {gone}, not active"))
-                    );
-                }
-                self.active -= 1;
-            }
-            if sn.twig() < oldest {
-                continue;
+            if let Some(base) = &mut self.base
+                && base.note(entry.deactivated())
+            {
+                work.own.push(self.seen.len());
             }
             let sentry = entry.sentry_key_hash();
             if sentry.is_none() {
@@ -250,70 +235,62 @@ impl ShardScan {
             }
             let prefix = sentry.map_or(0, |key_hash| key_hash.prefix_u64());
             self.seen.push(Seen { sn, prefix, at });
-            self.noted += 1;
         }
-        if let (false, Some(next)) = (work.spans.is_empty(), self.next) {
-            self.note_begun(work.first_sn, next, record);
-        }
+        let first_sn = self.state.next_sn();
+        self.take(record, first_sn, &work)?;
+        work.filled = self.open.note_run(record.position(), start, first_sn, &work.spans);
         work.leaves = vec![Digest::ZERO; work.leaf_spans.len()];
         work.keys = vec![Digest::ZERO; work.key_spans.len()];
         Ok(work)
     }
 
-    fn note_begun(&mut self, from: SerialNumber, to: SerialNumber, record: &ScannedRecord) {
-        self.begun.note(from, to, record.record().entries_before());
-        self.begun.drop_before(self.part.oldest_active.twig());
-    }
-
-    /// Serial number of the next entry.
-    pub(crate) fn next_sn(&self) -> SerialNumber {
-        self.next.unwrap_or(self.part.next_sn)
-    }
-
-    /// Reads the shard's entries of a record of the journal.
-    pub(crate) fn journal_run(&mut self, record: &ScannedRecord) -> Result<JournalRun, Error> {
-        let mut run = JournalRun { first_sn: self.next_sn(), ..JournalRun::default() };
-        let start = run_position(record.record(), self.shard);
-        for (at, entry) in record.entries(self.shard) {
-            let offset = (at.0 - start.0) as u32;
-            run.spans.push(Span { offset, len: entry.hashed_bytes().len() as u32 });
-            let sn = entry.serial_number();
-            if sn != self.next_sn() {
-                return Err(self.corrupt(format_args!("entry {sn} is out of order")));
-            }
-            self.next = Some(sn.plus(1));
-            self.bits.set(sn);
-            self.active += 1;
-            for gone in entry.deactivated() {
-                if !self.bits.clear(gone) {
-                    return Err(
-                        self.corrupt(format_args!("entry {sn} replaces {gone}, not active"))
-                    );
-                }
-                self.active -= 1;
-                run.deactivated.push(gone);
-            }
-            if let Some(base) = &mut self.base
-                && base.note(entry.deactivated())
-            {
-                run.own.push(self.seen.len());
-            }
-            let sentry = entry.sentry_key_hash();
-            if sentry.is_none() {
-                run.key_of.push(self.seen.len());
-                let (offset, len) = (offset + HEADER_LEN as u32, entry.key().len() as u32);
-                run.key_spans.push(Span { offset, len });
-            }
-            let prefix = sentry.map_or(0, |key_hash| key_hash.prefix_u64());
-            self.seen.push(Seen { sn, prefix, at });
+    fn take(
+        &mut self,
+        record: &ScannedRecord,
+        first_sn: SerialNumber,
+        work: &RunWork,
+    ) -> Result<(), Error> {
+        if self.first.is_none() {
+            return Ok(()); // no entry yet, so that it is not known with which one the runs begin
         }
-        self.note_begun(run.first_sn, self.next_sn(), record);
-        run.keys = vec![Digest::ZERO; run.key_spans.len()];
-        Ok(run)
+        let oldest_active = record.record().oldest_active()[self.shard.index()];
+        let run = RunChange {
+            first_sn,
+            entries: work.spans.len() as u64,
+            deactivated: &work.deactivated,
+            oldest_active,
+            entries_before: record.record().entries_before(),
+        };
+        match self.state.take(&run) {
+            Ok(_) => Ok(()),
+            Err(Refused::NotActive { number, sn: gone }) => {
+                let mut replaced = 0;
+                let by = record.entries(self.shard).find(|(_, entry)| {
+                    replaced += entry.deactivated().len();
+                    replaced > number
+                });
+                Err(match by {
+                    Some((_, entry)) => self.not_active(entry.serial_number(), gone),
+                    None => Refused::NotActive { number, sn: gone }.of(self.shard).into(),
+                })
+            }
+            Err(Refused::OldestActive { said, .. }) => {
+                let who = match self.left {
+                    Some(_) => format!("the record of height {}", record.height()),
+                    None => "the journal".to_owned(),
+                };
+                Err(self.corrupt(format_args!("{who} says that nothing below {said} is active")))
+            }
+            Err(refused) => Err(refused.of(self.shard).into()),
+        }
     }
 
-    /// Takes the key hashes of a run of the journal.
-    pub(crate) fn take_keys(&mut self, run: &JournalRun) {
+    fn not_active(&self, by: SerialNumber, gone: SerialNumber) -> Error {
+        self.corrupt(format_args!("entry {by} replaces {gone}, not active"))
+    }
+
+    /// Takes the key hashes of a run.
+    pub(super) fn take_keys(&mut self, run: &RunWork) {
         for (number, digest) in run.key_of.iter().zip(&run.keys) {
             self.seen[*number].prefix = KeyHash(digest.0).prefix_u64();
         }
@@ -327,97 +304,95 @@ impl ShardScan {
     /// What died meanwhile is dropped from time to time, so that of all that was ever written little
     /// more is held than what is active.
     fn forget_dead(&mut self) {
-        if self.seen.len() as u64 > self.active + self.active / 4 + DEAD_SEEN {
-            let bits = &self.bits;
+        let (bits, active) = (self.state.bits(), self.state.active());
+        if self.seen.len() as u64 > active + active / 4 + DEAD_SEEN {
             self.seen.retain(|seen| bits.is_active(seen.sn));
         }
     }
 
-    /// Takes the hashes of a run, and makes the records of twigs that it finished.
-    pub(super) fn take_hashes(
+    /// Takes the leaves of a run, and makes the records of twigs that it finished.
+    pub(super) fn take_leaves(
         &mut self,
         hasher: &dyn BatchHasher,
-        record: &ScannedRecord,
         work: RunWork,
     ) -> Result<(), Error> {
-        for (number, digest) in work.key_of.iter().zip(&work.keys) {
-            self.seen[*number].prefix = KeyHash(digest.0).prefix_u64();
-        }
-        self.forget_dead();
-        let start = run_position(record.record(), self.shard);
-        let filled = self.open.note_run(record.position(), start, work.first_sn, &work.spans);
+        let needed: Vec<_> =
+            work.filled.into_iter().filter(|places| self.needs_leaves(places.twig)).collect();
+        let Some(left) = &mut self.left else { return Ok(()) };
         let mut leaves = work.leaves.into_iter();
-        for places in filled {
-            if !self.needs_leaves(places.twig) {
-                continue;
+        for places in needed {
+            left.leaves.extend(leaves.by_ref().take(TWIG_LEAVES - left.leaves.len()));
+            if left.leaves.len() != TWIG_LEAVES {
+                let reason = format!("twig {} begins before the log", places.twig);
+                return Err(self.corrupt(reason));
             }
-            self.leaves.extend(leaves.by_ref().take(TWIG_LEAVES - self.leaves.len()));
-            if self.leaves.len() != TWIG_LEAVES {
-                return Err(
-                    self.corrupt(format_args!("twig {} begins before the log", places.twig))
-                );
-            }
-            let twig = FinishedTwig::from_leaves(hasher, self.shard, places.twig, &self.leaves)?;
-            self.leaves.clear();
+            let twig = FinishedTwig::from_leaves(hasher, self.shard, places.twig, &left.leaves)?;
+            left.leaves.clear();
             let number = (places.twig.0 - self.part.first_kept.0) as usize;
-            if let Some(root) = self.left_roots.get_mut(number) {
+            if let Some(root) = left.roots.get_mut(number) {
                 *root = Some(twig.left_root());
             }
             self.twigs.push(Arc::new(places.into_record(self.shard, twig.nodes)?));
         }
-        self.leaves.extend(leaves);
+        left.leaves.extend(leaves);
         Ok(())
     }
 
-    /// What the forest is restored from.
+    /// What the forest is restored from. From here on all of the shard is known.
     pub(super) fn restore(&mut self) -> Result<ShardRestore, Error> {
-        let part = &self.part;
-        if let Some(sn) =
-            self.bits.next_active(SerialNumber(0)).filter(|&sn| sn < part.oldest_active)
-        {
-            let oldest = part.oldest_active;
+        let (part, state) = (&self.part, &self.state);
+        let oldest = part.oldest_active;
+        if let Some(sn) = state.bits().next_active(SerialNumber(0)).filter(|&sn| sn < oldest) {
             return Err(self.corrupt(format_args!(
                 "entry {sn} is active, the manifest says that none below {oldest} is"
             )));
         }
-        self.bits.drop_before(part.oldest_active.twig());
-        if self.next != Some(part.next_sn) {
+        if self.first.is_none() || state.next_sn() != part.next_sn {
             return Err(self.corrupt("the log does not end at the manifest's serial number"));
         }
-        if self.bits.count() != part.active {
+        if state.active() != part.active {
             return Err(self.corrupt(format_args!(
                 "{} active entries, the manifest says {}",
-                self.bits.count(),
+                state.active(),
                 part.active
             )));
         }
-        let (oldest, youngest) = (part.oldest_active.twig(), part.next_sn.twig());
-        if self.noted != part.next_sn.0 - oldest.first().0
-            || self.leaves.len() != part.next_sn.leaf()
+        if state.oldest_active() != oldest {
+            let said = state.oldest_active();
+            return Err(self.corrupt(format_args!(
+                "the manifest says that nothing below {oldest} is active, the log says below {said}"
+            )));
+        }
+        let (oldest, youngest) = (oldest.twig(), part.next_sn.twig());
+        let Left { roots, leaves } =
+            self.left.take().ok_or_else(|| self.corrupt("restored twice"))?;
+        if self.first.is_none_or(|first| first > oldest.first())
+            || leaves.len() != part.next_sn.leaf()
         {
             return Err(self.corrupt("the log begins after an entry that is still needed"));
         }
-        let left_roots = self.left_roots.iter().copied().collect::<Option<Vec<_>>>();
+        let left_roots = roots.into_iter().collect::<Option<Vec<_>>>();
         let left_roots = left_roots.ok_or_else(|| self.corrupt("a finished twig is missing"))?;
+        self.state.complete();
         let mut active_pages = Vec::new();
         for twig in oldest.0..=youngest.0 {
-            let bytes = self.bits.twig_bytes(TwigId(twig));
+            let bytes = self.state.bits().twig_bytes(TwigId(twig));
             active_pages.extend(bytes.as_chunks::<32>().0.iter().map(|page| Digest(*page)));
         }
         Ok(ShardRestore {
-            first_kept: part.first_kept,
-            edges: part.edges.clone(),
+            first_kept: self.part.first_kept,
+            edges: self.part.edges.clone(),
             left_roots,
             first_active: oldest,
             active_pages,
-            youngest_leaves: self.leaves.clone(),
-            oldest_active: part.oldest_active,
+            youngest_leaves: leaves,
+            oldest_active: self.part.oldest_active,
         })
     }
 
     /// Active entries into the index.
     pub(super) fn index(&mut self, source: &Source<'_>) -> Result<ShardIndex, Error> {
-        let bits = &self.bits;
+        let bits = self.state.bits();
         let seen = std::mem::take(&mut self.seen).into_iter();
         let active = seen.filter(|seen| bits.is_active(seen.sn));
         let index = match self.base.take() {
@@ -428,7 +403,7 @@ impl ShardScan {
             None => ShardIndex::build(active.map(|seen| (seen.prefix, seen.at)).collect())
                 .map_err(|error| self.corrupt(format_args!("index: {error}")))?,
         };
-        if index.len() as u64 != bits.count() {
+        if index.len() as u64 != self.state.active() {
             return Err(self.corrupt("the index has other keys than there are active entries"));
         }
         Ok(index)
