@@ -55,7 +55,7 @@ pub use keys::{is_entry_of, key_hash_of};
 pub use layer::{Layer, Now, newest};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
 pub use resolve::ShardView;
-pub use shard::{Refused, RunChange, ShardState, Undo};
+pub use shard::{Misfit, RunChange, ShardState, Undo};
 use spread::spread;
 pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position, twig_agrees};
 use update::update_shard;

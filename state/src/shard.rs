@@ -73,7 +73,7 @@ pub struct Undo {
 
 /// Why a run does not fit the state of its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum Misfit {
     /// It does not begin where the shard ends.
     #[error("a run begins with entry {first_sn}, the next one is {next_sn}")]
     OutOfOrder {
@@ -181,13 +181,13 @@ impl ShardState {
     /// Takes a run in. What leads back is in the answer, together with `run`.
     ///
     /// # Errors
-    /// [`Refused`] if it does not fit; then the shard is as it was.
-    pub fn take(&mut self, run: &RunChange<'_>) -> Result<Undo, Refused> {
+    /// [`Misfit`] if it does not fit; then the shard is as it was.
+    pub fn take(&mut self, run: &RunChange<'_>) -> Result<Undo, Misfit> {
         let RunChange { first_sn, entries, deactivated, oldest_active, entries_before } = *run;
         let mut undo = self.begin();
         let next = first_sn.0.checked_add(entries).map(SerialNumber);
         let (Some(next), true) = (next, first_sn == self.next_sn) else {
-            return Err(Refused::OutOfOrder { first_sn, next_sn: self.next_sn });
+            return Err(Misfit::OutOfOrder { first_sn, next_sn: self.next_sn });
         };
         let followed = first_sn.max(self.from.first());
         self.bits.set_range(followed, next);
@@ -197,7 +197,7 @@ impl ShardState {
             // Whether one that is not followed was active is not known.
             if sn >= self.from.first() && !self.retire(sn) {
                 self.undo(undo, &deactivated[..number]);
-                return Err(Refused::NotActive { number, sn });
+                return Err(Misfit::NotActive { number, sn });
             }
         }
         if let Err(refused) = self.check_oldest(oldest_active) {
@@ -209,15 +209,15 @@ impl ShardState {
         Ok(undo)
     }
 
-    fn check_oldest(&self, said: SerialNumber) -> Result<(), Refused> {
+    fn check_oldest(&self, said: SerialNumber) -> Result<(), Misfit> {
         let old = self.oldest_active;
         if said > self.next_sn || said < old && self.from == TwigId(0) {
-            return Err(Refused::OldestActive { said, active: None });
+            return Err(Misfit::OldestActive { said, active: None });
         }
         if said > old {
             let active = self.bits.next_active(old).filter(|&sn| sn < said);
             if active.is_some() {
-                return Err(Refused::OldestActive { said, active });
+                return Err(Misfit::OldestActive { said, active });
             }
         }
         Ok(())
@@ -274,7 +274,7 @@ impl ShardState {
     }
 }
 
-impl Refused {
+impl Misfit {
     /// As an error of the shard that it was to change.
     pub fn of(self, shard: ShardId) -> Error {
         Error::Corrupt(format!("shard {shard}: {self}"))

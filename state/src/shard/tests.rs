@@ -130,11 +130,11 @@ proptest! {
         let (change, next_sn) = (run.change(), run.first_sn);
         for wrong in [next_sn.plus(1), SerialNumber(next_sn.0 - 1)] {
             let refused = state.take(&RunChange { first_sn: wrong, ..change });
-            prop_assert_eq!(refused.unwrap_err(), Refused::OutOfOrder { first_sn: wrong, next_sn });
+            prop_assert_eq!(refused.unwrap_err(), Misfit::OutOfOrder { first_sn: wrong, next_sn });
             prop_assert_eq!(&state, &before);
         }
         let refused = state.take(&RunChange { entries: u64::MAX, ..change });
-        prop_assert_eq!(refused.unwrap_err(), Refused::OutOfOrder { first_sn: next_sn, next_sn });
+        prop_assert_eq!(refused.unwrap_err(), Misfit::OutOfOrder { first_sn: next_sn, next_sn });
         // One that is not there yet, one twice.
         let number = which.index(run.deactivated.len() + 1);
         let twice = number.checked_sub(1).map(|before| run.deactivated[before]);
@@ -142,7 +142,7 @@ proptest! {
             let mut deactivated = run.deactivated.clone();
             deactivated.insert(number, sn);
             let refused = state.take(&RunChange { deactivated: &deactivated, ..change });
-            prop_assert_eq!(refused.unwrap_err(), Refused::NotActive { number, sn });
+            prop_assert_eq!(refused.unwrap_err(), Misfit::NotActive { number, sn });
             prop_assert_eq!(&state, &before);
         }
         let first = SerialNumber(*model.active.first().unwrap());
@@ -154,7 +154,7 @@ proptest! {
         for (said, active) in wrong {
             let Some(said) = said else { continue };
             let refused = state.take(&RunChange { oldest_active: said, ..change });
-            prop_assert_eq!(refused.unwrap_err(), Refused::OldestActive { said, active });
+            prop_assert_eq!(refused.unwrap_err(), Misfit::OldestActive { said, active });
             prop_assert_eq!(&state, &before);
         }
         state.take(&change).unwrap();

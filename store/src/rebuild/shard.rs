@@ -9,7 +9,7 @@ use hedgerow_index::{ShardIndex, Stem};
 use hedgerow_merkle::{FinishedTwig, ShardRestore};
 use hedgerow_metadb::ShardManifest;
 use hedgerow_state::checkpoint::Checkpoint;
-use hedgerow_state::{OpenTwig, Refused, RunChange, ShardState, TwigPlaces, run_position};
+use hedgerow_state::{Misfit, OpenTwig, RunChange, ShardState, TwigPlaces, run_position};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use std::sync::Arc;
@@ -263,7 +263,7 @@ impl ShardScan {
         };
         match self.state.take(&run) {
             Ok(_) => Ok(()),
-            Err(Refused::NotActive { number, sn: gone }) => {
+            Err(Misfit::NotActive { number, sn: gone }) => {
                 let mut replaced = 0;
                 let by = record.entries(self.shard).find(|(_, entry)| {
                     replaced += entry.deactivated().len();
@@ -271,10 +271,10 @@ impl ShardScan {
                 });
                 Err(match by {
                     Some((_, entry)) => self.not_active(entry.serial_number(), gone),
-                    None => Refused::NotActive { number, sn: gone }.of(self.shard).into(),
+                    None => Misfit::NotActive { number, sn: gone }.of(self.shard).into(),
                 })
             }
-            Err(Refused::OldestActive { said, .. }) => {
+            Err(Misfit::OldestActive { said, .. }) => {
                 let who = match self.left {
                     Some(_) => format!("the record of height {}", record.height()),
                     None => "the journal".to_owned(),
