@@ -9,8 +9,8 @@ use hedgerow_entryfile::{
 use hedgerow_hasher_api::{ScalarHasher, hash_message};
 use hedgerow_index::{Index, ShardIndex, SharedIndex};
 use hedgerow_state::{
-    BlockOps, Error, Files, Kind, OpKind, RunChange, ShardState, ShardView, ShardWriter, Tools,
-    TwigStore, Undo, apply, run_position,
+    BlockOps, Error, Files, Kind, OpKind, Refused, RunChange, ShardState, ShardView, ShardWriter,
+    Tools, TwigStore, Undo, apply, run_position,
 };
 use hedgerow_types::entry::encode_sentry;
 use hedgerow_types::{
@@ -168,7 +168,7 @@ proptest! {
             let before = world.states();
             ops.push(Kind::Strict(OpKind::Create), &keys[number], b"").unwrap();
             ops.push(Kind::Strict(OpKind::Create), &keys[number], b"").unwrap();
-            let refused = matches!(world.update(&ops, &rule), Err(Error::InvalidOp { .. }));
+            let refused = matches!(world.update(&ops, &rule), Err(Error::Refused(Refused::InvalidOp { .. })));
             prop_assert!(refused, "an operation that does not fit was taken");
             prop_assert_eq!(world.states(), before);
         }
