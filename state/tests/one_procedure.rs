@@ -56,7 +56,7 @@ impl World {
         for shard in ShardId::all() {
             let start = run_position(&record, shard);
             let keys = offsets.iter().zip(0..count).map(|(at, index)| {
-                let prefix = (shard.index() as u16) << 12 | index;
+                let prefix = ((shard.index() as u16) << 12) | index;
                 (KeyHash::sentry(prefix).prefix_u64(), start.plus(*at))
             });
             world.index.push(ShardIndex::build(keys.collect()).unwrap().into());

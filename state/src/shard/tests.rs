@@ -54,7 +54,7 @@ impl Model {
         self.active.extend(first..self.next);
         let mut gone: Vec<u64> = self.active.iter().copied().take(of_the_oldest).collect();
         for part in others {
-            let from = self.next * u64::from(part) >> 16;
+            let from = (self.next * u64::from(part)) >> 16;
             gone.extend(self.active.range(from..).next());
         }
         gone.sort_unstable();
@@ -147,7 +147,7 @@ proptest! {
         }
         let first = SerialNumber(*model.active.first().unwrap());
         let wrong = [
-            (Some(first.plus(1)), (first.0 + 1 <= model.next).then_some(first)),
+            (Some(first.plus(1)), (first.0 < model.next).then_some(first)),
             (Some(SerialNumber(model.next + 1)), None),
             (oldest.checked_sub(1).map(SerialNumber), None),
         ];
