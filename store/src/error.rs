@@ -174,7 +174,7 @@ impl From<MetaError> for Error {
 
 impl From<hedgerow_index::IndexError> for Error {
     fn from(error: hedgerow_index::IndexError) -> Self {
-        crate::published::in_index(error)
+        crate::read::published::in_index(error)
     }
 }
 
@@ -201,7 +201,7 @@ impl From<hedgerow_state::Error> for Error {
             Failed::Corrupt(what) => Self::Corrupt(what),
             Failed::Log(error) => Self::Log(error),
             Failed::Hash(error) => Self::Hash(error),
-            Failed::Index(error) => crate::published::in_index(error),
+            Failed::Index(error) => crate::read::published::in_index(error),
         }
     }
 }

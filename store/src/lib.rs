@@ -66,39 +66,21 @@ compile_error!(
 );
 
 mod block;
-mod check;
-mod checkpoint;
-mod create;
+mod commit;
 mod error;
-mod flow;
-mod genesis;
 pub mod hasher;
-mod iter;
-mod limits;
-mod open;
+mod opening;
 mod options;
-mod pipeline;
-mod place;
 mod points;
-mod progress;
-mod prove;
-mod prune;
-mod published;
-mod reader;
-mod rebuild;
-mod repair;
-mod replay;
+mod read;
 mod shared;
-mod stages;
 mod stats;
 mod store;
-mod sync;
 mod ticket;
-mod view;
-mod writer;
 
 pub use block::Block;
-pub use check::CheckReport;
+pub use commit::prune::PruneHold;
+pub use commit::writer::MAX_EXTRA_BYTES;
 pub use error::Error;
 pub use hedgerow_entryfile::{Damage, LogError, LogStats, Stub};
 pub use hedgerow_merkle::{MerkleError, Roots};
@@ -113,16 +95,15 @@ pub use hedgerow_types::{
     CompactionRule, Digest, Height, KeyHash, LogPosition, ParamsError, SerialNumber, ShardId,
     TwigId, Version,
 };
-pub use iter::Iter;
+pub use opening::check::CheckReport;
+pub use opening::repair::{RepairReport, RepairWord};
 pub use options::{Durability, Options, Progress};
-pub use prune::PruneHold;
-pub use reader::{Proven, Reader};
-pub use repair::{RepairReport, RepairWord};
+pub use read::iter::Iter;
+pub use read::reader::{Proven, Reader};
+pub use read::view::View;
 pub use stats::Stats;
 pub use store::Store;
 pub use ticket::{Receipt, Ticket};
-pub use view::View;
-pub use writer::MAX_EXTRA_BYTES;
 
 /// Disks: the real one is the default.
 pub mod disk {

@@ -9,10 +9,10 @@
 //!   log stage, commit stage ──────────────────────────┘
 //! ```
 
-use crate::checkpoint::Checkpoints;
-use crate::flow::Flow;
-use crate::prune::PruneHold;
-use crate::published::Published;
+use crate::commit::checkpoint::Checkpoints;
+use crate::commit::flow::Flow;
+use crate::commit::prune::PruneHold;
+use crate::read::published::Published;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
 use hedgerow_hasher_api::BatchHasher;

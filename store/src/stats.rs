@@ -1,6 +1,6 @@
 //! Figures of an open store, for people and for monitoring.
 
-use crate::prune::PruneHold;
+use crate::commit::prune::PruneHold;
 use crate::shared::{Shared, per_shard};
 use hedgerow_entryfile::LogStats;
 use hedgerow_hasher_api::{Capabilities, Health};

@@ -3,14 +3,14 @@
 
 use crate::Error;
 use crate::block::Block;
-use crate::flow::Progress;
-use crate::limits;
+use crate::commit::flow::Progress;
+use crate::commit::writer::Writer;
+use crate::opening::limits;
+use crate::opening::place::{Locks, META, Place, name_a_database};
 use crate::options::Options;
-use crate::place::{Locks, META, Place, name_a_database};
-use crate::reader::Reader;
+use crate::read::reader::Reader;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
-use crate::writer::Writer;
 use hedgerow_metadb::StoreParams;
 use hedgerow_state::{BlockOps, Task};
 use hedgerow_types::Height;
@@ -204,7 +204,7 @@ impl Store {
         if !name_a_database(&self.shared.options.disk.read_dir(&meta)?) {
             return Err(Error::Corrupt("the database below meta/ is gone".into()));
         }
-        limits::on_own_stack("hedgerow-check", || crate::check::check(&self.shared))
+        limits::on_own_stack("hedgerow-check", || crate::opening::check::check(&self.shared))
     }
 
     /// Figures of the open store.

@@ -1,7 +1,7 @@
 //! What a submitted block answers: its root, when it is published, and when it is durable.
 
 use crate::Error;
-use crate::flow::Flow;
+use crate::commit::flow::Flow;
 use hedgerow_state::Counts;
 use hedgerow_types::{Digest, Height};
 use std::fmt;

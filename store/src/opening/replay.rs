@@ -11,8 +11,8 @@
 //! root that an earlier block is known to have had.
 
 use crate::Error;
-use crate::pipeline::Unsettled;
-use crate::rebuild::{Roots, RunWork, ShardScan, Source, read_runs};
+use crate::commit::pipeline::Unsettled;
+use crate::opening::rebuild::{Roots, RunWork, ShardScan, Source, read_runs};
 use crate::shared::per_shard;
 use hashbrown::HashMap;
 use hedgerow_entryfile::ScannedRecord;

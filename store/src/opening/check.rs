@@ -13,8 +13,8 @@
 
 use crate::Error;
 use crate::hasher;
-use crate::progress::Meter;
-use crate::rebuild::{Source, rebuild};
+use crate::opening::progress::Meter;
+use crate::opening::rebuild::{Source, rebuild};
 use crate::shared::{Shared, missing_row};
 use hedgerow_entryfile::Journal;
 use hedgerow_metadb::Manifest;

@@ -16,7 +16,7 @@
 //!   movement falls between. It leaves one at most, and takes it back when it is dropped.
 
 use crate::Error;
-use crate::sync::{Condvar, Mutex};
+use crate::commit::sync::{Condvar, Mutex};
 use hedgerow_types::Height;
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -1,18 +1,18 @@
 //! Opening a store: what is believed is read, what is not is written once more, and the state is built
 //! from it.
 
-use crate::checkpoint::{self, Checkpoints};
-use crate::flow::Flow;
+use crate::commit::checkpoint::{self, Checkpoints};
+use crate::commit::flow::Flow;
+use crate::commit::writer::Writer;
 use crate::hasher::BatchHasher;
-use crate::limits::{STACK_BYTES, no_thread};
+use crate::opening::limits::{STACK_BYTES, no_thread};
+use crate::opening::place::{LOG, Locks, Place, TWIGS};
+use crate::opening::progress::Meter;
+use crate::opening::rebuild::{Rebuilt, Source, rebuild};
 use crate::options::Options;
-use crate::place::{LOG, Locks, Place, TWIGS};
-use crate::progress::Meter;
-use crate::published::Published;
-use crate::rebuild::{Rebuilt, Source, rebuild};
+use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
 use crate::store::Store;
-use crate::writer::Writer;
 use crate::{Error, points};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile};
 use hedgerow_metadb::{MetaDb, StoreParams};
@@ -146,7 +146,7 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
         checkpoints,
     });
     let params = manifest.params;
-    let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;
+    let pipeline = crate::commit::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;
     let rule = params.compaction();
     let writers = rebuilt.writers;
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, writers, log_bytes);

@@ -1,8 +1,8 @@
 //! Making proofs (spec 10) from a state that somebody holds.
 
 use crate::Error;
-use crate::reader::Proven;
-use crate::view::View;
+use crate::read::reader::Proven;
+use crate::read::view::View;
 use hedgerow_entryfile::{LogError, TwigRecord};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_part_as_of, left_path_in};

@@ -4,13 +4,13 @@
 //! last. Whatever is found without that end is an unfinished creation, which only `open_or_create`
 //! replaces: it holds nothing that anybody ever wrote.
 
-use crate::genesis::genesis;
+use crate::commit::pipeline::Unsettled;
 use crate::hasher::BatchHasher;
-use crate::open::{Parts, pool, start};
+use crate::opening::genesis::genesis;
+use crate::opening::open::{Parts, pool, start};
+use crate::opening::place::{CREATING, LOG, Locks, META, Place, TWIGS};
+use crate::opening::rebuild::Rebuilt;
 use crate::options::Options;
-use crate::pipeline::Unsettled;
-use crate::place::{CREATING, LOG, Locks, META, Place, TWIGS};
-use crate::rebuild::Rebuilt;
 use crate::store::Store;
 use crate::{Error, points};
 use hashbrown::HashMap;

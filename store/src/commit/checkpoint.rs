@@ -17,7 +17,7 @@
 //! another is written.
 
 use crate::points;
-use crate::published::{Published, State};
+use crate::read::published::{Published, State};
 use crate::shared::Shared;
 use crate::{Error, Options};
 use hedgerow_merkle::Forest;

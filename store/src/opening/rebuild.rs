@@ -30,10 +30,10 @@ mod shard;
 pub(crate) use shard::{RunWork, ShardScan};
 
 use crate::Error;
+use crate::commit::pipeline::Unsettled;
 use crate::hasher::hash_keys;
-use crate::pipeline::Unsettled;
-use crate::progress::Meter;
-use crate::replay::{Contradicted, Ended, Replay};
+use crate::opening::progress::Meter;
+use crate::opening::replay::{Contradicted, Ended, Replay};
 use hedgerow_entryfile::{EntryLog, Journal, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::ShardIndex;

@@ -31,10 +31,10 @@
 //! been asked to: nobody waits for a stage that is gone.
 
 use crate::Error;
-use crate::flow::{Flow, Progress};
-use crate::limits::{STACK_BYTES, no_thread};
-use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Receiver, Sender, TryRecvError, bounded};
+use crate::commit::flow::{Flow, Progress};
+use crate::commit::sync::thread::{self, JoinHandle};
+use crate::commit::sync::{Receiver, Sender, TryRecvError, bounded};
+use crate::opening::limits::{STACK_BYTES, no_thread};
 use hedgerow_types::Height;
 use std::collections::VecDeque;
 use std::sync::Arc;

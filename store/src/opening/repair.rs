@@ -18,12 +18,13 @@
 //! History rows of earlier heights stay: they say what was committed then.
 
 use crate::hasher::trusted;
-use crate::open::pool;
-use crate::place::{LOG, Locks, Place, TWIGS};
-use crate::progress::Meter;
-use crate::rebuild::{Rebuilt, Source, derive};
+use crate::opening::limits;
+use crate::opening::open::pool;
+use crate::opening::place::{LOG, Locks, Place, TWIGS};
+use crate::opening::progress::Meter;
+use crate::opening::rebuild::{Rebuilt, Source, derive};
 use crate::shared::missing_row;
-use crate::{Error, Options, Store, limits};
+use crate::{Error, Options, Store};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile, TwigRecord};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb};
 use hedgerow_state::TwigStore;

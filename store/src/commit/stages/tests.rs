@@ -17,7 +17,7 @@
 mod explore;
 
 use super::*;
-use crate::sync::{Condvar, Mutex};
+use crate::commit::sync::{Condvar, Mutex};
 use crate::ticket::Ticket;
 use explore::explore;
 use hedgerow_state::Counts;

@@ -10,10 +10,10 @@
 //! nothing is pruned that a held state needs.
 
 use crate::Error;
-use crate::iter::Iter;
-use crate::prove;
-use crate::published::State;
-use crate::reader::Proven;
+use crate::read::iter::Iter;
+use crate::read::prove;
+use crate::read::published::State;
+use crate::read::reader::Proven;
 use crate::shared::Shared;
 use hedgerow_entryfile::{Fill, StoredEntry};
 use hedgerow_hasher_api::hash_message;

@@ -2,9 +2,9 @@
 //! nobody. Whoever wants several answers of one height takes a [`View`].
 
 use crate::Error;
-use crate::iter::Iter;
+use crate::read::iter::Iter;
+use crate::read::view::{View, value_of};
 use crate::shared::Shared;
-use crate::view::{View, value_of};
 use hedgerow_metadb::HistoryRow;
 use hedgerow_proof::{Proof, SerialPath};
 use hedgerow_types::{Digest, Height, SerialNumber, ShardId};

@@ -13,12 +13,12 @@
 //! its root is known; nothing is deleted before a manifest that no longer needs it is durable.
 
 use crate::Error;
-use crate::checkpoint;
+use crate::commit::checkpoint;
+use crate::commit::prune::{PruneIntent, Pruning};
+use crate::commit::stages::{self, CommitWork, HashWork, LogWork, WAITING};
 use crate::points;
-use crate::prune::{PruneIntent, Pruning};
-use crate::published::Next;
+use crate::read::published::Next;
 use crate::shared::{Shared, per_shard};
-use crate::stages::{self, CommitWork, HashWork, LogWork, WAITING};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;

@@ -3,12 +3,12 @@
 //!
 //! Everything up to the record's announcement can refuse the block and leaves no trace.
 
-use crate::checkpoint;
+use crate::commit::checkpoint;
+use crate::commit::pipeline::{BlockDelta, Pipeline, ShardPart};
+use crate::commit::stages::PanicGuard;
 use crate::hasher;
-use crate::pipeline::{BlockDelta, Pipeline, ShardPart};
-use crate::published::in_index;
+use crate::read::published::in_index;
 use crate::shared::Shared;
-use crate::stages::PanicGuard;
 use crate::ticket::Ticket;
 use crate::{Durability, Error};
 use bytes::Bytes;

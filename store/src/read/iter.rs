@@ -21,7 +21,7 @@
 //! [`Store::check`](crate::Store::check) reads them all.
 
 use crate::Error;
-use crate::view::View;
+use crate::read::view::View;
 use hedgerow_entryfile::StoredEntry;
 use hedgerow_index::{GROUPS, Stem};
 use hedgerow_state::key_hash_of;

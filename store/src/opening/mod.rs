@@ -1,0 +1,28 @@
+//! Everything between a directory and an open store: making one, opening one, checking and repairing it.
+//!
+//! ```text
+//!   place      whose directory it is: names, locks, the mark of a creation that is not finished
+//!   limits     what the process must have left before a store is opened, and the stack it is opened on
+//!   progress   what opening reports while it reads
+//!     │
+//!     ├─ create   genesis: the 16 × 4096 sentries ► first manifest ► mark taken away
+//!     ├─ open     checkpoint or log ► state of the manifest ► journal ► threads        ◄── begin here
+//!     │    ├─ rebuild   the state of the manifest: from a checkpoint, or from all of the log
+//!     │    └─ replay    the blocks behind it, one after the other
+//!     ├─ check    the same once more, compared with what is open and what is on the disk
+//!     └─ repair   makes again what the log says and something else contradicts
+//! ```
+//!
+//! Nothing here takes part in a block: once the store is open, only `place` is asked, whether the directory is
+//! still the one that was locked.
+
+pub(crate) mod check;
+pub(crate) mod create;
+pub(crate) mod genesis;
+pub(crate) mod limits;
+pub(crate) mod open;
+pub(crate) mod place;
+pub(crate) mod progress;
+pub(crate) mod rebuild;
+pub(crate) mod repair;
+pub(crate) mod replay;
