@@ -4,9 +4,14 @@
 //! ```text
 //!   idle       reader ─ get, prove, get, prove ...                      p50, p99, max
 //!   busy       reader ─ get, prove ...      writer ─ blocks of --block-ops updates, one after the other
-//!   iterating  somebody ─ goes through all keys, again and again        writer ─ blocks, timed
+//!   elsewhere  somebody ─ goes through all keys of another store        writer ─ blocks, timed
+//!   iterating  somebody ─ goes through all keys of this one             writer ─ the same blocks, timed
 //!   alone                                                               writer ─ the same blocks, timed
 //! ```
+//!
+//! What `iterating` takes longer than `elsewhere` is what the iterator keeps the writer waiting for; what
+//! `elsewhere` takes longer than `alone` is cores, caches and memory that the two share. Those two are
+//! measured block by block in turns.
 //!
 //! On as many cores as there are threads at work, `busy` against `idle` shows waiting alone; on fewer, what
 //! the reader's thread loses to the others as well.
@@ -17,6 +22,7 @@ use hedgerow_benches::spread::Spread;
 use hedgerow_benches::workload::Generator;
 use serde::Serialize;
 use std::error::Error;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -70,8 +76,11 @@ struct Report {
     prove_busy: Option<Micros>,
     /// From the begin of `submit` until readers see the block.
     block_alone: Option<Micros>,
+    /// The same while somebody iterates over another store with the same keys.
+    block_elsewhere: Option<Micros>,
+    /// The same while somebody iterates over this one.
     block_iterating: Option<Micros>,
-    /// Entries that the iterators came to meanwhile.
+    /// Entries that the iterators visited meanwhile.
     iterated: u64,
 }
 
@@ -120,41 +129,29 @@ fn ask(
     Ok((gets, proofs))
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
-    let Args { keys, block_ops, blocks, threads, json } = args;
-    let dir = tempfile::tempdir()?;
-    let options = Options::default().threads(threads);
-    let mut store = Store::create(dir.path().join("store"), StoreParams::default(), options)?;
-    let of = Generator::new(1, 32, 32);
+/// A store with all keys.
+fn populated(
+    dir: &Path,
+    options: Options,
+    of: &Generator,
+    keys: u32,
+) -> Result<Store, hedgerow::Error> {
+    let mut store = Store::create(dir, StoreParams::default(), options)?;
     for first in (0..keys).step_by(50_000) {
-        block(&mut store, &of, first, 50_000.min(keys - first), keys)?;
+        block(&mut store, of, first, 50_000.min(keys - first), keys)?;
     }
     store.flush()?;
-    let reader = store.reader();
-    let (get_idle, prove_idle) = ask(&reader, &of, keys, |asked| asked < 100_000)?;
+    Ok(store)
+}
 
+/// Does `work` while a thread goes through all keys of `reader`, again and again. Also says how many entries
+/// it visited.
+fn beside_iterating<T>(
+    reader: &Reader,
+    work: impl FnOnce() -> Result<T, hedgerow::Error>,
+) -> Result<(T, u64), Box<dyn Error>> {
     let stop = AtomicBool::new(false);
-    let publish = |store: &mut Store| -> Result<Vec<Duration>, hedgerow::Error> {
-        let times = (0..blocks)
-            .map(|number| block(store, &of, (number as u32).wrapping_mul(7_919), block_ops, keys));
-        times.collect()
-    };
-    let (get_busy, prove_busy) = std::thread::scope(|scope| {
-        let (reader, of, stop_asking) = (&reader, &of, &stop);
-        let go_on = move |_| !stop_asking.load(Ordering::Relaxed);
-        let asker = scope.spawn(move || ask(reader, of, keys, go_on));
-        let published = publish(&mut store);
-        stop.store(true, Ordering::Relaxed);
-        let asked = asker.join().map_err(|_| "the reader failed")??;
-        published?;
-        Ok::<_, Box<dyn Error>>(asked)
-    })?;
-    store.flush()?;
-    let block_alone = publish(&mut store)?;
-    store.flush()?;
-    stop.store(false, Ordering::Relaxed);
-    let (block_iterating, iterated) = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let iterate = || -> Result<u64, hedgerow::Error> {
             let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -169,11 +166,54 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok(count)
         };
         let iterating = scope.spawn(iterate);
-        let published = publish(&mut store);
+        let done = work();
         stop.store(true, Ordering::Relaxed);
         let iterated = iterating.join().map_err(|_| "the iterator failed")??;
-        Ok::<_, Box<dyn Error>>((published?, iterated))
+        Ok((done?, iterated))
+    })
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let Args { keys, block_ops, blocks, threads, json } = args;
+    let dir = tempfile::tempdir()?;
+    let options = || Options::default().threads(threads);
+    let of = Generator::new(1, 32, 32);
+    let mut store = populated(&dir.path().join("store"), options(), &of, keys)?;
+    let reader = store.reader();
+    let (get_idle, prove_idle) = ask(&reader, &of, keys, |asked| asked < 100_000)?;
+
+    let stop = AtomicBool::new(false);
+    let publish = |store: &mut Store, number: u64| {
+        block(store, &of, (number as u32).wrapping_mul(7_919), block_ops, keys)
+    };
+    let (get_busy, prove_busy) = std::thread::scope(|scope| {
+        let (reader, of, stop_asking) = (&reader, &of, &stop);
+        let go_on = move |_| !stop_asking.load(Ordering::Relaxed);
+        let asker = scope.spawn(move || ask(reader, of, keys, go_on));
+        let published = (0..blocks).try_for_each(|number| publish(&mut store, number).map(drop));
+        stop.store(true, Ordering::Relaxed);
+        let asked = asker.join().map_err(|_| "the reader failed")??;
+        published?;
+        Ok::<_, Box<dyn Error>>(asked)
     })?;
+    store.flush()?;
+    let alone: Result<Vec<_>, _> = (0..blocks).map(|number| publish(&mut store, number)).collect();
+    let block_alone = alone?;
+    store.flush()?;
+    let other = populated(&dir.path().join("other"), options(), &of, keys)?;
+    let (mut block_elsewhere, mut block_iterating, mut iterated) = (Vec::new(), Vec::new(), 0);
+    for number in 0..2 * blocks {
+        let other = other.reader();
+        let (whose, times) = match number % 2 {
+            0 => (&other, &mut block_elsewhere),
+            _ => (&reader, &mut block_iterating),
+        };
+        let (took, visited) = beside_iterating(whose, || publish(&mut store, number / 2))?;
+        times.push(took);
+        iterated += visited;
+        store.flush()?;
+    }
     assert!(store.height() > Height(0));
     let report = Report {
         keys,
@@ -184,6 +224,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         prove_idle: Micros::of(prove_idle),
         prove_busy: Micros::of(prove_busy),
         block_alone: Micros::of(block_alone),
+        block_elsewhere: Micros::of(block_elsewhere),
         block_iterating: Micros::of(block_iterating),
         iterated,
     };
@@ -199,6 +240,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("prove, idle", report.prove_idle),
         ("prove, busy", report.prove_busy),
         ("block, alone", report.block_alone),
+        ("block, elsewhere", report.block_elsewhere),
         ("block, iterating", report.block_iterating),
     ] {
         if let Some(Micros { count, p50, p99, max }) = micros {
