@@ -2,7 +2,7 @@
 
 # Real Bitcoin blocks in, roots out, proofs verified.
 example:
-    cargo run --release -p hedgerow --example bitcoin_utxo
+    cargo run --release -p hedgerow-examples --bin bitcoin_utxo
 
 # Every test of the default features.
 test:
