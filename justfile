@@ -4,9 +4,17 @@
 example:
     cargo run --release -p hedgerow-examples --bin bitcoin_utxo
 
-# Every test of the default features.
+# Every test but those of GPU backends, benches and examples.
 test:
+    cargo test
+
+# Every test of the default features.
+test-all:
     cargo test --workspace
+
+# Every package as it would be published.
+package *args:
+    .ci/package {{args}}
 
 # What CI runs.
 ci:
