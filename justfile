@@ -2,11 +2,19 @@
 
 # Real Bitcoin blocks in, roots out, proofs verified.
 example:
-    cargo run --release -p hedgerow --example bitcoin_utxo
+    cargo run --release -p hedgerow-examples --bin bitcoin_utxo
+
+# Every test but those of GPU backends, benches and examples.
+test:
+    cargo test
 
 # Every test of the default features.
-test:
+test-all:
     cargo test --workspace
+
+# Every package as it would be published.
+package *args:
+    .ci/package {{args}}
 
 # What CI runs.
 ci:

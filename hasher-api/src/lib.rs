@@ -32,6 +32,12 @@
 //! What backends on GPUs have in common is in the crate `hedgerow-hasher-device`.
 //!
 //! **Invariant (absence):** nothing here knows a driver, a thread or a file.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `conformance` | the suite that every backend must pass; for tests |
 #![forbid(unsafe_code)]
 
 mod error;

@@ -34,6 +34,12 @@
 //! `ResidentRows`; here they are implemented, once.
 //!
 //! **Invariant (absence):** nothing here knows a driver, a tree or a file.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `conformance` | the suite that every device must pass, and `HostDevice`; for tests |
 #![forbid(unsafe_code)]
 
 mod cut;

@@ -22,6 +22,13 @@
 //! than the CPU backend. The tests of this crate run on it.
 //!
 //! **Invariant (absence):** no knowledge of batches and trees; no unsafe code.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `metal` | Metal beside Vulkan; nothing outside Apple's systems |
+//! | `dx12` | Direct3D 12 beside Vulkan; nothing outside Windows |
 #![forbid(unsafe_code)]
 
 mod adapter;

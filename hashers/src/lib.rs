@@ -21,6 +21,15 @@
 //! which hold the same nodes.
 //!
 //! **Invariant (absence):** nothing here knows a tree, a block or a file.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `cuda` | NVIDIA devices; needs no CUDA to build, the driver is looked for when asked for |
+//! | `wgpu` | GPUs through Vulkan; needs no driver to build, adapters are looked for when asked for |
+//! | `metal` | `wgpu` with Metal; nothing outside Apple's systems |
+//! | `dx12` | `wgpu` with Direct3D 12; nothing outside Windows |
 #![forbid(unsafe_code)]
 
 mod auto;

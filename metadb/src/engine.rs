@@ -31,8 +31,9 @@ pub enum Engine {
     /// [RocksDB](https://rocksdb.org), on a real disk.
     #[cfg(feature = "rocksdb")]
     RocksDb,
-    /// [sled](https://sled.rs) 0.34, on a real disk. For whoever has it already, and not
-    /// recommended: it needs a lock, a second sync and a wait that the others do without.
+    /// [sled](https://sled.rs) 0.34, on a real disk. It is there for compatibility, for whoever runs on it
+    /// already. A new store does not want it: it needs a lock, a second sync and a wait that the others do
+    /// without, and 0.34 has been the last stable version since 2021.
     #[cfg(feature = "sled")]
     Sled,
 }

@@ -30,6 +30,14 @@
 //!
 //! **Invariant (absence):** nothing here knows the log or the trees, and only `engine.rs` knows
 //! which engines were compiled in.
+//!
+//! # Features
+//!
+//! | feature | engine | what it needs to build |
+//! |---|---|---|
+//! | `redb` | the default: on any [`Vfs`](hedgerow_vfs::Vfs) | Rust |
+//! | `rocksdb` | RocksDB, on the real disk | a C++ compiler and libclang |
+//! | `sled` | sled 0.34, on the real disk, for compatibility with what runs on it already | Rust |
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(any(feature = "redb", feature = "rocksdb", feature = "sled")),

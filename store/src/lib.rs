@@ -58,6 +58,23 @@
 //! Accepted ≥ published ≥ durable: readers see the published state, all of one height; after a crash the
 //! store opens with some accepted prefix that holds at least everything durable. The root depends on the
 //! blocks and the [`StoreParams`] only, never on timing, threads, backends, options or restarts.
+//!
+//! # Features
+//!
+//! No feature changes a root or a proof. Those of hashing decide which backends [`hasher::available`] has, those
+//! of engines which of them [`Engine::available`] has; one engine at least must be chosen.
+//!
+//! | feature | what it adds | what it needs to build |
+//! |---|---|---|
+//! | `redb` | the default engine for the manifest and the history; runs on any [`Vfs`](disk::Vfs) | Rust |
+//! | `rocksdb` | RocksDB as engine; on the real disk only | a C++ compiler, libclang, some minutes |
+//! | `sled` | sled 0.34 as engine, for compatibility with what runs on it already; on the real disk only | Rust |
+//! | `cuda` | hashing on NVIDIA devices: `cuda`, `cuda:ORDINAL` | Rust; the driver is looked for at run time |
+//! | `wgpu` | hashing on GPUs through Vulkan: `wgpu`, `wgpu:WHICH` | Rust; adapters are looked for at run time |
+//! | `metal` | `wgpu` with Metal; nothing outside Apple's systems | as `wgpu` |
+//! | `dx12` | `wgpu` with Direct3D 12; nothing outside Windows | as `wgpu` |
+//!
+//! `redb` is the only default one. Without it: `default-features = false, features = ["rocksdb"]`.
 #![forbid(unsafe_code)]
 
 #[cfg(not(any(feature = "redb", feature = "rocksdb", feature = "sled")))]

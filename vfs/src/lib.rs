@@ -39,6 +39,13 @@
 //!
 //! **Invariant (absence):** no file format is known here, and no operation deletes or truncates
 //! what it was not asked to.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `conformance` | the suite that every implementation passes, for whoever writes another one |
+//! | `power-loss` | the disk that loses power and fails on demand; for tests |
 #![forbid(unsafe_code)]
 
 mod error;

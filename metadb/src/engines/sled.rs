@@ -1,4 +1,5 @@
-//! sled 0.34: a log-structured B-tree in a directory.
+//! sled 0.34: a log-structured B-tree in a directory. It is there for compatibility only: its stable
+//! version has not changed since 2021, and some of what it depends on has no maintainer any more.
 //!
 //! ```text
 //!   "m" + piece              ──► manifest, always one piece

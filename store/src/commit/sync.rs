@@ -2,7 +2,7 @@
 //! threads of `stages`.
 //!
 //! ```text
-//!   flow, stages, ticket ──► sync ──► the library      parking_lot, crossbeam-channel, std
+//!   flow, stages, ticket ──► sync ──► the library      parking_lot, std
 //!                                └──► its unit tests   shuttle, which decides who runs next
 //! ```
 //!
@@ -21,8 +21,10 @@ pub(crate) use modelled::{Condvar, Mutex, Receiver, Sender, TryRecvError, bounde
 
 #[cfg(not(test))]
 mod real {
-    pub(crate) use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
     pub(crate) use parking_lot::{Condvar, Mutex};
+    pub(crate) use std::sync::mpsc::{
+        Receiver, SyncSender as Sender, TryRecvError, sync_channel as bounded,
+    };
     pub(crate) use std::thread;
 }
 #[cfg(not(test))]

@@ -1,5 +1,5 @@
-//! Shuttle's lock and condition with the interface of `parking_lot`, its channel under the name that
-//! `crossbeam-channel` has for it.
+//! Shuttle's lock and condition with the interface of `parking_lot`; its channel is made like the one of
+//! the standard library.
 
 pub(crate) use shuttle::sync::mpsc::{
     Receiver, SyncSender as Sender, TryRecvError, sync_channel as bounded,

@@ -13,7 +13,7 @@
 //! 928,828 creates and 928,831 spends is in the store in between. Outputs that can never be spent
 //! are coins too: what they are is for the application to say, not for the store.
 //!
-//! Run it with `cargo run --release -p hedgerow --example bitcoin_utxo [DIRECTORY]`. The store and
+//! Run it with `cargo run --release -p hedgerow-examples --bin bitcoin_utxo [DIRECTORY]`. The store and
 //! the proofs are left in the directory; without one they go to a temporary place.
 
 use bitcoin::consensus::encode::{deserialize, deserialize_partial};
@@ -112,7 +112,7 @@ enum Step {
 
 impl BitcoinBlock {
     fn read(chain: &'static str, height: u64) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bitcoin");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bitcoin_utxo");
         let read = |name: String| {
             let path = folder.join(name);
             fs::read(&path).map_err(|error| format!("reading {}: {error}", path.display()))

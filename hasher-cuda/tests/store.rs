@@ -3,11 +3,9 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{dir, disk, on};
+use hedgerow::disk::MemDisk;
 use hedgerow::hasher::{BatchHasher, Guarded, Thresholds, by_name};
-use hedgerow::{Digest, Height, Store, StoreParams};
+use hedgerow::{Digest, Height, Options, Store, StoreParams};
 use hedgerow_fake_cuda::control::FakeCuda;
 use hedgerow_hasher_cuda::CudaDevice;
 use hedgerow_hasher_device::DeviceHasher;
@@ -21,9 +19,8 @@ const BLOCKS: u64 = 6;
 
 /// A store's whole life; `hang` is called in the middle of it.
 fn roots(hasher: Arc<dyn BatchHasher>, hang: impl FnOnce()) -> Vec<Digest> {
-    let disk = disk();
-    let options = on(&disk).hasher(hasher);
-    let mut store = Store::create(dir(), StoreParams::default(), options).unwrap();
+    let options = Options::default().disk(Arc::new(MemDisk::new())).hasher(hasher);
+    let mut store = Store::create("/store", StoreParams::default(), options).unwrap();
     let (mut roots, mut hang) = (vec![], Some(hang));
     for height in 1..=BLOCKS {
         if height == BLOCKS / 2 {
