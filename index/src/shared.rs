@@ -22,7 +22,7 @@ use crate::batch::WINDOW;
 use crate::slot::{GROUPS, Stem};
 use crate::{Edit, IndexError, ShardIndex};
 use hedgerow_types::{KeyHash, LogPosition};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use std::fmt;
 
 /// Groups of a part: 16 parts, so that 16 shards have 256 locks.
@@ -220,6 +220,8 @@ impl Index for SharedIndex {
                 }
                 applied += 1;
             }
+            // Whoever waits for this part goes first: else all runs of a block in it might.
+            RwLockWriteGuard::unlock_fair(index);
         }
         Ok(())
     }
