@@ -43,6 +43,7 @@ impl Default for LogOptions {
 
 /// What a log has done since it was opened, and how large it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LogStats {
     /// Bytes of all segments.

@@ -67,6 +67,7 @@ pub const MESSAGE_SLACK: usize = 64;
 
 /// What a backend is, for choosing one and for showing to a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Capabilities {
     /// Name by which options and the command line select the backend, such as `cpu` or `scalar`.
     pub name: String,
@@ -82,6 +83,7 @@ pub struct Capabilities {
 
 /// How a backend with a device behind it fares. All zero for one without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Health {
     /// Batches that the device hashed.
     pub device_batches: u64,

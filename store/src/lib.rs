@@ -73,6 +73,7 @@
 //! | `wgpu` | hashing on GPUs through Vulkan: `wgpu`, `wgpu:WHICH` | Rust; adapters are looked for at run time |
 //! | `metal` | `wgpu` with Metal; nothing outside Apple's systems | as `wgpu` |
 //! | `dx12` | `wgpu` with Direct3D 12; nothing outside Windows | as `wgpu` |
+//! | `serde` | `Serialize` for digests, numbers, receipts, figures and reports; `Deserialize` for the first three | |
 //!
 //! `redb` is the only default one. Without it: `default-features = false, features = ["rocksdb"]`.
 #![forbid(unsafe_code)]

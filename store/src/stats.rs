@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 /// Figures of an open store.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Height of the last accepted block.
     pub accepted: Height,

@@ -23,6 +23,7 @@ pub struct Ticket {
 /// All of it follows from the blocks and the [`StoreParams`](crate::StoreParams): it is the
 /// same in every store with the same blocks, so an application may charge by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Receipt {
     /// The block's height.

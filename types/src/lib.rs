@@ -26,6 +26,8 @@ pub mod entry;
 pub mod hex;
 pub mod node;
 mod numbers;
+#[cfg(feature = "serde")]
+mod serialize;
 
 pub use numbers::{
     CompactionRule, Height, LogPosition, ParamsError, SerialNumber, ShardId, TwigId, Version,

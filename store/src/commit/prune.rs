@@ -32,6 +32,7 @@ pub(crate) struct PruneIntent {
 
 /// What kept the rest of the log from being pruned when the last manifest was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum PruneHold {
     /// The store was opened with [`Options::keep_all`](crate::Options::keep_all).

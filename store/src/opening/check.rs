@@ -23,6 +23,7 @@ use hedgerow_types::{Digest, Height};
 
 /// What [`Store::check`](crate::Store::check) went through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CheckReport {
     /// The height that was checked.
     pub height: Height,
