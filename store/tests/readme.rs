@@ -17,7 +17,10 @@ fn the_program_in_the_readme_runs_twice() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let readme = std::fs::read_to_string(workspace.join("README.md")).unwrap();
     let shown = format!("```rust\n{}```\n", include_str!("readme/program.rs"));
-    assert!(readme.contains(&shown), "README.md shows another program than tests/readme/program.rs");
+    assert!(
+        readme.contains(&shown),
+        "README.md shows another program than tests/readme/program.rs"
+    );
     // The only test of this process: it may go elsewhere.
     let dir = tempfile::tempdir().unwrap();
     std::env::set_current_dir(dir.path()).unwrap();
