@@ -38,6 +38,15 @@ impl fmt::Display for HashFunction {
 
 /// The parameters of a store: whatever decides roots besides the blocks. Chosen at creation, kept
 /// in the manifest; a store is never opened with others.
+///
+/// ```
+/// use hedgerow_metadb::StoreParams;
+/// use hedgerow_types::{CompactionRule, Height};
+/// let params = StoreParams::default()
+///     .with_compaction(CompactionRule::new(1_000, 1, 2).unwrap())
+///     .with_first_height(Height(850_000)).unwrap();
+/// assert_eq!(params.first_height(), Height(850_000));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreParams {
     compaction: CompactionRule,

@@ -32,6 +32,13 @@ pub enum OpKind {
 }
 
 /// One strict operation of the low-level interface (spec 6).
+///
+/// ```
+/// use hedgerow_state::{Op, OpKind, Task};
+/// let create = Op { kind: OpKind::Create, key: b"alice".to_vec(), value: b"100".to_vec() };
+/// let task: Task = vec![vec![create]];
+/// # let _ = task;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Op {
     /// What to do.

@@ -16,6 +16,23 @@ use std::hash::BuildHasher;
 /// wins, and becomes a create, an update, a delete or nothing according to whether the key is
 /// present before the change set. Change sets take effect one after the other and have versions of
 /// their own (spec 6.2); most blocks need only the first.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// let mut block = store.next_block()?;
+/// block.put("alice", "100")?;
+/// block.put("alice", "90")?;                   // the last one counts
+/// assert_eq!(block.get("alice")?, Some(b"90".to_vec()));
+/// block.next_change_set()?;                    // from here on, what came before is there
+/// block.delete("alice")?;
+/// let receipt = block.commit()?;
+/// assert_eq!((receipt.created, receipt.updated, receipt.deleted), (1, 0, 1));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Block<'s> {
     store: &'s mut Store,
     height: Height,

@@ -17,6 +17,21 @@ use std::sync::Arc;
 /// The first group refuses a call and changes nothing; the store goes on as if the call had not
 /// been made. After [`Error::Poisoned`] the store takes no more blocks, but what was published
 /// stays readable and what was durable survives.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::{Error, Refused};
+/// let mut block = store.next_block()?;
+/// match block.put("", "no key") {
+///     Err(Error::Refused(Refused::KeyLength(0))) => {} // the block is as it was
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

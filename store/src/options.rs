@@ -9,6 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 /// When a commit counts as done.
+///
+/// ```
+/// use hedgerow::{Durability, Options};
+/// let careful = Options::new().durability(Durability::EachBlock);
+/// # let _ = careful;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
     /// Every block is synced in order in the background, at most
@@ -20,6 +26,12 @@ pub enum Durability {
 }
 
 /// How far opening a store is.
+///
+/// ```
+/// use hedgerow::Options;
+/// let options = Options::new().on_progress(|progress| eprintln!("opening: {progress:?}"));
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of the checkpoint and of the log read so far. They never decrease, and reach the total.
@@ -50,6 +62,15 @@ pub(crate) enum HasherChoice {
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Options of a store: a builder with defaults. Sizes are in bytes.
+///
+/// ```
+/// use hedgerow::{Durability, Options};
+/// let options = Options::new()
+///     .durability(Durability::EachBlock)      // a commit returns when it survives power loss
+///     .keep_heights(100_000)                  // pruning leaves what these heights need
+///     .threads(4);
+/// # let _ = options;
+/// ```
 #[derive(Clone)]
 pub struct Options {
     pub(crate) disk: Arc<dyn Vfs>,

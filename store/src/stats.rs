@@ -8,6 +8,19 @@ use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber};
 use std::sync::atomic::Ordering;
 
 /// Figures of an open store.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let store = Store::create("/state", StoreParams::default(), options)?;
+/// # store.flush()?;
+/// let stats = store.stats();
+/// assert_eq!((stats.keys, stats.engine), (0, "redb"));
+/// assert!(stats.poison.is_none() && stats.log.bytes > 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {

@@ -25,6 +25,20 @@ const OPENING: &str = "hedgerow-open";
 ///
 /// Dropping it finishes the blocks that were submitted; [`Store::close`] also says whether that
 /// went well. Readers that outlive it answer from the last published state.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// let mut block = store.next_block()?;
+/// block.put("alice", "100")?;
+/// let receipt = block.commit()?;
+/// assert_eq!((store.height(), receipt.created), (receipt.height, 1));
+/// store.close()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Store {
     pub(crate) writer: Writer,

@@ -9,6 +9,22 @@ use std::sync::{Arc, OnceLock};
 
 /// A submitted block. Dropping the ticket does not take the block back. A ticket that is kept keeps
 /// nothing of the store in memory.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// let mut block = store.next_block()?;
+/// block.put("alice", "100")?;
+/// let ticket = block.submit()?;                // accepted: the next block can begin
+/// let root = ticket.root()?;                   // published: readers see it
+/// assert_eq!(store.reader().root(), (ticket.height(), root));
+/// ticket.durable()?;                           // it survives power loss
+/// assert!(ticket.is_durable()?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Ticket {
     flow: Arc<Flow>,
@@ -22,6 +38,21 @@ pub struct Ticket {
 ///
 /// All of it follows from the blocks and the [`StoreParams`](crate::StoreParams): it is the
 /// same in every store with the same blocks, so an application may charge by it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// let mut block = store.next_block()?;
+/// block.put("alice", "100")?;
+/// block.delete("bob")?;
+/// let receipt = block.commit()?;
+/// assert_eq!((receipt.created, receipt.absent_deletes), (1, 1));
+/// assert!(receipt.log_bytes > receipt.neighbour_bytes + receipt.moved_bytes);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

@@ -67,6 +67,12 @@ pub const MAX_KEY_LEN: usize = 255;
 pub const MAX_VALUE_LEN: usize = (1 << 24) - 1;
 
 /// A SHA-256 digest: an entry hash, a tree node or a root. 32 bytes.
+///
+/// ```
+/// let digest: hedgerow_types::Digest = "ab".repeat(32).parse().unwrap();
+/// assert_eq!(digest.as_bytes(), &[0xAB; 32]);
+/// assert_eq!(digest.to_string(), "ab".repeat(32));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct Digest(pub [u8; 32]);

@@ -160,6 +160,13 @@ impl LogPosition {
 /// operations a block moves the oldest active entries of all shards as long as more entries were written
 /// since the oldest of their twigs began than `spread` times what is active, one for each entry that it
 /// wrote: whole twigs are kept, so that is where what is needed of the log begins.
+///
+/// ```
+/// use hedgerow_types::CompactionRule;
+/// // A shard with 1,000 active entries or more compacts while they are half of its span or less.
+/// let rule = CompactionRule::new(1_000, 1, 2).unwrap();
+/// assert_eq!((rule.threshold(), rule.ratio(), rule.div()), (1_000, 1, 2));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionRule {
     threshold: u64,

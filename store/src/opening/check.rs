@@ -22,6 +22,17 @@ use hedgerow_state::twig_agrees;
 use hedgerow_types::{Digest, Height};
 
 /// What [`Store::check`](crate::Store::check) went through.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// let report = store.check()?;                 // every hash again, from the log
+/// assert_eq!(report.height, store.height());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CheckReport {

@@ -45,6 +45,18 @@ pub enum RepairWord {
 }
 
 /// What [`Store::repair`] found, and repaired if it was allowed to.
+///
+/// ```
+/// # fn main() -> Result<(), hedgerow::Error> {
+/// # use hedgerow::{Options, RepairWord, Store, StoreParams, disk::MemDisk};
+/// # let disk = std::sync::Arc::new(MemDisk::new());
+/// # let options = || Options::new().disk(disk.clone());
+/// # Store::create("/state", StoreParams::default(), options())?.close()?;
+/// let report = Store::repair("/state", options(), RepairWord::Look)?;
+/// assert!(!report.is_needed());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepairReport {
     /// The first height with a wrong recorded root, as far as is known; the manifest's if none was.

@@ -36,6 +36,26 @@ const CHUNK: usize = 1024;
 ///
 /// The links between the entries are followed, and a state in which they do not meet is reported as
 /// damaged. After an error it ends.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// # let mut block = store.next_block()?;
+/// # block.put("alice", "100")?;
+/// # block.put("bob", "20")?;
+/// # block.commit()?;
+/// let mut keys = Vec::new();
+/// for pair in store.reader().iter() {
+///     let (key, _value) = pair?;
+///     keys.push(key);
+/// }
+/// keys.sort();                                 // they came in the order of their hashes
+/// assert_eq!(keys, [b"alice".to_vec(), b"bob".to_vec()]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Iter {
     view: View,
     /// The group to ask for next, counted over all shards.

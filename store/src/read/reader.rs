@@ -14,6 +14,22 @@ use std::sync::Arc;
 /// Reads the published state. Cheap to clone, and usable from any thread. As long as it lives, also when
 /// the store is closed, it keeps the index and the tree in memory and the log's files open; history ends
 /// with the store.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// # let mut block = store.next_block()?;
+/// # block.put("alice", "100")?;
+/// # block.commit()?;
+/// let reader = store.reader();
+/// let elsewhere = reader.clone();
+/// let there = std::thread::spawn(move || elsewhere.get("alice"));
+/// assert_eq!(there.join().unwrap()?, reader.get("alice")?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
@@ -21,6 +37,21 @@ pub struct Reader {
 
 /// A proof and what it was made for. Only the proof's bytes go to the verifier, who has the root from
 /// somewhere he trusts.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// # let mut block = store.next_block()?;
+/// # block.put("alice", "100")?;
+/// # block.commit()?;
+/// let proven = store.reader().prove("alice")?;
+/// let value = hedgerow::verify(&proven.root, b"alice", &proven.proof)?;
+/// assert_eq!(value, Some(&b"100"[..]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Proven {
     /// The height of the state that the proof is about.

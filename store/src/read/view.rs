@@ -34,6 +34,24 @@ use std::sync::Arc;
 ///
 /// When the store is closed, a view goes on answering, unless it shows blocks that were not durable: then
 /// it says [`Error::Closed`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// # let mut block = store.next_block()?;
+/// # block.put("alice", "100")?;
+/// # block.commit()?;
+/// let before = store.reader().view();
+/// let mut block = store.next_block()?;
+/// block.put("alice", "50")?;
+/// block.commit()?;
+/// assert_eq!(before.get("alice")?, Some(b"100".to_vec()));   // as it was
+/// assert_eq!(store.reader().get("alice")?, Some(b"50".to_vec()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct View {
     pub(crate) shared: Arc<Shared>,
