@@ -79,7 +79,7 @@ impl<'a> ProofRef<'a> {
     }
 
     /// The key hash of the entry: the padded prefix for a sentry, else SHA-256 of its key
-    /// (spec 4.3).
+    /// ([spec 4.3](hedgerow_types::spec)).
     pub fn entry_key_hash(&self) -> KeyHash {
         self.entry.sentry_key_hash().unwrap_or_else(|| KeyHash(sha256(self.entry.key()).0))
     }

@@ -39,7 +39,7 @@
 //!   first.
 //!
 //! **Invariant (absence):** nothing here builds trees or reads stores; `no_std`, and of our crates
-//! only `hedgerow-types`. The bytes are defined in spec 2, 4, 8 and 10 and in [`ProofRef`].
+//! only `hedgerow-types`. The bytes are defined in [spec 2](hedgerow_types::spec), 4, 8 and 10 and in [`ProofRef`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]

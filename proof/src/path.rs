@@ -10,11 +10,11 @@ use hedgerow_types::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// Siblings in the left tree of a twig, levels 0..=10 (spec 8.1).
+/// Siblings in the left tree of a twig, levels 0..=10 ([spec 8.1](hedgerow_types::spec)).
 pub const LEFT_LEVELS: usize = TWIG_SHIFT as usize;
-/// Siblings in the right tree of a twig, levels 8..=10 (spec 8.1).
+/// Siblings in the right tree of a twig, levels 8..=10 ([spec 8.1](hedgerow_types::spec)).
 pub const RIGHT_LEVELS: usize = 3;
-/// Most siblings in the upper tree, levels 12..=62 (spec 10.2).
+/// Most siblings in the upper tree, levels 12..=62 ([spec 10.2](hedgerow_types::spec)).
 pub const MAX_UPPER_LEVELS: usize = 51;
 /// Nodes of a path without upper siblings.
 pub(crate) const FIXED_NODES: usize = LEFT_LEVELS + 1 + RIGHT_LEVELS;
@@ -30,7 +30,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// `node(level, left, right)` (spec 2).
+/// `node(level, left, right)` ([spec 2](hedgerow_types::spec)).
 fn hash_node(level: u8, left: &Digest, right: &Digest) -> Digest {
     sha256(&preimage(level, left, right))
 }
@@ -68,7 +68,7 @@ impl<'a> PathRef<'a> {
     /// # Errors
     /// [`ProofError::PathLength`] for an impossible number of nodes, [`ProofError::Position`] if
     /// the serial number has bits above the path: they would choose no side, so one path would
-    /// stand for many serial numbers (spec 10.2).
+    /// stand for many serial numbers ([spec 10.2](hedgerow_types::spec)).
     pub(crate) fn new(sn: SerialNumber, nodes: &'a [Node]) -> Result<Self, ProofError> {
         let path = Self::split(nodes).ok_or(ProofError::PathLength { len: 32 * nodes.len() })?;
         if sn.0 >> (LEFT_LEVELS + path.upper.len()) != 0 {
@@ -84,7 +84,7 @@ impl<'a> PathRef<'a> {
         (upper.len() <= MAX_UPPER_LEVELS).then_some(Self { left, page, right, upper })
     }
 
-    /// The shard root that the path leads to from `leaf`, the `sn`-th entry hash (spec 10.2).
+    /// The shard root that the path leads to from `leaf`, the `sn`-th entry hash ([spec 10.2](hedgerow_types::spec)).
     pub(crate) fn shard_root(&self, sn: SerialNumber, leaf: Digest) -> Digest {
         let left_root = climb(leaf, 0, sn.0, self.left);
         let right_root = climb(Digest(*self.page), ACTIVE_BITS_LEVEL, sn.0 >> 8, self.right);
@@ -92,7 +92,7 @@ impl<'a> PathRef<'a> {
         climb(twig_root, TWIG_ROOT_LEVEL, sn.0 >> TWIG_SHIFT, self.upper)
     }
 
-    /// Whether the active bit of `sn` is set in the page (spec 10.2).
+    /// Whether the active bit of `sn` is set in the page ([spec 10.2](hedgerow_types::spec)).
     pub(crate) fn is_active(&self, sn: SerialNumber) -> bool {
         let byte = self.page.get((sn.0 % 256 / 8) as usize);
         byte.is_some_and(|byte| byte & (1 << (sn.0 % 8)) != 0)

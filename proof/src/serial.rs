@@ -1,4 +1,4 @@
-//! Proofs by serial number, in the bytes that QMDB and skippydb use (spec 10.1).
+//! Proofs by serial number, in the bytes that QMDB and skippydb use ([spec 10.1](hedgerow_types::spec)).
 
 use crate::ProofError;
 use crate::path::sha256;
@@ -118,7 +118,7 @@ impl SerialPath {
 
     /// Checks that the leaf stands at the serial number, with the active bit of
     /// [`SerialPath::is_active`], in the shard whose root is `shard_root`; the named root must be
-    /// the same (spec 10.2).
+    /// the same ([spec 10.2](hedgerow_types::spec)).
     ///
     /// # Errors
     /// [`ProofError::WrongRoot`] if not.

@@ -46,7 +46,7 @@ pub fn verify_with_limit<'a>(
     answer(&proof, key)
 }
 
-/// What the active entry of `proof` says about `key` (spec 10.2).
+/// What the active entry of `proof` says about `key` ([spec 10.2](hedgerow_types::spec)).
 fn answer<'a>(proof: &ProofRef<'a>, key: &[u8]) -> Result<Option<&'a [u8]>, ProofError> {
     let entry = proof.entry();
     // A sentry is nobody's entry, even for a user's key of the same bytes: that key is ordered by

@@ -15,7 +15,7 @@ use std::hash::BuildHasher;
 /// Within one change set, what counts is the net effect per key: the last put or delete of a key
 /// wins, and becomes a create, an update, a delete or nothing according to whether the key is
 /// present before the change set. Change sets take effect one after the other and have versions of
-/// their own (spec 6.2); most blocks need only the first.
+/// their own ([spec 6.2](hedgerow_types::spec)); most blocks need only the first.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

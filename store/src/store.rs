@@ -164,7 +164,7 @@ impl Store {
         Block::begin(self, height)
     }
 
-    /// The low-level interface: hands in a block of strict operations, exactly as spec 6 and 7 have
+    /// The low-level interface: hands in a block of strict operations, exactly as [spec 6](hedgerow_types::spec) and 7 have
     /// it. They are all checked against the state that they will meet before anything changes.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The entry: one version of one key, as hashed bytes (spec 4.1).
+//! The entry: one version of one key, as hashed bytes ([spec 4.1](crate::spec)).
 //!
 //! ```text
 //!  offset  0   1        4   5     5+K     5+K+V                    +32       +40     +48
@@ -28,7 +28,7 @@ pub const MAX_LEN: usize = FIXED_LEN + MAX_KEY_LEN + MAX_VALUE_LEN + 8 * MAX_DEA
 /// Hashed length of a sentry.
 pub const SENTRY_LEN: usize = FIXED_LEN + 32;
 
-/// Hash of the null entry, which stands for every unoccupied leaf (spec 4.4).
+/// Hash of the null entry, which stands for every unoccupied leaf ([spec 4.4](crate::spec)).
 pub const NULL_ENTRY_HASH: Digest = Digest([
     0xca, 0x23, 0x37, 0x69, 0x10, 0x33, 0xab, 0x0a, 0x24, 0xc1, 0x0f, 0xbc, 0x70, 0xb4, 0x9b, 0xea,
     0x8c, 0x59, 0x78, 0xdb, 0x1a, 0x0e, 0xc6, 0x51, 0x0e, 0x7e, 0x97, 0xf5, 0x28, 0x30, 0x1c, 0x39,
@@ -156,7 +156,7 @@ impl<'a> EntryRef<'a> {
         &self.bytes[HEADER_LEN + self.key_len()..self.tail()]
     }
 
-    /// The key hash of the next active entry of the shard, in key-hash order (spec 4.2).
+    /// The key hash of the next active entry of the shard, in key-hash order ([spec 4.2](crate::spec)).
     pub fn next_key_hash(&self) -> KeyHash {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(&self.bytes[self.tail()..self.tail() + 32]);
@@ -186,7 +186,7 @@ impl<'a> EntryRef<'a> {
         self.value().is_empty() && is_sentry_key(self.key())
     }
 
-    /// The key hash, where no hash function is needed to tell: a sentry's is its key (spec 4.3).
+    /// The key hash, where no hash function is needed to tell: a sentry's is its key ([spec 4.3](crate::spec)).
     /// `None` means that it is SHA-256 of [`EntryRef::key`].
     pub fn sentry_key_hash(&self) -> Option<KeyHash> {
         if !self.is_sentry() {
@@ -279,7 +279,7 @@ impl EntryFields<'_> {
 }
 
 /// Appends the hashed bytes of sentry `index` (0..4096, also its serial number) of `shard` to `out`
-/// (spec 4.3).
+/// ([spec 4.3](crate::spec)).
 pub fn encode_sentry(shard: ShardId, index: u16, out: &mut Vec<u8>) {
     debug_assert!(u64::from(index) < SENTRIES_PER_SHARD);
     let prefix = (shard.index() as u16) << 12 | index;
@@ -298,7 +298,7 @@ pub fn encode_sentry(shard: ShardId, index: u16, out: &mut Vec<u8>) {
     .encode_unchecked(out);
 }
 
-/// Appends the hashed bytes of the null entry to `out` (spec 4.4). It is never stored: only its
+/// Appends the hashed bytes of the null entry to `out` ([spec 4.4](crate::spec)). It is never stored: only its
 /// hash is used, [`NULL_ENTRY_HASH`].
 pub fn encode_null(out: &mut Vec<u8>) {
     EntryFields {

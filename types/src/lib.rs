@@ -28,6 +28,10 @@ pub mod node;
 mod numbers;
 #[cfg(feature = "serde")]
 mod serialize;
+#[cfg(not(doctest))]
+#[allow(rustdoc::all, clippy::doc_markdown)]
+#[doc = include_str!("spec.md")]
+pub mod spec {}
 
 pub use numbers::{
     CompactionRule, Height, LogPosition, ParamsError, SerialNumber, ShardId, TwigId, Version,
@@ -35,35 +39,35 @@ pub use numbers::{
 
 use core::fmt;
 
-/// Number of shards of a store (spec 1).
+/// Number of shards of a store ([spec 1](crate::spec)).
 pub const SHARDS: usize = 16;
-/// Sentries per shard, the serial numbers 0..4096 of its history (spec 4.3).
+/// Sentries per shard, the serial numbers 0..4096 of its history ([spec 4.3](crate::spec)).
 pub const SENTRIES_PER_SHARD: u64 = 4096;
-/// log2 of the leaves of a twig (spec 1).
+/// log2 of the leaves of a twig ([spec 1](crate::spec)).
 pub const TWIG_SHIFT: u32 = 11;
-/// Leaves of a twig: 2048 consecutive entries of one shard (spec 8.1).
+/// Leaves of a twig: 2048 consecutive entries of one shard ([spec 8.1](crate::spec)).
 pub const TWIG_LEAVES: usize = 1 << TWIG_SHIFT;
 /// Twigs that one shard can have in all its history: 2^40, or 2^51 entries. The root level of its
-/// tree stays below 64 (spec 1).
+/// tree stays below 64 ([spec 1](crate::spec)).
 pub const MAX_TWIGS: u64 = 1 << 40;
 /// Twigs of one shard that a store can keep at a time, 2^28: their pages are addressed in 32 bits.
 pub const MAX_TWIGS_HELD: u64 = 1 << 28;
 /// Fewest bytes that the log holds of an entry that it keeps: the frame of a stub. How many entries a log can
 /// have is bounded by it. The entry log does not compile if its format says otherwise.
 pub const MIN_FRAME_LEN: u64 = 48;
-/// Level of a twig root; entry hashes are level 0 (spec 8.1).
+/// Level of a twig root; entry hashes are level 0 ([spec 8.1](crate::spec)).
 pub const TWIG_ROOT_LEVEL: u8 = 12;
-/// Level at which the 32-byte pages of a twig's active bits enter its right tree (spec 8.1).
+/// Level at which the 32-byte pages of a twig's active bits enter its right tree ([spec 8.1](crate::spec)).
 pub const ACTIVE_BITS_LEVEL: u8 = 8;
-/// 32-byte pages of active bits per twig (spec 8.1): 8 pages of 256 bits.
+/// 32-byte pages of active bits per twig ([spec 8.1](crate::spec)): 8 pages of 256 bits.
 pub const ACTIVE_PAGES_PER_TWIG: usize = 8;
 /// Level of the 16 shard roots as children of the state root's tree: `node(64 + i, ..)`.
 pub const STATE_ROOT_LEVEL: u8 = 64;
 /// Levels of the tree over the 16 shard roots.
 pub const STATE_LEVELS: usize = 4;
-/// Longest key in bytes; the shortest is 1 (spec 3).
+/// Longest key in bytes; the shortest is 1 ([spec 3](crate::spec)).
 pub const MAX_KEY_LEN: usize = 255;
-/// Longest value in bytes that the entry format can hold, 2^24 - 1 (spec 3).
+/// Longest value in bytes that the entry format can hold, 2^24 - 1 ([spec 3](crate::spec)).
 pub const MAX_VALUE_LEN: usize = (1 << 24) - 1;
 
 /// A SHA-256 digest: an entry hash, a tree node or a root. 32 bytes.
@@ -87,22 +91,22 @@ impl Digest {
     }
 }
 
-/// SHA-256 of a key (or the padded prefix of a sentry, spec 4.3): what orders entries within a
-/// shard and chooses the shard. 32 bytes, compared lexicographically (spec 3).
+/// SHA-256 of a key (or the padded prefix of a sentry, [spec 4.3](crate::spec)): what orders entries within a
+/// shard and chooses the shard. 32 bytes, compared lexicographically ([spec 3](crate::spec)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct KeyHash(pub [u8; 32]);
 
 impl KeyHash {
-    /// 32 bytes of 0xFF: the next key hash of the last entry of the last shard (spec 4.2).
+    /// 32 bytes of 0xFF: the next key hash of the last entry of the last shard ([spec 4.2](crate::spec)).
     pub const MAX: Self = Self([0xFF; 32]);
 
-    /// The shard this key hash belongs to: its top 4 bits (spec 3).
+    /// The shard this key hash belongs to: its top 4 bits ([spec 3](crate::spec)).
     pub const fn shard(&self) -> ShardId {
         ShardId::from_top_bits(self.0[0])
     }
 
-    /// The key hash, and the key, of the sentry with the 16-bit prefix `prefix` (spec 4.3).
+    /// The key hash, and the key, of the sentry with the 16-bit prefix `prefix` ([spec 4.3](crate::spec)).
     pub const fn sentry(prefix: u16) -> Self {
         let mut bytes = [0; 32];
         let [high, low] = prefix.to_be_bytes();
@@ -112,7 +116,7 @@ impl KeyHash {
     }
 
     /// The first sentry of the shard after `shard`, or [`KeyHash::MAX`] after the last one: where
-    /// the linked list of `shard` ends (spec 4.2).
+    /// the linked list of `shard` ends ([spec 4.2](crate::spec)).
     pub const fn end_of(shard: ShardId) -> Self {
         if shard.index() + 1 == SHARDS {
             Self::MAX

@@ -1,4 +1,4 @@
-//! The bytes that a tree node commits to (spec 2).
+//! The bytes that a tree node commits to ([spec 2](crate::spec)).
 //!
 //! ```text
 //!  offset 0      1            33           65

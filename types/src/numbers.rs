@@ -3,7 +3,7 @@
 use crate::{SHARDS, TWIG_LEAVES, TWIG_SHIFT};
 use core::fmt;
 
-/// One of the 16 independent key ranges, 0..16 (spec 3).
+/// One of the 16 independent key ranges, 0..16 ([spec 3](crate::spec)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(u8);
 
@@ -57,11 +57,11 @@ macro_rules! number {
 }
 
 number! {
-    /// Position of an entry in its shard's history, from 0 (spec 1).
+    /// Position of an entry in its shard's history, from 0 ([spec 1](crate::spec)).
     SerialNumber(u64)
 }
 number! {
-    /// A twig: the entries `2048 * id ..  2048 * (id + 1)` of a shard (spec 8.1).
+    /// A twig: the entries `2048 * id ..  2048 * (id + 1)` of a shard ([spec 8.1](crate::spec)).
     TwigId(u64)
 }
 number! {
@@ -71,7 +71,7 @@ number! {
 }
 number! {
     /// What an entry's `version` field holds: `height << 24 | index of the change set in the block`
-    /// (spec 6.2), 0 for sentries, -2 for the null entry.
+    /// ([spec 6.2](crate::spec)), 0 for sentries, -2 for the null entry.
     Version(i64)
 }
 number! {
@@ -120,11 +120,11 @@ impl Height {
 }
 
 impl Version {
-    /// Version of the sentries (spec 4.3).
+    /// Version of the sentries ([spec 4.3](crate::spec)).
     pub const SENTRY: Self = Self(0);
-    /// Version of the null entry (spec 4.4).
+    /// Version of the null entry ([spec 4.4](crate::spec)).
     pub const NULL: Self = Self(-2);
-    /// Change sets that one block can have: their index is 24 bits wide (spec 6.2).
+    /// Change sets that one block can have: their index is 24 bits wide ([spec 6.2](crate::spec)).
     pub const CHANGE_SETS_PER_BLOCK: u32 = 1 << 24;
 
     /// The version of entries written by change set `change_set` of the block at `height`, or
@@ -149,7 +149,7 @@ impl LogPosition {
     }
 }
 
-/// When a shard compacts (spec 7). Part of a store's parameters: it decides roots.
+/// When a shard compacts ([spec 7](crate::spec)). Part of a store's parameters: it decides roots.
 ///
 /// A shard is compactible when `(next_sn - oldest) * ratio >= active * div` and
 /// `active >= threshold`, where `active` counts the sentries too. A shard below the threshold never
@@ -245,7 +245,7 @@ impl CompactionRule {
         self.div
     }
 
-    /// Whether a shard with these counts compacts (spec 7).
+    /// Whether a shard with these counts compacts ([spec 7](crate::spec)).
     ///
     /// `oldest` is the shard's oldest-active serial number, `next` the one its next entry gets.
     pub const fn compactible(&self, oldest: SerialNumber, next: SerialNumber, active: u64) -> bool {
@@ -259,7 +259,7 @@ impl Default for CompactionRule {
     /// created and updated, the span from its oldest active entry to its newest stays about twice what
     /// is active, and never exceeds three times. (It exceeds twice while compaction is in a stretch
     /// where all is active, such as genesis: there a move adds an entry and frees one.) Only creates
-    /// and updates compact (spec 7): a shard that nothing writes to stays as it is, and after many
+    /// and updates compact ([spec 7](crate::spec)): a shard that nothing writes to stays as it is, and after many
     /// deletes the span shrinks with the writes that follow. And spread 4, which keeps a shard at rest
     /// from holding the log of the others.
     fn default() -> Self {

@@ -1,4 +1,4 @@
-//! The genesis state: 4096 sentries in every shard (spec 4.3, 5), the same in every store, built
+//! The genesis state: 4096 sentries in every shard ([spec 4.3](hedgerow_types::spec), 5), the same in every store, built
 //! once per process.
 
 use crate::Error;

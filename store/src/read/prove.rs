@@ -1,4 +1,4 @@
-//! Making proofs (spec 10) from a state that somebody holds.
+//! Making proofs ([spec 10](hedgerow_types::spec)) from a state that somebody holds.
 
 use crate::Error;
 use crate::read::reader::Proven;

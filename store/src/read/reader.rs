@@ -150,7 +150,7 @@ impl Reader {
         self.view().prove(key)
     }
 
-    /// The path of one serial number of a shard, in the encoding of spec 10.1, against the shard's
+    /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
     /// root in the published state.
     ///
     /// # Errors

@@ -148,7 +148,7 @@ impl View {
         prove::by_key(self, key.as_ref())
     }
 
-    /// The path of one serial number of a shard, in the encoding of spec 10.1, against the shard's
+    /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
     /// root in this state.
     ///
     /// # Errors

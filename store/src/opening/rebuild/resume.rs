@@ -11,7 +11,7 @@
 //! ```
 //!
 //! An entry names the entries that it replaces by serial number, the checkpoint knows them by stem and
-//! position. An entry has the key of the last one that it replaces (spec 6), so where a stem has as many
+//! position. An entry has the key of the last one that it replaces ([spec 6](hedgerow_types::spec)), so where a stem has as many
 //! keys as were replaced under it, all of them go and nothing is read. Only where keys share a stem, their
 //! entries are read and asked for their serial numbers; and those that were deleted are looked up.
 //!
