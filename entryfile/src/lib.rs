@@ -70,6 +70,12 @@
 //!
 //! **Invariant (absence):** nothing here knows trees, keys or which entries are active, and all I/O
 //! goes through [`hedgerow_vfs`]. No thread is started.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `serde` | `Serialize` of [`LogStats`] |
 #![forbid(unsafe_code)]
 
 mod error;

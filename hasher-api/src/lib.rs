@@ -38,6 +38,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `conformance` | the suite that every backend must pass; for tests |
+//! | `serde` | `Serialize` of [`Capabilities`] and [`Health`] |
 #![forbid(unsafe_code)]
 
 mod error;

@@ -40,6 +40,12 @@
 //!
 //! **Invariant (absence):** nothing here builds trees or reads stores; `no_std`, and of our crates
 //! only `hedgerow-types`. The bytes are defined in [spec 2](hedgerow_types::spec), 4, 8 and 10 and in [`ProofRef`].
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `serde` | `Serialize` and `Deserialize` of digests, key hashes and numbers |
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]

@@ -17,6 +17,12 @@
 //!
 //! **Invariant:** no I/O, no allocation except to encode an entry, and no hash function: whoever
 //! hashes brings the hasher. The crate is `no_std` so that the light client's verifier can use it.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `serde` | `Serialize` and `Deserialize` of digests, key hashes and numbers |
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -138,12 +138,12 @@ pub(super) fn twig_records(bytes: &[u8]) -> Option<Vec<(Range<usize>, Range<usiz
 
 /// Where the manifest of `height` lies in the database: the copy that counts is among these.
 pub(super) fn manifests(bytes: &[u8], height: u64) -> Vec<Range<usize>> {
-    let ours = |&at: &usize| u64_at(bytes, at + 48) == Some(height);
+    let ours = |&at: &usize| u64_at(bytes, at + 56) == Some(height);
     places_of(bytes, b"HgrwMan1").filter(ours).filter_map(|at| manifest(bytes, at)).collect()
 }
 
 fn manifest(bytes: &[u8], start: usize) -> Option<Range<usize>> {
-    let mut at = start + 128;
+    let mut at = start + 136;
     for _ in 0..SHARDS {
         let edges: [u8; 2] = bytes.get(at + 64..at + 66)?.try_into().ok()?;
         at += 66 + 33 * usize::from(u16::from_le_bytes(edges));
