@@ -14,7 +14,7 @@
 //! and as true.
 
 use crate::{Engine, MetaError};
-use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
+use hedgerow_vfs::{OpenMode, Vfs, VfsErrorKind, VfsFile};
 use std::path::Path;
 
 /// What is read first and last.
@@ -26,18 +26,14 @@ const ATTEMPTS: usize = 8;
 /// Longest database that is copied. Some 4,200 rows of 1 MiB fit, which none has.
 const MAX_LEN: u64 = 4 << 30;
 
-/// Copies the database of `engine` in `dir` into an empty file, and returns the copy's checksum. Another
-/// process may be committing, or be replacing the database; the copy may be torn, which opening it notices.
+/// Copies the database of `engine` in `dir` to the same place of another disk, where it takes the place of
+/// what is there, and returns the copy's checksum. Another process may be committing, or be replacing the
+/// database; the copy may be torn, which opening it notices.
 ///
 /// # Errors
 /// [`MetaError::NotBeside`] if the engine keeps more than one file; [`MetaError::TooLarge`];
 /// [`MetaError::Disk`].
-pub fn copy(
-    engine: Engine,
-    vfs: &dyn Vfs,
-    dir: &Path,
-    into: &dyn VfsFile,
-) -> Result<u32, MetaError> {
+pub fn copy(engine: Engine, vfs: &dyn Vfs, dir: &Path, to: &dyn Vfs) -> Result<u32, MetaError> {
     let path = dir.join(engine.driver().file);
     if !engine.can_be_copied() {
         let able = Engine::available().iter().filter(|engine| engine.can_be_copied());
@@ -47,6 +43,11 @@ pub fn copy(
         }
         return Err(MetaError::NotBeside { engine: engine.name(), path, able });
     }
+    match to.remove_file(&path) {
+        Err(error) if error.kind() != VfsErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let into = to.open(&path, OpenMode::CreateNew)?;
     // By its name each time: what it leads to now.
     let open = || vfs.open(&path, OpenMode::Read);
     let mut crc = 0;

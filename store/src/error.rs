@@ -54,6 +54,26 @@ pub enum Error {
     /// The store is open already, in this process or another.
     #[error("the store in {0} is in use")]
     InUse(PathBuf),
+    /// A store that another process writes to changed faster than it could be read.
+    #[error("the store in {} changed while it was read, {attempts} times: {source}", dir.display())]
+    Unsteady {
+        /// The directory.
+        dir: PathBuf,
+        /// How often it was tried.
+        attempts: u32,
+        /// What was wrong the last time.
+        source: Arc<Error>,
+    },
+    /// A store that is looked at while another process writes needs a file which that one has deleted, and
+    /// which there was no room to hold open. [`refresh`](crate::ReadOnlyStore::refresh) leads to a newer
+    /// height.
+    #[error("what height {height} needs was pruned since it was opened: {source}")]
+    Pruned {
+        /// The height that is shown.
+        height: Height,
+        /// Which file is gone.
+        source: Arc<Error>,
+    },
     /// The store's directory cannot be written to.
     #[error(
         "the store in {} cannot be opened for writing: {source}; the option read_only opens it for \

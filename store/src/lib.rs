@@ -65,6 +65,7 @@ compile_error!(
     "a store needs a metadata engine: switch on one of the features redb (default), rocksdb, sled"
 );
 
+mod beside;
 mod block;
 mod check;
 mod checkpoint;
@@ -97,6 +98,7 @@ mod ticket;
 mod view;
 mod writer;
 
+pub use beside::ReadOnlyStore;
 pub use block::Block;
 pub use check::CheckReport;
 pub use error::Error;
@@ -129,7 +131,7 @@ pub mod disk {
     /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
     pub use crate::points::ALL as POINTS;
     pub use hedgerow_vfs::{
-        DirLock, FileId, MemDisk, OpenMode, ReadOnlyDisk, RealDisk, Sharing, Vfs, VfsError,
-        VfsErrorKind, VfsFile, VfsOp,
+        DirLock, FileId, MemDisk, OpenMode, ReadOnlyDisk, RealDisk, Sharing, StillDisk, Vfs,
+        VfsError, VfsErrorKind, VfsFile, VfsOp,
     };
 }

@@ -94,7 +94,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// The path is made absolute here, once: the process may go to another directory later.
-    fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
         Ok(Self { dir: options.disk.absolute(dir)?, vfs: Arc::clone(&options.disk) })
     }
 
@@ -267,7 +267,7 @@ impl Place {
         Ok(self.vfs.sync_dir(&self.dir)?)
     }
 
-    fn engine(&self, options: &Options) -> Result<Engine, Error> {
+    pub(crate) fn engine(&self, options: &Options) -> Result<Engine, Error> {
         if let Some(engine) = options.engine {
             return Ok(engine);
         }
