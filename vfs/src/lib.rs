@@ -44,6 +44,7 @@
 
 mod error;
 mod files;
+mod holder;
 mod hooked;
 pub mod limits;
 mod lock;
