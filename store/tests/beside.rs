@@ -9,9 +9,12 @@ use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Digest, Error, Height, Options, ReadOnlyStore, Reader, Store, StoreParams, verify};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsOp, read_file};
+use hedgerow_vfs::{
+    DirLock, Hook, HookedDisk, OpenMode, VfsCall, VfsError, VfsFile, VfsOp, read_file,
+};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -343,7 +346,9 @@ fn a_torn_copy_of_the_manifest_is_never_believed() {
         let torn_at = (1..pages(older).min(pages(newer))).map(|page| 4096 * page);
         for at in torn_at {
             for (first, rest) in [(older, newer), (newer, older)] {
-                let torn = [&first[..at], &rest[at..]].concat();
+                let mut torn = [&first[..at], &rest[at..]].concat();
+                // As if it had been closed in peace, and needed no verifying.
+                torn[9] |= 4 * u8::from(at % 8192 == 0);
                 store.remove_file(&path).unwrap();
                 let file = store.open(&path, OpenMode::CreateNew).unwrap();
                 file.write_all_at(&torn, 0).unwrap();
@@ -578,4 +583,114 @@ fn another_store_and_an_older_copy_are_refused_and_the_view_stays() {
     let error = beside.refresh().unwrap_err();
     assert!(matches!(&error, Error::Corrupt(text) if text.contains("another store")), "{error}");
     compare(&writer.told, &beside);
+}
+
+/// A disk of which next to no file may be open.
+#[derive(Debug)]
+struct Few(Arc<dyn Vfs>);
+
+impl Vfs for Few {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, VfsError> {
+        self.0.open(path, mode)
+    }
+    fn create_dir_all(&self, path: &Path) -> Result<(), VfsError> {
+        self.0.create_dir_all(path)
+    }
+    fn read_dir(&self, path: &Path) -> Result<Vec<OsString>, VfsError> {
+        self.0.read_dir(path)
+    }
+    fn exists(&self, path: &Path) -> Result<bool, VfsError> {
+        self.0.exists(path)
+    }
+    fn remove_file(&self, path: &Path) -> Result<(), VfsError> {
+        self.0.remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> Result<(), VfsError> {
+        self.0.remove_dir_all(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        self.0.rename(from, to)
+    }
+    fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {
+        self.0.sync_dir(path)
+    }
+    fn lock_dir(&self, path: &Path) -> Result<DirLock, VfsError> {
+        self.0.lock_dir(path)
+    }
+    fn open_limit(&self) -> Option<u64> {
+        Some(4)
+    }
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        self.0.real_path(path)
+    }
+}
+
+/// What there was no room to hold, and was pruned since, is an error that names the height; the rest is right.
+#[test]
+fn what_is_not_held_and_pruned_is_an_error_that_names_the_height() {
+    let _limit = Limit::new();
+    let inner = disk();
+    let mut writer = Writer::new(&inner, &dir(), writers, 31);
+    (0..60).for_each(|_| writer.block());
+    writer.store().flush().unwrap();
+    let few: Arc<dyn Vfs> = Arc::new(Few(Arc::clone(&inner)));
+    let mut beside = Store::open_read_only(dir(), lookers(&few)).unwrap();
+    compare(&writer.told, &beside);
+    let (pairs, root) = writer.told.state(beside.height());
+    (0..300).for_each(|_| writer.block());
+    writer.store().flush().unwrap();
+    let (mut right, mut pruned) = (0, 0);
+    let mut is_pruned = |error: &Error| {
+        let height = beside.height();
+        assert!(
+            matches!(error, Error::Pruned { height: named, .. } if *named == height),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains(&format!("height {height} needs was pruned")),
+            "{error}"
+        );
+        pruned += 1;
+    };
+    let view = beside.view();
+    for key in (0..KEYS).map(|key| format!("key {key}").into_bytes()) {
+        match view.get(&key) {
+            Ok(value) => {
+                right += 1;
+                assert_eq!(value.as_ref(), pairs.get(&key));
+            }
+            Err(error) => is_pruned(&error),
+        }
+        match view.prove(&key) {
+            Ok(proven) => {
+                let proved = verify(&root, &key, proven.proof.as_bytes()).unwrap();
+                assert_eq!(proved, pairs.get(&key).map(Vec::as_slice));
+            }
+            Err(error) => is_pruned(&error),
+        }
+    }
+    let ended = view.iter().find_map(Result::err);
+    is_pruned(&ended.expect("not everything is there any more"));
+    is_pruned(&view.get_many(&pairs.keys().collect::<Vec<_>>()).unwrap_err());
+    println!("{right} right, {pruned} pruned");
+    beside.refresh().unwrap();
+    compare(&writer.told, &beside);
+    writer.close();
+}
+
+#[cfg(any(feature = "rocksdb", feature = "sled"))]
+#[test]
+fn an_engine_that_lets_nobody_look_says_which_does() {
+    use hedgerow::{Engine, MetaError};
+    let _limit = Limit::new();
+    for engine in Engine::available().iter().filter(|engine| !engine.can_be_copied()) {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("store");
+        let store = Store::create(&path, StoreParams::default(), Options::new().engine(*engine));
+        let error = Store::open_read_only(&path, Options::new()).unwrap_err();
+        let is_said = |error: &MetaError| matches!(error, MetaError::NotBeside { .. });
+        assert!(matches!(&error, Error::Meta(error) if is_said(error)), "{error}");
+        assert!(error.to_string().contains("redb"), "{error}");
+        store.unwrap().close().unwrap();
+    }
 }

@@ -107,9 +107,9 @@ impl KeepArgs {
 /// A store that is only read.
 enum ToRead {
     /// Its last durable height, whoever writes meanwhile.
-    Beside(ReadOnlyStore),
+    Beside(Box<ReadOnlyStore>),
     /// Of an engine that lets nobody look while a store is open.
-    Alone(Store),
+    Alone(Box<Store>),
 }
 
 impl ToRead {
@@ -150,9 +150,9 @@ fn open_to_read(dir: &Path, options: Options, out: Output) -> Result<ToRead, Cli
     bar.finish_and_clear();
     match opened {
         Err(Error::Meta(error)) if matches!(*error, MetaError::NotBeside { .. }) => {
-            Ok(ToRead::Alone(open(dir, options, out)?))
+            Ok(ToRead::Alone(Box::new(open(dir, options, out)?)))
         }
-        other => Ok(ToRead::Beside(other?)),
+        other => Ok(ToRead::Beside(Box::new(other?))),
     }
 }
 
