@@ -62,6 +62,11 @@ impl Engine {
         self.driver().name
     }
 
+    /// Whether its database can be [copied](crate::copy) while another process writes to it.
+    pub fn can_be_copied(self) -> bool {
+        !self.driver().needs_real_disk
+    }
+
     pub(crate) fn driver(self) -> &'static Driver {
         match self {
             #[cfg(feature = "redb")]

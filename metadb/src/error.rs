@@ -36,6 +36,27 @@ pub enum MetaError {
         /// Where its database would be.
         path: PathBuf,
     },
+    /// The engine's database cannot be read while another process may be writing to it.
+    #[error(
+        "{} cannot be read while a store may be open: its engine is {engine}; that of {} can",
+        path.display(), able.join(", ")
+    )]
+    NotBeside {
+        /// The engine asked for.
+        engine: &'static str,
+        /// Its database.
+        path: PathBuf,
+        /// The engines whose databases can.
+        able: Vec<&'static str>,
+    },
+    /// A database is too large to be copied into memory.
+    #[error("{} has {len} bytes: too many to be copied into memory", path.display())]
+    TooLarge {
+        /// The database.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+    },
     /// The disk refused, outside the engine.
     #[error(transparent)]
     Disk(#[from] VfsError),

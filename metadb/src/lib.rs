@@ -45,6 +45,7 @@
 )]
 
 mod codec;
+mod copy;
 mod database;
 mod engine;
 mod engines;
@@ -56,6 +57,7 @@ mod renew;
 mod sealed;
 
 pub use codec::{DecodeError, InvalidField};
+pub use copy::copy;
 pub use engine::{Engine, UnknownEngine, exists, open};
 pub use error::MetaError;
 pub use history::{HistoryRow, MAX_EXTRA_LEN};

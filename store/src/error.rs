@@ -67,8 +67,33 @@ pub enum Error {
     #[error("{0} is not empty; a store is created in an empty directory only")]
     NotEmpty(PathBuf),
     /// The store is open already, in this process or another.
-    #[error("the store in {0} is in use")]
-    InUse(PathBuf),
+    #[error("the store in {} is in use{}", dir.display(), by(*holder))]
+    InUse {
+        /// The directory that is locked.
+        dir: PathBuf,
+        /// The process that has it open, where the system tells.
+        holder: Option<u32>,
+    },
+    /// A store that another process writes to changed faster than it could be read.
+    #[error("the store in {} changed while it was read, {attempts} times: {source}", dir.display())]
+    Unsteady {
+        /// The directory.
+        dir: PathBuf,
+        /// How often it was tried.
+        attempts: u32,
+        /// What was wrong the last time.
+        source: Arc<Error>,
+    },
+    /// A store that is looked at while another process writes needs a file which that one has deleted, and
+    /// which there was no room to hold open. [`refresh`](crate::ReadOnlyStore::refresh) leads to a newer
+    /// height.
+    #[error("what height {height} needs was pruned since it was opened: {source}")]
+    Pruned {
+        /// The height that is shown.
+        height: Height,
+        /// Which file is gone.
+        source: Arc<Error>,
+    },
     /// The store's directory cannot be written to.
     #[error(
         "the store in {} cannot be opened for writing: {source}; the option read_only opens it for \
@@ -179,6 +204,15 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+}
+
+/// Says who uses a store.
+fn by(holder: Option<u32>) -> String {
+    match holder {
+        Some(holder) if holder == std::process::id() => " by this process".into(),
+        Some(holder) => format!(" by process {holder}"),
+        None => String::new(),
+    }
 }
 
 impl From<MetaError> for Error {

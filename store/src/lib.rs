@@ -113,6 +113,7 @@ pub use hedgerow_types::{
     CompactionRule, Digest, Height, KeyHash, LogPosition, ParamsError, SerialNumber, ShardId,
     TwigId, Version,
 };
+pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;
 pub use opening::repair::{RepairReport, RepairWord};
 pub use options::{Durability, Options, Progress};
@@ -128,7 +129,7 @@ pub mod disk {
     /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
     pub use crate::points::ALL as POINTS;
     pub use hedgerow_vfs::{
-        DirLock, FileId, MemDisk, OpenMode, ReadOnlyDisk, RealDisk, Sharing, Vfs, VfsError,
-        VfsErrorKind, VfsFile, VfsOp,
+        DirLock, FileId, MemDisk, OpenMode, ReadOnlyDisk, RealDisk, Sharing, StillDisk, Vfs,
+        VfsError, VfsErrorKind, VfsFile, VfsOp,
     };
 }

@@ -94,6 +94,8 @@ pub struct Options {
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) read_only: bool,
+    /// Somebody else may be writing.
+    pub(crate) beside: bool,
 }
 
 impl Default for Options {
@@ -117,6 +119,7 @@ impl Default for Options {
             engine: None,
             progress: None,
             read_only: false,
+            beside: false,
         }
     }
 }
@@ -358,7 +361,8 @@ impl Options {
     /// Opens a store to read it, and changes nothing on the disk: for a store on a read-only medium,
     /// or one that must stay as it is. What opening would write to repair what a crash left stays
     /// in memory, so it is done again each time. Any number of stores may have the same directory
-    /// open this way, but not while one has it open for writing. Blocks are refused with
+    /// open this way, but not while one has it open for writing: beside that one it is opened with
+    /// [`Store::open_read_only`](crate::Store::open_read_only). Blocks are refused with
     /// [`Error::ReadOnly`], and so is creating. Not for the engines that need a real disk.
     #[must_use]
     pub fn read_only(mut self) -> Self {

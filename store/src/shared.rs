@@ -12,6 +12,7 @@
 use crate::commit::checkpoint::Checkpoints;
 use crate::commit::flow::Flow;
 use crate::commit::prune::PruneHold;
+use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
@@ -80,7 +81,8 @@ impl Shared {
             return Ok(Arc::clone(row));
         }
         // Rows leave `recent` only after they are in the engine.
-        if let Some(row) = self.with_meta(|meta| meta.history(height))? {
+        let row = self.with_meta(|meta| meta.history(height)).map_err(self.read_for(height))?;
+        if let Some(row) = row {
             return Ok(Arc::new(row));
         }
         // Whether the row should be there says the manifest, and it must have said so before the look
@@ -97,7 +99,12 @@ impl Shared {
             return Err(Error::Corrupt("the manifest is gone".into()));
         };
         if before.contains(&height) && after.contains(&height) {
-            return Err(Error::Corrupt(missing_row(height, &after)));
+            let missing = Error::Corrupt(missing_row(height, &after));
+            if self.options.beside {
+                // It may be in a file that there was no room to hold.
+                return Err(Error::Pruned { height, source: Arc::new(missing) });
+            }
+            return Err(missing);
         }
         let last = self.flow.look(|progress| progress.published);
         Err(Error::HeightUnavailable { height, first: *after.start(), last })
@@ -120,6 +127,18 @@ impl Shared {
     /// Whether a twig is pruned on disk.
     pub(crate) fn is_pruned(&self, shard: ShardId, twig: TwigId) -> bool {
         twig < self.first_kept.lock()[shard.index()]
+    }
+
+    /// What a failed read means to who looks at `height`: beside a writer, that one may have deleted what was
+    /// to be read.
+    pub(crate) fn read_for(&self, height: Height) -> impl Fn(Error) -> Error {
+        let beside = self.options.beside;
+        move |error| {
+            if beside && is_of_a_file_that_is_gone(&error) {
+                return Error::Pruned { height, source: Arc::new(error) };
+            }
+            error
+        }
     }
 
     /// To be asked after reading the log on a reader's behalf: whether what was read can be trusted

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The thread on which stores are opened.
-const OPENING: &str = "hedgerow-open";
+pub(crate) const OPENING: &str = "hedgerow-open";
 
 /// A verifiable key-value store, open. It is the single writer; [`Store::reader`] gives readers.
 ///

@@ -120,7 +120,7 @@ fn too_few_open_files_are_an_error_that_names_the_limit() {
             Store::create(place.join(format!("{opened}")), StoreParams::default(), small());
         match created {
             Ok(_) => {}
-            Err(Error::NotEmpty(_) | Error::InUse(_)) => {}
+            Err(Error::NotEmpty(_) | Error::InUse { .. }) => {}
             Err(error) => assert!(error.to_string().contains("ulimit -n"), "{error}"),
         }
     }

@@ -34,9 +34,9 @@ fn create_open_and_open_or_create() {
         let mut store = Store::create(path, StoreParams::default(), options()).unwrap();
         put(&mut store, "a", "1");
         // In use: by whatever name it is asked for.
-        assert!(matches!(Store::open(path, options()), Err(Error::InUse(_))));
+        assert!(matches!(Store::open(path, options()), Err(Error::InUse { .. })));
         let again = Store::open_or_create(path, StoreParams::default(), options());
-        assert!(matches!(again, Err(Error::InUse(_))));
+        assert!(matches!(again, Err(Error::InUse { .. })));
         let root = store.reader().root();
         store.close().unwrap();
 

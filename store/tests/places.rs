@@ -42,7 +42,7 @@ fn create(disk: &Arc<dyn Vfs>, path: &Path, blocks: u64) -> Store {
 
 #[track_caller]
 fn in_use(opened: Result<Store, Error>) {
-    assert!(matches!(opened, Err(Error::InUse(_))), "{:?}", opened.map(drop));
+    assert!(matches!(opened, Err(Error::InUse { .. })), "{:?}", opened.map(drop));
 }
 
 fn put(disk: &dyn Vfs, path: &Path, bytes: &[u8]) {

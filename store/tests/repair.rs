@@ -253,5 +253,5 @@ fn where_there_is_no_store_nothing_is_repaired() {
     assert!(matches!(repair(&disk, RepairWord::Yes), Err(Error::NoStore(_))));
     let (disk, _) = store(on, u64::MAX);
     let _open = Store::open(dir(), on(&disk)).unwrap();
-    assert!(matches!(repair(&disk, RepairWord::Yes), Err(Error::InUse(_))));
+    assert!(matches!(repair(&disk, RepairWord::Yes), Err(Error::InUse { .. })));
 }

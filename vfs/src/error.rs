@@ -153,13 +153,16 @@ struct Details {
     offset: Option<u64>,
     kind: VfsErrorKind,
     reason: io::Error,
+    /// Who holds the lock.
+    holder: Option<u32>,
 }
 
 impl VfsError {
     /// `op` on `path`, at `offset` if it has one, failed with `reason`, which decides the kind.
     pub fn new(op: VfsOp, path: &Path, offset: Option<u64>, reason: io::Error) -> Self {
         let kind = VfsErrorKind::of(&reason);
-        Self(Arc::new(Details { op, path: path.to_owned(), to: None, offset, kind, reason }))
+        let (path, to, holder) = (path.to_owned(), None, None);
+        Self(Arc::new(Details { op, path, to, offset, kind, reason, holder }))
     }
 
     /// Renaming `from` to `to` failed with `reason`.
@@ -171,22 +174,35 @@ impl VfsError {
             offset: None,
             kind: VfsErrorKind::of(&reason),
             reason,
+            holder: None,
         }))
     }
 
     /// The directory `path` is locked by somebody else.
     pub fn in_use(path: &Path) -> Self {
+        Self::in_use_by(path, None)
+    }
+
+    /// The directory `path` is locked by the process `holder`, if that is known.
+    pub fn in_use_by(path: &Path, holder: Option<u32>) -> Self {
+        let text = match holder {
+            Some(holder) => format!("process {holder} holds the lock"),
+            None => "another handle, in this process or another, holds the lock".into(),
+        };
         Self(Arc::new(Details {
             op: VfsOp::LockDir,
             path: path.to_owned(),
             to: None,
             offset: None,
             kind: VfsErrorKind::InUse,
-            reason: io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "another handle, in this process or another, holds the lock",
-            ),
+            reason: io::Error::new(io::ErrorKind::WouldBlock, text),
+            holder,
         }))
+    }
+
+    /// Of a lock that is held: the process that holds it, where the system tells.
+    pub fn holder(&self) -> Option<u32> {
+        self.0.holder
     }
 
     /// Reading `wanted` bytes at `offset` met the end of the file, which is `len` bytes long.
@@ -229,7 +245,7 @@ impl VfsError {
 
 impl fmt::Display for VfsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Details { op, path, to, offset, kind, reason } = &*self.0;
+        let Details { op, path, to, offset, kind, reason, .. } = &*self.0;
         write!(f, "{op} {}", path.display())?;
         match (op, offset) {
             (VfsOp::SetLen, Some(len)) => write!(f, " to {len}")?,

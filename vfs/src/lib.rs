@@ -13,6 +13,7 @@
 //!        ├── RealDisk      the operating system's files
 //!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
 //!        ├── ReadOnlyDisk  another Vfs that is never changed: what is written stays in memory
+//!        ├── StillDisk     another Vfs to which somebody else writes: files stay what they are when opened
 //!        ├── HookedDisk    asks a closure before every operation of another Vfs: hold it back, fail it
 //!        └── PowerLossDisk forgets what was not synced, fails on demand (feature `power-loss`)
 //! ```
@@ -50,6 +51,7 @@
 
 mod error;
 mod files;
+mod holder;
 mod hooked;
 pub mod limits;
 mod lock;
@@ -61,6 +63,7 @@ mod read_only;
 mod real;
 #[cfg(feature = "power-loss")]
 mod rng;
+mod still;
 mod whole;
 
 #[cfg(feature = "conformance")]
@@ -73,6 +76,7 @@ pub use lock::{DirLock, Sharing};
 pub use mem::MemDisk;
 pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
+pub use still::StillDisk;
 
 use std::{
     ffi::OsString,

@@ -1,6 +1,7 @@
 //! The operating system's files.
 
-use crate::{DirLock, FileId, LOCK_FILE, OpenMode, Sharing, Vfs, VfsError, VfsFile, VfsOp, whole};
+use crate::{DirLock, FileId, LOCK_FILE, OpenMode, Sharing, Vfs, VfsError, VfsFile, VfsOp};
+use crate::{holder, whole};
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
@@ -135,7 +136,9 @@ fn lock_file(dir: &Path) -> Result<Locked, VfsError> {
         let file = options.open(&path).map_err(|reason| lock_failed(dir, reason))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(VfsError::in_use(dir)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(VfsError::in_use_by(dir, holder::of(&file)));
+            }
             Err(TryLockError::Error(reason)) => return Err(lock_failed(dir, reason)),
         }
         let locked = Locked { file, process: std::process::id() };
@@ -195,7 +198,7 @@ impl Locked {
         };
         match locked {
             Ok(()) => Ok(Some(Self { file, process: std::process::id() })),
-            Err(TryLockError::WouldBlock) => Err(VfsError::in_use(path)),
+            Err(TryLockError::WouldBlock) => Err(VfsError::in_use_by(path, holder::of(&file))),
             // Network file systems want a file that is open for writing. The lock file is what is
             // left there.
             Err(TryLockError::Error(_)) => Ok(None),

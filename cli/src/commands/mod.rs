@@ -25,7 +25,9 @@ pub(crate) mod replay;
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use clap::{Args, Subcommand};
-use hedgerow::{CompactionRule, Error, Options, Store};
+use hedgerow::{
+    CompactionRule, Error, MetaError, Options, ReadOnlyStore, Reader, Stats, Store, StoreParams,
+};
 use std::num::NonZeroU64;
 use std::path::Path;
 
@@ -102,13 +104,55 @@ impl KeepArgs {
     }
 }
 
-/// Opens a store to read it: where it cannot be written to, without writing.
-fn open_to_read(dir: &Path, options: Options, out: Output) -> Result<Store, CliError> {
-    match open(dir, options.clone(), out) {
-        Err(CliError::Store(error)) if matches!(*error, Error::NotWritable { .. }) => {
-            open(dir, options.read_only(), out)
+/// A store that is only read.
+enum ToRead {
+    /// Its last durable height, whoever writes meanwhile.
+    Beside(Box<ReadOnlyStore>),
+    /// Of an engine that lets nobody look while a store is open.
+    Alone(Box<Store>),
+}
+
+impl ToRead {
+    fn reader(&self) -> Reader {
+        match self {
+            Self::Beside(store) => store.reader(),
+            Self::Alone(store) => store.reader(),
         }
-        other => other,
+    }
+
+    fn stats(&self) -> Stats {
+        match self {
+            Self::Beside(store) => store.stats(),
+            Self::Alone(store) => store.stats(),
+        }
+    }
+
+    fn params(&self) -> &StoreParams {
+        match self {
+            Self::Beside(store) => store.params(),
+            Self::Alone(store) => store.params(),
+        }
+    }
+
+    fn close(self) -> Result<(), Error> {
+        match self {
+            Self::Beside(_) => Ok(()),
+            Self::Alone(store) => store.close(),
+        }
+    }
+}
+
+/// Opens a store to read it, without writing or locking anything: beside a process that has it open, where
+/// it cannot be written to, and by who may only read it.
+fn open_to_read(dir: &Path, options: Options, out: Output) -> Result<ToRead, CliError> {
+    let bar = out.log_bar("opening");
+    let opened = Store::open_read_only(dir, options.clone().on_progress(follow(&bar)));
+    bar.finish_and_clear();
+    match opened {
+        Err(Error::Meta(error)) if matches!(*error, MetaError::NotBeside { .. }) => {
+            Ok(ToRead::Alone(Box::new(open(dir, options, out)?)))
+        }
+        other => Ok(ToRead::Beside(Box::new(other?))),
     }
 }
 

@@ -179,7 +179,7 @@ fn errors_are_for_people() {
     let mut stdout = BufReader::new(holder.stdout.take().expect("piped"));
     stdout.read_line(&mut line).expect("it answers");
     assert!(line.starts_with("durable 1 "), "{line}");
-    let error = place.run(&["get", "STORE", "a"]).fails(1);
+    let error = place.run(&["check", "STORE"]).fails(1);
     assert!(error.contains("is in use"), "{error}");
     drop(stdin);
     assert!(holder.wait().expect("it ends").success());

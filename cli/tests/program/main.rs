@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   commands  every command, its output and its errors
+//!   beside    commands that read, beside a writer and without the right to write
 //!   devices   the list of hashing backends, and that it tells the truth
 //!   repair    a store that its recorded root keeps shut
 //!   replay    recorded workloads, whole and damaged
@@ -11,6 +12,7 @@
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "tests: a panic is the failure report")]
 
+mod beside;
 mod commands;
 mod common;
 mod devices;

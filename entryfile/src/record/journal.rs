@@ -21,17 +21,22 @@
 //!   again before anybody builds on it: the same bytes in the same place, or a file as a whole under
 //!   its own name.
 //!
+//! Who looks while another process writes ([`EntryLog::find_durable`]) believes less: the records up to
+//! the height that a later one calls durable. What follows them may be whole, and yet be lost when the
+//! power goes; if it is not whole, it is just being written.
+//!
 //! Order: [`EntryLog::find_journal`] looks, [`EntryLog::renew_journal`] writes again, and then
 //! [`EntryLog::open`] with the journal's end cuts the rest.
 
 use crate::log::{EntryLog, FORMAT, LogOptions};
 use crate::record::frame::ALIGN;
 use crate::record::header::{MAGIC, RECORD_HEADER_LEN, RecordHeader};
-use crate::segments::listing::{Listing, Unconnected};
+use crate::segments::listing::{Behind, Listing, Unconnected};
 use crate::segments::segment::Extent;
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::{Height, LogPosition};
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile, renew_file};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,7 +70,7 @@ impl EntryLog {
         last: Height,
     ) -> Result<Journal, LogError> {
         let listing = Listing { vfs, dir, format: &FORMAT, id };
-        let (segments, unconnected) = listing.open_beyond(start.0, end.0)?;
+        let (segments, unconnected) = listing.open_beyond(start.0, end.0, Behind::Left)?;
         let options = LogOptions { cache_bytes: 0, tail_bytes: 0, ..LogOptions::default() };
         let log = Self::new(segments, &options);
         let mut journal = Journal { end, height: last };
@@ -90,6 +95,44 @@ impl EntryLog {
         }
         if let Some(what) = wrong {
             log.check_torn(&journal, what)?;
+        }
+        Ok(journal)
+    }
+
+    /// As [`EntryLog::find_journal`], while another process may be writing: the records behind `end` up to the
+    /// greatest height of which one says that it was durable.
+    ///
+    /// # Errors
+    /// As [`EntryLog::open`] for what lies between `start` and `end`; [`LogError::Io`]. What was pruned
+    /// meanwhile is missing, and no damage.
+    pub fn find_durable(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        id: StoreId,
+        start: LogPosition,
+        end: LogPosition,
+        last: Height,
+    ) -> Result<Journal, LogError> {
+        let listing = Listing { vfs, dir, format: &FORMAT, id };
+        let (segments, _) = listing.open_beyond(start.0, end.0, Behind::Moving)?;
+        let options = LogOptions { cache_bytes: 0, tail_bytes: 0, ..LogOptions::default() };
+        let log = Self::new(segments, &options);
+        let mut journal = Journal { end, height: last };
+        let mut whole = journal;
+        // Those behind the journal that are whole and of which nobody says yet that they are durable.
+        let mut waiting = VecDeque::new();
+        for record in log.scan(end, log.end()).with_stubs() {
+            let record = match record {
+                Ok(record) if record.height() == whole.height.next() => record,
+                Ok(_) | Err(LogError::Corrupt { .. }) => break,
+                Err(error) => return Err(error),
+            };
+            whole = Journal { end: record.end(), height: record.height() };
+            waiting.push_back(whole);
+            let durable = record.record().durable();
+            while let Some(next) = waiting.pop_front_if(|next| next.height <= durable) {
+                journal = next;
+            }
         }
         Ok(journal)
     }

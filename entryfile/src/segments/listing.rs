@@ -26,6 +26,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What the segments behind the end may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// What a process left: damage is damage.
+    Left,
+    /// What another process is just writing: the first that is not whole is where it stands.
+    Moving,
+}
+
 /// What is intact of a segment that holds data which can be computed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intact {
@@ -94,11 +103,13 @@ impl Listing<'_> {
     /// and those whose header never reached the disk.
     ///
     /// # Errors
-    /// Behind `end` too, a header that is neither right nor missing is damage.
+    /// Behind `end` too, a header that is neither right nor missing is damage, unless what lies there is
+    /// [moving](Behind::Moving).
     pub(crate) fn open_beyond(
         self,
         start: u64,
         end: u64,
+        behind: Behind,
     ) -> Result<(Segments, Vec<Unconnected>), LogError> {
         let Covering { bases, kept, mut table, mut ids, mut last, mut file, len } =
             self.covering(start, end, OpenMode::Read)?;
@@ -107,6 +118,7 @@ impl Listing<'_> {
         for &base in bases.get(kept.end..).unwrap_or_default() {
             let (opened, len, whole) = match self.open_segment(base, OpenMode::Read) {
                 Ok((opened, len)) => (opened, len, true),
+                Err(_) if behind == Behind::Moving => break,
                 Err(error) if is_unusable(&error) => match self.without_header(base)? {
                     Some((opened, len)) => (opened, len, false),
                     None => return Err(error),

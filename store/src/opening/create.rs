@@ -121,7 +121,7 @@ impl Place {
             settled,
             contradicted,
         };
-        let pool = pool(&options, "hedgerow")?;
+        let pool = pool(options.threads, "hedgerow")?;
         let parts = Parts {
             checkpointed: None,
             place: self,
@@ -132,9 +132,8 @@ impl Place {
             pool,
             options,
             hasher,
-            lock,
         };
-        let mut store = start(parts)?;
+        let mut store = start(parts, lock)?;
         store.locks.parts = store.place.hold_parts()?;
         Ok(store)
     }

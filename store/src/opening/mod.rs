@@ -9,6 +9,7 @@
 //!     ├─ open     checkpoint or log ► state of the manifest ► journal ► threads        ◄── begin here
 //!     │    ├─ rebuild   the state of the manifest: from a checkpoint, or from all of the log
 //!     │    └─ replay    the blocks behind it, one after the other
+//!     ├─ beside   a view of the last durable height while another process writes: nothing locked or written
 //!     ├─ check    the same once more, compared with what is open and what is on the disk
 //!     └─ repair   makes again what the log says and something else contradicts
 //! ```
@@ -16,6 +17,7 @@
 //! Nothing here takes part in a block: once the store is open, only `place` is asked, whether the directory is
 //! still the one that was locked.
 
+pub(crate) mod beside;
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod genesis;

@@ -3,6 +3,7 @@
 
 use crate::commit::checkpoint::{self, Checkpoints};
 use crate::commit::flow::Flow;
+use crate::commit::pipeline::Unsettled;
 use crate::commit::writer::Writer;
 use crate::hasher::BatchHasher;
 use crate::opening::limits::{STACK_BYTES, no_thread};
@@ -14,10 +15,11 @@ use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
 use crate::store::Store;
 use crate::{Error, points};
-use hedgerow_entryfile::{EntryLog, StoreId, TwigFile};
-use hedgerow_metadb::{MetaDb, StoreParams};
-use hedgerow_state::TwigStore;
+use hedgerow_entryfile::{EntryLog, Journal, StoreId, TwigFile};
+use hedgerow_merkle::Forest;
+use hedgerow_metadb::{Manifest, MetaDb, StoreParams};
 use hedgerow_state::checkpoint::Checkpoint;
+use hedgerow_state::{OpenTwig, ShardWriter, TwigStore};
 use hedgerow_types::{Height, LogPosition};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -55,15 +57,49 @@ impl Place {
         let (file, _) = TwigFile::open(vfs(), &dir, id, twig_options, manifest.log_end)?;
         let twigs = TwigStore::new(file);
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
-        let pool = pool(&options, "hedgerow")?;
+        let pool = pool(options.threads, "hedgerow")?;
+        let files = Files { log, twigs, meta, manifest, journal };
+        let (mut rebuilt, checkpointed) = files.come_to(&self, &options, &*hasher, &pool)?;
+        rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
+        self.vfs.at_point(points::OPEN_REBUILT)?;
+        files.twigs.write(&rebuilt.twigs)?;
+        self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
+        let Files { log, twigs, meta, .. } = files;
+        let place = self;
+        let parts = Parts { place, log, twigs, meta, rebuilt, checkpointed, pool, options, hasher };
+        let store = start(parts, lock)?;
+        store.place.vfs.at_point(points::OPEN_DONE)?;
+        Ok(store)
+    }
+}
+
+/// The files of a store, open, and what of them counts.
+pub(crate) struct Files {
+    pub(crate) log: EntryLog,
+    pub(crate) twigs: TwigStore,
+    pub(crate) meta: Box<dyn MetaDb>,
+    pub(crate) manifest: Manifest,
+    pub(crate) journal: Journal,
+}
+
+impl Files {
+    /// The state that they lead to, and where the log of the checkpoint ended that it was made from, if it
+    /// was.
+    pub(crate) fn come_to(
+        &self,
+        place: &Place,
+        options: &Options,
+        hasher: &dyn BatchHasher,
+        pool: &rayon::ThreadPool,
+    ) -> Result<(Rebuilt, Option<LogPosition>), Error> {
+        let Self { log, twigs, manifest, journal, .. } = self;
         let meter = Meter::new(options.progress.as_ref());
         let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
-            let (log, manifest, hasher) = (&log, &manifest, &*hasher);
-            let progress = meter.as_deref();
+            let (journal, progress) = (*journal, meter.as_deref());
             let source = Source { log, twigs, manifest, journal, hasher, progress, checkpoint };
             pool.install(|| rebuild(&source))
         };
-        let checkpoint = checkpoint::find(&*self.vfs, &self.dir, &manifest);
+        let checkpoint = checkpoint::find(&*place.vfs, &place.dir, manifest);
         let checkpoint = checkpoint.map(|checkpoint| match meter.clone() {
             Some(meter) => checkpoint.on_read(move |bytes| meter.checkpoint(bytes)),
             None => checkpoint,
@@ -71,36 +107,20 @@ impl Place {
         // What is derived from the log is believed first, and left out where it contradicts the log: a
         // checkpoint or a twig record may be whole and yet wrong. What counts is whether the log, without
         // them, leads to the manifest's roots.
-        let with = [(Some(&twigs), checkpoint.as_ref()), (Some(&twigs), None), (None, None)];
+        let with = [(Some(twigs), checkpoint.as_ref()), (Some(twigs), None), (None, None)];
         let mut with = with.iter().skip(usize::from(checkpoint.is_none()));
-        let (mut rebuilt, checkpointed) = loop {
+        loop {
             let &(twigs, checkpoint) = with.next().unwrap_or(&(None, None));
             match attempt(twigs, checkpoint) {
                 Err(error) if error.is_contradiction() && with.len() > 0 => {
                     let without = if checkpoint.is_some() { "checkpoint" } else { "twig file" };
                     tracing::warn!(%error, "opening once more, without the {without}: that takes longer");
                 }
-                other => break (other?, checkpoint.map(|checkpoint| checkpoint.head().log_end)),
+                other => {
+                    return Ok((other?, checkpoint.map(|checkpoint| checkpoint.head().log_end)));
+                }
             }
-        };
-        rebuilt.twigs = twigs.different(rebuilt.twigs)?;
-        self.vfs.at_point(points::OPEN_REBUILT)?;
-        twigs.write(&rebuilt.twigs)?;
-        self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
-        let store = start(Parts {
-            place: self,
-            log,
-            twigs,
-            meta,
-            rebuilt,
-            checkpointed,
-            pool,
-            options,
-            hasher,
-            lock,
-        })?;
-        store.place.vfs.at_point(points::OPEN_DONE)?;
-        Ok(store)
+        }
     }
 }
 
@@ -116,18 +136,31 @@ pub(crate) struct Parts {
     pub(crate) pool: rayon::ThreadPool,
     pub(crate) options: Options,
     pub(crate) hasher: Arc<dyn BatchHasher>,
-    pub(crate) lock: Locks,
 }
 
-pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
-    let Parts { place, log, twigs, meta, rebuilt, checkpointed, pool, options, hasher, lock } =
-        parts;
+/// What readers share, and what a writer needs beside.
+pub(crate) struct Begun {
+    pub(crate) place: Place,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) params: StoreParams,
+    forest: Forest,
+    open: Vec<OpenTwig>,
+    writers: Vec<ShardWriter>,
+    behind: Unsettled,
+    log_bytes: u64,
+}
+
+/// Puts together what readers need.
+pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
+    let Parts { place, log, twigs, meta, rebuilt, checkpointed, pool, options, hasher } = parts;
     let behind = rebuilt.behind;
     let (height, manifest) = (behind.manifest.height, &behind.manifest);
     // The manifest on disk is older by the rows that are to follow it.
     let settled = Height(height.0 - behind.rows.len() as u64);
     let checkpoints = Checkpoints::new(&place.dir, &options, manifest, checkpointed);
     let log_bytes = checkpoints.figures().2;
+    // Who only reads hashes nothing.
+    let threads = if options.read_only { 1 } else { options.threads };
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -137,7 +170,7 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
         recent: Mutex::new(behind.rows.iter().cloned().collect()),
         hasher,
         pool,
-        hash_pool: self::pool(&options, "hedgerow-hash")?,
+        hash_pool: self::pool(threads, "hedgerow-hash")?,
         options,
         first_kept: Mutex::new(per_shard(|shard| manifest.shards[shard.index()].first_kept)),
         prune_hold: Mutex::new(None),
@@ -146,16 +179,23 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
         checkpoints,
     });
     let params = manifest.params;
-    let pipeline = crate::commit::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;
-    let rule = params.compaction();
-    let writers = rebuilt.writers;
-    let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, writers, log_bytes);
-    Ok(Store { writer, shared, params, place, locks: lock })
+    let Rebuilt { forest, open, writers, .. } = rebuilt;
+    Ok(Begun { place, shared, params, forest, open, writers, behind, log_bytes })
 }
 
-pub(crate) fn pool(options: &Options, name: &'static str) -> Result<rayon::ThreadPool, Error> {
+/// Starts the stages behind what readers need.
+pub(crate) fn start(parts: Parts, locks: Locks) -> Result<Store, Error> {
+    let Begun { place, shared, params, forest, open, writers, behind, log_bytes } = begin(parts)?;
+    let height = behind.manifest.height;
+    let pipeline = crate::commit::pipeline::start(&shared, forest, open, behind)?;
+    let rule = params.compaction();
+    let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, writers, log_bytes);
+    Ok(Store { writer, shared, params, place, locks })
+}
+
+pub(crate) fn pool(threads: usize, name: &'static str) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
+        .num_threads(threads)
         .thread_name(move |number| format!("{name}-{number}"))
         .stack_size(STACK_BYTES)
         .build()

@@ -94,7 +94,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// The path is made absolute here, once: the process may go to another directory later.
-    fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(dir: &Path, options: &Options) -> Result<Self, Error> {
         Ok(Self { dir: options.disk.absolute(dir)?, vfs: Arc::clone(&options.disk) })
     }
 
@@ -188,7 +188,9 @@ impl Place {
     fn lock(&self, options: &Options) -> Result<Locks, Error> {
         let root = self.vfs.lock_dir(&self.dir).map_err(|error: VfsError| {
             match (error.kind(), error.io_error().kind()) {
-                (VfsErrorKind::InUse, _) => Error::InUse(self.dir.clone()),
+                (VfsErrorKind::InUse, _) => {
+                    Error::InUse { dir: self.dir.clone(), holder: error.holder() }
+                }
                 (_, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
                     if !options.read_only =>
                 {
@@ -208,7 +210,7 @@ impl Place {
             match self.vfs.hold_dir(&path, Sharing::Exclusive) {
                 Ok(lock) => parts.push(lock),
                 Err(error) if error.kind() == VfsErrorKind::InUse => {
-                    return Err(Error::InUse(path));
+                    return Err(Error::InUse { dir: path, holder: error.holder() });
                 }
                 // Opening says what is missing, or makes it.
                 Err(error) if is_absent(&error) => {}
@@ -267,7 +269,7 @@ impl Place {
         Ok(self.vfs.sync_dir(&self.dir)?)
     }
 
-    fn engine(&self, options: &Options) -> Result<Engine, Error> {
+    pub(crate) fn engine(&self, options: &Options) -> Result<Engine, Error> {
         if let Some(engine) = options.engine {
             return Ok(engine);
         }

@@ -161,7 +161,7 @@ impl Found {
         let log_options = Place::log_options(options);
         let log = EntryLog::open(vfs(), &dir, id, log_options, start, journal.end)?;
         let progress = Meter::new(options.progress.as_ref());
-        let derived = pool(options, "hedgerow")?.install(|| {
+        let derived = pool(options.threads, "hedgerow")?.install(|| {
             derive(&Source {
                 log: &log,
                 twigs: None,

@@ -163,7 +163,10 @@ impl Iter {
             Place::Alone { .. } | Place::End(_) => None,
         };
         let positions: Vec<_> = chunk.iter().filter_map(position).collect();
-        let mut entries = self.view.shared.log.read_many(&positions)?.into_iter();
+        let read = self.view.shared.log.read_many(&positions);
+        let shared = &self.view.shared;
+        let read = read.map_err(|error| shared.read_for(self.height())(error.into()))?;
+        let mut entries = read.into_iter();
         self.view.shared.check_not_abandoned()?;
         let mut tie: Vec<(KeyHash, StoredEntry)> = Vec::new();
         for place in &chunk {

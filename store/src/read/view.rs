@@ -123,12 +123,13 @@ impl View {
         let candidates = self.shared.published.candidates(&self.state, &hashes)?;
         let positions: Vec<LogPosition> = candidates.iter().map(|&(_, at)| at).collect();
         let mut values = vec![None; keys.len()];
-        self.shared.log.visit_many(&positions, Fill::Cache, |candidate, entry| {
+        let visited = self.shared.log.visit_many(&positions, Fill::Cache, |candidate, entry| {
             let number = candidates[candidate].0 as usize;
             if is_entry_of(entry, keys[number].as_ref()) {
                 values[number] = Some(entry.value().to_vec());
             }
-        })?;
+        });
+        visited.map_err(|error| self.shared.read_for(self.height())(error.into()))?;
         self.shared.check_not_abandoned()?;
         Ok(values)
     }
@@ -145,7 +146,8 @@ impl View {
     /// [`Refused::KeyLength`](crate::Refused::KeyLength), or a failed read.
     pub fn prove(&self, key: impl AsRef<[u8]>) -> Result<Proven, Error> {
         check_key(key.as_ref())?;
-        prove::by_key(self, key.as_ref())
+        let proven = prove::by_key(self, key.as_ref());
+        proven.map_err(self.shared.read_for(self.height()))
     }
 
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
@@ -154,7 +156,8 @@ impl View {
     /// # Errors
     /// [`Error::SerialUnavailable`] if the serial number is pruned or beyond the next one.
     pub fn prove_serial(&self, shard: ShardId, sn: SerialNumber) -> Result<SerialPath, Error> {
-        prove::by_serial(self, shard, sn)
+        let proven = prove::by_serial(self, shard, sn);
+        proven.map_err(self.shared.read_for(self.height()))
     }
 
     /// The entry of `key`, or else the one before it.
@@ -200,10 +203,11 @@ pub(crate) fn value_of<T>(
     let mut show = Some(show);
     let mut shown = None;
     for at in shared.published.candidates_of(state, &key_hash)?.iter() {
-        shown = shared.log.show(at, |entry| {
+        let read = shared.log.show(at, |entry| {
             let show = show.take_if(|_| is_entry_of(entry, key))?;
             Some(show(entry.value()))
-        })?;
+        });
+        shown = read.map_err(|error| shared.read_for(state.height)(error.into()))?;
         if shown.is_some() {
             break;
         }

@@ -84,7 +84,7 @@ fn open(args: &Args) -> Result<Store, Failure> {
     loop {
         let params = params(args.seed, args.store);
         match Store::open_or_create(&args.dir, params, life.options(Arc::new(RealDisk))) {
-            Err(Error::InUse(_)) => {
+            Err(Error::InUse { .. }) => {
                 if !told {
                     say(&Line::InUse);
                     told = true;

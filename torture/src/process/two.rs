@@ -261,7 +261,7 @@ impl<'p> Saga<'p> {
         ];
         for (what, result) in tries {
             match result {
-                Err(Error::InUse(path)) if path == self.path => figures.refused += 1,
+                Err(Error::InUse { dir, .. }) if dir == self.path => figures.refused += 1,
                 Err(error) => return fail(format!("{what} beside the holder: {error}")),
                 Ok(_) => return fail(format!("TWO AT ONCE: {what} beside the holder")),
             }
