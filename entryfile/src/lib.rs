@@ -93,6 +93,7 @@ pub use record::header::RECORD_HEADER_LEN;
 pub use record::journal::Journal;
 pub use record::stub::{FrameRef, Stub};
 pub use segments::header::{SEGMENT_HEADER_LEN, StoreId};
+pub use segments::parts::SegmentPart;
 pub use segments::segment::SegmentSize;
 pub use twig::file::{TwigFile, TwigFileOptions, TwigFileStats};
 pub use twig::record::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};

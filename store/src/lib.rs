@@ -65,9 +65,11 @@ compile_error!(
     "a store needs a metadata engine: switch on one of the features redb (default), rocksdb, sled"
 );
 
+mod backup;
 mod block;
 mod check;
 mod checkpoint;
+mod copies;
 mod create;
 mod error;
 mod flow;
@@ -97,6 +99,7 @@ mod ticket;
 mod view;
 mod writer;
 
+pub use backup::{BackupOptions, BackupReport};
 pub use block::Block;
 pub use check::CheckReport;
 pub use error::Error;

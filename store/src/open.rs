@@ -2,6 +2,7 @@
 //! from it.
 
 use crate::checkpoint::{self, Checkpoints};
+use crate::copies::Copies;
 use crate::flow::Flow;
 use crate::hasher::BatchHasher;
 use crate::limits::{STACK_BYTES, no_thread};
@@ -144,6 +145,7 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
         abandoned: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoints,
+        copies: Copies::default(),
     });
     let params = manifest.params;
     let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;

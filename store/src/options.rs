@@ -73,6 +73,8 @@ pub struct Options {
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) read_only: bool,
+    /// Where copies go, if it is not `disk`.
+    pub(crate) copies_to: Option<Arc<dyn Vfs>>,
 }
 
 impl Default for Options {
@@ -96,6 +98,7 @@ impl Default for Options {
             engine: None,
             progress: None,
             read_only: false,
+            copies_to: None,
         }
     }
 }
@@ -353,9 +356,18 @@ impl Options {
         self
     }
 
+    /// Those with which a copy of the store is opened, to be checked: nothing of it goes, and the CPU hashes.
+    pub(crate) fn for_a_copy(&self) -> Self {
+        let disk = self.copies_to.clone().unwrap_or_else(|| Arc::clone(&self.disk));
+        let hasher = HasherChoice::Named(hasher::DEFAULT.into());
+        let (tuning, read_only, copies_to) = (None, false, None);
+        Self { disk, hasher, tuning, read_only, copies_to, ..self.clone() }.keep_all()
+    }
+
     /// These options, with the disk that they ask for.
     pub(crate) fn for_opening(mut self) -> Self {
         if self.read_only {
+            self.copies_to = Some(Arc::clone(&self.disk));
             self.disk = Arc::new(ReadOnlyDisk::new(self.disk));
         }
         self

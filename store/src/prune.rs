@@ -45,6 +45,8 @@ pub enum PruneHold {
         /// The oldest height that is held.
         height: Height,
     },
+    /// A [backup](crate::Reader::backup) is being made, which copies what is there.
+    Backup,
     /// The log has one segment only, which is the one being written.
     OneSegment,
     /// The history does not reach back as far as heights are kept, because fewer were kept before.
@@ -125,6 +127,9 @@ impl Pruning {
     fn look(&self, manifest: &Manifest) -> Result<Plan, Error> {
         let shared = &*self.shared;
         let held = |hold| Ok(Plan::held(hold));
+        if shared.copies.any() {
+            return held(PruneHold::Backup);
+        }
         let Some(keep) = shared.options.look_back() else { return held(PruneHold::KeepAll) };
         let height = manifest.height.0.checked_sub(keep).map(Height);
         let first = manifest.params.first_height();
@@ -180,6 +185,13 @@ impl Pruning {
     /// after the next commit, and when the store opens: it costs room and nothing else.
     pub(crate) fn carry_out(&mut self, intent: Option<PruneIntent>) {
         let Some(intent) = intent.or(self.left.take()) else { return };
+        let shared = Arc::clone(&self.shared);
+        // No copy begins meanwhile.
+        let copies = shared.copies.hold_off();
+        if copies.any() {
+            self.left = Some(intent);
+            return;
+        }
         match self.delete(&intent) {
             Ok(freed) => {
                 self.shared.counters.pruned_bytes.fetch_add(freed, Ordering::Relaxed);

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::checkpoint::Checkpoints;
+use crate::copies::Copies;
 use crate::flow::Flow;
 use crate::prune::PruneHold;
 use crate::published::Published;
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) abandoned: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) copies: Copies,
 }
 
 impl Shared {

@@ -63,7 +63,8 @@ impl Store {
     /// Opens an existing store.
     ///
     /// # Errors
-    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::InUse`], [`Error::NotWritable`],
+    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::UnfinishedCopy`], [`Error::InUse`],
+    /// [`Error::NotWritable`],
     /// [`Error::Option`]; or what is wrong with the files: nothing is repaired except by cutting what
     /// was never durable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
@@ -101,8 +102,11 @@ impl Store {
     ) -> Result<Self, Error> {
         limits::check(&options)?;
         let hasher = options.check()?;
-        let ours = |place: &Place| Ok(place.has_mark()? || place.has_database()?);
+        let ours = |place: &Place| {
+            Ok(place.has_mark()? || place.has_copy_mark()? || place.has_database()?)
+        };
         let (place, mut locks) = Place::to_be_filled(path, &options, ours)?;
+        place.check_copied()?;
         if place.has_mark()? {
             place.remove_unfinished()?;
         }
@@ -218,6 +222,7 @@ impl Store {
     /// What stopped the store, if something did; [`Error::Forked`].
     pub fn close(mut self) -> Result<(), Error> {
         self.locks.check_process()?;
+        self.shared.copies.end();
         self.writer.stop()?;
         self.shared.flow.check()
     }
@@ -233,6 +238,8 @@ impl Drop for Store {
             }
             return;
         }
+        // Nobody else is to have the directory while it is copied.
+        self.shared.copies.end();
         if let Err(error) = self.writer.stop() {
             tracing::error!(%error, "while closing");
         }
