@@ -83,6 +83,7 @@ pub use error::{Damage, LogError};
 pub use log::{EntryLog, LogOptions, LogStats};
 pub use read::cursor::RunCursor;
 pub use read::entries::Fill;
+pub use read::salvage::{Salvaged, salvage};
 pub use read::scan::{RecordScan, ScannedRecord};
 pub use read::stored::{StoredEntry, StoredFrame};
 pub use record::block::{BlockState, Record};

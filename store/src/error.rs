@@ -214,6 +214,21 @@ impl From<hedgerow_state::Error> for Error {
 }
 
 impl Error {
+    /// Whether what is on disk is damaged: neither an error of the disk, nor of the caller. What to do then
+    /// is in `docs/operations.md`.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt(_) | Self::RootMismatch { .. } => true,
+            Self::Log(LogError::Failed(error)) => is_log_damage(error),
+            Self::Log(error) => is_log_damage(error),
+            Self::Meta(error) => {
+                matches!(**error, MetaError::Manifest { .. } | MetaError::History { .. })
+            }
+            Self::Poisoned { cause } => cause.is_damage(),
+            _ => false,
+        }
+    }
+
     /// Whether files contradict each other, or what they should: not that one could not be read.
     pub(crate) fn is_contradiction(&self) -> bool {
         match self {
@@ -223,4 +238,15 @@ impl Error {
             _ => false,
         }
     }
+}
+
+fn is_log_damage(error: &LogError) -> bool {
+    matches!(
+        error,
+        LogError::Corrupt { .. }
+            | LogError::Short { .. }
+            | LogError::NoSegment { .. }
+            | LogError::Overlap { .. }
+            | LogError::Bounds { .. }
+    )
 }

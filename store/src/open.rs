@@ -9,6 +9,7 @@ use crate::limits::{STACK_BYTES, no_thread};
 use crate::options::Options;
 use crate::place::{LOG, Locks, Place, TWIGS};
 use crate::progress::Meter;
+use crate::prune::Prunings;
 use crate::published::Published;
 use crate::rebuild::{Rebuilt, Source, rebuild};
 use crate::shared::{Counters, Shared, per_shard};
@@ -146,6 +147,7 @@ pub(crate) fn start(parts: Parts) -> Result<Store, Error> {
         counters: Counters::default(),
         checkpoints,
         copies: Copies::default(),
+        prunings: Prunings::default(),
     });
     let params = manifest.params;
     let pipeline = crate::pipeline::start(&shared, rebuilt.forest, rebuilt.open, behind)?;

@@ -235,10 +235,14 @@ impl CommitWork<Hashed> for CommitStage {
     }
 
     fn settle(&mut self) -> Result<(), Error> {
-        if !self.behind.rows.is_empty() {
+        let shared = Arc::clone(&self.shared);
+        let asked = shared.prunings.due();
+        if !self.behind.rows.is_empty() || asked.is_some() {
             self.commit_manifest()?;
             self.pruning.carry_out(self.intent.take());
         }
+        // Whoever asked looks again when the stage says that it has settled.
+        asked.into_iter().for_each(|number| shared.prunings.note_done(number));
         Ok(())
     }
 }

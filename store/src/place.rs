@@ -123,6 +123,22 @@ impl Place {
         Ok((place, locks))
     }
 
+    /// The directory of a store of which anything may be missing, locked if it can be.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`] if there is no log; [`Error::InUse`].
+    pub(crate) fn damaged(path: &Path, options: &Options) -> Result<(Self, Option<Locks>), Error> {
+        let place = Self::new(path, options)?;
+        if !place.has(LOG)? {
+            return Err(Error::NoStore(place.dir));
+        }
+        match place.lock(options) {
+            Ok(locks) => Ok((place, Some(locks))),
+            Err(error @ Error::InUse(_)) => Err(error),
+            Err(_) => Ok((place, None)),
+        }
+    }
+
     /// The directory where a store may be made, made itself and locked; what is in it may be anything
     /// still, if it was locked before or is `ours`.
     ///

@@ -12,7 +12,7 @@
 use crate::checkpoint::Checkpoints;
 use crate::copies::Copies;
 use crate::flow::Flow;
-use crate::prune::PruneHold;
+use crate::prune::{PruneHold, Prunings};
 use crate::published::Published;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) copies: Copies,
+    pub(crate) prunings: Prunings,
 }
 
 impl Shared {

@@ -7,6 +7,7 @@ use crate::flow::Progress;
 use crate::limits;
 use crate::options::Options;
 use crate::place::{Locks, META, Place, name_a_database};
+use crate::prune::PruneReport;
 use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
@@ -192,6 +193,30 @@ impl Store {
     pub fn flush(&self) -> Result<(), Error> {
         self.locks.check_process()?;
         self.shared.flow.wait_for(|at| (at.tidied >= at.accepted).then_some(()))
+    }
+
+    /// Prunes now as far as the [options](Options::keep_heights) allow, and says what keeps the rest. The
+    /// store does the same whenever it commits a manifest: this is for one that takes no blocks, or that
+    /// was opened with fewer heights to keep.
+    ///
+    /// # Errors
+    /// As [`Store::flush`]; [`Error::ReadOnly`].
+    pub fn prune(&mut self) -> Result<PruneReport, Error> {
+        self.check_may_write()?;
+        let shared = &self.shared;
+        let pruned = || shared.counters.pruned_bytes.load(Ordering::Relaxed);
+        let (log, twigs) = (pruned(), shared.twigs.file.stats().bytes);
+        let number = shared.prunings.ask();
+        self.writer.settle()?;
+        shared.flow.wait_for(|_| shared.prunings.is_done(number).then_some(()))?;
+        let twigs_left = shared.twigs.file.stats().bytes;
+        Ok(PruneReport {
+            log_freed: pruned().saturating_sub(log),
+            twigs_freed: twigs.saturating_sub(twigs_left),
+            log_left: shared.log.stats().bytes,
+            twigs_left,
+            hold: *shared.prune_hold.lock(),
+        })
     }
 
     /// Waits until everything is durable, then recomputes every hash, the index and the twig records

@@ -97,7 +97,7 @@ fn backups_made_while_blocks_go_on_are_the_state_of_their_height() {
     let place = tempfile::tempdir().unwrap();
     let mut store = create(&place.path().join("store"), busy(Options::new()));
     let (mut written, mut rng) = (Written::default(), SplitMix64::new(7));
-    for _ in 0..40 {
+    for _ in 0..200 {
         written.block(&mut store, &mut rng);
     }
     let done = Arc::new(AtomicBool::new(false));
@@ -203,7 +203,7 @@ fn nothing_is_pruned_while_a_backup_is_made_and_it_is_afterwards() {
     let disk = gated(&gate);
     let mut store = create(&dir(), busy(on(&disk)));
     let (mut written, mut rng) = (Written::default(), SplitMix64::new(9));
-    for _ in 0..30 {
+    for _ in 0..250 {
         written.block(&mut store, &mut rng);
     }
     gate.close();
@@ -264,7 +264,7 @@ fn closing_the_store_ends_a_backup() {
 fn a_full_disk_leaves_nothing_that_could_be_believed() {
     let mem = MemDisk::new();
     let disk: Arc<dyn Vfs> = Arc::new(mem.clone());
-    let mut store = create(&dir(), busy(on(&disk)));
+    let mut store = create(&dir(), busy(on(&disk)).checkpoint_bytes(0));
     let (mut written, mut rng) = (Written::default(), SplitMix64::new(2));
     for _ in 0..20 {
         written.block(&mut store, &mut rng);
