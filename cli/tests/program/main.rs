@@ -11,6 +11,7 @@
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "tests: a panic is the failure report")]
 
+mod backup;
 mod commands;
 mod common;
 mod devices;
