@@ -50,7 +50,8 @@ pub struct LostPart {
 pub struct SalvageReport {
     /// Keys that were given out.
     pub keys: u64,
-    /// Keys that the state had, at the height that the manifest names, if that can be read.
+    /// Keys that the state had at the height that the manifest names, if that can be read. Later blocks may be
+    /// in the log.
     pub expected: Option<(Height, u64)>,
     /// Entries that were left out, because a part that is lost seems to have taken their place.
     pub left_out: u64,
@@ -65,8 +66,7 @@ pub struct SalvageReport {
 impl SalvageReport {
     /// Whether nothing seems to be missing. Not that anything was verified.
     pub fn is_whole(&self) -> bool {
-        let all = self.expected.is_none_or(|(_, keys)| keys == self.keys);
-        self.parts == 0 && self.left_out == 0 && all
+        self.parts == 0 && self.left_out == 0
     }
 }
 
@@ -106,15 +106,22 @@ impl Learnt {
             }
             Salvaged::Lost { at, bytes, guess } => {
                 let key = guess.map(|entry| entry.key().to_vec());
-                if self.report.lost.len() < NAMED {
-                    self.report.lost.push(LostPart { at, bytes, key });
-                }
-                self.report.parts += 1;
-                self.report.bytes += bytes;
+                self.note_lost(LostPart { at, bytes, key });
                 if let Some(entry) = guess {
                     self.doubt(entry);
                 }
             }
+        }
+    }
+
+    fn note_lost(&mut self, part: LostPart) {
+        if part.bytes == 0 {
+            return;
+        }
+        self.report.parts += 1;
+        self.report.bytes += part.bytes;
+        if self.report.lost.len() < NAMED {
+            self.report.lost.push(part);
         }
     }
 
@@ -171,10 +178,18 @@ impl Store {
                 other => other.into(),
             })
         };
-        pass(&mut |found| {
+        let there = pass(&mut |found| {
             learnt.note(found);
             true
         })?;
+        let manifest = place.manifest(&options).ok().map(|(_, manifest)| manifest);
+        if let Some(manifest) = &manifest {
+            let (start, end) = (manifest.log_start, manifest.log_end);
+            for (from, to) in [(start, there.start.min(end)), (there.end.max(start), end)] {
+                let bytes = to.0.saturating_sub(from.0);
+                learnt.note_lost(LostPart { at: from, bytes, key: None });
+            }
+        }
         pass(&mut |found| match found {
             Salvaged::Entry(entry) if learnt.is_alive(entry) => {
                 learnt.report.keys += 1;
@@ -183,7 +198,7 @@ impl Store {
             _ => true,
         })?;
         let mut report = learnt.report;
-        report.expected = place.manifest(&options).ok().map(|(_, manifest)| {
+        report.expected = manifest.map(|manifest| {
             let active: u64 = manifest.shards.iter().map(|shard| shard.active).sum();
             (manifest.height, active.saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD))
         });

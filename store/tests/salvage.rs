@@ -147,6 +147,13 @@ fn with_a_segment_or_the_metadata_gone_the_rest_is_given_out() {
     assert!(report.parts == 1 && report.bytes > 60_000, "{report:?}");
     assert!(found.len() > state.len() / 2);
 
+    let gone = copy(&disk);
+    for path in [&paths[0], paths.last().unwrap()] {
+        gone.remove_file(path).unwrap();
+    }
+    let (_, report) = salvage(&gone).unwrap();
+    assert_eq!(report.parts, 2, "before and behind what is left: {report:?}");
+
     let no_meta = copy(&disk);
     no_meta.remove_dir_all(&dir().join("meta")).unwrap();
     assert!(matches!(Store::open(dir(), on(&no_meta)), Err(Error::NoStore(_))));

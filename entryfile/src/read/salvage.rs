@@ -25,6 +25,7 @@ use hedgerow_types::LogPosition;
 use hedgerow_types::entry::EntryRef;
 use hedgerow_vfs::{OpenMode, Vfs, VfsError};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::Path;
 
 /// Bytes that are read at a time; less where that fails.
@@ -49,7 +50,9 @@ pub enum Salvaged<'a> {
     },
 }
 
-/// Shows whatever is left of the log in `dir`, in the order of the log. `show` says whether to go on.
+/// Shows whatever is left of the log in `dir`, in the order of the log. `show` says whether to go on. Returns
+/// where the first segment begins and the last one ends, or where it was told to stop: what is missing before
+/// and behind them, nobody can tell from what is left.
 ///
 /// # Errors
 /// [`LogError::NoSegment`] if there is no segment of a log; [`LogError::Io`] if the directory cannot be
@@ -58,22 +61,24 @@ pub fn salvage(
     vfs: &dyn Vfs,
     dir: &Path,
     show: &mut dyn FnMut(Salvaged<'_>) -> bool,
-) -> Result<(), LogError> {
+) -> Result<Range<LogPosition>, LogError> {
     let names = vfs.read_dir(dir).map_err(LogError::io("listing segments"))?;
     let mut bases: Vec<u64> = names.iter().filter_map(|name| FORMAT.base_of(name)).collect();
     bases.sort_unstable();
     let none = LogError::NoSegment { dir: dir.to_owned(), start: LogPosition(0) };
-    let Some(mut end) = bases.first().copied() else { return Err(none) };
+    let Some(start) = bases.first().copied() else { return Err(none) };
+    let mut end = start;
+    let up_to = |end| Ok(LogPosition(start)..LogPosition(end));
     let mut id = None;
     for base in bases {
         if base > end && !lost(end, base - end, None, show) {
-            return Ok(());
+            return up_to(end);
         }
         let Ok(bytes) = read(vfs, &dir.join(FORMAT.file_name(base))) else {
             // As much as is certain; up to the next segment it is lost as well.
             end = base + HEADER;
             if !lost(base, HEADER, None, show) {
-                return Ok(());
+                return up_to(base);
             }
             continue;
         };
@@ -81,11 +86,11 @@ pub fn salvage(
         id = id.or(own);
         let segment = Segment { bytes: &bytes, base, id: own.or(id) };
         if !segment.walk(show) {
-            return Ok(());
+            return up_to(base);
         }
         end = base + bytes.len() as u64;
     }
-    Ok(())
+    up_to(end)
 }
 
 /// The store that a segment's header says it is of, if that is intact.
