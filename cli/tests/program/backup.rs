@@ -81,13 +81,18 @@ fn of_a_damaged_store_all_other_keys_are_written() {
     store(&one);
     assert_eq!(run(["export", &one, "--salvage"]).ok().matches("put").count(), 100);
     let log = place.path().join("store/log");
-    let segment = std::fs::read_dir(log).expect("a log").next().expect("a segment");
-    let segment = segment.expect("a segment").path();
-    let mut bytes = std::fs::read(&segment).expect("read");
     let value = b"value 7 of 3";
-    let at = bytes.windows(value.len()).rposition(|part| part == value).expect("it is there");
-    bytes[at] ^= 1;
-    std::fs::write(&segment, bytes).expect("written");
+    let mut damaged = 0;
+    for segment in std::fs::read_dir(log).expect("a log") {
+        let segment = segment.expect("a segment").path();
+        let mut bytes = std::fs::read(&segment).expect("read");
+        let found = bytes.windows(value.len()).rposition(|part| part == value);
+        let Some(at) = found else { continue };
+        bytes[at] ^= 1;
+        std::fs::write(&segment, bytes).expect("written");
+        damaged += 1;
+    }
+    assert_eq!(damaged, 1);
 
     let refused = run(["check", &one]).fails(1);
     assert!(refused.contains("what now") && refused.contains("--salvage"), "{refused}");
@@ -98,13 +103,10 @@ fn of_a_damaged_store_all_other_keys_are_written() {
     }
     run(["create", &copy]).ok();
     run(["apply", &copy, &file]).ok();
-    for key in 0..100 {
-        let got = run(["get", &copy, &format!("key {key}")]);
-        let expected = if key == 7 { String::new() } else { format!("value {key} of 3\n") };
-        assert_eq!(got.stdout, expected);
-        if key > 12 {
-            break; // the program takes a while to start so often
-        }
+    assert_ne!(run(["get", &copy, "key 7"]).code, Some(0));
+    for key in [0, 6, 8, 99] {
+        let got = run(["get", &copy, &format!("key {key}")]).ok();
+        assert_eq!(got, format!("value {key} of 3\n"));
     }
-    assert!(run(["stat", &copy]).ok().contains("99"));
+    assert_eq!(run(["--json", "stat", &copy]).json()["keys"], json!(99));
 }
