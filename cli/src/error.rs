@@ -1,5 +1,6 @@
 //! What ends a command early, in words for the person who typed it.
 
+use crate::what_now::what_now;
 use hedgerow_proof::ProofError;
 use hedgerow_types::Digest;
 use std::error::Error;
@@ -61,6 +62,9 @@ pub(crate) enum CliError {
     /// It went wrong while a device hashed, whose part in it is told too.
     #[error("{source}")]
     OnDevice { source: Box<CliError>, device: String },
+    /// A damaged store was written out as far as that goes.
+    #[error("{0}")]
+    Salvaged(String),
     /// Arguments that do not go together.
     #[error("{0}")]
     Arguments(String),
@@ -92,6 +96,17 @@ impl CliError {
         }
     }
 
+    /// What the store said, if it was the store.
+    fn of_store(&self) -> Option<&hedgerow::Error> {
+        match self {
+            Self::Store(source) | Self::During { source, .. } | Self::Refused { source, .. } => {
+                Some(source)
+            }
+            Self::OnDevice { source, .. } => source.of_store(),
+            _ => None,
+        }
+    }
+
     /// The error and its causes, one a line. A cause that its effect has already quoted is left out.
     pub(crate) fn report(&self) -> String {
         let mut text = format!("error: {self}");
@@ -103,6 +118,10 @@ impl CliError {
                 text.push_str(&reason);
             }
             cause = error.source();
+        }
+        if let Some(line) = self.of_store().and_then(what_now) {
+            text.push_str("\n  ");
+            text.push_str(line);
         }
         if let Self::OnDevice { device, .. } = self {
             text.push_str("\n  ");

@@ -25,6 +25,7 @@ mod input;
 mod output;
 mod recipe;
 mod text;
+mod what_now;
 
 use clap::Parser;
 use output::Output;

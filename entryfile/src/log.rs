@@ -8,11 +8,12 @@ use crate::segments::batch::Batch;
 use crate::segments::files::{Longer, Segments};
 use crate::segments::header::Format;
 use crate::segments::listing::Listing;
+use crate::segments::parts::SegmentPart;
 use crate::segments::segment::{Extent, IoCounters, SegmentSize};
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::{LogPosition, ShardId};
-use hedgerow_vfs::Vfs;
+use hedgerow_vfs::{Vfs, VfsFile};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -277,6 +278,29 @@ impl EntryLog {
             }
         }
         Ok(())
+    }
+
+    /// The files of the log between `start` and `end`, for a copy whose manifest says that the log reaches
+    /// to `settled`. All of it must have been written, and must not be pruned until it is copied.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfRange`] if not all of it is there.
+    pub fn parts(
+        &self,
+        start: LogPosition,
+        settled: LogPosition,
+        end: LogPosition,
+    ) -> Result<Vec<SegmentPart>, LogError> {
+        self.segments.parts(start.0, settled.0, end.0)
+    }
+
+    /// Opens the file of a part, to read it.
+    ///
+    /// # Errors
+    /// [`LogError::Moved`] if its name leads elsewhere by now, [`LogError::Short`], [`LogError::Corrupt`];
+    /// [`LogError::Io`].
+    pub fn open_part(&self, part: &SegmentPart) -> Result<Arc<dyn VfsFile>, LogError> {
+        self.segments.open_part(part)
     }
 
     /// What the log has done since it was opened, and how large it is.

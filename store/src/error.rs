@@ -63,6 +63,13 @@ pub enum Error {
     /// The directory holds a store whose creation did not finish; `open_or_create` starts it again.
     #[error("the creation of the store in {0} did not finish; open_or_create begins it again")]
     Unfinished(PathBuf),
+    /// The directory holds a copy of a store that is not whole: a backup, or a restoring of one, that was
+    /// cut short. To begin it again replaces it.
+    #[error(
+        "the copy of a store in {} is not finished; begin the backup or restore into it again, or \
+         remove the directory: the store it was made of is untouched", .0.display()
+    )]
+    UnfinishedCopy(PathBuf),
     /// `create` found a directory that is not empty.
     #[error("{0} is not empty; a store is created in an empty directory only")]
     NotEmpty(PathBuf),
@@ -256,6 +263,21 @@ impl From<hedgerow_state::Error> for Error {
 }
 
 impl Error {
+    /// Whether what is on disk is damaged: neither an error of the disk, nor of the caller. What to do then
+    /// is in `docs/operations.md`.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt(_) | Self::RootMismatch { .. } => true,
+            Self::Log(LogError::Failed(error)) => is_log_damage(error),
+            Self::Log(error) => is_log_damage(error),
+            Self::Meta(error) => {
+                matches!(**error, MetaError::Manifest { .. } | MetaError::History { .. })
+            }
+            Self::Poisoned { cause } => cause.is_damage(),
+            _ => false,
+        }
+    }
+
     /// Whether files contradict each other, or what they should: not that one could not be read.
     pub(crate) fn is_contradiction(&self) -> bool {
         match self {
@@ -265,4 +287,15 @@ impl Error {
             _ => false,
         }
     }
+}
+
+fn is_log_damage(error: &LogError) -> bool {
+    matches!(
+        error,
+        LogError::Corrupt { .. }
+            | LogError::Short { .. }
+            | LogError::NoSegment { .. }
+            | LogError::Overlap { .. }
+            | LogError::Bounds { .. }
+    )
 }

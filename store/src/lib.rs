@@ -97,7 +97,7 @@ mod store;
 mod ticket;
 
 pub use block::Block;
-pub use commit::prune::PruneHold;
+pub use commit::prune::{PruneHold, PruneReport};
 pub use commit::writer::MAX_EXTRA_BYTES;
 pub use error::Error;
 pub use hedgerow_entryfile::{Damage, LogError, LogStats, Stub};
@@ -113,9 +113,11 @@ pub use hedgerow_types::{
     CompactionRule, Digest, Height, KeyHash, LogPosition, ParamsError, SerialNumber, ShardId,
     TwigId, Version,
 };
+pub use opening::backup::{BackupOptions, BackupReport};
 pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;
 pub use opening::repair::{RepairReport, RepairWord};
+pub use opening::salvage::{LostPart, SalvageReport};
 pub use options::{Durability, Options, Progress};
 pub use read::iter::Iter;
 pub use read::reader::{Proven, Reader};

@@ -96,6 +96,8 @@ pub struct Options {
     pub(crate) read_only: bool,
     /// Somebody else may be writing.
     pub(crate) beside: bool,
+    /// Where copies go, if it is not `disk`.
+    pub(crate) copies_to: Option<Arc<dyn Vfs>>,
 }
 
 impl Default for Options {
@@ -120,6 +122,7 @@ impl Default for Options {
             progress: None,
             read_only: false,
             beside: false,
+            copies_to: None,
         }
     }
 }
@@ -378,9 +381,18 @@ impl Options {
         self
     }
 
+    /// Those with which a copy of the store is opened, to be checked: nothing of it goes, and the CPU hashes.
+    pub(crate) fn for_a_copy(&self) -> Self {
+        let disk = self.copies_to.clone().unwrap_or_else(|| Arc::clone(&self.disk));
+        let hasher = HasherChoice::Named(hasher::DEFAULT.into());
+        let (tuning, read_only, copies_to) = (None, false, None);
+        Self { disk, hasher, tuning, read_only, copies_to, ..self.clone() }.keep_all()
+    }
+
     /// These options, with the disk that they ask for.
     pub(crate) fn for_opening(mut self) -> Self {
         if self.read_only {
+            self.copies_to = Some(Arc::clone(&self.disk));
             self.disk = Arc::new(ReadOnlyDisk::new(self.disk));
         }
         self

@@ -10,8 +10,9 @@
 //! ```
 
 use crate::commit::checkpoint::Checkpoints;
+use crate::commit::copies::Copies;
 use crate::commit::flow::Flow;
-use crate::commit::prune::PruneHold;
+use crate::commit::prune::{PruneHold, Prunings};
 use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
 use crate::{Error, Options};
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) abandoned: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) copies: Copies,
+    pub(crate) prunings: Prunings,
 }
 
 impl Shared {

@@ -4,6 +4,7 @@
 use crate::Error;
 use crate::block::Block;
 use crate::commit::flow::Progress;
+use crate::commit::prune::PruneReport;
 use crate::commit::writer::Writer;
 use crate::opening::limits;
 use crate::opening::place::{Locks, META, Place, name_a_database};
@@ -77,7 +78,8 @@ impl Store {
     /// Opens an existing store.
     ///
     /// # Errors
-    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::InUse`], [`Error::NotWritable`],
+    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::UnfinishedCopy`], [`Error::InUse`],
+    /// [`Error::NotWritable`],
     /// [`Error::Option`]; or what is wrong with the files: nothing is repaired except by cutting what
     /// was never durable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
@@ -115,8 +117,11 @@ impl Store {
     ) -> Result<Self, Error> {
         limits::check(&options)?;
         let hasher = options.check()?;
-        let ours = |place: &Place| Ok(place.has_mark()? || place.has_database()?);
+        let ours = |place: &Place| {
+            Ok(place.has_mark()? || place.has_copy_mark()? || place.has_database()?)
+        };
         let (place, mut locks) = Place::to_be_filled(path, &options, ours)?;
+        place.check_copied()?;
         if place.has_mark()? {
             place.remove_unfinished()?;
         }
@@ -204,6 +209,30 @@ impl Store {
         self.shared.flow.wait_for(|at| (at.tidied >= at.accepted).then_some(()))
     }
 
+    /// Prunes now as far as the [options](Options::keep_heights) allow, and says what keeps the rest. The
+    /// store does the same whenever it commits a manifest: this is for one that takes no blocks, or that
+    /// was opened with fewer heights to keep.
+    ///
+    /// # Errors
+    /// As [`Store::flush`]; [`Error::ReadOnly`].
+    pub fn prune(&mut self) -> Result<PruneReport, Error> {
+        self.check_may_write()?;
+        let shared = &self.shared;
+        let pruned = || shared.counters.pruned_bytes.load(Ordering::Relaxed);
+        let (log, twigs) = (pruned(), shared.twigs.file.stats().bytes);
+        let number = shared.prunings.ask();
+        self.writer.settle()?;
+        shared.flow.wait_for(|_| shared.prunings.is_done(number).then_some(()))?;
+        let twigs_left = shared.twigs.file.stats().bytes;
+        Ok(PruneReport {
+            log_freed: pruned().saturating_sub(log),
+            twigs_freed: twigs.saturating_sub(twigs_left),
+            log_left: shared.log.stats().bytes,
+            twigs_left,
+            hold: *shared.prune_hold.lock(),
+        })
+    }
+
     /// Waits until everything is durable, then recomputes every hash, the index and the twig records
     /// from the log and compares. What counts is what the names on the disk lead to now, not what the
     /// store has open or remembers.
@@ -232,6 +261,7 @@ impl Store {
     /// What stopped the store, if something did; [`Error::Forked`].
     pub fn close(mut self) -> Result<(), Error> {
         self.locks.check_process()?;
+        self.shared.copies.end();
         self.writer.stop()?;
         self.shared.flow.check()
     }
@@ -247,6 +277,8 @@ impl Drop for Store {
             }
             return;
         }
+        // Nobody else is to have the directory while it is copied.
+        self.shared.copies.end();
         if let Err(error) = self.writer.stop() {
             tracing::error!(%error, "while closing");
         }

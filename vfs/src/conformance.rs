@@ -27,7 +27,7 @@ pub fn run(vfs: &dyn Vfs, root: &Path) {
 /// # Panics
 /// If `vfs` breaks a promise.
 pub fn run_unlocked(vfs: &dyn Vfs, root: &Path) {
-    let checks: [(&str, Check); 10] = [
+    let checks: [(&str, Check); 11] = [
         ("opening", opening),
         ("reading_and_writing", reading_and_writing),
         ("lengths", lengths),
@@ -35,6 +35,7 @@ pub fn run_unlocked(vfs: &dyn Vfs, root: &Path) {
         ("handles_outlive_names", handles_outlive_names),
         ("directories", directories),
         ("renaming", renaming),
+        ("linking", linking),
         ("removing", removing),
         ("whole_files", whole_files),
         ("many_threads", many_threads),
@@ -246,6 +247,39 @@ fn renaming(vfs: &dyn Vfs, dir: &Path) {
     vfs.rename(&from, &to).unwrap();
     assert_eq!(names(vfs, &to), ["file", "inner"]);
     assert_eq!(names(vfs, dir), ["to", "two"]);
+}
+
+/// A disk may give no second names; if it does, both lead to one file.
+fn linking(vfs: &dyn Vfs, dir: &Path) {
+    let (one, two) = (dir.join("one"), dir.join("two"));
+    put(vfs, &one, b"first");
+    match vfs.hard_link(&one, &two) {
+        Err(error) if error.io_error().kind() == std::io::ErrorKind::Unsupported => {
+            fails(Err::<(), _>(error), VfsOp::HardLink, &one, VfsErrorKind::Other);
+            assert_eq!(names(vfs, dir), ["one"]);
+            return;
+        }
+        linked => linked.unwrap(),
+    }
+    assert_eq!(vfs.file_id(&one).unwrap(), vfs.file_id(&two).unwrap());
+    vfs.open(&two, OpenMode::ReadWrite).unwrap().write_all_at(b"F", 0).unwrap();
+    assert_eq!((content(vfs, &one), content(vfs, &two)), (b"First".into(), b"First".into()));
+    let three = dir.join("three");
+    put(vfs, &three, b"other");
+    fails(vfs.hard_link(&one, &three), VfsOp::HardLink, &one, VfsErrorKind::AlreadyExists);
+    fails(vfs.hard_link(&one, &one), VfsOp::HardLink, &one, VfsErrorKind::AlreadyExists);
+    assert_eq!(content(vfs, &three), b"other");
+    let none = dir.join("none");
+    fails(vfs.hard_link(&none, &dir.join("x")), VfsOp::HardLink, &none, VfsErrorKind::NotFound);
+    fails(vfs.hard_link(&one, &none.join("x")), VfsOp::HardLink, &one, VfsErrorKind::NotFound);
+    assert_eq!(vfs.hard_link(&one, &none.join("x")).unwrap_err().to(), Some(&*none.join("x")));
+    let inner = dir.join("dir");
+    vfs.create_dir_all(&inner).unwrap();
+    fails(vfs.hard_link(&inner, &none), VfsOp::HardLink, &inner, VfsErrorKind::Other);
+    // The file lives as long as one of its names.
+    vfs.remove_file(&one).unwrap();
+    assert_eq!(content(vfs, &two), b"First");
+    vfs.sync_dir(dir).unwrap();
 }
 
 fn removing(vfs: &dyn Vfs, dir: &Path) {

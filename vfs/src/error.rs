@@ -25,6 +25,8 @@ pub enum VfsOp {
     RemoveDirAll,
     /// Renaming a file or a directory.
     Rename,
+    /// Giving a file a second name.
+    HardLink,
     /// Making the names in a directory durable.
     SyncDir,
     /// Locking a directory.
@@ -53,6 +55,7 @@ impl VfsOp {
             | Self::RemoveFile
             | Self::RemoveDirAll
             | Self::Rename
+            | Self::HardLink
             | Self::SyncDir
             | Self::LockDir
             | Self::Write
@@ -77,6 +80,7 @@ impl fmt::Display for VfsOp {
             Self::RemoveFile => "removing",
             Self::RemoveDirAll => "removing directory",
             Self::Rename => "renaming",
+            Self::HardLink => "linking",
             Self::SyncDir => "syncing directory",
             Self::LockDir => "locking directory",
             Self::Read => "reading",
@@ -167,8 +171,17 @@ impl VfsError {
 
     /// Renaming `from` to `to` failed with `reason`.
     pub fn renaming(from: &Path, to: &Path, reason: io::Error) -> Self {
+        Self::of_two(VfsOp::Rename, from, to, reason)
+    }
+
+    /// Giving `from` the second name `to` failed with `reason`.
+    pub fn linking(from: &Path, to: &Path, reason: io::Error) -> Self {
+        Self::of_two(VfsOp::HardLink, from, to, reason)
+    }
+
+    fn of_two(op: VfsOp, from: &Path, to: &Path, reason: io::Error) -> Self {
         Self(Arc::new(Details {
-            op: VfsOp::Rename,
+            op,
             path: from.to_owned(),
             to: Some(to.to_owned()),
             offset: None,
@@ -217,12 +230,13 @@ impl VfsError {
         self.0.op
     }
 
-    /// The file or directory it was done to; the old name of a rename.
+    /// The file or directory it was done to; the old name of a rename or
+    /// a link.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// The new name of a rename.
+    /// The new name of a rename or a link.
     pub fn to(&self) -> Option<&Path> {
         self.0.to.as_deref()
     }

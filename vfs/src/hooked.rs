@@ -24,10 +24,10 @@ use std::{
 pub struct VfsCall<'a> {
     /// The operation.
     pub op: VfsOp,
-    /// The file or directory; the old name of a rename; for an open file, the path it was opened
+    /// The file or directory; the old name of a rename or a link; for an open file, the path it was opened
     /// under.
     pub path: &'a Path,
-    /// The new name of a rename.
+    /// The new name of a rename or a link.
     pub to: Option<&'a Path>,
     /// Byte offset of a read or a write.
     pub offset: Option<u64>,
@@ -39,6 +39,7 @@ impl VfsCall<'_> {
     /// The error with which this call fails for `reason`: what a hook that injects errors returns.
     pub fn error(&self, reason: io::Error) -> VfsError {
         match self.to {
+            Some(to) if self.op == VfsOp::HardLink => VfsError::linking(self.path, to, reason),
             Some(to) => VfsError::renaming(self.path, to, reason),
             None => VfsError::new(self.op, self.path, self.offset, reason),
         }
@@ -111,6 +112,13 @@ impl Vfs for HookedDisk {
         let call = VfsCall { op: VfsOp::Rename, path: from, to: Some(to), offset: None, len: None };
         (self.hook)(&call)?;
         self.inner.rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        let op = VfsOp::HardLink;
+        let call = VfsCall { op, path: from, to: Some(to), offset: None, len: None };
+        (self.hook)(&call)?;
+        self.inner.hard_link(from, to)
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {

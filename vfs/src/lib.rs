@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   entryfile   metadb   store            path-based: open, create_dir_all, read_dir, exists,
-//!        └────────┼────────┘              remove_*, rename, sync_dir, lock_dir
+//!        └────────┼────────┘              remove_*, rename, hard_link, sync_dir, lock_dir
 //!                 ▼
 //!      Arc<dyn Vfs> ── open ──► Arc<dyn VfsFile>      positioned reads and writes, len, set_len, sync
 //!        │
@@ -159,6 +159,19 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// `NotFound` if `from`, or the directory of `to`, does not exist; others if one of the two is
     /// a file and the other a directory, or if a directory in the way is not empty.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError>;
+
+    /// Gives the file `from` a second name, `to`: both lead to the same bytes from then on, and the file
+    /// lives as long as one of them does. Durable after [`sync_dir`](Self::sync_dir) of the directory of
+    /// `to`. The default is for disks on which a file has one name: whoever calls this must be able to
+    /// copy instead.
+    ///
+    /// # Errors
+    /// `NotFound` if `from`, or the directory of `to`, does not exist; `AlreadyExists` if anything has
+    /// the name `to`; others if `from` is a directory, if the two are not on one volume, or if this disk
+    /// gives no second names.
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        Err(VfsError::linking(from, to, std::io::ErrorKind::Unsupported.into()))
+    }
 
     /// Makes the names in a directory durable.
     ///

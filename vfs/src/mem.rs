@@ -232,6 +232,11 @@ impl Disk {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let file = self.open(from, None)?;
+        self.open(to, Some(file)).map(drop)
+    }
+
     fn lock_dir(&self, path: &Path, new: Arc<FileData>) -> io::Result<Option<HeldLock>> {
         let names = names(path);
         let mut root = self.root.write();
@@ -293,6 +298,10 @@ impl Vfs for MemDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
         self.disk.rename(from, to).map_err(|reason| VfsError::renaming(from, to, reason))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        self.disk.hard_link(from, to).map_err(|reason| VfsError::linking(from, to, reason))
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {

@@ -72,6 +72,12 @@ impl Vfs for RealDisk {
         fs::rename(from, to).map_err(|reason| VfsError::renaming(from, to, reason))
     }
 
+    /// Of the file itself, where `from` is a symbolic link: a link to that would lose its file with it.
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        let linked = fs::canonicalize(from).and_then(|file| fs::hard_link(file, to));
+        linked.map_err(|reason| VfsError::linking(from, to, reason))
+    }
+
     fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {
         os::sync_dir(path).map_err(|reason| VfsError::new(VfsOp::SyncDir, path, None, reason))
     }

@@ -136,6 +136,32 @@ fn a_rename_happens_or_does_not() {
 }
 
 #[test]
+fn a_second_name_survives_once_its_directory_is_synced() {
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..SEEDS {
+        let disk = disk(seed);
+        let file = durable(&disk, "/d/file", 1, 10);
+        disk.hard_link(Path::new("/d/file"), Path::new("/d/other")).unwrap();
+        let after = disk.settled_copy(seed);
+        after
+            .open(Path::new("/d/other"), OpenMode::ReadWrite)
+            .unwrap()
+            .write_all_at(&[2], 0)
+            .unwrap();
+        assert_eq!(content(&after, "/d/file")[0], 2, "one file, also after a power cycle");
+        file.write_all_at(&[3], 0).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        disk.hard_link(Path::new("/d/file"), Path::new("/d/third")).unwrap();
+        disk.remove_file(Path::new("/d/file")).unwrap();
+        let after = disk.power_cycle(seed);
+        assert_eq!(content(&after, "/d/other")[0], 3);
+        outcomes.insert(after.exists(Path::new("/d/third")).unwrap());
+    }
+    assert_eq!(outcomes.len(), 2);
+}
+
+#[test]
 fn an_atomic_replacement_leaves_the_old_content_or_the_new() {
     let mut outcomes = BTreeSet::new();
     for seed in 0..SEEDS {

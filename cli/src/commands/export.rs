@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Bytes of keys and values after which a block ends, whatever its number of operations.
-const BLOCK_BYTES: usize = 16 << 20;
+pub(super) const BLOCK_BYTES: usize = 16 << 20;
 
 /// Write all keys and values in the format that apply reads
 ///
@@ -21,20 +21,26 @@ const BLOCK_BYTES: usize = 16 << 20;
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// Directory of the store
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// File to write; standard output if not given
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Height of the first block written
     #[arg(long, value_name = "H", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=Height::MAX.0))]
-    first_height: u64,
+    pub(super) first_height: u64,
     /// Most operations in a block
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(9_999))]
-    block_ops: NonZeroUsize,
+    pub(super) block_ops: NonZeroUsize,
+    /// Of a damaged store, write what can be read of its log, say what is missing, and fail if anything is
+    #[arg(long)]
+    salvage: bool,
 }
 
 pub(super) fn run(args: &ExportArgs, out: Output) -> Result<(), CliError> {
+    if args.salvage {
+        return super::salvage::run(args, out);
+    }
     let store = open_to_read(&args.dir, Options::new(), out)?;
     let total = store.stats().keys;
     let bar = out.block_bar(Some(total.div_ceil(args.block_ops.get() as u64)));
@@ -62,13 +68,13 @@ pub(super) fn run(args: &ExportArgs, out: Output) -> Result<(), CliError> {
 }
 
 /// Where the blocks go.
-struct Sink<'a> {
+pub(super) struct Sink<'a> {
     path: Option<&'a PathBuf>,
     writer: BufWriter<Box<dyn Write>>,
 }
 
 impl<'a> Sink<'a> {
-    fn open(args: &'a ExportArgs) -> Result<Self, CliError> {
+    pub(super) fn open(args: &'a ExportArgs) -> Result<Self, CliError> {
         let path = args.output.as_ref();
         let writer: Box<dyn Write> = match path {
             None => Box::new(io::stdout().lock()),
@@ -81,7 +87,11 @@ impl<'a> Sink<'a> {
         Ok(Self { path, writer: BufWriter::new(writer) })
     }
 
-    fn write(&mut self, height: u64, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<(), CliError> {
+    pub(super) fn write(
+        &mut self,
+        height: u64,
+        pairs: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), CliError> {
         let ops = pairs.iter().map(|(key, value)| WrittenPut { key, value }).collect();
         let written = serde_json::to_writer(&mut self.writer, &WrittenBlock { height, ops })
             .map_err(io::Error::from)
@@ -89,7 +99,7 @@ impl<'a> Sink<'a> {
         written.map_err(|source| self.failed(source))
     }
 
-    fn finish(&mut self) -> Result<(), CliError> {
+    pub(super) fn finish(&mut self) -> Result<(), CliError> {
         self.writer.flush().map_err(|source| self.failed(source))
     }
 

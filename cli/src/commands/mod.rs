@@ -6,12 +6,14 @@
 //!   apply    export            many blocks as lines of JSON (blocks: their format)
 //!   proofs   root prove verify what the state commits to
 //!   inspect  stat check        figures, and the full check
+//!   backup   restore prune     copies of a store, and giving disk back
 //!   repair                     what follows from the log, derived anew at the operator's word
 //!   devices                    the hashing backends of this machine
 //!   replay                     recorded workloads, compared block by block
 //! ```
 
 mod apply;
+mod backup;
 mod blocks;
 mod create;
 mod devices;
@@ -21,6 +23,7 @@ mod keys;
 mod proofs;
 mod repair;
 pub(crate) mod replay;
+mod salvage;
 
 use crate::error::CliError;
 use crate::output::{Output, follow};
@@ -46,6 +49,9 @@ pub(crate) enum Command {
     Stat(inspect::StatArgs),
     Check(inspect::CheckArgs),
     Repair(repair::RepairArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
+    Prune(backup::PruneArgs),
     Devices(devices::DevicesArgs),
     Replay(replay::ReplayArgs),
 }
@@ -68,6 +74,9 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Stat(args) => inspect::stat(&args, out),
         Command::Check(args) => inspect::check(&args, out),
         Command::Repair(args) => repair::run(&args, out),
+        Command::Backup(args) => backup::backup(&args, out),
+        Command::Restore(args) => backup::restore(&args, out),
+        Command::Prune(args) => backup::prune(&args, out),
         Command::Devices(args) => devices::run(&args, out),
         Command::Replay(args) => replay::run(&args, out),
     }

@@ -12,6 +12,7 @@
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "tests: a panic is the failure report")]
 
+mod backup;
 mod beside;
 mod commands;
 mod common;

@@ -17,6 +17,7 @@ pub(crate) mod cache;
 pub(crate) mod cursor;
 pub(crate) mod entries;
 pub(crate) mod group;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod stored;
 pub(crate) mod window;

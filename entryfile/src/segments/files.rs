@@ -254,7 +254,7 @@ impl Segments {
     }
 
     /// Opens a segment by its name. Returns its length too.
-    fn open(&self, base: u64) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
+    pub(crate) fn open(&self, base: u64) -> Result<(Arc<dyn VfsFile>, u64), LogError> {
         let Self { vfs, dir, format, id, .. } = self;
         let opened =
             self.with_room(|| open_segment(&**vfs, dir, format, *id, base, OpenMode::Read))?;

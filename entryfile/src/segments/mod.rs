@@ -9,6 +9,7 @@
 //!     ├─ table     which bytes lie in which segment, read without a lock
 //!     ├─ handles   which files are open for reading
 //!     ├─ counters  how much was read, counted without a line of memory that threads share
+//!     ├─ parts     which files a copy has, and which of them are never changed again
 //!     └─ listing   how the segments of a directory are found when it is opened
 //! ```
 //!
@@ -20,5 +21,6 @@ pub(crate) mod files;
 pub(crate) mod handles;
 pub(crate) mod header;
 pub(crate) mod listing;
+pub(crate) mod parts;
 pub(crate) mod segment;
 pub(crate) mod table;

@@ -23,6 +23,7 @@
 use crate::segments::files::{Longer, Segments};
 use crate::segments::header::Format;
 use crate::segments::listing::{Intact, Listing};
+use crate::segments::parts::SegmentPart;
 use crate::segments::segment::{Extent, SegmentSize};
 use crate::twig::record::{self, TwigHeader, TwigRecord};
 use crate::{Damage, LogError, StoreId};
@@ -332,6 +333,19 @@ impl TwigFile {
             gone.iter().for_each(|extent| _ = known.greatest.remove(&extent.base));
         }
         self.segments.remove(|extent| gone.iter().any(|other| other.base == extent.base))
+    }
+
+    /// The files as they are now, for a copy: records that are appended later are not in it.
+    pub fn parts(&self) -> Vec<SegmentPart> {
+        self.segments.all_parts()
+    }
+
+    /// Opens the file of a part, to read it.
+    ///
+    /// # Errors
+    /// As [`EntryLog::open_part`](crate::EntryLog::open_part).
+    pub fn open_part(&self, part: &SegmentPart) -> Result<Arc<dyn VfsFile>, LogError> {
+        self.segments.open_part(part)
     }
 
     /// What the twig file has done since it was opened, and how large it is.

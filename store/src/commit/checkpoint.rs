@@ -150,6 +150,12 @@ impl Checkpoints {
         (self.newest.lock().map(|(name, _)| name.height), self.opened_from, self.replayed_bytes)
     }
 
+    /// The file of the checkpoint that a manifest names, and its length.
+    pub(crate) fn path_of(&self, manifest: &Manifest) -> Option<(PathBuf, u64)> {
+        let CheckpointName { height, bytes } = manifest.checkpoint?;
+        Some((self.dir.join(file_name(height)), bytes))
+    }
+
     /// Keeps what the hash stage ends with.
     pub(crate) fn keep(&self, forest: Forest, open: Vec<OpenTwig>) {
         *self.end.lock() = Some((forest, open));

@@ -9,12 +9,14 @@
 //!   sync        locks, channels and threads of these three, which a test can order
 //!     │ beside them
 //!   checkpoint  files from which the store opens without reading its log
+//!   copies      what keeps files where they are while they are copied
 //!   prune       what the manifest no longer needs, and when it goes
 //! ```
 //!
 //! `ARCHITECTURE.md` draws the way of a block through all of it.
 
 pub(crate) mod checkpoint;
+pub(crate) mod copies;
 pub(crate) mod flow;
 pub(crate) mod pipeline;
 pub(crate) mod prune;

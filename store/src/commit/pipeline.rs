@@ -235,10 +235,14 @@ impl CommitWork<Hashed> for CommitStage {
     }
 
     fn settle(&mut self) -> Result<(), Error> {
-        if !self.behind.rows.is_empty() {
+        let shared = Arc::clone(&self.shared);
+        let asked = shared.prunings.due();
+        if !self.behind.rows.is_empty() || asked.is_some() {
             self.commit_manifest()?;
             self.pruning.carry_out(self.intent.take());
         }
+        // Whoever asked looks again when the stage says that it has settled.
+        asked.into_iter().for_each(|number| shared.prunings.note_done(number));
         Ok(())
     }
 }
@@ -255,6 +259,10 @@ impl CommitStage {
     /// commit. What the manifest no longer needs is deleted after it, by [`CommitWork::clean_up`].
     fn commit_manifest(&mut self) -> Result<(), Error> {
         self.sync_twigs()?;
+        let shared = Arc::clone(&self.shared);
+        // A copy that begins reads this manifest or the one before it, and what the one that it reads needs
+        // stays.
+        let _copies = shared.copies.hold_off();
         let (manifest, intent) = self.plan_manifest()?;
         self.write_manifest(&manifest)?;
         self.note_settled(manifest);
@@ -281,8 +289,10 @@ impl CommitStage {
     fn plan_manifest(&mut self) -> Result<(Manifest, Option<PruneIntent>), Error> {
         let mut manifest = self.behind.manifest.clone();
         // What was dropped is not there again when more is to be kept.
-        let history_from = self.pruning.history_from(manifest.height);
-        manifest.history_from = manifest.history_from.max(history_from);
+        if !self.shared.copies.any() {
+            let history_from = self.pruning.history_from(manifest.height);
+            manifest.history_from = manifest.history_from.max(history_from);
+        }
         manifest.checkpoint = self.shared.checkpoints.name_for(manifest.height);
         let intent = self.pruning.plan(&mut manifest)?;
         if intent.is_some() {

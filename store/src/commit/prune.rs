@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use hedgerow_metadb::Manifest;
 use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a committed manifest no longer needs.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub enum PruneHold {
         /// The oldest height that is held.
         height: Height,
     },
+    /// A [backup](crate::Reader::backup) is being made, which copies what is there.
+    Backup,
     /// The log has one segment only, which is the one being written.
     OneSegment,
     /// The history does not reach back as far as heights are kept, because fewer were kept before.
@@ -65,6 +67,50 @@ pub enum PruneHold {
         /// The entry.
         sn: SerialNumber,
     },
+}
+
+/// What [`Store::prune`](crate::Store::prune) came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PruneReport {
+    /// Bytes of log that were deleted.
+    pub log_freed: u64,
+    /// Bytes of twig records that were deleted.
+    pub twigs_freed: u64,
+    /// Bytes of log that are left.
+    pub log_left: u64,
+    /// Bytes of twig records that are left.
+    pub twigs_left: u64,
+    /// What keeps the rest.
+    pub hold: Option<PruneHold>,
+}
+
+/// Prunings that somebody asked for, beside those that come with a manifest: by number.
+#[derive(Debug, Default)]
+pub(crate) struct Prunings {
+    asked: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Prunings {
+    /// Asks for one more.
+    pub(crate) fn ask(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The last that was asked for, if it is not done.
+    pub(crate) fn due(&self) -> Option<u64> {
+        let asked = self.asked.load(Ordering::SeqCst);
+        (asked > self.done.load(Ordering::SeqCst)).then_some(asked)
+    }
+
+    pub(crate) fn note_done(&self, number: u64) {
+        self.done.fetch_max(number, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_done(&self, number: u64) -> bool {
+        self.done.load(Ordering::SeqCst) >= number
+    }
 }
 
 /// The pruning policy of an open store.
@@ -126,6 +172,9 @@ impl Pruning {
     fn look(&self, manifest: &Manifest) -> Result<Plan, Error> {
         let shared = &*self.shared;
         let held = |hold| Ok(Plan::held(hold));
+        if shared.copies.any() {
+            return held(PruneHold::Backup);
+        }
         let Some(keep) = shared.options.look_back() else { return held(PruneHold::KeepAll) };
         let height = manifest.height.0.checked_sub(keep).map(Height);
         let first = manifest.params.first_height();
@@ -181,6 +230,13 @@ impl Pruning {
     /// after the next commit, and when the store opens: it costs room and nothing else.
     pub(crate) fn carry_out(&mut self, intent: Option<PruneIntent>) {
         let Some(intent) = intent.or(self.left.take()) else { return };
+        let shared = Arc::clone(&self.shared);
+        // No copy begins meanwhile.
+        let copies = shared.copies.hold_off();
+        if copies.any() {
+            self.left = Some(intent);
+            return;
+        }
         match self.delete(&intent) {
             Ok(freed) => {
                 self.shared.counters.pruned_bytes.fetch_add(freed, Ordering::Relaxed);

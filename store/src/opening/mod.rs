@@ -11,12 +11,15 @@
 //!     │    └─ replay    the blocks behind it, one after the other
 //!     ├─ beside   a view of the last durable height while another process writes: nothing locked or written
 //!     ├─ check    the same once more, compared with what is open and what is on the disk
+//!     ├─ backup   a copy of a store that is open, a store itself; and back again
+//!     ├─ salvage  what can be read of a store that does not open
 //!     └─ repair   makes again what the log says and something else contradicts
 //! ```
 //!
 //! Nothing here takes part in a block: once the store is open, only `place` is asked, whether the directory is
 //! still the one that was locked.
 
+pub(crate) mod backup;
 pub(crate) mod beside;
 pub(crate) mod check;
 pub(crate) mod create;
@@ -28,3 +31,4 @@ pub(crate) mod progress;
 pub(crate) mod rebuild;
 pub(crate) mod repair;
 pub(crate) mod replay;
+pub(crate) mod salvage;

@@ -2,8 +2,10 @@
 //! from it.
 
 use crate::commit::checkpoint::{self, Checkpoints};
+use crate::commit::copies::Copies;
 use crate::commit::flow::Flow;
 use crate::commit::pipeline::Unsettled;
+use crate::commit::prune::Prunings;
 use crate::commit::writer::Writer;
 use crate::hasher::BatchHasher;
 use crate::opening::limits::{STACK_BYTES, no_thread};
@@ -177,6 +179,8 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         abandoned: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoints,
+        copies: Copies::default(),
+        prunings: Prunings::default(),
     });
     let params = manifest.params;
     let Rebuilt { forest, open, writers, .. } = rebuilt;

@@ -3,16 +3,19 @@
 //! ```text
 //!   <dir>/LOCK        held while the store is open
 //!   <dir>/CREATING    there while a creation is not finished
+//!   <dir>/COPYING     there while a backup of another store, or a restoring, is not finished
 //!   <dir>/CLOSED      there while the store is closed and everything was synced without an error
 //!   <dir>/meta/       the manifest and the history: what is durable
 //!   <dir>/log/        the entry log
 //!   <dir>/twigs/      the twig file, derived from the log
+//!   <dir>/checkpoints/  the state at a height, derived from the log
 //! ```
 //!
 //! Each of these directories is locked itself: what lies below `<dir>` may be a link to somewhere
 //! else, and a second name for a directory must not let a second writer in. Before each block it is
 //! made sure that the paths still lead to what is locked.
 
+use crate::commit::checkpoint::CHECKPOINTS;
 use crate::options::Options;
 use crate::{Error, points};
 use hedgerow_entryfile::{LogOptions, SegmentSize, StoreId, TwigFileOptions};
@@ -25,6 +28,9 @@ use std::sync::Arc;
 
 const LOCK: &str = "LOCK";
 pub(crate) const CREATING: &str = "CREATING";
+/// Like [`CREATING`], and yet another name: what it marks is a copy of what somebody wrote, and nobody is to
+/// begin an empty store in its place.
+const COPYING: &str = "COPYING";
 const CLOSED: &str = "CLOSED";
 pub(crate) const META: &str = "meta";
 pub(crate) const LOG: &str = "log";
@@ -101,19 +107,36 @@ impl Place {
     /// The store that is to be in `path`, locked with all its parts.
     ///
     /// # Errors
-    /// [`Error::NoStore`], [`Error::Unfinished`], and those of locking.
+    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::UnfinishedCopy`], and those of locking.
     pub(crate) fn existing(path: &Path, options: &Options) -> Result<(Self, Locks), Error> {
         let place = Self::new(path, options)?;
         // Without a trace of a store, not even a lock file is left behind.
-        if !place.has_mark()? && !place.has_database()? {
+        if !place.has_mark()? && !place.has_copy_mark()? && !place.has_database()? {
             return Err(Error::NoStore(place.dir));
         }
         let mut locks = place.lock(options)?;
+        place.check_copied()?;
         if place.has_mark()? {
             return Err(Error::Unfinished(place.dir));
         }
         locks.parts = place.hold_parts()?;
         Ok((place, locks))
+    }
+
+    /// The directory of a store of which anything may be missing, locked if it can be.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`] if there is no log; [`Error::InUse`].
+    pub(crate) fn damaged(path: &Path, options: &Options) -> Result<(Self, Option<Locks>), Error> {
+        let place = Self::new(path, options)?;
+        if !place.has(LOG)? {
+            return Err(Error::NoStore(place.dir));
+        }
+        match place.lock(options) {
+            Ok(locks) => Ok((place, Some(locks))),
+            Err(error @ Error::InUse { .. }) => Err(error),
+            Err(_) => Ok((place, None)),
+        }
     }
 
     /// The directory where a store may be made, made itself and locked; what is in it may be anything
@@ -172,7 +195,22 @@ impl Place {
     /// Whether the mark of an unfinished creation is there, which is as long as a store's id: a file
     /// that somebody else gave this name is none.
     pub(crate) fn has_mark(&self) -> Result<bool, Error> {
-        let mark = match self.vfs.open(&self.path(CREATING), OpenMode::Read) {
+        self.is_marked(CREATING)
+    }
+
+    /// The same for the mark of an unfinished copy.
+    pub(crate) fn has_copy_mark(&self) -> Result<bool, Error> {
+        self.is_marked(COPYING)
+    }
+
+    /// # Errors
+    /// [`Error::UnfinishedCopy`] if what is here is not a whole copy.
+    pub(crate) fn check_copied(&self) -> Result<(), Error> {
+        if self.has_copy_mark()? { Err(Error::UnfinishedCopy(self.dir.clone())) } else { Ok(()) }
+    }
+
+    fn is_marked(&self, name: &str) -> Result<bool, Error> {
+        let mark = match self.vfs.open(&self.path(name), OpenMode::Read) {
             Ok(mark) => mark,
             Err(error) if is_absent(&error) => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -251,21 +289,48 @@ impl Place {
     pub(crate) fn is_empty(&self) -> Result<bool, Error> {
         // The mark of a creation is written beside its place first; a creation that got no further
         // left nothing else.
-        let half_a_mark = format!("{CREATING}{TEMP_SUFFIX}");
-        let nothing =
-            |name: &OsString| name == LOCK || name == LOST_AND_FOUND || *name == *half_a_mark;
+        let half_a_mark = [CREATING, COPYING].map(|mark| format!("{mark}{TEMP_SUFFIX}"));
+        let nothing = |name: &OsString| {
+            name == LOCK
+                || name == LOST_AND_FOUND
+                || half_a_mark.iter().any(|half| **name == **half)
+        };
         Ok(self.vfs.read_dir(&self.dir)?.iter().all(nothing))
     }
 
     /// Removes what a creation that did not finish left behind; its mark goes last.
     pub(crate) fn remove_unfinished(&self) -> Result<(), Error> {
-        for name in [META, LOG, TWIGS] {
+        self.remove_parts(&[META, LOG, TWIGS], CREATING)
+    }
+
+    /// The same for a copy. What it shares with the store that it was made of lives on there.
+    pub(crate) fn remove_copy(&self) -> Result<(), Error> {
+        if self.has(CLOSED)? {
+            self.vfs.remove_file(&self.path(CLOSED))?;
+        }
+        self.remove_parts(&[META, LOG, TWIGS, CHECKPOINTS], COPYING)
+    }
+
+    fn remove_parts(&self, parts: &[&str], mark: &str) -> Result<(), Error> {
+        for name in parts {
             if self.has(name)? {
                 self.vfs.remove_dir_all(&self.path(name))?;
             }
         }
         self.vfs.sync_dir(&self.dir)?;
-        self.vfs.remove_file(&self.path(CREATING))?;
+        self.vfs.remove_file(&self.path(mark))?;
+        Ok(self.vfs.sync_dir(&self.dir)?)
+    }
+
+    /// Marks what is here from now on as a copy that is not finished, durably, name and all.
+    pub(crate) fn begin_copy(&self, id: &[u8; 16]) -> Result<(), Error> {
+        self.sync_names()?;
+        Ok(hedgerow_vfs::write_atomic(&*self.vfs, &self.path(COPYING), id)?)
+    }
+
+    /// Takes the mark away: everything else is durable.
+    pub(crate) fn finish_copy(&self) -> Result<(), Error> {
+        self.vfs.remove_file(&self.path(COPYING))?;
         Ok(self.vfs.sync_dir(&self.dir)?)
     }
 

@@ -4,7 +4,7 @@
 //!                          ┌── reads, look-ups ──► cached content, cached names
 //!   caller ──► PowerLossDisk
 //!                          ├── writes, set_len ──► cached at once; each 512-byte sector unsynced
-//!                          ├── create, rename, remove ──► cached at once; each name unsynced
+//!                          ├── create, rename, link, remove ──► cached at once; each name unsynced
 //!                          └── sync, sync_dir ──► durable
 //!
 //!   plan(Fault)      the n-th call of some kind fails: EIO, ENOSPC, EACCES, or the power goes
@@ -290,7 +290,10 @@ impl PowerLossDisk {
             Some(kind) => {
                 // An error of the medium does not say that nothing happened.
                 let happens = kind == FaultKind::Eio
-                    && matches!(op, VfsOp::Create | VfsOp::RemoveFile | VfsOp::Rename)
+                    && matches!(
+                        op,
+                        VfsOp::Create | VfsOp::RemoveFile | VfsOp::Rename | VfsOp::HardLink
+                    )
                     && call.state.rng.chance(64);
                 if happens {
                     perform(&mut call.state)?;
@@ -400,6 +403,11 @@ impl Vfs for PowerLossDisk {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
         self.fallible(VfsOp::Rename, from, None, |state| state.tree.rename(from, to))
             .map_err(|reason| VfsError::renaming(from, to, reason))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        self.fallible(VfsOp::HardLink, from, None, |state| state.tree.hard_link(from, to))
+            .map_err(|reason| VfsError::linking(from, to, reason))
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {

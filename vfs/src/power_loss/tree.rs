@@ -152,6 +152,16 @@ impl Tree {
         Ok(number)
     }
 
+    pub(super) fn hard_link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let number = self.open(from)?;
+        let (at, name) = self.parent(to)?;
+        if self.directory(at)?.cached.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.directory_mut(at)?.change(NameChange::Set(name.to_owned(), number));
+        Ok(())
+    }
+
     pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
         let names = names(path);
         let mut at = ROOT;
