@@ -283,7 +283,9 @@ fn a_full_disk_leaves_nothing_that_could_be_believed() {
         failed += 1;
         let opened = Store::open("/copy", on(&disk));
         assert!(matches!(opened, Err(Error::NoStore(_) | Error::UnfinishedCopy(_))), "{opened:?}");
-        assert!(mem.used_bytes() <= used + (64 << 10), "the room is given back");
+        // What was copied whole and could not be checked stays, marked, to be looked at.
+        let given_back = mem.used_bytes() <= used + (64 << 10);
+        assert!(given_back || matches!(opened, Err(Error::UnfinishedCopy(_))), "{opened:?}");
         room += 1 << 20;
     };
     assert!(failed > 2, "{failed}");
