@@ -98,8 +98,9 @@ mod limited {
             let Some(ran) = run_limited(&limit, apply, &input) else {
                 return eprintln!("SKIPPED: the shell cannot limit address space");
             };
-            // So little that the system cannot even load the program.
-            if ran.code == Some(127) || ran.stderr.contains("shared libraries") {
+            // So little that the system cannot even load the program, or has nothing left once it has.
+            let not_begun = ran.stderr.starts_with("memory allocation of ") && mib < 60;
+            if ran.code == Some(127) || ran.stderr.contains("shared libraries") || not_begun {
                 continue;
             }
             let well = well_or_named(ran, &["ulimit -v"]);
