@@ -196,7 +196,9 @@ mod tests {
         use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         static TRIED: AtomicU64 = AtomicU64::new(0);
         static READ: AtomicU64 = AtomicU64::new(0);
-        const LINES: [&str; 4] = [
+        const LINES: [&str; 6] = [
+            r#"{"export":{"version":1,"height":3,"root":"00"}}"#,
+            r#"{"export":{"version":1,"height":3,"root":"00"},"end":{"blocks":1,"keys":3,"digest":""}}"#,
             r#"{"height":3,"ops":[["put","0x00ff","a\"\u00e4"],["delete",""]]}"#,
             r#"{"height":18446744073709551615,"ops":[]}"#,
             r#"{"ops":[["put","","0x"],["put","a","b"],["delete","0x00"]],"height":1}"#,
@@ -216,7 +218,10 @@ mod tests {
                     bytes[at] = *value;
                 }
                 TRIED.fetch_add(1, Relaxed);
+                let read_as_export = serde_json::from_slice::<ExportLine>(&bytes);
                 let Ok(block) = serde_json::from_slice::<ReadBlock>(&bytes) else { return };
+                // Whatever is a block for apply is one for import.
+                assert!(matches!(read_as_export, Ok(ExportLine::Block(same)) if same == block));
                 READ.fetch_add(1, Relaxed);
                 let puts = block.ops.iter().filter_map(|op| match op {
                     ReadOp::Put(key, value) => Some(WrittenPut { key, value }),

@@ -140,3 +140,27 @@ fn ctrl_c_leaves_nothing() {
     assert_eq!(fs::read_dir(place.path("STORE").parent().expect("it")).expect("it").count(), 1);
     drop(stdin);
 }
+
+/// Whoever changes the format gives it another version.
+#[test]
+fn the_format_is_that_of_version_1() {
+    let _limit = Limit::new();
+    let place = Place::new();
+    let put = |n: u64| json!({"height": n, "ops": [["put", format!("k{n}"), format!("v{n}")]]});
+    let blocks: String = (1..=3).map(|height| format!("{}\n", put(height))).collect();
+    place.apply(&[], &blocks).ok();
+    let of = format!(r#"{{"version":1,"height":3,"root":"{}"}}"#, place.root());
+    let digest = "952c05ff3a88dc081ec62fe6ef34bd7f1952e8b703014c4fe201324ce6ddb375";
+    let wanted = [
+        format!("{{\"export\":{of}}}\n"),
+        concat!(
+            r#"{"height":1,"ops":[["put","0x6b32","0x7632"],["put","0x6b33","0x7633"],"#,
+            r#"["put","0x6b31","0x7631"]]}"#,
+            "\n"
+        )
+        .to_owned(),
+        format!(r#"{{"export":{of},"end":{{"blocks":1,"keys":3,"digest":"{digest}"}}}}"#),
+        "\n".to_owned(),
+    ];
+    assert_eq!(place.run(&["export", "STORE"]).ok(), wanted.concat());
+}
