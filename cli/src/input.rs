@@ -1,13 +1,23 @@
 //! Input, line by line: a file, a gzip file, or standard input. A line is read into memory as a whole,
 //! so it has a limit; a small gzip file may hold a very long one.
+//!
+//! ```text
+//!   JsonLines::object    the next object, when the caller asks for it
+//!   JsonLines::read_on   a thread reads ahead by an object ─► events: object, end, failure, stop
+//! ```
 
 use crate::error::CliError;
+use crate::outfile::is_dash;
 use clap::Args;
 use flate2::read::MultiGzDecoder;
+use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread;
 
 /// Bytes read from the system at a time.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -23,12 +33,65 @@ pub(crate) struct LineArgs {
     max_line_bytes: u64,
 }
 
+/// Stack of the thread that reads ahead.
+const STACK_BYTES: usize = 2 << 20;
+
+/// What standard input is called.
+pub(crate) const STANDARD_INPUT: &str = "standard input";
+
+/// What messages call an input: the file's name, as a rule.
+pub(crate) fn name_of(path: &Path) -> String {
+    if is_dash(path) { STANDARD_INPUT.to_owned() } else { path.display().to_string() }
+}
+
+/// Bytes of a file of lines as it is on disk; `None` for standard input and what has no length.
+pub(crate) fn bytes_of(path: &Path) -> Option<u64> {
+    let metadata = fs::metadata(path).ok().filter(|metadata| metadata.is_file());
+    metadata.filter(|_| !is_dash(path)).map(|metadata| metadata.len())
+}
+
+/// A line of an input, for messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    input: Arc<str>,
+    line: u64,
+}
+
+impl Place {
+    /// Something is wrong with this line.
+    pub(crate) fn bad(&self, reason: impl Into<String>) -> CliError {
+        CliError::Line { input: self.input.to_string(), line: self.line, reason: reason.into() }
+    }
+
+    /// The store does not accept what this line asks for.
+    pub(crate) fn refused(&self, what: impl Into<String>, source: hedgerow::Error) -> CliError {
+        let (input, line) = (self.input.to_string(), self.line);
+        CliError::Refused { input, line, what: what.into(), source: Box::new(source) }
+    }
+
+    /// Something is wrong with the input as a whole.
+    pub(crate) fn incomplete(&self, reason: impl Into<String>) -> CliError {
+        CliError::Input { input: self.input.to_string(), reason: reason.into() }
+    }
+}
+
+/// What comes from a thread that reads ahead.
+pub(crate) enum Event<T> {
+    /// An object.
+    Object(Place, T),
+    /// The input has ended; nothing follows.
+    End(Place),
+    /// The input cannot be read on; nothing follows.
+    Failed(CliError),
+    /// Somebody else wants to end it.
+    Stop,
+}
+
 /// Lines of JSON, one object each; blank lines are passed over.
 pub(crate) struct JsonLines {
-    /// What messages call the input.
-    name: String,
-    reader: Box<dyn BufRead>,
-    line: u64,
+    /// Where in the input it is.
+    place: Place,
+    reader: Box<dyn BufRead + Send>,
     buffer: Vec<u8>,
     max_line_bytes: u64,
 }
@@ -39,24 +102,63 @@ impl JsonLines {
     /// # Errors
     /// [`CliError::File`].
     pub(crate) fn open(path: &Path, limit: LineArgs) -> Result<Self, CliError> {
-        let (name, reader): (_, Box<dyn BufRead>) = if path.as_os_str() == "-" {
-            let stdin = BufReader::with_capacity(BUFFER_BYTES, io::stdin());
-            ("standard input".to_owned(), Box::new(stdin))
+        Self::followed(path, limit, &ProgressBar::hidden())
+    }
+
+    /// The same; `bar` moves with the bytes that are read of a file.
+    ///
+    /// # Errors
+    /// [`CliError::File`].
+    pub(crate) fn followed(
+        path: &Path,
+        limit: LineArgs,
+        bar: &ProgressBar,
+    ) -> Result<Self, CliError> {
+        let reader: Box<dyn BufRead + Send> = if is_dash(path) {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin()))
         } else {
             let file = File::open(path).map_err(|source| CliError::File {
                 doing: "opening",
                 path: path.to_owned(),
                 source,
             })?;
-            let reader: Box<dyn BufRead> = if path.extension().is_some_and(|ext| ext == "gz") {
+            let file = bar.wrap_read(file);
+            if path.extension().is_some_and(|ext| ext == "gz") {
                 Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file)))
             } else {
                 Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
-            };
-            (path.display().to_string(), reader)
+            }
         };
         let LineArgs { max_line_bytes } = limit;
-        Ok(Self { name, reader, line: 0, buffer: Vec::new(), max_line_bytes })
+        let place = Place { input: name_of(path).into(), line: 0 };
+        Ok(Self { place, reader, buffer: Vec::new(), max_line_bytes })
+    }
+
+    /// Reads on in a thread of its own, as far ahead as `events` has room, and ends with it. Whoever
+    /// waits for an event can be woken up by another one, also while the input has nothing to give.
+    ///
+    /// # Errors
+    /// [`CliError::Thread`].
+    pub(crate) fn read_on<T: DeserializeOwned + Send + 'static>(
+        mut self,
+        events: SyncSender<Event<T>>,
+    ) -> Result<(), CliError> {
+        let reading = move || loop {
+            let (event, last) = match self.object() {
+                Ok(Some(object)) => (Event::Object(self.place.clone(), object), false),
+                Ok(None) => (Event::End(self.place.clone()), true),
+                Err(error) => (Event::Failed(error), true),
+            };
+            if events.send(event).is_err() || last {
+                return;
+            }
+        };
+        // Nobody waits for its end: it may be waiting for a line that never comes.
+        let thread = thread::Builder::new().name("read".into()).stack_size(STACK_BYTES);
+        match thread.spawn(reading) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(CliError::no_thread(&error)),
+        }
     }
 
     /// The next object, or `None` at the end.
@@ -66,11 +168,15 @@ impl JsonLines {
     pub(crate) fn object<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CliError> {
         loop {
             self.buffer.clear();
-            self.line += 1;
+            self.place.line += 1;
             // One more than may be there: the end of the line.
             let mut some = self.reader.by_ref().take(self.max_line_bytes.saturating_add(1));
             let read = some.read_until(b'\n', &mut self.buffer);
-            let read = read.map_err(|error| self.bad(error.to_string()))? as u64;
+            let read = read.map_err(|source| CliError::Reading {
+                input: self.place.input.to_string(),
+                line: self.place.line,
+                source,
+            })? as u64;
             if read == 0 {
                 return Ok(None);
             }
@@ -90,18 +196,12 @@ impl JsonLines {
 
     /// Something is wrong with the line that was read last.
     pub(crate) fn bad(&self, reason: impl Into<String>) -> CliError {
-        CliError::Line { input: self.name.clone(), line: self.line, reason: reason.into() }
-    }
-
-    /// The store does not accept what the line that was read last asks for.
-    pub(crate) fn refused(&self, what: impl Into<String>, source: hedgerow::Error) -> CliError {
-        let (input, line) = (self.name.clone(), self.line);
-        CliError::Refused { input, line, what: what.into(), source: Box::new(source) }
+        self.place.bad(reason)
     }
 
     /// Something is wrong with the input as a whole.
     pub(crate) fn incomplete(&self, reason: impl Into<String>) -> CliError {
-        CliError::Input { input: self.name.clone(), reason: reason.into() }
+        self.place.incomplete(reason)
     }
 }
 

@@ -9,11 +9,13 @@
 //! **Invariant:** standard output carries reports only, each written and flushed whole.
 
 use crate::error::CliError;
+use crate::outfile::is_dash;
 use hedgerow::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// How a command talks.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,38 @@ impl Output {
         if self.json { Ok(()) } else { self.line(text) }
     }
 
-    fn json_line(self, report: &impl Serialize) -> Result<(), CliError> {
+    /// Prints a line for people on standard error, if anybody is there to read it; nothing with `--json`.
+    pub(crate) fn say(self, text: impl Display) {
+        if !self.json {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// A report beside a file: on standard error if the file itself goes to standard output.
+    ///
+    /// # Errors
+    /// [`CliError::Output`].
+    pub(crate) fn report_beside(
+        self,
+        file: &Path,
+        report: &(impl Display + Serialize),
+    ) -> Result<(), CliError> {
+        if !is_dash(file) {
+            return self.report(report);
+        }
+        let text = match self.json {
+            true => serde_json::to_string(report).map_err(io::Error::from),
+            false => Ok(report.to_string()),
+        };
+        let _ = writeln!(io::stderr(), "{}", text.map_err(CliError::Output)?);
+        Ok(())
+    }
+
+    /// Prints one JSON object.
+    ///
+    /// # Errors
+    /// [`CliError::Output`].
+    pub(crate) fn json_line(self, report: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(report).map_err(io::Error::from);
         self.line(text.map_err(CliError::Output)?)
     }
@@ -81,6 +114,47 @@ impl Output {
         match ProgressStyle::with_template(template) {
             Ok(style) => bar.with_style(style),
             Err(_) => bar,
+        }
+    }
+}
+
+/// A bar for an input of blocks: by the bytes read of it, if it is known how many there are.
+#[derive(Clone)]
+pub(crate) struct InputBar {
+    /// What moves with the bytes; hidden if nobody knows how many there are.
+    pub(crate) bytes: ProgressBar,
+    blocks: Option<ProgressBar>,
+    what: &'static str,
+}
+
+impl InputBar {
+    pub(crate) fn new(out: Output, what: &'static str, total: Option<u64>) -> Self {
+        match total {
+            Some(_) => {
+                let template = "{msg} {bar:30} {percent}% of {total_bytes}, {eta} left";
+                let bytes = out.bar(total, template).with_message(what);
+                Self { bytes, blocks: None, what }
+            }
+            None => {
+                let blocks = out.block_bar(None).with_message(what);
+                Self { bytes: ProgressBar::hidden(), blocks: Some(blocks), what }
+            }
+        }
+    }
+
+    /// A block is done.
+    pub(crate) fn block(&self, height: u64) {
+        match &self.blocks {
+            Some(bar) => bar.inc(1),
+            None => self.bytes.set_message(format!("{} block {height}", self.what)),
+        }
+    }
+
+    /// Nothing is left of it on the screen.
+    pub(crate) fn finish(&self) {
+        self.bytes.finish_and_clear();
+        if let Some(bar) = &self.blocks {
+            bar.finish_and_clear();
         }
     }
 }

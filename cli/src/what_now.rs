@@ -7,14 +7,14 @@ pub(crate) fn what_now(error: &Error) -> Option<&'static str> {
     match error {
         Error::Poisoned { cause } => what_now(cause),
         Error::RootMismatch { .. } => Some(
-            "what now: `hedgerow repair DIR` says what the log leads to, and changes nothing; or restore a \
+            "`hedgerow repair DIR` says what the log leads to, and changes nothing; or restore a \
              backup with `hedgerow restore BACKUP DIR` (docs/operations.md)",
         ),
         Error::UnfinishedCopy(_) => Some(
-            "what now: give the same `hedgerow backup` or `hedgerow restore` again, or remove the directory",
+            "give the same `hedgerow backup` or `hedgerow restore` again, or remove the directory",
         ),
         error if error.is_damage() => Some(
-            "what now: keep the files as they are; restore a backup with `hedgerow restore BACKUP NEW_DIR`; \
+            "keep the files as they are; restore a backup with `hedgerow restore BACKUP NEW_DIR`; \
              without one, `hedgerow export --salvage DIR` writes what can be read (docs/operations.md)",
         ),
         _ => None,

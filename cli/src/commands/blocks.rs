@@ -1,4 +1,4 @@
-//! The format that `apply` reads and `export` writes: one block a line.
+//! The format that `apply` and `import` read and `export` writes: one block a line.
 //!
 //! ```text
 //!   {"height":7,"ops":[["put","0x616c696365","0x313030"],["put","bob","20"],["delete","carol"]]}
@@ -6,8 +6,10 @@
 //!
 //! Keys and values are `0x` and hex digits, or plain strings, which stand for their UTF-8 bytes.
 //! Heights are consecutive. What counts is the last operation on a key (the net effect of the
-//! block); deleting an absent key changes nothing.
+//! block); deleting an absent key changes nothing. `export` adds a first and a last line
+//! ([`exported`](super::exported)), by which `import` tells whether all is there.
 
+use super::exported::{Exported, Totals};
 use crate::text::{self, Hex};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
@@ -17,10 +19,59 @@ use std::fmt;
 
 /// A block as it is read.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "AnyLine")]
 pub(super) struct ReadBlock {
     pub(super) height: u64,
     pub(super) ops: Vec<ReadOp>,
+}
+
+/// A line of an export, which has two more kinds of them: see [`exported`](super::exported).
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "AnyLine")]
+pub(super) enum ExportLine {
+    First(Exported),
+    Block(ReadBlock),
+    Last(Exported, Totals),
+}
+
+/// All fields that a line may have.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnyLine {
+    height: Option<u64>,
+    ops: Option<Vec<ReadOp>>,
+    export: Option<Exported>,
+    end: Option<Totals>,
+}
+
+impl TryFrom<AnyLine> for ExportLine {
+    type Error = &'static str;
+
+    fn try_from(line: AnyLine) -> Result<Self, Self::Error> {
+        match line {
+            AnyLine { height: None, ops: None, export: Some(of), end: None } => Ok(Self::First(of)),
+            AnyLine { height: None, ops: None, export: Some(of), end: Some(totals) } => {
+                Ok(Self::Last(of, totals))
+            }
+            AnyLine { height: Some(height), ops: Some(ops), export: None, end: None } => {
+                Ok(Self::Block(ReadBlock { height, ops }))
+            }
+            AnyLine { height: None, export: None, .. } => Err("missing field `height`"),
+            AnyLine { ops: None, export: None, .. } => Err("missing field `ops`"),
+            _ => Err("neither a block nor the first or last line of an export"),
+        }
+    }
+}
+
+impl TryFrom<AnyLine> for ReadBlock {
+    type Error = &'static str;
+
+    fn try_from(line: AnyLine) -> Result<Self, Self::Error> {
+        match ExportLine::try_from(line)? {
+            ExportLine::Block(block) => Ok(block),
+            _ => Err("this is an export, which `hedgerow import` reads into a new store"),
+        }
+    }
 }
 
 /// An operation as it is read.
@@ -28,6 +79,16 @@ pub(super) struct ReadBlock {
 pub(super) enum ReadOp {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
+}
+
+impl ReadOp {
+    /// Bytes of key and value.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value) => key.len() + value.len(),
+            Self::Delete(key) => key.len(),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for ReadOp {
@@ -135,7 +196,9 @@ mod tests {
         use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         static TRIED: AtomicU64 = AtomicU64::new(0);
         static READ: AtomicU64 = AtomicU64::new(0);
-        const LINES: [&str; 4] = [
+        const LINES: [&str; 6] = [
+            r#"{"export":{"version":1,"height":3,"root":"00"}}"#,
+            r#"{"export":{"version":1,"height":3,"root":"00"},"end":{"blocks":1,"keys":3,"digest":""}}"#,
             r#"{"height":3,"ops":[["put","0x00ff","a\"\u00e4"],["delete",""]]}"#,
             r#"{"height":18446744073709551615,"ops":[]}"#,
             r#"{"ops":[["put","","0x"],["put","a","b"],["delete","0x00"]],"height":1}"#,
@@ -155,7 +218,10 @@ mod tests {
                     bytes[at] = *value;
                 }
                 TRIED.fetch_add(1, Relaxed);
+                let read_as_export = serde_json::from_slice::<ExportLine>(&bytes);
                 let Ok(block) = serde_json::from_slice::<ReadBlock>(&bytes) else { return };
+                // Whatever is a block for apply is one for import.
+                assert!(matches!(read_as_export, Ok(ExportLine::Block(same)) if same == block));
                 READ.fetch_add(1, Relaxed);
                 let puts = block.ops.iter().filter_map(|op| match op {
                     ReadOp::Put(key, value) => Some(WrittenPut { key, value }),
@@ -184,7 +250,10 @@ mod tests {
             (r#"{"height":1,"ops":[["put","a"]]}"#, "invalid length 2"),
             (r#"{"height":1,"ops":[["delete","a","b"]]}"#, "trailing characters"),
             (r#"{"height":1,"ops":[["set","a","b"]]}"#, "unknown operation \"set\""),
-            (r#"{"height":1,"ops":[["delete","0xa"]]}"#, "key \"0xa\": wrong number of hex digits"),
+            (
+                r#"{"height":1,"ops":[["delete","0xa"]]}"#,
+                "key \"0xa\": odd number of hex digits: 1",
+            ),
             (r#"{"height":1,"ops":[["put","a","0xgg"]]}"#, "value \"0xgg\": not a hex digit"),
         ] {
             let error = read(text).expect_err(text);

@@ -9,7 +9,7 @@ use hedgerow::{CompactionRule, Digest, Engine, Height, Options, Store, StorePara
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Create a store in a directory that is empty or does not exist
@@ -18,6 +18,17 @@ pub(crate) struct CreateArgs {
     /// Directory of the store
     dir: PathBuf,
 
+    #[command(flatten)]
+    params: ParamArgs,
+
+    /// Height of the first block; the new store has the height before it
+    #[arg(long, value_name = "HEIGHT", default_value_t = 1)]
+    first_height: u64,
+}
+
+/// What a store is made with.
+#[derive(Debug, Args)]
+pub(super) struct ParamArgs {
     /// When shards compact: default, qmdb or THRESHOLD,RATIO,DIV. Fixed for the store's life
     #[arg(long, value_name = "RULE", value_parser = compaction_rule)]
     #[arg(conflicts_with_all = ["threshold", "ratio", "div"])]
@@ -36,10 +47,6 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "N")]
     div: Option<NonZeroU32>,
 
-    /// Height of the first block; the new store has the height before it
-    #[arg(long, value_name = "HEIGHT", default_value_t = 1)]
-    first_height: u64,
-
     /// Metadata engine: redb, rocksdb or sled, if compiled in
     #[arg(long, value_name = "NAME", value_parser = engine)]
     engine: Option<Engine>,
@@ -49,7 +56,29 @@ fn engine(name: &str) -> Result<Engine, String> {
     Engine::from_str(name).map_err(|error| error.to_string())
 }
 
-impl CreateArgs {
+impl ParamArgs {
+    /// Makes a store whose first block has this height.
+    ///
+    /// # Errors
+    /// What the parameters or the disk say against it.
+    pub(super) fn create(
+        &self,
+        dir: &Path,
+        first: Height,
+        tune: impl FnOnce(Options) -> Options,
+    ) -> Result<Store, CliError> {
+        let params = StoreParams::default().with_compaction(self.rule()?);
+        let params = params.with_first_height(first).map_err(|error| {
+            let reason = error.to_string();
+            hedgerow::Error::Option { option: "first_height", reason }
+        })?;
+        let mut options = tune(Options::new());
+        if let Some(engine) = self.engine {
+            options = options.engine(engine);
+        }
+        Ok(Store::create(dir, params, options)?)
+    }
+
     /// The rule; what is not given is as in the default.
     fn rule(&self) -> Result<CompactionRule, CliError> {
         let base = self.compaction.unwrap_or_default();
@@ -104,20 +133,10 @@ impl fmt::Display for Created {
     }
 }
 
-pub(super) fn run(args: CreateArgs, out: Output) -> Result<(), CliError> {
-    let rule = args.rule()?;
-    let params = StoreParams::default().with_compaction(rule);
-    let params = params.with_first_height(Height(args.first_height)).map_err(|error| {
-        let reason = error.to_string();
-        hedgerow::Error::Option { option: "first_height", reason }
-    })?;
-    let mut options = Options::new();
-    if let Some(engine) = args.engine {
-        options = options.engine(engine);
-    }
-    let store = Store::create(&args.dir, params, options)?;
+pub(super) fn run(args: &CreateArgs, out: Output) -> Result<(), CliError> {
+    let store = args.params.create(&args.dir, Height(args.first_height), |options| options)?;
     let (height, root) = store.reader().root();
-    let engine = store.stats().engine;
+    let (engine, rule) = (store.stats().engine, store.params().compaction());
     store.close()?;
     out.report(&Created {
         dir: args.dir.display().to_string(),

@@ -2,6 +2,7 @@
 
 use crate::error::CliError;
 use crate::output::Output;
+use crate::table::Columns;
 use clap::Args;
 use hedgerow::hasher::{self, Backend, Cost, Measured, PlannedRange};
 use serde::Serialize;
@@ -80,13 +81,13 @@ impl<'a> MeasuredReport<'a> {
     }
 }
 
-/// A row of the table.
-impl fmt::Display for MeasuredReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl MeasuredReport<'_> {
+    /// A row of the table.
+    fn row(&self) -> [String; 5] {
         let Self { backend, work, .. } = self;
         let [device, cpu] = self.costs();
         let from = self.faster_from.map_or("never".to_owned(), |from| from.to_string());
-        write!(f, "{backend:<NAME$}  {work:<WORK$}  {device:<COST$}  {cpu:<COST$}  {from}")
+        [(*backend).to_owned(), (*work).to_owned(), device, cpu, from]
     }
 }
 
@@ -110,9 +111,9 @@ impl<'a> DeviceReport<'a> {
     }
 }
 
-/// A row of the table.
-impl fmt::Display for DeviceReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl DeviceReport<'_> {
+    /// A row of the table.
+    fn row(&self) -> [String; 4] {
         let Self { name, device, .. } = self;
         let speed = match self.nanoseconds_per_node {
             Some(speed) => format!("{speed:.1}"),
@@ -123,48 +124,50 @@ impl fmt::Display for DeviceReport<'_> {
             (None, true) => "yes, the default".to_owned(),
             (None, false) => "yes".to_owned(),
         };
-        write!(f, "{name:<NAME$}  {device:<DEVICE$}  {speed:>SPEED$}  {usable}")
+        [(*name).to_owned(), (*device).to_owned(), speed, usable]
     }
 }
 
-/// Widths of the columns.
-const NAME: usize = 14;
-const DEVICE: usize = 33;
-const SPEED: usize = 7;
-const WORK: usize = 8;
-const COST: usize = 22;
-
-impl fmt::Display for RangeReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl RangeReport<'_> {
+    /// A row of the table.
+    fn row(&self) -> [String; 2] {
         let sizes = match self.to {
             None => format!("{} and more", self.from),
             Some(to) if to == self.from => to.to_string(),
             Some(to) => format!("{} to {to}", self.from),
         };
-        write!(f, "{sizes:<NAME$}  {}", self.backend)
+        [sizes, self.backend.to_owned()]
+    }
+}
+
+/// Everything, for people.
+struct Listed<'a>(Vec<DeviceReport<'a>>);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Columns::new(["backend", "runs on", "ns/node", "usable"]).right(2);
+        self.0.iter().for_each(|report| table.row(report.row()));
+        write!(f, "{table}")?;
+        for report in self.0.iter().filter(|report| !report.plan.is_empty()) {
+            let mut plan = Columns::new(["batch of nodes", "begins with"]);
+            report.plan.iter().for_each(|range| plan.row(range.row()));
+            write!(f, "\n\n{}, as measured on this machine:\n{plan}", report.name)?;
+            if !report.measured.is_empty() {
+                let headings = ["backend", "work", "call + item", "on the CPU", "faster from"];
+                let mut costs = Columns::new(headings);
+                report.measured.iter().for_each(|measured| costs.row(measured.row()));
+                write!(f, "\n{costs}")?;
+            }
+        }
+        Ok(())
     }
 }
 
 pub(super) fn run(_: &DevicesArgs, out: Output) -> Result<(), CliError> {
     let backends = hasher::available();
-    let (name, device, speed) = ("backend", "runs on", "ns/node");
-    out.note(format_args!("{name:<NAME$}  {device:<DEVICE$}  {speed:>SPEED$}  usable"))?;
     let reports: Vec<_> = backends.iter().map(DeviceReport::new).collect();
-    reports.iter().try_for_each(|report| out.report(report))?;
-    for report in reports.iter().filter(|report| !report.plan.is_empty()) {
-        let (nodes, first) = ("batch of nodes", "begins with");
-        out.note(format_args!(
-            "\n{}, as measured on this machine:\n{nodes}  {first}",
-            report.name
-        ))?;
-        report.plan.iter().try_for_each(|range| out.note(range))?;
-        if !report.measured.is_empty() {
-            let (work, device, cpu) = ("work", "call + item", "on the CPU");
-            out.note(format_args!(
-                "{name:<NAME$}  {work:<WORK$}  {device:<COST$}  {cpu:<COST$}  faster from"
-            ))?;
-        }
-        report.measured.iter().try_for_each(|measured| out.note(measured))?;
+    if !out.json() {
+        return out.note(Listed(reports));
     }
-    Ok(())
+    reports.iter().try_for_each(|report| out.json_line(report))
 }

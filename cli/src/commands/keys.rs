@@ -26,7 +26,7 @@ pub(crate) struct PutArgs {
     keep: super::KeepArgs,
 }
 
-/// Print the value of a key; prints "absent" on standard error if it has none
+/// Print the value of a key; prints "absent" on standard error, and exits with 3, if it has none
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Directory of the store
@@ -120,23 +120,20 @@ pub(super) fn get(args: &GetArgs, out: Output) -> Result<(), CliError> {
     let store = open_to_read(&args.dir, Options::new(), out)?;
     let reader = store.reader();
     let value = reader.get(&args.key.0)?;
-    if value.is_none() && !out.json() {
+    if value.is_none() {
         // Not on standard output, where it could be taken for a value.
-        eprint_line("absent");
-        return Ok(());
+        out.say("absent");
     }
     let found = value.as_deref();
-    out.report(&Found {
+    let answer = Found {
         height: reader.height().0,
         key: Hex(&args.key.0),
         present: found.is_some(),
         value: found.map(Hex),
         shown: Shown(found.unwrap_or_default()),
-    })
-}
-
-/// A line on standard error, if anybody is there to read it.
-fn eprint_line(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    };
+    if answer.present || out.json() {
+        out.report(&answer)?;
+    }
+    if answer.present { Ok(()) } else { Err(CliError::Absent) }
 }

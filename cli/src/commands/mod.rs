@@ -3,13 +3,17 @@
 //! ```text
 //!   create                     a new store
 //!   keys     put get delete    one key; a put or delete is a block of its own
-//!   apply    export            many blocks as lines of JSON (blocks: their format)
+//!   list                       all keys
+//!   apply                      many blocks as lines of JSON (blocks: their format)
+//!   export   import            a state as a file (exported: its format)
 //!   proofs   root prove verify what the state commits to
+//!   proof_file  inspect        what a proof says, without a store
 //!   inspect  stat check        figures, and the full check
 //!   backup   restore prune     copies of a store, and giving disk back
 //!   repair                     what follows from the log, derived anew at the operator's word
 //!   devices                    the hashing backends of this machine
 //!   replay                     recorded workloads, compared block by block
+//!   generate completions man   what shells and man(1) know of the program
 //! ```
 
 mod apply;
@@ -18,8 +22,13 @@ mod blocks;
 mod create;
 mod devices;
 mod export;
+mod exported;
+mod generate;
+mod import;
 mod inspect;
 mod keys;
+mod list;
+mod proof_file;
 mod proofs;
 mod repair;
 pub(crate) mod replay;
@@ -41,11 +50,14 @@ pub(crate) enum Command {
     Put(keys::PutArgs),
     Get(keys::GetArgs),
     Delete(keys::DeleteArgs),
+    List(list::ListArgs),
     Apply(apply::ApplyArgs),
     Export(export::ExportArgs),
+    Import(import::ImportArgs),
     Root(proofs::RootArgs),
     Prove(proofs::ProveArgs),
     Verify(proofs::VerifyArgs),
+    Inspect(proof_file::InspectArgs),
     Stat(inspect::StatArgs),
     Check(inspect::CheckArgs),
     Repair(repair::RepairArgs),
@@ -54,6 +66,8 @@ pub(crate) enum Command {
     Prune(backup::PruneArgs),
     Devices(devices::DevicesArgs),
     Replay(replay::ReplayArgs),
+    Completions(generate::CompletionsArgs),
+    Man(generate::ManArgs),
 }
 
 /// Runs a command.
@@ -62,15 +76,18 @@ pub(crate) enum Command {
 /// Whatever kept it from doing what it says.
 pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
     match command {
-        Command::Create(args) => create::run(args, out),
+        Command::Create(args) => create::run(&args, out),
         Command::Put(args) => keys::put(&args, out),
         Command::Get(args) => keys::get(&args, out),
         Command::Delete(args) => keys::delete(&args, out),
+        Command::List(args) => list::run(&args, out),
         Command::Apply(args) => apply::run(&args, out),
         Command::Export(args) => export::run(&args, out),
+        Command::Import(args) => import::run(&args, out),
         Command::Root(args) => proofs::root(&args, out),
         Command::Prove(args) => proofs::prove(&args, out),
         Command::Verify(args) => proofs::verify(&args, out),
+        Command::Inspect(args) => proof_file::run(&args, out),
         Command::Stat(args) => inspect::stat(&args, out),
         Command::Check(args) => inspect::check(&args, out),
         Command::Repair(args) => repair::run(&args, out),
@@ -79,6 +96,8 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Prune(args) => backup::prune(&args, out),
         Command::Devices(args) => devices::run(&args, out),
         Command::Replay(args) => replay::run(&args, out),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
     }
 }
 

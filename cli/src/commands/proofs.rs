@@ -9,16 +9,16 @@
 //! trusts.
 
 use super::open_to_read;
+use super::proof_file::ProofArgs;
 use crate::error::CliError;
+use crate::outfile::{ForceArg, OutFile};
 use crate::output::Output;
 use crate::text::{BytesArg, Hex, Shown, as_text};
 use clap::Args;
 use hedgerow::{Digest, Height, Options};
-use hedgerow_proof::{DEFAULT_MAX_PROOF_LEN, ProofError};
+use hedgerow_proof::ProofError;
 use serde::Serialize;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::PathBuf;
 
 /// Print the root of the state, now or at an earlier height
@@ -38,9 +38,11 @@ pub(crate) struct ProveArgs {
     dir: PathBuf,
     /// The key: 0x and hex digits, or plain text
     key: BytesArg,
-    /// File to write the proof to
+    /// File to write the proof to, - for standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    force: ForceArg,
 }
 
 /// Check a proof against a root, without a store
@@ -52,11 +54,8 @@ pub(crate) struct VerifyArgs {
     /// The key: 0x and hex digits, or plain text
     #[arg(long)]
     key: BytesArg,
-    /// The proof
-    file: PathBuf,
-    /// Longest proof in bytes that is accepted
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PROOF_LEN)]
-    max_bytes: usize,
+    #[command(flatten)]
+    proof: ProofArgs,
 }
 
 /// `{"height", "root"}`
@@ -130,36 +129,31 @@ pub(super) fn prove(args: &ProveArgs, out: Output) -> Result<(), CliError> {
     let key = &args.key.0;
     let proven = store.reader().prove(key)?;
     let proof = proven.proof.as_bytes();
-    let path = &args.output;
     // What the proof says is taken from the proof itself.
     let value = hedgerow_proof::verify(&proven.root, key, proof).map_err(|source| {
-        let (path, key) = (path.clone(), Shown(key).to_string());
-        CliError::NotProved { path, key, root: proven.root, source }
+        let (input, key) = ("the proof".to_owned(), Shown(key).to_string());
+        CliError::NotProved { input, key, root: proven.root, source }
     })?;
-    fs::write(path, proof).map_err(|source| CliError::File {
-        doing: "writing",
-        path: path.clone(),
-        source,
-    })?;
-    out.report(&ProvenReport {
-        height: proven.height.0,
-        root: proven.root,
-        durable: proven.durable,
-        answer: Answer::new(key, value),
-        proof_bytes: proof.len(),
-    })
+    OutFile::write(&args.output, args.force, proof)?;
+    out.report_beside(
+        &args.output,
+        &ProvenReport {
+            height: proven.height.0,
+            root: proven.root,
+            durable: proven.durable,
+            answer: Answer::new(key, value),
+            proof_bytes: proof.len(),
+        },
+    )
 }
 
 pub(super) fn verify(args: &VerifyArgs, out: Output) -> Result<(), CliError> {
-    let VerifyArgs { root, key: BytesArg(key), file: path, max_bytes } = args;
-    let failed = |source| CliError::File { doing: "reading", path: path.clone(), source };
-    let file = File::open(path).map_err(failed)?;
-    let mut proof = Vec::new();
-    // One byte more than is accepted tells a proof that is too long from one that just fits.
-    file.take((*max_bytes as u64).saturating_add(1)).read_to_end(&mut proof).map_err(failed)?;
-    let verified = hedgerow_proof::verify_with_limit(root, key, &proof, *max_bytes);
+    let VerifyArgs { root, key: BytesArg(key), proof } = args;
+    let (input, max_bytes) = (proof.name(), proof.max_bytes());
+    let proof = proof.read()?;
+    let verified = hedgerow_proof::verify_with_limit(root, key, &proof, max_bytes);
     let value = verified.map_err(|source: ProofError| CliError::NotProved {
-        path: path.clone(),
+        input,
         key: Shown(key).to_string(),
         root: *root,
         source,

@@ -1,36 +1,54 @@
 //! `export --salvage`: what can be read of a damaged store, and, loudly, what cannot.
 
-use super::export::{BLOCK_BYTES, ExportArgs, Sink};
+use super::blocks::{WrittenBlock, WrittenPut};
+use super::export::ExportArgs;
+use super::exported::{BLOCK_BYTES, line};
 use crate::error::CliError;
-use crate::output::Output;
+use crate::outfile::OutFile;
 use hedgerow::{Options, SalvageReport, Store};
 use std::fmt::Write;
 
 /// Parts of the log that are named one by one.
 const NAMED: usize = 10;
 
-pub(super) fn run(args: &ExportArgs, _out: Output) -> Result<(), CliError> {
-    let mut sink = Sink::open(args)?;
-    let mut height = args.first_height;
-    let mut batch: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let mut bytes = 0;
+/// Plain blocks, without the lines by which an export is known to be whole: it may not be.
+struct Blocks {
+    out: OutFile,
+    next: u64,
+    batch: Vec<(Vec<u8>, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Blocks {
+    fn write(&mut self) -> Result<(), CliError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let ops = self.batch.iter().map(|(key, value)| WrittenPut { key, value }).collect();
+        line(&mut self.out, &WrittenBlock { height: self.next, ops })?;
+        self.next += 1;
+        self.batch.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
+    let out = OutFile::create(&args.output, args.force)?;
+    let mut blocks = Blocks { out, next: args.first_height, batch: Vec::new(), bytes: 0 };
     let mut written = Ok(());
     let report = Store::salvage(&args.dir, Options::new(), |key, value| {
-        bytes += key.len() + value.len();
-        batch.push((key.to_vec(), value.to_vec()));
-        if batch.len() == args.block_ops.get() || bytes >= BLOCK_BYTES {
-            written = sink.write(height, &batch);
-            (height, bytes) = (height + 1, 0);
-            batch.clear();
+        blocks.bytes += key.len() + value.len();
+        blocks.batch.push((key.to_vec(), value.to_vec()));
+        if blocks.batch.len() == args.block_ops.get() || blocks.bytes >= BLOCK_BYTES {
+            written = blocks.write();
         }
         written.is_ok()
     });
     written?;
     let report = report?;
-    if !batch.is_empty() {
-        sink.write(height, &batch)?;
-    }
-    sink.finish()?;
+    blocks.write()?;
+    blocks.out.finish()?;
     if report.is_whole() { Ok(()) } else { Err(CliError::Salvaged(missing(&report))) }
 }
 

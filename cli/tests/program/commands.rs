@@ -9,23 +9,23 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A directory, and in it a new store.
-struct Place {
+pub(crate) struct Place {
     dir: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self { dir: tempfile::tempdir().expect("a directory") };
         place.run(&["create", "STORE"]).ok();
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Arguments; those in capitals are paths in the directory.
-    fn args(&self, args: &[&str]) -> Vec<String> {
+    pub(crate) fn args(&self, args: &[&str]) -> Vec<String> {
         let is_path = |arg: &str| {
             arg.len() > 1 && arg.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
         };
@@ -37,21 +37,21 @@ impl Place {
             .collect()
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         run(self.args(args))
     }
 
-    fn apply(&self, args: &[&str], input: &str) -> Ran {
+    pub(crate) fn apply(&self, args: &[&str], input: &str) -> Ran {
         let args = [&["apply", "STORE"], args].concat();
         run_with_input(self.args(&args), input)
     }
 
-    fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         self.run(&["root", "STORE"]).ok().trim_end().to_owned()
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
@@ -103,9 +103,11 @@ fn put_get_delete() {
     assert_eq!((&again["deleted"], &again["absent_deletes"]), (&0.into(), &1.into()));
     // Absent is an answer, not an error, and cannot be taken for a value.
     let absent = place.run(&["get", "STORE", "alice"]);
-    assert_eq!((absent.code, absent.stdout.as_str()), (Some(0), ""));
+    assert_eq!((absent.code, absent.stdout.as_str()), (Some(3), ""));
     assert_eq!(absent.stderr, "absent\n");
-    let absent = place.run(&["get", "STORE", "alice", "--json"]).json();
+    let absent = place.run(&["get", "STORE", "alice", "--json"]);
+    assert_eq!((absent.code, absent.stderr.as_str()), (Some(3), ""));
+    let absent: Value = serde_json::from_str(&absent.stdout).expect("JSON");
     assert_eq!((&absent["present"], &absent["value"]), (&json!(false), &Value::Null));
 }
 
@@ -127,7 +129,7 @@ fn what_is_kept_is_said_when_writing() {
     let both = place.run(&["put", "STORE", "key", "1", "--keep-all", "--keep-heights", "3"]);
     assert_eq!(both.code, Some(2), "{}", both.stderr);
     write(&["--keep-heights", "3"]);
-    assert_eq!(at_genesis(), Some(1));
+    assert_eq!(at_genesis(), Some(3));
     assert_eq!(place.run(&["root", "STORE", "--height", "15"]).code, Some(0));
     place.run(&["delete", "STORE", "key", "--keep-heights", "3"]).ok();
     place.apply(&["--keep-heights", "3"], r#"{"height":20,"ops":[]}"#).ok();
@@ -139,24 +141,36 @@ fn errors_are_for_people() {
     let place = Place::new();
     fs::create_dir(place.path("FULL")).expect("a directory");
     fs::write(place.path("FULL").join("file"), "here").expect("a file");
-    for (args, message) in [
-        (&["get", "NOWHERE", "a"][..], "there is no store in "),
-        (&["get", "FULL", "a"], "there is no store in "),
-        (&["create", "FULL"], "is not empty"),
-        (&["create", "STORE"], "is not empty"),
-        (&["put", "STORE", "", "v"], "a key must be 1 to 255 bytes long, this one has 0"),
-        (&["put", "STORE", "k", "long", "--max-value-bytes", "3"], "value of 4 bytes"),
-        (&["root", "STORE", "--height", "5"], "height 5 is not available"),
-        (&["prove", "STORE", "k", "-o", "NO_DIR/x"], "writing NO_DIR/x\n  caused by: No such file"),
-        (&["apply", "STORE", "NO_FILE"], "  caused by: No such file"),
+    fs::create_dir(place.path("NOTHING")).expect("a directory");
+    fs::write(place.path("FILE"), "here").expect("a file");
+    for (code, args, message) in [
+        (
+            9,
+            &["get", "NOWHERE", "a"][..],
+            "NOWHERE: it does not exist\n  what now: `hedgerow create",
+        ),
+        (9, &["get", "FULL", "a"], "FULL: it is a directory with other things, such as file"),
+        (9, &["stat", "NOTHING"], "NOTHING: it is an empty directory"),
+        (9, &["stat", "FILE"], "FILE: it is a file, not a directory"),
+        (10, &["create", "FULL"], "is not empty"),
+        (10, &["create", "STORE"], "is not empty"),
+        (5, &["put", "STORE", "", "v"], "a key must be 1 to 255 bytes long, this one has 0"),
+        (5, &["put", "STORE", "k", "long", "--max-value-bytes", "3"], "value of 4 bytes"),
+        (3, &["root", "STORE", "--height", "5"], "height 5 is not available"),
+        (
+            8,
+            &["prove", "STORE", "k", "-o", "NO_DIR/x"],
+            "writing NO_DIR/x\n  caused by: No such file",
+        ),
+        (8, &["apply", "STORE", "NO_FILE"], "  caused by: No such file"),
     ] {
-        let error = place.run(args).fails(1);
+        let error = place.run(args).fails(code);
         assert!(error.contains(message), "{args:?}: {error}");
     }
     // What cannot be understood is another exit code.
     for (args, message) in [
         (&["get", "STORE"][..], "required arguments were not provided"),
-        (&["get", "STORE", "0x1"], "wrong number of hex digits"),
+        (&["get", "STORE", "0x1"], "odd number of hex digits: 1"),
         (&["put", "STORE", "k", "0xzz"], "not a hex digit"),
         (&["verify", "--root", "12", "--key", "k", "PROOF"], "wrong number of hex digits"),
         (&["create", "NEW", "--compaction", "1,0,1"], "must be at least 1"),
@@ -179,7 +193,7 @@ fn errors_are_for_people() {
     let mut stdout = BufReader::new(holder.stdout.take().expect("piped"));
     stdout.read_line(&mut line).expect("it answers");
     assert!(line.starts_with("durable 1 "), "{line}");
-    let error = place.run(&["check", "STORE"]).fails(1);
+    let error = place.run(&["put", "STORE", "a", "b"]).fails(7);
     assert!(error.contains("is in use"), "{error}");
     drop(stdin);
     assert!(holder.wait().expect("it ends").success());
@@ -216,7 +230,7 @@ fn apply_takes_blocks_and_names_the_line_that_it_refuses() {
     let file = place.path("BLOCKS");
     for (second, message) in [
         (r#"{"height":7,"ops":[]}"#, "line 2: block 7\n  caused by: this block has height 7, the"),
-        (r#"{"height":N,"ops":[["put","a","0x1"]]}"#, "line 2: value \"0x1\": wrong number of hex"),
+        (r#"{"height":N,"ops":[["put","a","0x1"]]}"#, "line 2: value \"0x1\": odd number of hex"),
         (r#"{"height":N,"ops":[["move","a","b"]]}"#, "line 2: unknown operation \"move\""),
         (
             r#"{"height":N,"ops":[["put","","b"]]}"#,
@@ -230,8 +244,14 @@ fn apply_takes_blocks_and_names_the_line_that_it_refuses() {
         let [second, message] = [second, message].map(|t| t.replace('N', &(at + 2).to_string()));
         fs::write(&file, format!("{{\"height\":{},\"ops\":[]}}\n{second}\n", at + 1))
             .expect("written");
-        let error = place.run(&["apply", "STORE", "BLOCKS"]).fails(1);
+        let error = place.run(&["apply", "STORE", "BLOCKS"]).fails(5);
         assert!(error.contains(&message), "{error}");
+        let stopped = format!(
+            "\n  stopped after 1 block; the store is durable at height {}, root {root_2}\n  \
+             what now: mend the input; then `hedgerow apply --skip-applied ",
+            at + 1
+        );
+        assert!(error.contains(&stopped), "{error}");
         // The block before it stands, the refused one left nothing behind.
         assert_eq!(place.run(&["stat", "STORE", "--json"]).json()["height"], at + 1);
     }
@@ -240,7 +260,7 @@ fn apply_takes_blocks_and_names_the_line_that_it_refuses() {
 }
 
 /// Blocks with keys and values of all kinds, as lines, and the model that they lead to.
-fn many_blocks(count: u64) -> (String, Model) {
+pub(crate) fn many_blocks(count: u64) -> (String, Model) {
     let mut model = Model::new(Default::default());
     let mut lines = String::new();
     for height in 1..=count {
@@ -269,7 +289,9 @@ fn many_blocks(count: u64) -> (String, Model) {
 fn exported(text: &str, first: u64) -> (Vec<(String, String)>, u64) {
     let mut pairs = Vec::new();
     let mut height = first;
-    for line in text.lines() {
+    let lines: Vec<&str> = text.lines().collect();
+    let [begin, blocks @ .., end] = &lines[..] else { panic!("{text}") };
+    for line in blocks {
         let block: Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(block["height"], height);
         height += 1;
@@ -279,14 +301,18 @@ fn exported(text: &str, first: u64) -> (Vec<(String, String)>, u64) {
             pairs.push((text(&op[1]), text(&op[2])));
         }
     }
+    let [begin, end] = [begin, end].map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    assert_eq!(begin["export"], end["export"]);
+    let totals = (&json!(height - first), &json!(pairs.len()));
+    assert_eq!((&end["end"]["blocks"], &end["end"]["keys"]), totals);
     (pairs, height - first)
 }
 
 #[test]
-fn export_and_apply_carry_all_keys_over() {
+fn export_and_import_carry_all_keys_over() {
     let _limit = Limit::new();
     let place = Place::new();
-    assert_eq!(place.run(&["export", "STORE"]).ok(), "");
+    assert_eq!(exported(&place.run(&["export", "STORE"]).ok(), 1), (Vec::new(), 0));
     let (lines, mut model) = many_blocks(20);
     place.apply(&[], &lines).ok();
     assert_eq!(place.root(), model.state_root().to_string());
@@ -302,11 +328,18 @@ fn export_and_apply_carry_all_keys_over() {
     let file = fs::read_to_string(place.path("EXPORT")).expect("exported");
     assert_eq!(exported(&file, 3), (wanted.clone(), 1));
 
-    place.run(&["create", "COPY"]).ok();
-    run_with_input(place.args(&["apply", "COPY"]), &text).ok();
+    let imported = run_with_input(place.args(&["import", "COPY", "--json"]), &text).json();
+    let said = (&imported["keys"], &imported["blocks"], &imported["exported_height"]);
+    assert_eq!(said, (&json!(wanted.len()), &json!(blocks), &json!(20)));
+    assert_eq!(imported["exported_root"], json!(place.root()));
     let copied = place.run(&["export", "COPY"]).ok();
     assert_eq!(exported(&copied, 1).0, wanted);
+    let root = place.run(&["root", "COPY", "--json"]).json();
+    assert_eq!((&root["root"], &root["height"]), (&imported["root"], &json!(blocks)));
     place.run(&["check", "COPY"]).ok();
+    // The heights are those of the export.
+    let said = place.run(&["import", "THIRD", "EXPORT"]).ok();
+    assert!(said.contains(" in 1 blocks into ") && said.contains("; height 3, root "), "{said}");
 }
 
 #[test]
@@ -345,19 +378,19 @@ fn proofs_are_checked_without_a_store() {
     damaged[40] ^= 1;
     fs::write(place.path("DAMAGED"), &damaged).expect("written");
     fs::write(place.path("EMPTY"), b"").expect("written");
-    for (root, key, file, message) in [
-        (&zero, key.as_str(), "PRESENT", "caused by: the path leads to another root"),
-        (&root, "nobody", "PRESENT", "caused by: the entry says nothing about the key"),
-        (&root, &key, "ABSENT", "caused by: the entry says nothing about the key"),
-        (&root, &key, "DAMAGED", "proves nothing about key"),
-        (&root, &key, "EMPTY", "proves nothing about key"),
-        (&root, &key, "MISSING", "caused by: No such file"),
+    for (code, root, key, file, message) in [
+        (4, &zero, key.as_str(), "PRESENT", "caused by: the path leads to another root"),
+        (4, &root, "nobody", "PRESENT", "caused by: the entry says nothing about the key"),
+        (4, &root, &key, "ABSENT", "caused by: the entry says nothing about the key"),
+        (4, &root, &key, "DAMAGED", "proves nothing about key"),
+        (4, &root, &key, "EMPTY", "proves nothing about key"),
+        (8, &root, &key, "MISSING", "caused by: No such file"),
     ] {
-        let error = verify(root, key, file, &[]).fails(1);
+        let error = verify(root, key, file, &[]).fails(code);
         assert!(error.contains(message), "{file}: {error}");
     }
     let limit = (size - 1).to_string();
-    let error = verify(&root, &key, "PRESENT", &["--max-bytes", &limit]).fails(1);
+    let error = verify(&root, &key, "PRESENT", &["--max-bytes", &limit]).fails(4);
     assert!(error.contains("at most"), "{error}");
 }
 
@@ -397,13 +430,13 @@ fn a_damaged_log_is_an_error_that_names_the_file() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     fs::write(&segment, &bytes).expect("written");
-    let error = place.run(&["check", "STORE"]).fails(1);
+    let error = place.run(&["check", "STORE"]).fails(6);
     assert!(error.contains(&segment.display().to_string()), "{error}");
 
     bytes[middle] ^= 0x10;
     bytes.truncate(bytes.len() - 8);
     fs::write(&segment, &bytes).expect("written");
-    let error = place.run(&["get", "STORE", "a"]).fails(1);
+    let error = place.run(&["get", "STORE", "a"]).fails(6);
     assert!(error.contains(&segment.display().to_string()), "{error}");
 }
 

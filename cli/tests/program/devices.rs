@@ -159,6 +159,15 @@ fn the_table_has_a_row_for_each() {
         assert!(row.contains(backend["why_not"].as_str().unwrap_or("  yes")), "{row}");
         assert_eq!(row.contains("the default"), backend["default"] == true, "{row}");
     }
+    // A column begins at the same place in every row.
+    let rows: Vec<&str> = text.lines().take_while(|row| !row.is_empty()).collect();
+    let begins = rows[0].find("usable").expect("a heading");
+    for (row, backend) in rows[1..].iter().zip(listed()) {
+        let usable: String = row.chars().skip(begins).collect();
+        assert!(usable.starts_with("yes") || usable.starts_with("no: "), "{row}");
+        let device = backend["device"].as_str().expect("what it runs on");
+        assert_eq!(row.find(device), rows[0].find("runs on"), "{row}");
+    }
     assert!(text.contains("\ncpu, as measured on this machine:\nbatch of nodes  begins with\n1"));
     assert!(text.lines().last().is_some_and(|row| row.contains(" and more")), "{text}");
 }

@@ -51,7 +51,7 @@ fn recordings_replay_on_disk_and_in_memory() {
     assert_eq!((&done["blocks"], &done["equal"]), (&30.into(), &true.into()));
     // The store stays, and is an ordinary one.
     assert_eq!(run(["root", store]).ok().trim_end(), done["root"].as_str().expect("a root"));
-    let error = replay(&ops, &expect, rule, &more).fails(1);
+    let error = replay(&ops, &expect, rule, &more).fails(10);
     assert!(error.contains("is not empty"), "{error}");
 
     let bigval = vector("ops_bigval.jsonl.gz");
@@ -97,15 +97,16 @@ fn with_damage(height: usize, damage: impl FnOnce(&mut Value)) -> String {
     let mut row: Value = serde_json::from_str(&lines[height]).expect("JSON");
     damage(&mut row);
     lines[height] = row.to_string();
-    expecting(&lines.join("\n"), &[])
+    expecting(&lines.join("\n"), 1)
 }
 
-fn expecting(states: &str, more: &[&str]) -> String {
+/// How a replay that expects these states fails.
+fn expecting(states: &str, code: i32) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("states.jsonl");
     fs::write(&file, states).expect("written");
     let ops = vector("ops_mixed.jsonl.gz");
-    replay(&ops, &file, ["20000000", "7", "10"], more).fails(1)
+    replay(&ops, &file, ["20000000", "7", "10"], &[]).fails(code)
 }
 
 #[test]
@@ -170,12 +171,12 @@ fn incomplete_recordings_are_not_all_equal() {
     let _limit = Limit::new();
     let text = unpacked("blocks_mixed_default.jsonl.gz");
     let lines: Vec<&str> = text.lines().collect();
-    let error = expecting(&lines[..40].join("\n"), &[]);
+    let error = expecting(&lines[..40].join("\n"), 5);
     assert!(error.contains("states.jsonl: ends before the state of height 40"), "{error}");
-    let error = expecting(&[&lines[..20], &lines[21..]].concat().join("\n"), &[]);
+    let error = expecting(&[&lines[..20], &lines[21..]].concat().join("\n"), 5);
     assert!(error.contains("line 21: state of height 21, expected that of 20"), "{error}");
-    let error = expecting(&text[..text.len() - 50], &[]);
+    let error = expecting(&text[..text.len() - 50], 5);
     assert!(error.contains("states.jsonl, line 81: EOF while parsing"), "{error}");
-    let error = expecting(&format!("{text}{}\n", lines[80].replace("\"h\":80", "\"h\":81")), &[]);
+    let error = expecting(&format!("{text}{}\n", lines[80].replace("\"h\":80", "\"h\":81")), 5);
     assert!(error.contains("state of height 81, but the workload ends at height 80"), "{error}");
 }

@@ -20,6 +20,7 @@ mod recording;
 
 use crate::error::{CliError, during};
 use crate::input::LineArgs;
+use crate::outfile::is_dash;
 use crate::output::Output;
 use crate::recipe::Recipe;
 use clap::{ArgGroup, Args};
@@ -45,7 +46,7 @@ const MEMORY_DIR: &str = "/replay";
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("workload").required(true).args(["ops", "recipe"]))]
 pub(crate) struct ReplayArgs {
-    /// Recorded operations, one block per line; .gz is unpacked
+    /// Recorded operations, one block per line, - for standard input; .gz is unpacked
     #[arg(long, value_name = "FILE")]
     ops: Option<PathBuf>,
     /// Workload that is made from a seed
@@ -54,7 +55,7 @@ pub(crate) struct ReplayArgs {
     /// Seed of the recipe
     #[arg(long, value_name = "N", requires = "recipe")]
     seed: Option<u64>,
-    /// Recorded states, one per line from height 0 on; .gz is unpacked
+    /// Recorded states, one per line from height 0 on, - for standard input; .gz is unpacked
     #[arg(long, value_name = "FILE")]
     expect: PathBuf,
     /// Compaction threshold of the recording
@@ -173,6 +174,10 @@ impl fmt::Display for OnDevice<'_> {
 }
 
 pub(super) fn run(args: &ReplayArgs, out: Output) -> Result<(), CliError> {
+    if args.ops.as_deref().is_some_and(is_dash) && is_dash(&args.expect) {
+        let words = "operations and states cannot be read both from standard input";
+        return Err(CliError::Arguments(words.into()));
+    }
     let backend = args.backend()?;
     let is_device = backend.capabilities().is_device;
     let seed = args.seed.unwrap_or_default();
