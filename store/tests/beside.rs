@@ -32,7 +32,7 @@ const IN_FLIGHT: u64 = 3;
 fn writers(disk: &Arc<dyn Vfs>) -> Options {
     on(disk)
         .threads(1)
-        .segment_bytes(6_000)
+        .segment_bytes(60_000)
         .manifest_blocks(2)
         .checkpoint_bytes(15_000)
         .keep_heights(3)
@@ -83,6 +83,8 @@ struct Writer {
     told: Arc<Told>,
     pairs: Pairs,
     random: SplitMix64,
+    /// Operations of a block, at most.
+    most: u64,
 }
 
 impl Writer {
@@ -93,7 +95,7 @@ impl Writer {
         seed: u64,
     ) -> Self {
         println!("seed {seed}");
-        let store = Store::create(path, params(4096, 2, 3), options(disk)).unwrap();
+        let store = Store::create(path, params(1, 1, 1), options(disk)).unwrap();
         let told = Arc::<Told>::default();
         told.add(&Pairs::new(), store.reader().root().1);
         *told.reader.lock() = Some(store.reader());
@@ -105,6 +107,7 @@ impl Writer {
             told,
             pairs: Pairs::new(),
             random: SplitMix64::new(seed),
+            most: 12,
         }
     }
 
@@ -114,10 +117,10 @@ impl Writer {
 
     /// A block of puts and deletes.
     fn block(&mut self) {
-        let Self { store, pairs, random, told, .. } = self;
+        let Self { store, pairs, random, told, most, .. } = self;
         let mut block = store.as_mut().unwrap().next_block().unwrap();
         let height = block.height();
-        for _ in 0..1 + random.next_u64() % 12 {
+        for _ in 0..1 + random.next_u64() % *most {
             let key = format!("key {}", random.next_u64() % KEYS).into_bytes();
             if random.next_u64() % 4 == 0 {
                 block.delete(&key).unwrap();
@@ -130,6 +133,33 @@ impl Writer {
         }
         let ticket = block.submit().unwrap();
         told.add(pairs, ticket.root().unwrap());
+    }
+
+    /// Blocks with puts of other keys until compaction has moved the sentries, which fill the first
+    /// segments, and these are gone; then the keys go too. From there on, pruning goes on with the blocks.
+    fn until_pruned(&mut self) {
+        const BULK: u64 = 2_500;
+        let bulk = || (0..BULK).map(|number| format!("bulk {number}").into_bytes());
+        for round in 0.. {
+            assert!(round < 100, "nothing is pruned");
+            let over = self.store().stats().pruned_bytes > 0;
+            let Self { store, pairs, told, .. } = self;
+            let mut block = store.as_mut().unwrap().next_block().unwrap();
+            for key in bulk() {
+                if over {
+                    block.delete(&key).unwrap();
+                    pairs.remove(&key);
+                } else {
+                    block.put(&key, "1").unwrap();
+                    pairs.insert(key, b"1".to_vec());
+                }
+            }
+            told.add(pairs, block.submit().unwrap().root().unwrap());
+            self.store().flush().unwrap();
+            if over {
+                break;
+            }
+        }
     }
 
     fn close(&mut self) {
@@ -205,6 +235,9 @@ fn watched(inner: &Arc<dyn Vfs>, changes: &Arc<AtomicU64>) -> Arc<dyn Vfs> {
 /// the writer had gone on between two looks.
 fn beside_a_writer(disk: &Arc<dyn Vfs>, path: &Path, seed: u64, looks: u64) -> (u64, u64) {
     let mut writer = Writer::new(disk, path, writers, seed);
+    writer.until_pruned();
+    // So that it goes on being pruned.
+    writer.most = 400;
     let told = Arc::clone(&writer.told);
     let changes = Arc::default();
     let looking = watched(disk, &changes);
@@ -218,7 +251,7 @@ fn beside_a_writer(disk: &Arc<dyn Vfs>, path: &Path, seed: u64, looks: u64) -> (
             while !enough.load(Ordering::SeqCst) {
                 writer.block();
                 blocks += 1;
-                if blocks % 37 == 0 {
+                if blocks.is_multiple_of(37) {
                     writer.close();
                     writer.open();
                 }
@@ -229,6 +262,8 @@ fn beside_a_writer(disk: &Arc<dyn Vfs>, path: &Path, seed: u64, looks: u64) -> (
         });
         let _enough = Over(&enough);
         let mut long = Store::open_read_only(path, lookers(&looking)).unwrap();
+        let start = long.stats().log_start;
+        let mut pruned = 0;
         let mut held: Vec<ReadOnlyStore> = vec![];
         while count < looks {
             assert!(!told.over.load(Ordering::SeqCst), "the writer failed");
@@ -245,10 +280,16 @@ fn beside_a_writer(disk: &Arc<dyn Vfs>, path: &Path, seed: u64, looks: u64) -> (
             held.push(beside);
             // The oldest that is held: its files are long pruned.
             if held.len() > 6 {
-                compare(&told, &held.remove(0));
+                let oldest = held.remove(0);
+                pruned += u64::from(oldest.stats().log_start < long.stats().log_start);
+                compare(&told, &oldest);
             }
             count += 2;
         }
+        assert!(
+            long.stats().log_start > start && pruned > 10,
+            "{pruned} looked at what was pruned"
+        );
     });
     assert_eq!(changes.load(Ordering::SeqCst), 0, "who looks has changed something");
     // And after all of it.
@@ -508,7 +549,9 @@ fn who_looks_leaves_no_trace() {
     let temp = tempfile::tempdir().unwrap();
     let (one, other) = (temp.path().join("one"), temp.path().join("other"));
     let real: Arc<dyn Vfs> = Arc::new(RealDisk);
-    let mut writer = Writer::new(&real, &one, writers, 23);
+    // Without what an idle writer may still do: a checkpoint.
+    let quiet = |disk: &Arc<dyn Vfs>| writers(disk).checkpoint_bytes(0);
+    let mut writer = Writer::new(&real, &one, quiet, 23);
     (0..50).for_each(|_| writer.block());
     writer.store().flush().unwrap();
     // As it is while somebody writes, and as a crash would leave it.
@@ -630,7 +673,8 @@ impl Vfs for Few {
 fn what_is_not_held_and_pruned_is_an_error_that_names_the_height() {
     let _limit = Limit::new();
     let inner = disk();
-    let mut writer = Writer::new(&inner, &dir(), writers, 31);
+    let small = |disk: &Arc<dyn Vfs>| writers(disk).segment_bytes(6_000);
+    let mut writer = Writer::new(&inner, &dir(), small, 31);
     (0..60).for_each(|_| writer.block());
     writer.store().flush().unwrap();
     let few: Arc<dyn Vfs> = Arc::new(Few(Arc::clone(&inner)));
