@@ -177,7 +177,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The first block begins a file, whose header is synced by itself.
         let expected = if number == 0 { 2 } else { 1 };
         assert_eq!(syncs, expected, "one sync makes a block durable");
-        if number < 4 || number >= 16 {
+        if !(4..16).contains(&number) {
             println!("{changes:>8}{told:>11}{written:>12}{syncs:>10}");
         }
     }

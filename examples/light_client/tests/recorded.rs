@@ -1,6 +1,5 @@
 //! Proofs that were recorded (`data/ORIGIN.md`): what they prove, that nothing else follows from them, and what
 //! the program says.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use hedgerow_light_client::{Failed, MAX_PROOF_BYTES, look_up, parse_root, read_proof};
 use std::path::{Path, PathBuf};

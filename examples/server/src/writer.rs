@@ -28,10 +28,11 @@ pub(crate) struct Request {
     pub(crate) answer: oneshot::Sender<Result<Ticket, Error>>,
 }
 
+/// The thread, and what it ends with.
+pub(crate) type Thread = JoinHandle<Result<(), Error>>;
+
 /// Starts the thread. It ends when all senders are gone, and says how closing the store went.
-pub(crate) fn start(
-    mut store: Store,
-) -> io::Result<(mpsc::Sender<Request>, JoinHandle<Result<(), Error>>)> {
+pub(crate) fn start(mut store: Store) -> io::Result<(mpsc::Sender<Request>, Thread)> {
     let (blocks, mut requests) = mpsc::channel::<Request>(16);
     let thread = Builder::new().name("writer".into()).spawn(move || {
         while let Some(Request { changes, answer }) = requests.blocking_recv() {
