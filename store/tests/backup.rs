@@ -346,6 +346,8 @@ fn an_unfinished_copy_is_refused_by_all_and_begun_again() {
     assert!(matches!(Store::open("/copy", on(&disk)), Err(Error::UnfinishedCopy(_))));
     let read_only = Store::open("/copy", on(&disk).read_only());
     assert!(matches!(read_only, Err(Error::UnfinishedCopy(_))));
+    let beside = Store::open_read_only("/copy", on(&disk));
+    assert!(matches!(beside, Err(Error::UnfinishedCopy(_))), "{beside:?}");
     let created = Store::open_or_create("/copy", params, on(&disk));
     assert!(matches!(created, Err(Error::UnfinishedCopy(_))), "an empty store in its place");
     assert!(matches!(Store::create("/copy", params, on(&disk)), Err(Error::NotEmpty(_))));

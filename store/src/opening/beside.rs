@@ -103,7 +103,7 @@ impl Store {
     /// those count that are about reading.
     ///
     /// # Errors
-    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::Option`]; [`MetaError::NotBeside`] if the metadata
+    /// [`Error::NoStore`], [`Error::Unfinished`], [`Error::UnfinishedCopy`], [`Error::Option`]; [`MetaError::NotBeside`] if the metadata
     /// engine is not redb; [`Error::Unsteady`] if the writer was too fast; or what is wrong with the files.
     pub fn open_read_only(
         path: impl AsRef<Path>,
@@ -262,6 +262,7 @@ impl Copied {
         if seen.has_mark()? {
             return Err(Error::Unfinished(seen.dir));
         }
+        seen.check_copied()?;
         if !seen.has_database()? {
             return Err(Error::NoStore(seen.dir));
         }
