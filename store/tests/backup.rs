@@ -20,7 +20,10 @@ const KEYS: u64 = 600;
 
 /// What the blocks of a test have written: by height, the root and the changes.
 #[derive(Clone, Default)]
-struct Written(BTreeMap<Height, (Digest, Vec<(String, Option<String>)>)>);
+struct Written(BTreeMap<Height, (Digest, Said)>);
+
+/// Keys with their values.
+type Said = Vec<(String, Option<String>)>;
 
 impl Written {
     /// One more block, of random puts and deletes.
@@ -106,7 +109,8 @@ fn backups_made_while_blocks_go_on_are_the_state_of_their_height() {
         (0..6).map(|number| place.path().join(format!("{number}/copy"))).collect();
     let targets = copies.clone();
     let copier = thread::spawn(move || {
-        let how = |number: usize| BackupOptions::new().check(number % 2 == 0).link(number != 3);
+        let how =
+            |number: usize| BackupOptions::new().check(number.is_multiple_of(2)).link(number != 3);
         let backup = |(number, target): (usize, &PathBuf)| reader.backup(target, how(number));
         let reports: Result<Vec<_>, Error> = targets.iter().enumerate().map(backup).collect();
         finished.store(true, Ordering::SeqCst);
@@ -124,7 +128,7 @@ fn backups_made_while_blocks_go_on_are_the_state_of_their_height() {
     assert!(reports.iter().any(|report| report.linked_files > 1), "{reports:?}");
     assert_eq!(reports[3].linked_files, 0);
     for (number, (report, path)) in reports.iter().zip(&copies).enumerate() {
-        assert_eq!(report.checked.is_some(), number % 2 == 0);
+        assert_eq!(report.checked.is_some(), number.is_multiple_of(2));
         let keep = Options::new().keep_all();
         let mut copy = Store::open(path, keep).unwrap();
         written.check(&copy.reader(), report.height, report.history_from);

@@ -8,7 +8,7 @@ use hedgerow::disk::{OpenMode, Vfs};
 use hedgerow::{Error, LogError, Options, SalvageReport, Store};
 use hedgerow_testkit::recipe::SplitMix64;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -67,11 +67,11 @@ fn segments(disk: &Arc<dyn Vfs>) -> Vec<PathBuf> {
     disk.read_dir(&log).unwrap().into_iter().map(|name| log.join(name)).collect()
 }
 
-fn bytes(disk: &Arc<dyn Vfs>, path: &PathBuf) -> Vec<u8> {
+fn bytes(disk: &Arc<dyn Vfs>, path: &Path) -> Vec<u8> {
     hedgerow_vfs::read_file(&**disk, path, 1 << 30).unwrap()
 }
 
-fn flip(disk: &Arc<dyn Vfs>, path: &PathBuf, at: usize) {
+fn flip(disk: &Arc<dyn Vfs>, path: &Path, at: usize) {
     let byte = bytes(disk, path)[at] ^ 0x10;
     disk.open(path, OpenMode::ReadWrite).unwrap().write_all_at(&[byte], at as u64).unwrap();
 }

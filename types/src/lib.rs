@@ -35,7 +35,7 @@ mod numbers;
 #[cfg(feature = "serde")]
 mod serialize;
 #[cfg(not(doctest))]
-#[allow(rustdoc::all, clippy::doc_markdown)]
+#[allow(rustdoc::all, clippy::all)]
 #[doc = include_str!("spec.md")]
 pub mod spec {}
 
