@@ -118,7 +118,7 @@ impl Listing<'_> {
         for &base in bases.get(kept.end..).unwrap_or_default() {
             let (opened, len, whole) = match self.open_segment(base, OpenMode::Read) {
                 Ok((opened, len)) => (opened, len, true),
-                Err(_) if behind == Behind::Moving => break,
+                Err(error) if behind == Behind::Moving && is_unusable(&error) => break,
                 Err(error) if is_unusable(&error) => match self.without_header(base)? {
                     Some((opened, len)) => (opened, len, false),
                     None => return Err(error),
