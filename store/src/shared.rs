@@ -73,15 +73,16 @@ impl Shared {
     /// [`Error::HeightUnavailable`] if it is ahead of the published state or was dropped;
     /// [`Error::Corrupt`] if it should be there and is not.
     pub(crate) fn history(&self, height: Height) -> Result<Arc<HistoryRow>, Error> {
-        // A block's row is there a moment before readers see the block.
-        let ahead = height > self.published.height();
-        if ahead && self.recent.lock().contains_key(&height) {
+        let row = self.recent.lock().get(&height).map(Arc::clone);
+        if let Some(row) = row {
+            // A block's row is there a moment before readers see the block: so it is looked for first, and
+            // the readers' height after it.
+            if height <= self.published.height() {
+                return Ok(row);
+            }
             let first = self.with_meta(|meta| Ok(meta.manifest()?.map(|it| it.history_from)))?;
             let (first, last) = (first.unwrap_or(height), self.published.height());
             return Err(Error::HeightUnavailable { height, first, last });
-        }
-        if let Some(row) = self.recent.lock().get(&height) {
-            return Ok(Arc::clone(row));
         }
         // Rows leave `recent` only after they are in the engine.
         let row = self.with_meta(|meta| meta.history(height)).map_err(self.read_for(height))?;
