@@ -117,7 +117,8 @@ impl Change {
             }
     }
 
-    /// Does it to the store in `dir`.
+    /// Does it to the store in `dir`. Of a place that a file does not reach, nothing is damaged: a metadata
+    /// engine may have given back the end of its file since the damage was chosen.
     ///
     /// # Errors
     /// The disk's.
@@ -125,9 +126,16 @@ impl Change {
         let open = |file: &str| disk.open(&dir.join(file), OpenMode::ReadWrite);
         match self {
             Self::Flip { file, at, mask } => disk.flip(&dir.join(file), *at, *mask),
-            Self::Zero { file, at, len } => open(file)?.write_all_at(&vec![0; *len as usize], *at),
+            Self::Zero { file, at, len } => {
+                let file = open(file)?;
+                let len = (*len).min(file.len()?.saturating_sub(*at));
+                file.write_all_at(&vec![0; len as usize], *at)
+            }
             Self::Swap { file, a, b } => {
                 let file = open(file)?;
+                if a.max(b) + SECTOR > file.len()? {
+                    return Ok(());
+                }
                 let (mut one, mut other) = ([0; SECTOR as usize], [0; SECTOR as usize]);
                 file.read_exact_at(&mut one, *a)?;
                 file.read_exact_at(&mut other, *b)?;
