@@ -142,7 +142,7 @@ fn measure(
         done += batch;
     }
     std::hint::black_box(seen);
-    let cost = Meter::read()?.since(&before);
+    let cost = before.since()?;
     let us = |time: std::time::Duration| time.as_secs_f64() * 1e6 / done as f64;
     Ok(Figures {
         cpu_us: us(cost.user + cost.system),
