@@ -28,7 +28,7 @@ static REFUSED: OnceLock<Option<String>> = OnceLock::new();
 enum Slot {
     Empty,
     /// And the process that made it: a ring is of no use to a child.
-    Idle(Ring, u32),
+    Idle(Box<Ring>, u32),
     /// A ring failed here. It is not tried again, so that no more than one per slot can be leaked.
     Dead,
 }
@@ -90,11 +90,11 @@ pub(super) fn with_ring<T>(work: impl FnOnce(&mut Ring) -> io::Result<T>) -> Opt
 }
 
 /// Remembers whether rings can be had at all.
-fn made(ring: io::Result<Ring>) -> Option<Ring> {
+fn made(ring: io::Result<Ring>) -> Option<Box<Ring>> {
     match ring {
         Ok(ring) => {
             REFUSED.get_or_init(|| None);
-            Some(ring)
+            Some(Box::new(ring))
         }
         Err(error) => {
             if !passes(&error) {
