@@ -1,6 +1,8 @@
 //! Batches of reads: many at once by every way that the disk has, errors in their middle, and how many files
 //! they keep open.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
+
 mod common;
 
 use common::{Expected, Model, assert_same, disk_only, shape};

@@ -1,6 +1,8 @@
 //! Many reads at once on the real disk: every way of making them, errors of the system among them, and how
 //! they are counted. The suite that they all pass is `conformance`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
+
 use hedgerow_vfs::{
     Hook, HookedDisk, HowRead, ManyReads, MemDisk, OneWayDisk, OpenMode, ReadAt, ReadOnlyDisk,
     ReadWay, RealDisk, StillDisk, Vfs, VfsError, VfsErrorKind, VfsFile, conformance,

@@ -1,6 +1,7 @@
 //! A process that may open no more files reads batches without a ring, and gets one when it may again. A
 //! program of its own, since the limit is the whole process's.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failure report")]
 
 use hedgerow_vfs::{HowRead, OneWayDisk, OpenMode, ReadAt, ReadWay, RealDisk, Vfs, VfsFile};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
