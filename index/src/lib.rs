@@ -79,7 +79,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-pub use batch::Edit;
+pub use batch::{Edit, Place};
 pub use bucket::MAX_BUCKET_SLOTS;
 pub use error::IndexError;
 pub use iter::{Groups, Positions, Ties};

@@ -14,6 +14,7 @@ use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, place_run};
 use hedgerow_hasher_api::hash_message;
+use hedgerow_index::Place;
 use hedgerow_state::{
     self as state, BlockOps, Counts, Files, Layer, Now, ShardDelta, ShardView, ShardWriter, Tools,
     TwigBegins, is_entry_of, newest, run_position,
@@ -239,7 +240,10 @@ impl Writer {
         let record = Arc::new(Record::new(position, height, runs, entries, state)?);
         for (shard, (layer, part)) in ShardId::all().zip(layers.iter_mut().zip(&parts)) {
             let start = run_position(&record, shard);
-            layer.settle(|entry| start.plus(u64::from(part.spans[entry as usize].offset)));
+            layer.settle(|entry| Place {
+                at: start.plus(u64::from(part.spans[entry as usize].offset)),
+                sn: part.first_sn.plus(u64::from(entry)),
+            });
             // The cursor follows when compaction came as far as this block's own entries: the
             // place where it stood may be pruned before it is needed again.
             let writer = &mut self.shards[shard.index()];

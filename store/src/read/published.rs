@@ -243,7 +243,7 @@ impl Published {
         before_it: impl FnOnce(),
     ) -> Result<(), Error> {
         let now = self.current();
-        let was = |edit: &Edit| edit.old.map(|old| (Stem::of(&edit.key), old));
+        let was = |edit: &Edit| edit.old.map(|old| (Stem::of(&edit.key), old.at));
         let replaced = |edits: &Vec<Edit>| edits.iter().filter_map(was).collect::<Vec<_>>();
         let since = Arc::<Link>::default();
         let change = Change {
@@ -279,11 +279,10 @@ impl Published {
         // A shard whose edits do not fit has taken none of them; the others give theirs back.
         for ((index, edits), result) in self.index.iter().zip(edits).zip(&results) {
             if result.is_ok() {
-                let back: Vec<Edit> = edits.iter().rev().map(Edit::inverse).collect();
-                index.apply(&back).map_err(in_index)?;
+                index.take_back(edits).map_err(in_index)?;
             }
         }
-        Err(in_index(*error))
+        Err(in_index(error.clone()))
     }
 
     /// Where the entry of a key may be in a state: where the keys with its stem are.
@@ -474,5 +473,8 @@ impl Published {
 
 /// What the index says, as the store's error.
 pub(crate) fn in_index(error: IndexError) -> Error {
-    Error::Corrupt(format!("index: {error}"))
+    match error {
+        IndexError::Disk(error) => error.into(),
+        other => Error::Corrupt(format!("index: {other}")),
+    }
 }
