@@ -78,6 +78,7 @@ mod shared;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod tiered;
 
 pub use batch::{Edit, Place};
 pub use bucket::MAX_BUCKET_SLOTS;
@@ -86,3 +87,7 @@ pub use iter::{Groups, Positions, Ties};
 pub use shard::ShardIndex;
 pub use shared::{Index, SharedIndex};
 pub use slot::{GROUPS, MAX_POSITION, Stem};
+pub use tiered::{
+    Behind, Done, Job, LOWEST_TIER, MemoryStats, Record, SegmentEntry, Snapshot, SnapshotRecords,
+    Step, TierStats, TieredIndex, TieredOptions, TieredStats,
+};
