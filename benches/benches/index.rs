@@ -107,7 +107,9 @@ fn random(keys: u64) -> impl FnMut() -> u64 {
 }
 
 fn edits(batch: &[Vec<(KeyHash, u64)>], edit: impl Fn(u64) -> (u64, u64)) -> Vec<Vec<Edit>> {
-    let place = |n: u64| (n != u64::MAX).then_some(Place { at: LogPosition(n * ENTRY), sn: SerialNumber(n) });
+    let place = |n: u64| {
+        (n != u64::MAX).then_some(Place { at: LogPosition(n * ENTRY), sn: SerialNumber(n) })
+    };
     let of_shard = |keys: &Vec<(KeyHash, u64)>| {
         keys.iter()
             .map(|&(key, n)| {

@@ -118,11 +118,11 @@ pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;
 pub use opening::repair::{RepairReport, RepairWord};
 pub use opening::salvage::{LostPart, SalvageReport};
-pub use options::{Durability, Options, Progress};
+pub use options::{Durability, IndexMode, Options, Progress};
 pub use read::iter::Iter;
 pub use read::reader::{Proven, Reader};
 pub use read::view::View;
-pub use stats::Stats;
+pub use stats::{IndexStats, Stats};
 pub use store::Store;
 pub use ticket::{Receipt, Ticket};
 

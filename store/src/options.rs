@@ -41,6 +41,31 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
+/// Where the index is, which says where in the log the current entry of each key is.
+///
+/// ```
+/// use hedgerow::{IndexMode, Options};
+/// // A quarter of a GiB for the index, however many keys there are.
+/// let options = Options::new().index(IndexMode::Tiered { memory_bytes: 256 << 20 });
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum IndexMode {
+    /// In memory: 11 bytes per key.
+    #[default]
+    Memory,
+    /// The newest part in memory, the rest in files below `index/`, within a budget of bytes. A key that is
+    /// asked for costs a read of 4 KiB, unless that page is in the budget's cache or in the system's.
+    Tiered {
+        /// Bytes of memory: edits, filters, directories of pages, and pages that are kept. Beyond a budget, two to
+        /// three bits per key are taken, and 8 bytes for every 255 keys. At least 4 MiB.
+        memory_bytes: u64,
+    },
+}
+
+/// Fewest bytes of memory of a tiered index.
+pub(crate) const LEAST_INDEX_BYTES: u64 = 4 << 20;
 /// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
 
@@ -91,6 +116,7 @@ pub struct Options {
     pub(crate) manifest_blocks: u64,
     /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
+    pub(crate) index: IndexMode,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) read_only: bool,
@@ -118,6 +144,7 @@ impl Default for Options {
             keep_heights: Keep::Default,
             manifest_blocks: 64,
             checkpoint_bytes: None,
+            index: IndexMode::Memory,
             engine: None,
             progress: None,
             read_only: false,
@@ -317,6 +344,15 @@ impl Options {
         self
     }
 
+    /// Where the index is. Default [`IndexMode::Memory`]. A store may be opened with another mode than before:
+    /// then opening reads all of its log, once. A store that is [only read](Options::read_only) has the index
+    /// that its checkpoint was written with, or one in memory.
+    #[must_use]
+    pub fn index(mut self, mode: IndexMode) -> Self {
+        self.index = mode;
+        self
+    }
+
     /// Bytes of log after which the manifest is committed.
     pub(crate) fn manifest_bytes(&self) -> u64 {
         self.segment_bytes.unwrap_or(u64::MAX).min(32 << 20)
@@ -455,6 +491,10 @@ impl Options {
         if self.segment_bytes == Some(0) {
             return refuse("segment_bytes", "must not be 0");
         }
+        if matches!(self.index, IndexMode::Tiered { memory_bytes } if memory_bytes < LEAST_INDEX_BYTES)
+        {
+            return refuse("index", "a tiered index needs 4 MiB of memory");
+        }
         if self.keep_heights == Keep::Heights(0) {
             return refuse("keep_heights", "must be at least 1");
         }
@@ -482,6 +522,7 @@ impl fmt::Debug for Options {
             .field("keep_heights", &self.keep_heights)
             .field("manifest_blocks", &self.manifest_blocks)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .field("index", &self.index)
             .field("engine", &self.engine)
             .field("read_only", &self.read_only)
             .finish_non_exhaustive()

@@ -8,7 +8,7 @@ use crate::commit::prune::PruneReport;
 use crate::commit::writer::Writer;
 use crate::opening::limits;
 use crate::opening::place::{Locks, META, Place, name_a_database};
-use crate::options::Options;
+use crate::options::{LEAST_INDEX_BYTES, Options};
 use crate::read::reader::Reader;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
@@ -250,6 +250,24 @@ impl Store {
         limits::on_own_stack("hedgerow-check", || crate::opening::check::check(&self.shared))
     }
 
+    /// Gives a [tiered index](crate::IndexMode::Tiered) another budget of memory, in bytes. Pages that are kept go
+    /// at once, the rest as it is written.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the index is in memory, or `bytes` are fewer than 4 MiB; [`Error::Forked`].
+    pub fn set_index_memory(&self, bytes: u64) -> Result<(), Error> {
+        self.locks.check_process()?;
+        let refuse = |reason: &str| Err(Error::Option { option: "index", reason: reason.into() });
+        let Some(tiers) = &self.shared.tiers else {
+            return refuse("the index is in memory and takes what it needs");
+        };
+        if bytes < LEAST_INDEX_BYTES {
+            return refuse("a tiered index needs 4 MiB of memory");
+        }
+        tiers.set_memory(bytes);
+        Ok(())
+    }
+
     /// Figures of the open store.
     pub fn stats(&self) -> crate::Stats {
         crate::stats::collect(&self.shared)
@@ -272,6 +290,9 @@ impl Drop for Store {
         if self.locks.check_process().is_err() {
             // A copy in a forked process: the threads are not here, and the files are not ours.
             self.writer.forget();
+            if let Some(tiers) = &self.shared.tiers {
+                tiers.forget();
+            }
             if let Some(mut meta) = self.shared.meta.try_write() {
                 std::mem::forget(meta.take());
             }
@@ -287,6 +308,9 @@ impl Drop for Store {
             self.shared.abandoned.store(true, Ordering::SeqCst);
         }
         self.shared.checkpoints.wait();
+        if let Some(tiers) = &self.shared.tiers {
+            tiers.stop();
+        }
         let mut settled = self.shared.flow.look(Progress::is_settled);
         if settled && let Err(error) = self.writer.checkpoint_at_close() {
             tracing::error!(%error, "while closing");

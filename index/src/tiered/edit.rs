@@ -124,6 +124,38 @@ impl Inner {
         }
     }
 
+    pub(super) fn load(&self, records: &[Record], gone: &[SerialNumber]) -> Result<(), IndexError> {
+        let mut editing = self.editing.lock();
+        for record in records {
+            Record::new(record.stem, Place { at: record.at, sn: record.sn })?;
+            if record.sn.0 < editing.next {
+                return Err(IndexError::Number { sn: record.sn });
+            }
+        }
+        let mut bits = self.bits.write();
+        records.iter().try_for_each(|record| bits.cover(record.sn))?;
+        let mut live = self.live.load(Relaxed);
+        for record in records {
+            live += usize::from(bits.set(record.sn));
+        }
+        for sn in gone {
+            live -= usize::from(bits.clear(*sn));
+        }
+        for record in records.iter().filter(|record| bits.get(record.sn)) {
+            let mut part = self.parts[part_of(record.stem.group())].write();
+            editing.records += usize::from(part.mutable.insert(*record));
+        }
+        bits.trim();
+        self.live.store(live, Relaxed);
+        let last = records.iter().map(|record| record.sn.0 + 1).max();
+        editing.next = editing.next.max(last.unwrap_or(0));
+        drop(bits);
+        if editing.records >= self.age_records.load(Relaxed) {
+            self.freeze(&mut editing, &mut self.state.lock());
+        }
+        Ok(())
+    }
+
     pub(super) fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
         let mut editing = self.editing.lock();
         self.cover(applied.iter().filter_map(|edit| edit.old))?;

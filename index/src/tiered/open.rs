@@ -117,9 +117,12 @@ impl TieredIndex {
         records: impl IntoIterator<Item = Record>,
         bits: impl IntoIterator<Item = (SerialNumber, u64)>,
     ) -> Result<Self, IndexError> {
-        vfs.create_dir_all(&options.folder)?;
-        if let Some(parent) = options.folder.parent().filter(|it| !it.as_os_str().is_empty()) {
-            vfs.sync_dir(parent)?;
+        // One that is there is not touched: it may be on a medium that cannot be written to.
+        if !vfs.exists(&options.folder)? {
+            vfs.create_dir_all(&options.folder)?;
+            if let Some(parent) = options.folder.parent().filter(|it| !it.as_os_str().is_empty()) {
+                vfs.sync_dir(parent)?;
+            }
         }
         let mut active = Bits::default();
         let mut next = 0;
@@ -181,6 +184,28 @@ impl TieredIndex {
         let index = Self(Arc::new(inner));
         index.set_memory(memory);
         Ok(index)
+    }
+
+    /// Takes in what a run of the log brought, when a store is opened: the records of its entries, and the numbers of those
+    /// that they replaced, of which some may never have been in the index. Nobody asks meanwhile.
+    ///
+    /// # Errors
+    /// [`IndexError::Position`] and [`IndexError::Number`], of a record that cannot be or does not follow those before: then
+    /// nothing was taken in.
+    pub fn load(&self, records: &[Record], gone: &[SerialNumber]) -> Result<(), IndexError> {
+        self.0.load(records, gone)
+    }
+
+    /// Does the jobs that are due until writers need not wait any more, here and now.
+    ///
+    /// # Errors
+    /// As [`Job::step`](crate::Job::step).
+    pub fn catch_up(&self) -> Result<(), IndexError> {
+        while self.behind().is_late() {
+            let Some(job) = self.work() else { return Ok(()) };
+            self.install(job.run()?);
+        }
+        Ok(())
     }
 
     /// What the index is made of now. To be called while nobody edits it, so that it is of one state. Takes no time to speak

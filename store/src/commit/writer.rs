@@ -134,6 +134,9 @@ impl Writer {
         let options = &self.shared.options;
         let bytes = options.max_in_flight_bytes as u64;
         self.shared.flow.wait_for_room(options.max_in_flight, bytes)?;
+        if let Some(tiers) = &self.shared.tiers {
+            tiers.wait()?;
+        }
         self.drop_published_layers();
         // A panic below, which would be a bug, must not leave a half-updated writer in use.
         let flow = Arc::clone(&self.shared.flow);
@@ -258,7 +261,8 @@ impl Writer {
         log.announce(Arc::clone(&record))?;
         self.log_bytes += record.bytes_len();
         let active = self.shards.iter().map(|shard| shard.state.active()).sum();
-        let due = self.shared.checkpoints.is_due(self.log_bytes, active);
+        let due =
+            self.shared.checkpoints.is_due(self.log_bytes, active, self.shared.tiers.is_some());
         if due {
             self.log_bytes = 0;
         }

@@ -30,6 +30,7 @@ use crate::hasher::BatchHasher;
 use crate::opening::limits;
 use crate::opening::open::{Begun, Files, Parts, begin, pool};
 use crate::opening::place::{LOG, META, Place, TWIGS};
+use crate::opening::rebuild::INDEX;
 use crate::options::Options;
 use crate::read::reader::Reader;
 use crate::read::view::View;
@@ -269,7 +270,7 @@ impl Copied {
         let engine = seen.engine(&options)?;
         if engine.can_be_copied() {
             // Before the manifest: what it names is among these, or came after them.
-            for name in [LOG, TWIGS, CHECKPOINTS, META] {
+            for name in [LOG, TWIGS, CHECKPOINTS, INDEX, META] {
                 still.hold_all(&seen.path(name))?;
             }
         }

@@ -22,7 +22,7 @@ use crate::opening::limits;
 use crate::opening::open::pool;
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
-use crate::opening::rebuild::{Rebuilt, Source, derive};
+use crate::opening::rebuild::{IndexPlace, Rebuilt, Source, derive};
 use crate::shared::missing_row;
 use crate::{Error, Options, Store};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile, TwigRecord};
@@ -170,6 +170,7 @@ impl Found {
                 hasher: trusted(),
                 progress: progress.as_deref(),
                 checkpoint: None,
+                index: &IndexPlace::Memory,
             })
         })?;
         let row = meta.history(manifest.height)?;

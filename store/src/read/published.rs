@@ -29,8 +29,9 @@
 //! * Nothing that a held state needs is pruned: see [`Published::oldest`].
 
 use crate::Error;
+use crate::opening::rebuild::Indexed;
 use arc_swap::ArcSwap;
-use hedgerow_index::{Edit, GROUPS, Index, IndexError, ShardIndex, SharedIndex, Stem};
+use hedgerow_index::{Edit, GROUPS, Index, IndexError, Stem};
 use hedgerow_merkle::{
     Dirty, Forest, MerkleError, Published as Tree, Roots, TreeHead, TreePath, TreeUndo,
 };
@@ -191,19 +192,18 @@ impl Published {
     pub(crate) fn new(
         height: Height,
         log_end: LogPosition,
-        index: Vec<ShardIndex>,
+        index: Vec<Indexed>,
         forest: &Forest,
     ) -> Self {
         let tree = forest.head();
-        let active: usize = index.iter().map(ShardIndex::len).sum();
+        let active: usize = index.iter().map(Indexed::len).sum();
         let keys = (active as u64).saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
         let since = Arc::default();
         let state = Arc::new(State { height, log_end, keys, tree, since });
         let mut held = Held::default();
         held.push(&state);
-        let shared = |index| Box::new(SharedIndex::from(index)) as Box<dyn Index>;
         Self {
-            index: index.into_iter().map(shared).collect(),
+            index: index.into_iter().map(Indexed::shared).collect(),
             tree: forest.publish(),
             current: ArcSwap::new(state),
             held: Mutex::new(held),
@@ -453,10 +453,10 @@ impl Published {
     }
 
     /// The first shard whose index is not that which `other` has; nobody publishes meanwhile.
-    pub(crate) fn differs(&self, other: Vec<ShardIndex>) -> Result<Option<ShardId>, Error> {
+    pub(crate) fn differs(&self, other: Vec<Indexed>) -> Result<Option<ShardId>, Error> {
         let (mut mine, mut theirs) = (Vec::new(), Vec::new());
         for (shard, other) in ShardId::all().zip(other) {
-            let other = SharedIndex::from(other);
+            let other = other.shared();
             for group in 0..GROUPS {
                 mine.clear();
                 theirs.clear();
