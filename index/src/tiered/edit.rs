@@ -3,7 +3,7 @@
 use super::age::Part;
 use super::bits::Bits;
 use super::record::Record;
-use super::{Editing, Inner};
+use super::{Editing, FLOORS, Inner};
 use crate::shared::{part_of, runs};
 use crate::{Edit, IndexError, Place, Stem};
 use hedgerow_types::SerialNumber;
@@ -36,6 +36,11 @@ impl Inner {
         if let Some(error) = failed {
             self.undo(&edits[..done], &mut editing);
             return Err(error);
+        }
+        let floor = editing.next;
+        editing.floors.push_back(floor);
+        if editing.floors.len() > FLOORS {
+            editing.floors.pop_front();
         }
         let last = edits.iter().filter_map(|edit| edit.new).map(|new| new.sn.0 + 1).max();
         editing.next = editing.next.max(last.unwrap_or(0));
@@ -174,9 +179,10 @@ impl Inner {
         }
         // All numbers from the least on were put in by these edits. Before any of them is used anew, records of them
         // must be void wherever they may be by now.
+        let floor = editing.floors.pop_back();
         if let Some(cut) = applied.iter().filter_map(|edit| edit.new).map(|new| new.sn).min() {
             self.cut_to(cut);
-            editing.next = editing.next.min(cut.0);
+            editing.next = floor.unwrap_or(cut.0).min(cut.0);
         }
         self.undo(applied, &mut editing);
         Ok(())

@@ -77,11 +77,14 @@ use parking_lot::{Mutex, RwLock};
 use policy::{Shares, Size};
 use segment::{Segment, SegmentId};
 use stats::Counters;
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+/// Batches that can be taken back one after the other without their numbers being all but forgotten.
+const FLOORS: usize = 64;
 /// Pages that are kept at the least.
 const MIN_CACHE: usize = 16 * segment::PAGE;
 
@@ -143,6 +146,8 @@ impl Tiers {
 struct Editing {
     /// Serial numbers that are put in are at least this.
     next: u64,
+    /// What `next` was before each of the last batches.
+    floors: VecDeque<u64>,
     /// Records of the mutable age.
     records: usize,
 }
@@ -238,6 +243,11 @@ impl TieredIndex {
         if editing.records >= shares.age_records {
             inner.freeze(&mut editing, &mut state);
         }
+    }
+
+    /// Forgets the pages that are kept, so that what is asked next is read from files: for measuring.
+    pub fn drop_pages(&self) {
+        self.0.pages.clear();
     }
 
     /// How far jobs are behind.

@@ -21,6 +21,7 @@ use crate::{IndexError, Place};
 use hedgerow_types::SerialNumber;
 use hedgerow_vfs::{Vfs, VfsErrorKind};
 use parking_lot::{Mutex, RwLock};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -163,7 +164,11 @@ impl TieredIndex {
         let inner = Inner {
             vfs,
             options,
-            editing: Mutex::new(Editing { next: next.min(MAX_NUMBER), records: count }),
+            editing: Mutex::new(Editing {
+                next: next.min(MAX_NUMBER),
+                floors: VecDeque::new(),
+                records: count,
+            }),
             state: Mutex::new(State {
                 frozen: Vec::new(),
                 next_file,

@@ -41,6 +41,10 @@ impl Pages {
         }
     }
 
+    pub(crate) fn clear(&self) {
+        self.cache.clear();
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.cache.weight() as usize
     }

@@ -21,6 +21,8 @@ pub(crate) const UPPER_BITS: u32 = 12;
 const LOWEST_BITS: u64 = 10;
 /// Records of an age at the least, so that a useless budget makes a slow index and not a broken one.
 const MIN_RECORDS: usize = 256;
+/// Bytes of filters above the lowest tier at the least: else every spill would be merged down at once.
+const MIN_FILTERS: usize = 16 << 10;
 
 /// What the policy sees of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ impl Shares {
         // The lowest filter is there twice while a new one is made.
         Self {
             age_records,
-            upper_filters: rest / 6,
+            upper_filters: (rest / 6).max(MIN_FILTERS),
             lowest_filter: rest / 6,
             left: rest.saturating_sub(ages),
         }

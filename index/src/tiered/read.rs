@@ -257,7 +257,7 @@ impl Inner {
         let mut need = Need::default();
         for ((asked, (_, from)), floor) in (0..).zip(pending).zip(&mut floors) {
             for (number, segment) in tiers.segments.iter().enumerate() {
-                let pages = segment.pages_of(*from);
+                let pages = segment.pages_down_from(*from);
                 if !pages.is_empty() {
                     *floor = segment.first_of(pages.start).max(*floor);
                 }

@@ -33,8 +33,8 @@ fn what_is_taken_is_within_the_budget() {
     let index = create(&vfs, BUDGET);
     let mut world = World::new(9, Keys::Spread(120_000));
     let mut most = 0;
-    for _ in 0..100 {
-        let block = world.block(2000, 10);
+    for _ in 0..40 {
+        let block = world.block(4000, 10);
         index.apply(&block).unwrap();
         while let Some(job) = index.work() {
             most = most.max(index.heap_bytes());
@@ -88,8 +88,7 @@ fn a_key_costs_one_page() {
         work(&index, 100).unwrap();
     }
     let pages = |keys: Vec<_>| {
-        index.set_memory(0); // drops the pages that are kept
-        index.set_memory(3 << 20);
+        index.drop_pages();
         let before = index.stats();
         for key in &keys {
             index.candidates_of(key, &mut |_| {}).unwrap();

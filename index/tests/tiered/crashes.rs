@@ -21,7 +21,7 @@ fn run(
 ) -> Result<(), IndexError> {
     let index = TieredIndex::create(Arc::clone(vfs), options(0))?;
     let mut world = World::new(seed, Keys::Spread(700));
-    for number in 0..24 {
+    for number in 0..48 {
         index.apply(&world.block(120, 25))?;
         while let Some(job) = index.work() {
             match job.run() {
@@ -87,8 +87,8 @@ fn every_call_fails_once() {
     run(&vfs, 4, &mut None, |_, _, error| Err(error)).unwrap();
     let calls = dry.trace().calls;
     let mut failures = 0;
-    // Every third call, in each way.
-    for (call, kind) in (0..calls).step_by(3).zip(FaultKind::ALL.into_iter().cycle()) {
+    // Every fifth call, in each way.
+    for (call, kind) in (0..calls).step_by(5).zip(FaultKind::ALL.into_iter().cycle()) {
         if kind == FaultKind::PowerOff {
             continue;
         }

@@ -14,9 +14,13 @@ fn segments() -> (PowerLossDisk, Saved, World) {
     let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
     let index = create(&vfs, 0);
     let mut world = World::new(6, Keys::Spread(2500));
-    for _ in 0..40 {
+    for number in 0.. {
         index.apply(&world.block(150, 10)).unwrap();
         work(&index, 20).unwrap();
+        let segments: u64 = index.stats().tiers.iter().map(|it| it.segments).sum();
+        if number > 40 && segments > 3 {
+            break;
+        }
     }
     let saved = Saved::new(&index, &world);
     assert!(saved.snapshot.segments.len() > 2, "{:?}", saved.snapshot);

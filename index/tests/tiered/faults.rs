@@ -306,8 +306,9 @@ fn u_b3_what_moves_during_a_scan_is_not_missed() {
     let index = create(&vfs, 0);
     let mut world = World::new(4, Keys::Spread(1500));
     for round in 0..12 {
-        index.apply(&world.block(280, 10)).unwrap();
+        index.apply(&world.block(400, 10)).unwrap();
         let spills = index.stats().spills;
+        index.drop_pages();
         *job.lock() = Some(index.clone());
         let mut all = vec![];
         for group in 0..GROUPS {

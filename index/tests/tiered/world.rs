@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 /// splitmix64.
 #[derive(Clone)]
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,17 +22,17 @@ impl Rng {
         x ^ (x >> 31)
     }
 
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    pub fn one_in(&mut self, count: u64) -> bool {
+    pub(crate) fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 }
 
 /// Runs a test for each of these seeds, or for the one that the environment names; prints that of a failure.
-pub fn for_seeds(seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
+pub(crate) fn for_seeds(seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
     struct Told(u64);
     impl Drop for Told {
         fn drop(&mut self) {
@@ -49,7 +49,7 @@ pub fn for_seeds(seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
 }
 
 /// A key hash of shard 0 with this stem; `rest` tells ties apart.
-pub fn key(stem: u64, rest: u8) -> KeyHash {
+pub(crate) fn key(stem: u64, rest: u8) -> KeyHash {
     let mut bytes = [rest; 32];
     bytes[..8].copy_from_slice(&(stem << 16 | u64::from(rest)).to_be_bytes());
     KeyHash(bytes)
@@ -57,7 +57,7 @@ pub fn key(stem: u64, rest: u8) -> KeyHash {
 
 /// Which keys there are.
 #[derive(Clone, Copy, Debug)]
-pub enum Keys {
+pub(crate) enum Keys {
     /// Few stems, at the edges of groups and parts, each of many keys.
     Ties,
     /// So many stems, spread evenly, and few ties.
@@ -67,7 +67,7 @@ pub enum Keys {
 }
 
 impl Keys {
-    pub fn pool(self, rng: &mut Rng) -> Vec<KeyHash> {
+    pub(crate) fn pool(self, rng: &mut Rng) -> Vec<KeyHash> {
         let mut pool = BTreeSet::new();
         match self {
             Self::Ties => {
@@ -96,16 +96,16 @@ impl Keys {
 
 /// What there is, and what comes next.
 #[derive(Clone)]
-pub struct World {
-    pub rng: Rng,
-    pub pool: Vec<KeyHash>,
-    pub keys: BTreeMap<KeyHash, Place>,
-    pub next_sn: u64,
-    pub next_at: u64,
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) pool: Vec<KeyHash>,
+    pub(crate) keys: BTreeMap<KeyHash, Place>,
+    pub(crate) next_sn: u64,
+    pub(crate) next_at: u64,
 }
 
 impl World {
-    pub fn new(seed: u64, keys: Keys) -> Self {
+    pub(crate) fn new(seed: u64, keys: Keys) -> Self {
         let mut rng = Rng(seed);
         let pool = keys.pool(&mut rng);
         let next_sn = [0, 5, 1 << 30][rng.below(3) as usize];
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// The edit that puts a key, or removes it.
-    pub fn edit(&mut self, key: KeyHash, put: bool) -> Edit {
+    pub(crate) fn edit(&mut self, key: KeyHash, put: bool) -> Edit {
         let old = self.keys.get(&key).copied();
         let new = put.then(|| self.place());
         match new {
@@ -131,7 +131,7 @@ impl World {
 
     /// A block of about so many edits of random keys, of which `deletes` in 100 remove one; some keys are edited more than
     /// once. Sorted by key or not.
-    pub fn block(&mut self, edits: u64, deletes: u64) -> Vec<Edit> {
+    pub(crate) fn block(&mut self, edits: u64, deletes: u64) -> Vec<Edit> {
         let mut block = Vec::new();
         let sorted = !self.rng.one_in(4);
         let mut keys: Vec<KeyHash> = (0..edits)
@@ -155,7 +155,7 @@ impl World {
     }
 
     /// Asks an index everything there is to ask of some keys, in every way there is, and compares.
-    pub fn check(&self, index: &dyn Index, every: usize) {
+    pub(crate) fn check(&self, index: &dyn Index, every: usize) {
         assert_eq!(index.len(), self.keys.len());
         let mut rng = Rng(self.next_sn);
         let mut asked: Vec<KeyHash> = self.pool.iter().step_by(every).copied().collect();
@@ -203,7 +203,7 @@ impl World {
     }
 
     /// The active bits, as words.
-    pub fn bits(&self) -> Vec<(SerialNumber, u64)> {
+    pub(crate) fn bits(&self) -> Vec<(SerialNumber, u64)> {
         let mut words = BTreeMap::new();
         for place in self.keys.values() {
             *words.entry(place.sn.0 / 64 * 64).or_insert(0) |= 1 << (place.sn.0 % 64);
@@ -212,21 +212,21 @@ impl World {
     }
 }
 
-pub fn options(memory_bytes: usize) -> TieredOptions {
+pub(crate) fn options(memory_bytes: usize) -> TieredOptions {
     TieredOptions {
-        folder: PathBuf::from("index"),
+        folder: PathBuf::from("/index"),
         store: *b"a store, 16 byte",
         shard: 3,
         memory_bytes,
     }
 }
 
-pub fn create(vfs: &Arc<dyn Vfs>, memory_bytes: usize) -> TieredIndex {
+pub(crate) fn create(vfs: &Arc<dyn Vfs>, memory_bytes: usize) -> TieredIndex {
     TieredIndex::create(Arc::clone(vfs), options(memory_bytes)).unwrap()
 }
 
 /// Does what is due, but at most so many jobs. Returns how many.
-pub fn work(index: &TieredIndex, most: usize) -> Result<usize, IndexError> {
+pub(crate) fn work(index: &TieredIndex, most: usize) -> Result<usize, IndexError> {
     for done in 0..most {
         let Some(job) = index.work() else { return Ok(done) };
         index.install(job.run()?);
@@ -235,20 +235,24 @@ pub fn work(index: &TieredIndex, most: usize) -> Result<usize, IndexError> {
 }
 
 /// What a manifest would hold.
-pub struct Saved {
-    pub snapshot: Snapshot,
-    pub records: Vec<Record>,
-    pub bits: Vec<(SerialNumber, u64)>,
+pub(crate) struct Saved {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) records: Vec<Record>,
+    pub(crate) bits: Vec<(SerialNumber, u64)>,
 }
 
 impl Saved {
-    pub fn new(index: &TieredIndex, world: &World) -> Self {
+    pub(crate) fn new(index: &TieredIndex, world: &World) -> Self {
         let snapshot = index.snapshot();
         let records = snapshot.records().collect();
         Self { snapshot, records, bits: world.bits() }
     }
 
-    pub fn open(&self, vfs: &Arc<dyn Vfs>, memory: usize) -> Result<TieredIndex, IndexError> {
+    pub(crate) fn open(
+        &self,
+        vfs: &Arc<dyn Vfs>,
+        memory: usize,
+    ) -> Result<TieredIndex, IndexError> {
         let (records, bits) = (self.records.iter().copied(), self.bits.iter().copied());
         let (vfs, list) = (Arc::clone(vfs), &self.snapshot.segments);
         TieredIndex::open(vfs, options(memory), list, records, bits)
@@ -256,7 +260,7 @@ impl Saved {
 }
 
 /// Names of the files there are.
-pub fn files(vfs: &Arc<dyn Vfs>) -> Vec<String> {
+pub(crate) fn files(vfs: &Arc<dyn Vfs>) -> Vec<String> {
     let names = vfs.read_dir(&options(0).folder).unwrap();
     names.into_iter().map(|name| name.into_string().unwrap()).collect()
 }

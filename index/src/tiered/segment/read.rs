@@ -42,15 +42,27 @@ impl Directory {
         })
     }
 
-    /// The pages that may hold a stem, and with it all between the first stem of the first of them and it.
+    /// The pages that may hold a stem.
     fn pages_of(&self, stem: Stem) -> Range<u32> {
         let end = self.up_to(stem);
-        let mut start = end.saturating_sub(1);
+        let last = end.saturating_sub(1);
         // A page that begins with the stem may go on with what the one before ends with.
-        while start > 0 && self.goes_on(start) {
-            start -= 1;
-        }
+        let start = if self.first(last) == Some(stem) { self.start_of(last) } else { last };
         start as u32..end as u32
+    }
+
+    /// The pages that hold a stem, if any does, and all between the first stem of the first of them and it.
+    fn pages_down_from(&self, stem: Stem) -> Range<u32> {
+        let end = self.up_to(stem);
+        self.start_of(end.saturating_sub(1)) as u32..end as u32
+    }
+
+    /// The page at or before this one that has all of its own first stem.
+    fn start_of(&self, mut page: usize) -> usize {
+        while page > 0 && self.goes_on(page) {
+            page -= 1;
+        }
+        page
     }
 }
 
@@ -198,9 +210,15 @@ impl Segment {
         self.directory.pages_of(stem)
     }
 
+    /// The pages that hold a stem, if any does, and all between the first stem of the first of them and it: one, unless
+    /// many records have one stem. None if all stems are greater.
+    pub(crate) fn pages_down_from(&self, stem: Stem) -> Range<u32> {
+        self.directory.pages_down_from(stem)
+    }
+
     /// The pages that hold what lies between two stems.
     pub(crate) fn pages_between(&self, from: Stem, to: Stem) -> Range<u32> {
-        self.pages_of(from).start..self.pages_of(to).end
+        self.pages_of(from).start..self.directory.up_to(to) as u32
     }
 
     /// The first stem of a page.
