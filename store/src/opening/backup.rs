@@ -323,6 +323,9 @@ impl Filling<'_> {
 
     /// Returns whether there is one. Opening does without, only longer.
     fn copy_checkpoint(&mut self, manifest: &Manifest) -> Result<bool, Error> {
+        if self.shared.tiers.is_some() {
+            return Ok(false); // it names files of the index, which is made again from the log
+        }
         let (name, disk) = (checkpoint::CHECKPOINTS, &self.place.vfs);
         let Some((path, bytes)) = self.shared.checkpoints.path_of(manifest) else {
             return Ok(false);

@@ -55,6 +55,11 @@ impl IndexPlace {
         Self::Tiered { disk, folder, store, memory_bytes, writable: !options.read_only }
     }
 
+    /// Whether it has files that may be changed.
+    pub(super) fn is_writable(&self) -> bool {
+        matches!(self, Self::Tiered { writable: true, .. })
+    }
+
     /// Whether a checkpoint has what this index begins with.
     pub(crate) fn suits(&self, checkpoint: &Checkpoint) -> bool {
         matches!(self, Self::Tiered { .. }) == checkpoint.head().tiered

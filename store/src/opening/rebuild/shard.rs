@@ -66,6 +66,8 @@ pub(crate) struct ShardScan {
     seen: Vec<Seen>,
     /// The index, if it takes in run after run.
     tiered: Option<TieredIndex>,
+    /// Whether it may write what memory has no room for.
+    spills: bool,
     pub(super) open: OpenTwig,
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
     /// The keys of the checkpoint that this began with.
@@ -99,6 +101,7 @@ impl ShardScan {
             shard,
             part: part.clone(),
             state,
+            spills: source.index.is_writable(),
             tiered,
             first: None,
             left: Some(Left { roots: left_roots, leaves: Vec::new() }),
@@ -316,7 +319,10 @@ impl ShardScan {
             };
             let records: Vec<_> = self.seen.drain(..).map(record).collect();
             index.load(&records, &run.deactivated).map_err(in_index)?;
-            return index.catch_up().map_err(in_index);
+            if self.spills {
+                index.catch_up().map_err(in_index)?;
+            }
+            return Ok(());
         }
         if let Some(base) = &mut self.base {
             let stem = |number: &usize| Stem::of_prefix(self.seen[*number].prefix);
