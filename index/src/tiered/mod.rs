@@ -181,8 +181,10 @@ struct Inner {
     age_records: AtomicUsize,
 }
 
-/// The index of one shard, most of it in files. See the [module's picture](TieredIndex::work) and
-/// docs/adr/0003-tiered-index.md. Handles are cheap to clone and lead to the same index.
+/// The index of one shard, most of it in files: newest records in memory, the rest in sorted segments that are merged into
+/// larger ones. Made by [`create`](TieredIndex::create) or [`open`](TieredIndex::open), asked and edited through [`Index`];
+/// whoever owns it runs its jobs: [`work`](TieredIndex::work), [`Job::run`], [`install`](TieredIndex::install). Handles are cheap to
+/// clone and lead to the same index.
 #[derive(Clone)]
 pub struct TieredIndex(Arc<Inner>);
 
