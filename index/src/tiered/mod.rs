@@ -69,7 +69,7 @@ use crate::slot::GROUPS;
 use crate::{Edit, Index, IndexError, Stem};
 use age::{Age, Part};
 use bits::Bits;
-use hedgerow_types::{KeyHash, LogPosition};
+use hedgerow_types::{KeyHash, LogPosition, ShardId};
 use hedgerow_vfs::Vfs;
 use jobs::Running;
 use pages::Pages;
@@ -96,7 +96,7 @@ pub struct TieredOptions {
     /// The store's id, to which files are bound.
     pub store: [u8; 16],
     /// The shard.
-    pub shard: u8,
+    pub shard: ShardId,
     /// Bytes for everything: edits, frozen ages, filters, directories, bits and pages that are kept. What has
     /// no choice is taken all the same: the bits, the directories, and some 200 KiB.
     pub memory_bytes: usize,
@@ -201,7 +201,8 @@ impl Inner {
     }
 
     fn segment_id(&self, number: u64) -> SegmentId {
-        SegmentId { store: self.options.store, shard: self.options.shard, number }
+        let shard = self.options.shard.index() as u8;
+        SegmentId { store: self.options.store, shard, number }
     }
 
     /// Shares the budget anew.
