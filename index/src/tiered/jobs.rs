@@ -246,6 +246,7 @@ impl TieredIndex {
             return; // of another index: it leaves nothing behind
         }
         let index = &*self.0;
+        let mut unlinked = Vec::new();
         let mut state = index.state.lock();
         let old = index.tiers();
         let replaced = |segment: &Arc<Segment>| match &input {
@@ -278,24 +279,25 @@ impl TieredIndex {
                     _ => false,
                 };
                 state.frozen.retain(|age| !ages.iter().any(|spilled| same(age, spilled)));
-                state.spill = None;
                 add(&index.counters.spills, 1);
             }
             Input::Segments(list) => {
-                for segment in list {
-                    let name = segment.id().name();
-                    let path = index.options.folder.join(&name);
-                    if segment.is_named() || index.vfs.remove_file(&path).is_err() {
-                        state.retired.push(name);
-                    }
-                }
-                state.merge = None;
+                // Under the lock, as a snapshot names them.
+                let (named, unnamed): (Vec<_>, Vec<_>) = list.iter().partition(|it| it.is_named());
+                state.retired.extend(named.iter().map(|it| it.id().name()));
+                unlinked.extend(unnamed.iter().map(|it| it.id().name()));
                 add(&index.counters.merges, 1);
             }
         }
         add(&index.counters.dropped, dropped);
-        index.balance(&state);
         drop(state);
+        // Large files take their time.
+        for name in unlinked {
+            if index.vfs.remove_file(&index.options.folder.join(&name)).is_err() {
+                index.state.lock().retired.push(name);
+            }
+        }
         drop(claim);
+        index.balance(&index.state.lock());
     }
 }

@@ -69,7 +69,7 @@ use crate::slot::GROUPS;
 use crate::{Edit, Index, IndexError, Stem};
 use age::{Age, Part};
 use bits::Bits;
-use hedgerow_types::{KeyHash, LogPosition};
+use hedgerow_types::{KeyHash, LogPosition, ShardId};
 use hedgerow_vfs::Vfs;
 use jobs::Running;
 use pages::Pages;
@@ -96,7 +96,7 @@ pub struct TieredOptions {
     /// The store's id, to which files are bound.
     pub store: [u8; 16],
     /// The shard.
-    pub shard: u8,
+    pub shard: ShardId,
     /// Bytes for everything: edits, frozen ages, filters, directories, bits and pages that are kept. What has
     /// no choice is taken all the same: the bits, the directories, and some 200 KiB.
     pub memory_bytes: usize,
@@ -181,8 +181,10 @@ struct Inner {
     age_records: AtomicUsize,
 }
 
-/// The index of one shard, most of it in files. See the [module's picture](TieredIndex::work) and
-/// docs/adr/0003-tiered-index.md. Handles are cheap to clone and lead to the same index.
+/// The index of one shard, most of it in files: newest records in memory, the rest in sorted segments that are merged into
+/// larger ones. Made by [`create`](TieredIndex::create) or [`open`](TieredIndex::open), asked and edited through [`Index`];
+/// whoever owns it runs its jobs: [`work`](TieredIndex::work), [`Job::run`], [`install`](TieredIndex::install). Handles are cheap to
+/// clone and lead to the same index.
 #[derive(Clone)]
 pub struct TieredIndex(Arc<Inner>);
 
@@ -199,7 +201,8 @@ impl Inner {
     }
 
     fn segment_id(&self, number: u64) -> SegmentId {
-        SegmentId { store: self.options.store, shard: self.options.shard, number }
+        let shard = self.options.shard.index() as u8;
+        SegmentId { store: self.options.store, shard, number }
     }
 
     /// Shares the budget anew.

@@ -133,10 +133,11 @@ impl TieredIndex {
                 next = first.0 + 64 - u64::from(word.leading_zeros());
             }
         }
+        let shard = options.shard.index() as u8;
         let (mut list, mut numbers) = (Vec::new(), Vec::new());
         for entry in segments {
             let SegmentEntry { number, tier, len, digest, cut } = *entry;
-            let id = SegmentId { store: options.store, shard: options.shard, number };
+            let id = SegmentId { store: options.store, shard, number };
             let segment = Segment::open(&vfs, &options.folder, id, len, digest);
             let segment = segment.map_err(|error| missing(error, &options, id))?;
             segment.cut_to(cut);
@@ -147,7 +148,7 @@ impl TieredIndex {
         // Behind whatever is there, in the list or not.
         let mut next_file = segments.iter().map(|it| it.number + 1).max().unwrap_or(0);
         for name in vfs.read_dir(&options.folder)? {
-            let number = name.to_str().and_then(|it| SegmentId::number_in(it, options.shard));
+            let number = name.to_str().and_then(|it| SegmentId::number_in(it, shard));
             next_file = next_file.max(number.map_or(0, |number| number.saturating_add(1)));
         }
         let mut parts: Vec<Part> = (0..GROUPS / PART_GROUPS).map(Part::new).collect();
@@ -245,12 +246,11 @@ impl TieredIndex {
     /// [`IndexError::Disk`]: the first that cannot be removed. It and those after it remain retired.
     pub fn unlink(&self, retired: &[String]) -> Result<(), IndexError> {
         for name in retired {
-            let mut state = self.0.state.lock();
-            let Some(place) = state.retired.iter().position(|it| it == name) else { continue };
-            match self.0.vfs.remove_file(&self.0.options.folder.join(name)) {
-                Err(error) if error.kind() != VfsErrorKind::NotFound => return Err(error.into()),
-                _ => state.retired.swap_remove(place),
-            };
+            if !self.0.state.lock().retired.contains(name) {
+                continue;
+            }
+            remove(&self.0, name)?;
+            self.0.state.lock().retired.retain(|it| it != name);
         }
         Ok(())
     }
@@ -265,17 +265,28 @@ impl TieredIndex {
         let mut count = 0;
         let names = inner.vfs.read_dir(&inner.options.folder)?;
         for name in names.iter().filter_map(|name| name.to_str()) {
-            let Some(number) = SegmentId::number_in(name, inner.options.shard) else { continue };
+            let Some(number) = SegmentId::number_in(name, inner.segment_id(0).shard) else {
+                continue;
+            };
             let state = inner.state.lock();
             let listed = inner.tiers().segments.iter().any(|it| it.id().number == number);
             let running = state.running().next().is_some();
             if listed || running || state.retired.iter().any(|it| it == name) {
                 continue;
             }
-            inner.vfs.remove_file(&inner.options.folder.join(name))?;
+            drop(state);
+            remove(inner, name)?;
             count += 1;
         }
         Ok(count)
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(inner: &Inner, name: &str) -> Result<(), IndexError> {
+    match inner.vfs.remove_file(&inner.options.folder.join(name)) {
+        Err(error) if error.kind() != VfsErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

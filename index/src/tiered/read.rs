@@ -152,9 +152,10 @@ impl Inner {
     /// What the segments have for keys, ascending.
     fn stored(&self, tiers: &Tiers, keys: &[KeyHash]) -> Result<Vec<Found>, IndexError> {
         let (mut need, mut saves, mut misses) = (Need::default(), 0, 0);
-        for (asked, key) in (0..).zip(keys) {
-            let stem = Stem::of(key);
-            for (number, segment) in tiers.segments.iter().enumerate() {
+        // Segment by segment: the loads of one filter for many keys do not wait for each other.
+        for (number, segment) in tiers.segments.iter().enumerate() {
+            for (asked, key) in (0..).zip(keys) {
+                let stem = Stem::of(key);
                 if !segment.spans(stem) {
                     continue;
                 }
@@ -197,7 +198,9 @@ impl Inner {
             let tiers = self.tiers();
             let mut need = Need::default();
             for (number, segment) in tiers.segments.iter().enumerate() {
-                need.add(number, segment.pages_between(low, high), 0);
+                if segment.overlaps(low, high) {
+                    need.add(number, segment.pages_between(low, high), 0);
+                }
             }
             let mut found = Vec::new();
             let keep = need.wants.len() <= KEPT;

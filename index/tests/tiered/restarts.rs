@@ -100,7 +100,8 @@ fn files_stay_as_long_as_a_snapshot_names_them() {
 #[test]
 fn shards_share_a_folder() {
     let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
-    let open = |shard| {
+    let open = |shard: usize| {
+        let shard = hedgerow_types::ShardId::new(shard).unwrap();
         let options = hedgerow_index::TieredOptions { shard, ..crate::world::options(0) };
         hedgerow_index::TieredIndex::create(Arc::clone(&vfs), options).unwrap()
     };

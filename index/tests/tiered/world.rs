@@ -3,7 +3,7 @@
 use hedgerow_index::{
     Edit, Index, IndexError, Place, Record, Snapshot, Stem, TieredIndex, TieredOptions,
 };
-use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
+use hedgerow_types::{KeyHash, LogPosition, SerialNumber, ShardId};
 use hedgerow_vfs::Vfs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -216,7 +216,7 @@ pub(crate) fn options(memory_bytes: usize) -> TieredOptions {
     TieredOptions {
         folder: PathBuf::from("/index"),
         store: *b"a store, 16 byte",
-        shard: 3,
+        shard: ShardId::new(3).unwrap(),
         memory_bytes,
     }
 }

@@ -200,6 +200,11 @@ impl Segment {
         (self.head.first..=self.head.last).contains(&stem)
     }
 
+    /// Whether it may have something between two stems.
+    pub(crate) fn overlaps(&self, from: Stem, to: Stem) -> bool {
+        self.head.first <= to && from <= self.head.last
+    }
+
     /// False only if it has no record of the stem.
     pub(crate) fn may_have(&self, stem: Stem) -> bool {
         self.filter.may_have(stem)
