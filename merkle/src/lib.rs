@@ -76,6 +76,17 @@ use shard::ShardTree;
 use work::ShardWork;
 
 /// What a state commits to: the roots of the shards, and the state root over them.
+///
+/// ```
+/// use hedgerow_hasher_api::hash_node;
+/// let forest = hedgerow_merkle::Forest::new();
+/// let roots = forest.roots();
+/// let mut nodes = roots.shards.to_vec();
+/// for level in 64..68 {
+///     nodes = nodes.chunks(2).map(|pair| hash_node(level, &pair[0], &pair[1])).collect();
+/// }
+/// assert_eq!(nodes, [roots.state]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// The shard roots (spec 8.2), by shard. A shard with a single twig has its twig root.

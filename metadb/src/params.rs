@@ -4,6 +4,12 @@ use hedgerow_types::{CompactionRule, Height, SHARDS};
 use std::fmt;
 
 /// The hash function of entries and trees.
+///
+/// ```
+/// use hedgerow_metadb::{HashFunction, StoreParams};
+/// assert_eq!(StoreParams::default().hash(), HashFunction::Sha256);
+/// assert_eq!(HashFunction::Sha256.to_string(), "SHA-256");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum HashFunction {
@@ -56,6 +62,13 @@ pub struct StoreParams {
 }
 
 /// Why a height cannot be the first of a store.
+///
+/// ```
+/// use hedgerow_metadb::{FirstHeightError, StoreParams};
+/// use hedgerow_types::Height;
+/// let refused = StoreParams::default().with_first_height(Height(0));
+/// assert_eq!(refused, Err(FirstHeightError(Height(0))));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("height {0} cannot be the first of a store: 1 to {max} can", max = Height::MAX)]
 pub struct FirstHeightError(pub Height);

@@ -18,6 +18,14 @@ use hedgerow_types::{MAX_KEY_LEN, Version};
 
 /// What a strict operation does. The discriminants are the peers' op codes, which order the
 /// operations on one key within a change set (spec 1, 6.1).
+///
+/// ```
+/// use hedgerow_state::OpKind;
+/// // A change set deletes a key last, in whatever order its operations are given.
+/// let mut kinds = [OpKind::Delete, OpKind::Create];
+/// kinds.sort();
+/// assert_eq!(kinds, [OpKind::Create, OpKind::Delete]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum OpKind {
