@@ -4,7 +4,7 @@ use crate::{HashError, PairGroup};
 use hedgerow_types::{Digest, TWIG_LEAVES, TWIG_SHIFT};
 use std::ops::Range;
 
-/// Levels of nodes in a left tree: 1, above the leaves, to 11, the left root (spec 8.1).
+/// Levels of nodes in a left tree: 1, above the leaves, to 11, the left root ([spec 8.1](hedgerow_types::spec)).
 pub const LEFT_TREE_LEVELS: usize = TWIG_SHIFT as usize;
 
 /// The left trees of consecutive twigs, of which a run of leaves is new.

@@ -116,8 +116,8 @@ pub struct Health {
     pub quarantined: Option<String>,
 }
 
-/// SHA-256 over many independent messages at once. See the [module documentation](self) for the
-/// shapes.
+/// SHA-256 over many independent messages at once. The
+/// [crate's documentation](crate) draws the shapes.
 ///
 /// ```
 /// use hedgerow_hasher_api::{BatchHasher, PairGroup, ScalarHasher, hash_node};
@@ -151,7 +151,7 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
     fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError>;
 
     /// Hashes the parents of a contiguous run of nodes of level `level`:
-    /// `out[i] = node(level, children[2i], children[2i+1])` in every group (spec 2).
+    /// `out[i] = node(level, children[2i], children[2i+1])` in every group ([spec 2](hedgerow_types::spec)).
     ///
     /// # Errors
     /// [`HashError::Shape`] unless `children.len() == 2 * out.len()` in every group;
@@ -171,7 +171,7 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
         groups: &mut [IndexedPairGroup<'_>],
     ) -> Result<(), HashError>;
 
-    /// Hashes everything above the changed leaves of left trees, up to the left roots (spec 8.1).
+    /// Hashes everything above the changed leaves of left trees, up to the left roots ([spec 8.1](hedgerow_types::spec)).
     /// The other nodes of a twig with changed leaves must be right, and keep their values: a backend
     /// may read them or compute them again.
     ///

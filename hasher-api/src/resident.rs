@@ -121,7 +121,7 @@ pub trait ResidentRows: Send + fmt::Debug {
     fn flip(&mut self, row: usize, flips: &[(u32, u32)]) -> Result<(), HashError>;
 
     /// Hashes parents of nodes of level `level`: for every `p` in `parents`,
-    /// `to.row[to.stride * p + to.offset] = node(level, children[2p], children[2p + 1])` (spec 2).
+    /// `to.row[to.stride * p + to.offset] = node(level, children[2p], children[2p + 1])` ([spec 2](hedgerow_types::spec)).
     /// Parents are distinct; `children` and `to.row` are different rows.
     fn hash(
         &mut self,

@@ -30,7 +30,8 @@ pub struct Backend {
     /// What it hands batches of which size to, as measured on this machine; empty if it hashes all
     /// of them itself.
     pub plan: Vec<PlannedRange>,
-    /// What the plan follows from, of [`auto()`](crate::auto()): all that was measured of every usable device.
+    /// Of [`auto()`](crate::auto()): what was measured of every usable device, from which the plan follows.
+    /// Empty for the others.
     pub measured: Vec<Measured>,
 }
 

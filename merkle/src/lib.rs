@@ -89,7 +89,7 @@ use work::ShardWork;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
-    /// The shard roots (spec 8.2), by shard. A shard with a single twig has its twig root.
+    /// The shard roots ([spec 8.2](hedgerow_types::spec)), by shard. A shard with a single twig has its twig root.
     pub shards: [Digest; SHARDS],
     /// The state root: the binary tree over the shard roots with levels 64..=67 below it.
     pub state: Digest,

@@ -13,7 +13,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum HashFunction {
-    /// SHA-256 (FIPS 180-4), the one that the compatible tree is defined with (spec 8.1).
+    /// SHA-256 (FIPS 180-4), the one that the compatible tree is defined with ([spec 8.1](hedgerow_types::spec)).
     #[default]
     Sha256,
 }
@@ -84,7 +84,7 @@ impl StoreParams {
         Self { compaction, shards, hash, first_height }
     }
 
-    /// When shards compact (spec 7).
+    /// When shards compact ([spec 7](hedgerow_types::spec)).
     pub const fn compaction(&self) -> CompactionRule {
         self.compaction
     }
@@ -117,7 +117,7 @@ impl StoreParams {
     }
 
     /// These parameters with another first height: for a chain whose blocks do not begin with 1, or a store
-    /// that begins in the middle of one. Heights are part of entries (spec 6.2), so stores that took the same
+    /// that begins in the middle of one. Heights are part of entries ([spec 6.2](hedgerow_types::spec)), so stores that took the same
     /// blocks at other heights have other roots.
     ///
     /// # Errors

@@ -75,7 +75,7 @@ number! {
     SerialNumber(u64)
 }
 number! {
-    /// A twig: the entries `2048 * id ..  2048 * (id + 1)` of a shard ([spec 8.1](crate::spec)).
+    /// A twig: the entries `2048 * id .. 2048 * (id + 1)` of a shard ([spec 8.1](crate::spec)).
     ///
     /// ```
     /// use hedgerow_types::{SerialNumber, TwigId};
@@ -85,8 +85,8 @@ number! {
     TwigId(u64)
 }
 number! {
-    /// Block number. The genesis state has height 0, the first block height 1; at most
-    /// [`Height::MAX`].
+    /// Block number, at most [`Height::MAX`]. The genesis state has height 0 and the first block height 1, unless
+    /// the store's parameters name another first height: then the genesis state has the height before it.
     ///
     /// ```
     /// use hedgerow_types::Height;
@@ -216,7 +216,7 @@ pub struct CompactionRule {
     spread: u8,
 }
 
-/// Why store parameters were refused.
+/// Why a compaction rule was refused.
 ///
 /// ```
 /// use hedgerow_types::{CompactionRule, ParamsError};

@@ -256,8 +256,7 @@ impl VfsError {
         self.0.op
     }
 
-    /// The file or directory it was done to; the old name of a rename or
-    /// a link.
+    /// The file or directory it was done to; of a rename or a link, the old name.
     pub fn path(&self) -> &Path {
         &self.0.path
     }

@@ -55,7 +55,7 @@ impl DirLock {
         Self { path: path.into(), check: None, _held: Box::new(held) }
     }
 
-    /// The same, with an answer to [`DirLock::check`].
+    /// As [`DirLock::new`], with an answer to [`DirLock::check`].
     pub fn with_check(
         path: impl Into<PathBuf>,
         held: impl Send + Sync + 'static,

@@ -30,7 +30,7 @@ pub(crate) const STUB_KIND: u8 = 0;
 /// Serial numbers are below this.
 const END_OF_SERIAL_NUMBERS: u64 = 1 << 51;
 
-/// What is kept of an entry whose bytes are not: enough for its place and its leaf in the tree.
+/// What is kept of an entry whose bytes are not kept: enough for its place and its leaf in the tree.
 ///
 /// ```
 /// use hedgerow_entryfile::{LogError, Stub};

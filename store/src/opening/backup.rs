@@ -100,7 +100,7 @@ impl BackupOptions {
     }
 }
 
-/// What a backup is.
+/// What a backup came to.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -125,7 +125,7 @@ pub struct BackupReport {
     pub history_from: Height,
     /// Files that it shares with the store it was made of.
     pub linked_files: u64,
-    /// Bytes of them.
+    /// Bytes of these files.
     pub linked_bytes: u64,
     /// Bytes that were copied, without the metadata.
     pub copied_bytes: u64,

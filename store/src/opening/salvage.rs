@@ -101,7 +101,7 @@ pub struct SalvageReport {
     pub left_out: u64,
     /// Parts of the log that cannot be read.
     pub parts: u64,
-    /// Bytes of them.
+    /// Bytes of these parts.
     pub bytes: u64,
     /// The first of these parts.
     pub lost: Vec<LostPart>,
