@@ -27,6 +27,18 @@ const SHARE: u64 = 4;
 
 /// Another disk, of which nothing is changed or locked, and whose files stay what they are once they were
 /// opened. A clone holds the same files.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, StillDisk, Vfs};
+/// let (writer, path) = (MemDisk::new(), std::path::Path::new("/log"));
+/// writer.open(path, OpenMode::CreateNew)?.write_all_at(b"first", 0)?;
+/// let still = StillDisk::new(std::sync::Arc::new(writer.clone()));
+/// still.open(path, OpenMode::Read)?;
+/// writer.open(path, OpenMode::ReadWrite)?.write_all_at(b" second", 5)?;
+/// writer.remove_file(path)?;
+/// assert_eq!(still.open(path, OpenMode::Read)?.len()?, 5);   // as it was when it was opened
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StillDisk {
     inner: Arc<dyn Vfs>,
