@@ -25,10 +25,10 @@
 //! let present = reader.prove("alice")?;
 //! let absent = reader.prove("carol")?;
 //!
-//! // Elsewhere, with nothing but the root:
-//! let value = hedgerow_proof::verify(&root, b"alice", present.proof.as_bytes())?;
+//! // Elsewhere, with nothing but the root (a light client takes the crate hedgerow-proof alone):
+//! let value = hedgerow::verify(&root, b"alice", &present.proof)?;
 //! assert_eq!(value, Some(&b"100"[..]));
-//! assert_eq!(hedgerow_proof::verify(&root, b"carol", absent.proof.as_bytes())?, None);
+//! assert_eq!(hedgerow::verify(&root, b"carol", &absent.proof)?, None);
 //! store.close()?;
 //! # Ok(())
 //! # }

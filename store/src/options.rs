@@ -11,9 +11,16 @@ use std::sync::Arc;
 /// When a commit counts as done.
 ///
 /// ```
-/// use hedgerow::{Durability, Options};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Durability, Options, Store, StoreParams, disk::MemDisk};
+/// # let disk = std::sync::Arc::new(MemDisk::new());
 /// let careful = Options::new().durability(Durability::EachBlock);
-/// # let _ = careful;
+/// # let careful = careful.disk(disk);
+/// let mut store = Store::create("/state", StoreParams::default(), careful)?;
+/// let receipt = store.next_block()?.commit()?;
+/// assert_eq!(store.reader().durable_height(), receipt.height);   // no ticket needed
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -28,9 +35,20 @@ pub enum Durability {
 /// How far opening a store is.
 ///
 /// ```
-/// use hedgerow::Options;
-/// let options = Options::new().on_progress(|progress| eprintln!("opening: {progress:?}"));
-/// # let _ = options;
+/// # fn main() -> Result<(), hedgerow::Error> {
+/// use hedgerow::{Options, Progress, Store};
+/// use std::sync::{Arc, Mutex};
+/// # let disk = Arc::new(hedgerow::disk::MemDisk::new());
+/// # let options = Options::new().disk(disk);
+/// # Store::create("/state", hedgerow::StoreParams::default(), options.clone())?.close()?;
+/// let last = Arc::new(Mutex::new(None));
+/// let seen = Arc::clone(&last);
+/// let options = options.on_progress(move |progress| *seen.lock().unwrap() = Some(progress));
+/// Store::open("/state", options)?;
+/// let Progress { scanned_bytes, total_bytes } = last.lock().unwrap().unwrap();
+/// assert_eq!(scanned_bytes, total_bytes);      // all of it, in the end
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {

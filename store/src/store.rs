@@ -172,6 +172,22 @@ impl Store {
     /// The low-level interface: hands in a block of strict operations, exactly as [spec 6](hedgerow_types::spec) and 7 have
     /// it. They are all checked against the state that they will meet before anything changes.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// use hedgerow::{Error, Op, OpKind, Refused};
+    /// let op = |kind| Op { kind, key: b"alice".to_vec(), value: b"100".to_vec() };
+    /// let height = store.height().next();
+    /// let refused = store.submit_tasks(height, &[vec![vec![op(OpKind::Update)]]], []);
+    /// assert!(matches!(refused, Err(Error::Refused(Refused::InvalidOp { .. }))));   // it is absent
+    /// let ticket = store.submit_tasks(height, &[vec![vec![op(OpKind::Create)]]], [])?;
+    /// assert_eq!(ticket.receipt()?.created, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::WrongHeight`]; [`Error::Refused`] for what an operation, a key or a value is, after which
     /// the height is still free; a failed read; [`Error::Poisoned`]; as

@@ -50,6 +50,19 @@ const ROWS: usize = 1024;
 const ROW_BYTES: usize = 4 << 20;
 
 /// How a backup is made: a builder with defaults.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::BackupOptions;
+/// let copies = BackupOptions::new().link(false);   // no file is shared: damage to one is damage to one
+/// let report = store.backup("/backup", copies)?;
+/// assert_eq!(report.linked_files, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupOptions {
     link: bool,
@@ -87,7 +100,20 @@ impl BackupOptions {
     }
 }
 
-/// What a backup is.
+/// What a backup came to.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::BackupOptions;
+/// let report = store.backup("/backup", BackupOptions::new())?;
+/// assert_eq!((report.height, report.root), store.reader().root());
+/// assert_eq!(report.checked.map(|check| check.root), Some(report.root));   // read and hashed, all of it
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupReport {
@@ -99,7 +125,7 @@ pub struct BackupReport {
     pub history_from: Height,
     /// Files that it shares with the store it was made of.
     pub linked_files: u64,
-    /// Bytes of them.
+    /// Bytes of these files.
     pub linked_bytes: u64,
     /// Bytes that were copied, without the metadata.
     pub copied_bytes: u64,
