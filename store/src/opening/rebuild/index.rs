@@ -73,16 +73,7 @@ impl IndexPlace {
         shard: ShardId,
         bits: &ActiveBits,
     ) -> Result<Option<TieredIndex>, Error> {
-        let Self::Tiered { disk, folder, store, memory_bytes, writable } = self else {
-            return Ok(None);
-        };
-        let options = TieredOptions {
-            folder: folder.clone(),
-            store: *store,
-            shard: shard.index() as u8,
-            memory_bytes: usize::try_from(memory_bytes / SHARDS as u64).unwrap_or(usize::MAX),
-        };
-        let disk = Arc::clone(disk);
+        let Some((disk, options)) = self.of(shard) else { return Ok(None) };
         let index = match source.checkpoint {
             Some(checkpoint) => {
                 let (segments, records) = checkpoint.tiers(shard).map_err(unusable)?;
@@ -92,7 +83,7 @@ impl IndexPlace {
             None => TieredIndex::create(disk, options),
         };
         let index = index.map_err(in_index)?;
-        if *writable {
+        if self.is_writable() {
             // What the checkpoint does not name was made after it, and is made again.
             index.remove_strays().map_err(in_index)?;
         }
@@ -101,16 +92,16 @@ impl IndexPlace {
 
     /// The empty index of a store that is created.
     pub(crate) fn create(&self, shard: ShardId) -> Result<Option<TieredIndex>, Error> {
-        let Self::Tiered { disk, folder, store, memory_bytes, .. } = self else {
-            return Ok(None);
-        };
-        let options = TieredOptions {
-            folder: folder.clone(),
-            store: *store,
-            shard: shard.index() as u8,
-            memory_bytes: usize::try_from(memory_bytes / SHARDS as u64).unwrap_or(usize::MAX),
-        };
-        TieredIndex::create(Arc::clone(disk), options).map(Some).map_err(in_index)
+        let Some((disk, options)) = self.of(shard) else { return Ok(None) };
+        TieredIndex::create(disk, options).map(Some).map_err(in_index)
+    }
+
+    /// Where the files of a shard are, if they are to be files.
+    fn of(&self, shard: ShardId) -> Option<(Arc<dyn Vfs>, TieredOptions)> {
+        let Self::Tiered { disk, folder, store, memory_bytes, .. } = self else { return None };
+        let memory_bytes = usize::try_from(memory_bytes / SHARDS as u64).unwrap_or(usize::MAX);
+        let (folder, store) = (folder.clone(), *store);
+        Some((Arc::clone(disk), TieredOptions { folder, store, shard, memory_bytes }))
     }
 }
 
