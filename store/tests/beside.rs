@@ -4,17 +4,15 @@
 
 mod common;
 
+use common::disks::Few;
 use common::{dir, disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Digest, Error, Height, Options, ReadOnlyStore, Reader, Store, StoreParams, verify};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_vfs::{
-    DirLock, Hook, HookedDisk, OpenMode, VfsCall, VfsError, VfsFile, VfsOp, read_file,
-};
+use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsOp, read_file};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -630,46 +628,6 @@ fn another_store_and_an_older_copy_are_refused_and_the_view_stays() {
     let error = beside.refresh().unwrap_err();
     assert!(matches!(&error, Error::Corrupt(text) if text.contains("another store")), "{error}");
     compare(&writer.told, &beside);
-}
-
-/// A disk of which next to no file may be open.
-#[derive(Debug)]
-struct Few(Arc<dyn Vfs>);
-
-impl Vfs for Few {
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, VfsError> {
-        self.0.open(path, mode)
-    }
-    fn create_dir_all(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.create_dir_all(path)
-    }
-    fn read_dir(&self, path: &Path) -> Result<Vec<OsString>, VfsError> {
-        self.0.read_dir(path)
-    }
-    fn exists(&self, path: &Path) -> Result<bool, VfsError> {
-        self.0.exists(path)
-    }
-    fn remove_file(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.remove_dir_all(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
-        self.0.rename(from, to)
-    }
-    fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.sync_dir(path)
-    }
-    fn lock_dir(&self, path: &Path) -> Result<DirLock, VfsError> {
-        self.0.lock_dir(path)
-    }
-    fn open_limit(&self) -> Option<u64> {
-        Some(4)
-    }
-    fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        self.0.real_path(path)
-    }
 }
 
 /// What there was no room to hold, and was pruned since, is an error that names the height; the rest is right.
