@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::disks::Few;
 use common::{dir, disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Digest, Error, Height, Options, ReadOnlyStore, Reader, Store, StoreParams, verify};
