@@ -4,7 +4,6 @@
 
 mod common;
 
-use common::disks::Few;
 use common::written::{Written, busy, create};
 use common::{dir, disk, on};
 use hedgerow::disk::{RealDisk, Vfs, VfsOp};
@@ -189,7 +188,7 @@ fn what_is_pruned_and_was_not_held_leads_to_a_newer_height() {
     let _limit = Limit::new();
     let inner = disk();
     let writer = Arc::new(Mutex::new(Writer::new(&inner, &dir(), 33)));
-    let few: Arc<dyn Vfs> = Arc::new(Few(Arc::clone(&inner)));
+    let few: Arc<dyn Vfs> = Arc::new(HookedDisk::with_open_limit(Arc::clone(&inner), 4));
     let begins =
         |call: &VfsCall<'_>| call.op == VfsOp::CreateDirAll && call.path == Path::new("/copy/log");
     for (target, times) in [(1, 1), (2, 7)] {
@@ -220,7 +219,7 @@ fn a_segment_that_is_lost_is_no_pruning() {
     let inner = disk();
     let mut writer = Writer::new(&inner, &dir(), 34);
     writer.store().flush().unwrap();
-    let few: Arc<dyn Vfs> = Arc::new(Few(Arc::clone(&inner)));
+    let few: Arc<dyn Vfs> = Arc::new(HookedDisk::with_open_limit(Arc::clone(&inner), 4));
     let mut beside = look(&few, &dir());
     let segments = writer.segments();
     let lost = dir().join("log").join(&segments[segments.len() / 2]);

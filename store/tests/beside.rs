@@ -4,7 +4,6 @@
 
 mod common;
 
-use common::disks::Few;
 use common::{dir, disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Digest, Error, Height, Options, ReadOnlyStore, Reader, Store, StoreParams, verify};
