@@ -439,8 +439,8 @@ impl Options {
     pub(crate) fn for_a_copy(&self) -> Self {
         let disk = self.copies_to.clone().unwrap_or_else(|| Arc::clone(&self.disk));
         let hasher = HasherChoice::Named(hasher::DEFAULT.into());
-        let (tuning, read_only, copies_to) = (None, false, None);
-        Self { disk, hasher, tuning, read_only, copies_to, ..self.clone() }.keep_all()
+        let (tuning, read_only, beside, copies_to) = (None, false, false, None);
+        Self { disk, hasher, tuning, read_only, beside, copies_to, ..self.clone() }.keep_all()
     }
 
     /// These options, with the disk that they ask for.
