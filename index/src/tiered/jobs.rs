@@ -82,9 +82,9 @@ pub struct Job {
 /// What a step of a job came to.
 pub enum Step {
     /// It is to be continued: the next step takes the next slice of the key space.
-    More(Job),
+    More(Box<Job>),
     /// All is written and durable.
-    Done(Done),
+    Done(Box<Done>),
 }
 
 /// A job that was done and is to be [installed](TieredIndex::install). Dropped instead it leaves nothing behind.
@@ -138,8 +138,8 @@ impl Job {
         let mut job = self;
         loop {
             match job.step()? {
-                Step::More(more) => job = more,
-                Step::Done(done) => return Ok(done),
+                Step::More(more) => job = *more,
+                Step::Done(done) => return Ok(*done),
             }
         }
     }
@@ -166,12 +166,13 @@ impl Job {
                     add(&index.counters.bytes_written, segment.file_len() as usize);
                 }
                 let Self { input, tier, dropped, claim, .. } = self;
-                return Ok(Step::Done(Done { output, input, tier, dropped, claim }));
+                let done = Done { output, input, tier, dropped, claim };
+                return Ok(Step::Done(Box::new(done)));
             }
             left = left.saturating_sub(taken);
         }
         self.begun = Some((merge, out));
-        Ok(Step::More(self))
+        Ok(Step::More(Box::new(self)))
     }
 
     fn begin(&self, index: &Inner) -> Result<(Merge, SegmentWriter), IndexError> {

@@ -413,11 +413,11 @@ fn u_b7_what_is_written_to_is_never_an_input() {
     while let Some(job) = jobs.pop() {
         index.apply(&world.block(200, 30)).unwrap();
         match job.step().unwrap() {
-            Step::More(job) => jobs.insert(0, job),
+            Step::More(job) => jobs.insert(0, *job),
             Step::Done(done) => {
                 index.apply(&world.block(200, 30)).unwrap();
                 world.check(&index, 17);
-                index.install(done);
+                index.install(*done);
                 world.check(&index, 17);
             }
         }

@@ -196,8 +196,8 @@ impl Turn {
                 return Ok(None);
             }
             match job.step()? {
-                Step::More(more) => job = more,
-                Step::Done(done) => return Ok(Some(done)),
+                Step::More(more) => job = *more,
+                Step::Done(done) => return Ok(Some(*done)),
             }
         }
     }
