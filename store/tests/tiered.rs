@@ -5,7 +5,7 @@
 mod common;
 
 use common::{TIERED, dir, disk, on, params};
-use hedgerow::disk::Vfs;
+use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Error, IndexMode, IndexStats, Options, Store};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
@@ -113,13 +113,33 @@ fn it_answers_as_one_in_memory_through_spills_merges_and_reopening() {
     store.close().unwrap();
     store = Store::open(dir(), on(&disk).index(IndexMode::Memory).threads(1)).unwrap();
     assert!(store.stats().index.is_none() && store.stats().opened_from.is_none());
-    assert!(!disk.exists(&dir().join("index")).unwrap());
+    assert!(disk.read_dir(&dir().join("index")).unwrap().is_empty());
     twin.compare(&store);
     twin.block(&mut [&mut store, &mut memory], 100);
     store.close().unwrap();
     store = Store::open(dir(), tiered(&disk)).unwrap();
     twin.block(&mut [&mut store, &mut memory], 2_000);
     twin.compare(&store);
+    store.check().unwrap();
+}
+
+/// On a real disk, where directories are locked.
+#[test]
+fn a_store_may_be_opened_with_either_index() {
+    let _limit = Limit::new();
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    let real: Arc<dyn Vfs> = Arc::new(RealDisk);
+    let mut twin = Twin::new(20, 8_000);
+    let mut store = Store::create(&path, params(100, 1, 2), tiered(&real)).unwrap();
+    for round in 0..4 {
+        (0..4).for_each(|_| twin.block(&mut [&mut store], 1_500));
+        twin.compare(&store);
+        store.close().unwrap();
+        let mode = if round % 2 == 0 { IndexMode::Memory } else { TIERED };
+        store = Store::open(&path, tiered(&real).index(mode)).unwrap();
+        assert_eq!(store.stats().index.is_some(), mode == TIERED);
+    }
     store.check().unwrap();
 }
 

@@ -226,11 +226,13 @@ pub(crate) fn pool(threads: usize, name: &'static str) -> Result<rayon::ThreadPo
         .map_err(|error| no_thread(name, error))
 }
 
-/// Removes the files of an index that is in memory now.
+/// Removes the files of an index that is in memory now. The directory stays: it is locked.
 fn remove_index(place: &Place) -> Result<(), Error> {
     let dir = place.path(INDEX);
     if place.vfs.exists(&dir)? {
-        place.vfs.remove_dir_all(&dir)?;
+        for name in place.vfs.read_dir(&dir)? {
+            place.vfs.remove_file(&dir.join(name))?;
+        }
     }
     Ok(())
 }
