@@ -103,7 +103,7 @@ impl Bits {
     /// Sets the bits of a word: those of 64 entries from `first`, a multiple of 64, on.
     pub(crate) fn set_word(&mut self, first: SerialNumber, word: u64) -> Result<(), IndexError> {
         if word != 0 {
-            if first.0 % 64 != 0 {
+            if !first.0.is_multiple_of(64) {
                 return Err(IndexError::Number { sn: first });
             }
             self.cover(first)?;

@@ -43,7 +43,7 @@ impl Filter {
 
     /// The one that was stored; `None` if there cannot be such a one.
     pub(crate) fn from_words(words: Vec<u64>, probes: u8, salt: u32) -> Option<Self> {
-        let sound = words.len() % BLOCK_WORDS == 0 && (1..=MAX_PROBES).contains(&probes);
+        let sound = words.len().is_multiple_of(BLOCK_WORDS) && (1..=MAX_PROBES).contains(&probes);
         sound.then_some(Self { words, probes, salt })
     }
 
