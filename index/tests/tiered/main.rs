@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Every random test prints the seed of the run that failed; `HEDGEROW_INDEX_SEED` runs that one alone.
-#![expect(clippy::unwrap_used, reason = "a test's panic is its failure report")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its failure report")]
 
 mod budgets;
 mod crashes;

@@ -37,7 +37,7 @@ fn a_key_that_moves_is_never_lost() {
             count += 1;
         }
     };
-    let moved = |at: LogPosition, i: u64| at.0 % 8 == 0 && at.0 / 8 % KEYS == i;
+    let moved = |at: LogPosition, i: u64| at.0.is_multiple_of(8) && at.0 / 8 % KEYS == i;
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
