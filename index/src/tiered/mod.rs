@@ -214,7 +214,9 @@ impl Inner {
         let taken = self.bits.read().heap_bytes() + directories;
         let shares = Shares::new(self.memory.load(Ordering::Relaxed), taken);
         self.age_records.store(shares.age_records, Ordering::Relaxed);
-        self.pages.set_bytes(shares.left.saturating_sub(filters + jobs).max(MIN_CACHE));
+        // Ages that snapshots froze early hold few records, but have their groups all the same.
+        let groups = state.frozen.len().saturating_sub(1) * age::AGE_BYTES;
+        self.pages.set_bytes(shares.left.saturating_sub(filters + jobs + groups).max(MIN_CACHE));
         shares
     }
 

@@ -221,6 +221,7 @@ impl TieredIndex {
         let mut editing = inner.editing.lock();
         let mut state = inner.state.lock();
         inner.freeze(&mut editing, &mut state);
+        inner.balance(&state);
         let tiers = inner.tiers();
         let entry = |(segment, tier): (&Arc<Segment>, &u8)| {
             segment.name();
