@@ -80,7 +80,6 @@ pub struct Job {
 }
 
 /// What a step of a job came to.
-#[expect(clippy::large_enum_variant, reason = "a step is a MiB of records: moving it is nothing")]
 pub enum Step {
     /// It is to be continued: the next step takes the next slice of the key space.
     More(Box<Job>),
