@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::forge::with_meta;
 use common::{TIERED, dir, disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Error, IndexMode, IndexStats, Options, Store};
@@ -182,11 +183,16 @@ fn power_loss_at_any_time_leaves_a_state_that_was() {
             states.push(twin.pairs.clone());
         }
         let durable = store.reader().durable_height().0;
-        let on_copy: Arc<dyn Vfs> = Arc::new(disk.power_cycle(seed));
+        let survivor = disk.power_cycle(seed);
+        let looked_at: Arc<dyn Vfs> = Arc::new(survivor.settled_copy(seed));
+        let on_copy: Arc<dyn Vfs> = Arc::new(survivor);
         drop(store);
+        let named = with_meta(&looked_at, |meta| meta.manifest().unwrap().unwrap().checkpoint);
         let mut store = Store::open(dir(), tiered(&on_copy)).unwrap();
         let height = store.height().0;
         assert!(height >= durable, "{height} {durable}");
+        // D-B1, U-B2: what a manifest names is there as long as it does; else the log would be read.
+        assert_eq!(store.stats().opened_from, named.map(|name| name.height));
         twin.pairs = states[height as usize].clone();
         twin.compare(&store);
         (0..3).for_each(|_| twin.block(&mut [&mut store], 1_500));
