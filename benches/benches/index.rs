@@ -2,8 +2,8 @@
 //! random keys over 16 shards. Prints the bytes per key that each size costs.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hedgerow_index::{Edit, ShardIndex};
-use hedgerow_types::{KeyHash, LogPosition, SHARDS};
+use hedgerow_index::{Edit, Place, ShardIndex};
+use hedgerow_types::{KeyHash, LogPosition, SHARDS, SerialNumber};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,9 @@ fn random(keys: u64) -> impl FnMut() -> u64 {
 }
 
 fn edits(batch: &[Vec<(KeyHash, u64)>], edit: impl Fn(u64) -> (u64, u64)) -> Vec<Vec<Edit>> {
-    let place = |n: u64| (n != u64::MAX).then(|| LogPosition(n * ENTRY));
+    let place = |n: u64| {
+        (n != u64::MAX).then_some(Place { at: LogPosition(n * ENTRY), sn: SerialNumber(n) })
+    };
     let of_shard = |keys: &Vec<(KeyHash, u64)>| {
         keys.iter()
             .map(|&(key, n)| {

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::exit::{Kind, is_full};
-use crate::text::as_text;
+use crate::text::{Counted, as_text};
 use crate::what_now::what_now;
 use hedgerow_proof::ProofError;
 use hedgerow_types::Digest;
@@ -97,7 +97,7 @@ pub(crate) enum CliError {
     /// A damaged store was written out as far as that goes.
     #[error("{0}")]
     Salvaged(String),
-    /// Ctrl-C.
+    /// Ctrl-C, or SIGTERM.
     #[error("interrupted")]
     Interrupted,
     /// Arguments that do not go together.
@@ -139,8 +139,8 @@ fn root_or_null<S: serde::Serializer>(
 impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { blocks, height, root, .. } = self;
-        let plural = if *blocks == 1 { "block" } else { "blocks" };
-        write!(f, "stopped after {blocks} {plural}; the store is durable at height {height}")?;
+        let blocks = Counted(*blocks, "block");
+        write!(f, "stopped after {blocks}; the store is durable at height {height}")?;
         match root {
             Some(root) => write!(f, ", root {root}"),
             None => Ok(()),

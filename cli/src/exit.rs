@@ -104,7 +104,7 @@ impl Kind {
             Self::Io => "the system refused: a file, the disk, a limit of the process",
             Self::NoStore => "there is no store in the directory",
             Self::Exists => "something is in the way, and is not overwritten",
-            Self::Interrupted => "ended by Ctrl-C",
+            Self::Interrupted => "ended by Ctrl-C or SIGTERM",
         }
     }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C.
+//! Ctrl-C, and SIGTERM, which means the same: how a service manager ends a program.
 //!
 //! ```text
 //!   first    a flag, and a call that wakes up whoever waits ─► the command ends in order
@@ -8,7 +8,7 @@
 use crate::error::CliError;
 use crate::exit::Kind;
 use crate::output::Output;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on Ctrl-C sets this flag, and then calls `wake`. Once in a program.
+    /// From now on Ctrl-C and SIGTERM set this flag, and then call `wake`. Once in a program.
     ///
     /// # Errors
     /// [`CliError::Thread`] if there is no thread left that could wait for it.
@@ -36,7 +36,7 @@ impl Interrupt {
             }
             wake();
         };
-        ctrlc::set_handler(handler).map_err(|error| {
+        on_signal(handler).map_err(|error| {
             let limits = "the limits for it are threads (ulimit -u) and address space (ulimit -v)";
             CliError::Thread(format!("waiting for Ctrl-C: {error}; {limits}"))
         })?;
@@ -53,4 +53,22 @@ impl Interrupt {
     pub(crate) fn check(&self) -> Result<(), CliError> {
         if self.asked() { Err(CliError::Interrupted) } else { Ok(()) }
     }
+}
+
+/// Calls this at each of the two, on a thread of its own. The end of a terminal is not one of them: what runs
+/// under `nohup` goes on.
+#[cfg(unix)]
+fn on_signal(mut call: impl FnMut() + Send + 'static) -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let each = move || signals.forever().for_each(|_| call());
+    std::thread::Builder::new().name("signals".into()).spawn(each)?;
+    Ok(())
+}
+
+/// The same where there is Ctrl-C alone.
+#[cfg(not(unix))]
+fn on_signal(call: impl FnMut() + Send + 'static) -> io::Result<()> {
+    ctrlc::set_handler(call).map_err(io::Error::other)
 }

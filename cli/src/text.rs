@@ -9,6 +9,7 @@
 //! `0x` is therefore shown, and must be typed, as hex.
 
 use hedgerow_types::hex::{self, HexError};
+use indicatif::HumanCount;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -29,6 +30,17 @@ impl std::str::FromStr for BytesArg {
 
     fn from_str(text: &str) -> Result<Self, HexError> {
         parse(text).map(Self)
+    }
+}
+
+/// How many there are of what has this name in the singular, and that name with an s in the plural.
+pub(crate) struct Counted(pub(crate) u64, pub(crate) &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, name) = self;
+        let s = if *count == 1 { "" } else { "s" };
+        write!(f, "{} {name}{s}", HumanCount(*count))
     }
 }
 

@@ -15,6 +15,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why an operation on an [`EntryLog`](crate::EntryLog) or a [`TwigFile`](crate::TwigFile) failed.
+///
+/// ```
+/// use hedgerow_entryfile::{EntryLog, LogError, LogOptions, StoreId};
+/// use hedgerow_types::LogPosition;
+/// # use hedgerow_vfs::MemDisk;
+/// # let (disk, dir) = (std::sync::Arc::new(MemDisk::new()), std::path::Path::new("/log"));
+/// # let id = StoreId([7; 16]);
+/// let log = EntryLog::create(disk, dir, id, LogOptions::default())?;
+/// match log.read(LogPosition(4_096)) {
+///     Err(LogError::OutOfRange { at, end }) => assert!(end <= at),   // never written
+///     Err(LogError::Corrupt { path, .. }) => panic!("{} is damaged", path.display()),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
@@ -148,6 +163,22 @@ impl LogError {
 }
 
 /// What is wrong with some bytes.
+///
+/// ```
+/// use hedgerow_entryfile::{Damage, EntryLog, LogError, LogOptions, StoreId};
+/// # use hedgerow_vfs::{MemDisk, OpenMode, Vfs};
+/// # let (disk, dir) = (std::sync::Arc::new(MemDisk::new()), std::path::Path::new("/log"));
+/// # let id = StoreId([7; 16]);
+/// let log = EntryLog::create(disk.clone(), dir, id, LogOptions::default())?;
+/// log.sync()?;
+/// let (start, end) = (log.start(), log.end());
+/// drop(log);
+/// let segment = dir.join(&disk.read_dir(dir)?[0]);
+/// disk.open(&segment, OpenMode::ReadWrite)?.write_all_at(b"not ours", 0)?;
+/// let damaged = EntryLog::open(disk, dir, id, LogOptions::default(), start, end).unwrap_err();
+/// assert!(matches!(damaged, LogError::Corrupt { what: Damage::Magic, offset: 0, .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Damage {

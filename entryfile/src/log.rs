@@ -43,6 +43,19 @@ impl Default for LogOptions {
 }
 
 /// What a log has done since it was opened, and how large it is.
+///
+/// ```
+/// use hedgerow_entryfile::{EntryLog, LogOptions, StoreId};
+/// # use hedgerow_vfs::MemDisk;
+/// # let (disk, dir) = (std::sync::Arc::new(MemDisk::new()), std::path::Path::new("/log"));
+/// # let id = StoreId([7; 16]);
+/// let log = EntryLog::create(disk, dir, id, LogOptions::default())?;
+/// let before = log.stats();
+/// log.sync()?;
+/// let now = log.stats();
+/// assert_eq!((now.segments, now.syncs > before.syncs), (1, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

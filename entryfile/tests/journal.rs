@@ -11,7 +11,8 @@ use hedgerow_entryfile::{
 };
 use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
-use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsOp, read_file};
+use hedgerow_vfs::{HookedDisk, MemDisk, OpenMode, Vfs, VfsCall, VfsOp, read_file};
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -353,4 +354,66 @@ fn what_a_failed_sync_left_is_written_once_more() {
         assert!(heights.eq((1..=journal.height.0).map(Height)), "seed {seed}");
     }
     assert!(found > 30, "{found}");
+}
+
+/// What is left of a record whose writes stopped early is torn, and never looks like damage.
+#[test]
+fn what_early_stops_of_writes_leave_is_torn() {
+    let mut torn = 0;
+    for seed in 0..1000 {
+        let disk = PowerLossDisk::new(seed);
+        disk.short_calls(200);
+        let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+        vfs.create_dir_all(Path::new(DIR)).unwrap();
+        vfs.sync_dir(Path::new("/")).unwrap();
+        let log = EntryLog::create(vfs, Path::new(DIR), ID, options(1 << 30)).unwrap();
+        let mut model = Model::default();
+        let settled = model.commit(&log, &[shape(1, 100)]);
+        let shapes = (0..8).map(|i| shape(i, 100 + seed as usize % 100));
+        let last = model.announce(&log, &shapes.collect::<Vec<_>>());
+        log.append(&last).unwrap();
+        let vfs: Arc<dyn Vfs> = Arc::new(disk.power_cycle(seed));
+        let (end, height) = (settled.end(), settled.height());
+        let found = EntryLog::find_journal(vfs, Path::new(DIR), ID, LogPosition(0), end, height);
+        let found = found.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let all = Journal { end: last.end(), height: last.height() };
+        assert!(found == all || found == Journal { end, height }, "seed {seed}: {found:?}");
+        torn += u64::from(found != all);
+    }
+    assert!((300..900).contains(&torn), "{torn}");
+}
+
+/// Between two writes of a record no page is shared: the system may take it to the disk in between.
+#[test]
+fn every_write_of_a_record_but_the_last_ends_with_a_page() {
+    let writes = Arc::new(Mutex::new(vec![]));
+    let seen = Arc::clone(&writes);
+    let hook = move |call: &VfsCall<'_>| {
+        if let (VfsOp::Write, Some(offset), Some(len)) = (call.op, call.offset, call.len) {
+            seen.lock().push((offset, offset + len));
+        }
+        Ok(())
+    };
+    let vfs = Arc::new(HookedDisk::new(Arc::new(MemDisk::new()), Arc::new(hook)));
+    let log = EntryLog::create(vfs, Path::new(DIR), ID, options(1 << 30)).unwrap();
+    let (mut model, mut several) = (Model::default(), 0);
+    for big in 0..40 {
+        // Some runs are gathered, more of them than are kept, and some are written as they lie.
+        let shapes = (0..8).flat_map(|i| {
+            let some = shape(i, 5_000 * i + 333 * big);
+            [some, shape(i + 8, 61 + big), shape(i, 150_000 * (big % 3))]
+        });
+        let record = model.announce(&log, &shapes.collect::<Vec<_>>());
+        writes.lock().clear();
+        log.append(&record).unwrap();
+        let writes = writes.lock();
+        several += u64::from(writes.len() > 3);
+        assert_eq!(writes.first().map(|write| write.0), Some(record.position().0));
+        assert_eq!(writes.last().map(|write| write.1), Some(record.end().0));
+        for pair in writes.windows(2) {
+            assert!(pair[0].1 == pair[1].0 && pair[1].0 % 4096 == 0, "{writes:?}");
+        }
+    }
+    assert!(several > 20, "{several}");
+    model.check(&log);
 }

@@ -1,6 +1,16 @@
 //! Why a batch could not be hashed.
 
 /// Why a batch could not be hashed. The caller discards the outputs.
+///
+/// ```
+/// use hedgerow_hasher_api::{BatchHasher, HashError, PairGroup, ScalarHasher};
+/// let odd = PairGroup { children: &[], out: &mut [hedgerow_types::Digest::ZERO] };
+/// match ScalarHasher.pairs(0, &mut [odd]) {
+///     Err(HashError::Shape(rule)) => assert_eq!(rule, "two children per parent"),   // our mistake
+///     Err(error) => println!("the device's: {error}"),
+///     Ok(()) => unreachable!(),
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HashError {

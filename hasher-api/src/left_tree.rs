@@ -4,7 +4,7 @@ use crate::{HashError, PairGroup};
 use hedgerow_types::{Digest, TWIG_LEAVES, TWIG_SHIFT};
 use std::ops::Range;
 
-/// Levels of nodes in a left tree: 1, above the leaves, to 11, the left root (spec 8.1).
+/// Levels of nodes in a left tree: 1, above the leaves, to 11, the left root ([spec 8.1](hedgerow_types::spec)).
 pub const LEFT_TREE_LEVELS: usize = TWIG_SHIFT as usize;
 
 /// The left trees of consecutive twigs, of which a run of leaves is new.
@@ -14,6 +14,16 @@ pub const LEFT_TREE_LEVELS: usize = TWIG_SHIFT as usize;
 ///   ...              ▓▓      ▓▓▓▓▓▓▓▓▓▓  ▓▓▓
 ///  leaves            ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓             2048 per twig
 ///                    └────── changed ──────┘
+/// ```
+///
+/// ```
+/// use hedgerow_hasher_api::LeftTree;
+/// use hedgerow_types::Digest;
+/// let leaves = [Digest::ZERO; 2048];
+/// let mut tree = LeftTree::new(1);
+/// let group = tree.group(&leaves, 10..12);     // the leaves 10 and 11 are new
+/// assert_eq!(group.changed_at(1), 5..6);       // both are below one node
+/// assert_eq!(group.nodes(), 11);               // which has ten above it
 /// ```
 #[derive(Debug)]
 pub struct LeftTreeGroup<'a> {
@@ -91,6 +101,16 @@ impl LeftTreeGroup<'_> {
 }
 
 /// Room for the levels of the left trees of consecutive twigs.
+///
+/// ```
+/// use hedgerow_hasher_api::{BatchHasher, LeftTree, ScalarHasher};
+/// use hedgerow_types::Digest;
+/// let leaves = [Digest::ZERO; 2048];
+/// let mut tree = LeftTree::new(1);
+/// ScalarHasher.left_trees(&mut [tree.group(&leaves, 0..2048)])?;
+/// assert_ne!(tree.roots()[0], Digest::ZERO);
+/// # Ok::<(), hedgerow_hasher_api::HashError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftTree {
     levels: [Vec<Digest>; LEFT_TREE_LEVELS],

@@ -67,6 +67,13 @@ use std::fmt;
 pub const MESSAGE_SLACK: usize = 64;
 
 /// What a backend is, for choosing one and for showing to a person.
+///
+/// ```
+/// use hedgerow_hasher_api::{BatchHasher, ScalarHasher};
+/// let what = ScalarHasher.capabilities();
+/// assert_eq!((what.name.as_str(), what.lanes, what.is_device), ("scalar", 1, false));
+/// println!("{} hashes with: {}", what.name, what.device);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Capabilities {
@@ -83,6 +90,15 @@ pub struct Capabilities {
 }
 
 /// How a backend with a device behind it fares. All zero for one without.
+///
+/// ```
+/// use hedgerow_hasher_api::{BatchHasher, Health, ScalarHasher};
+/// let health = ScalarHasher.health();
+/// match &health.quarantined {
+///     Some(reason) => println!("the CPU hashes instead of the device: {reason}"),
+///     None => assert_eq!(health, Health::default()),         // no device, nothing to tell
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Health {
@@ -100,8 +116,19 @@ pub struct Health {
     pub quarantined: Option<String>,
 }
 
-/// SHA-256 over many independent messages at once. See the [module documentation](self) for the
-/// shapes.
+/// SHA-256 over many independent messages at once. The
+/// [crate's documentation](crate) draws the shapes.
+///
+/// ```
+/// use hedgerow_hasher_api::{BatchHasher, PairGroup, ScalarHasher, hash_node};
+/// use hedgerow_types::Digest;
+/// let hasher: &dyn BatchHasher = &ScalarHasher;              // or any other: the digests are the same
+/// let children = [1, 2, 3, 4].map(|byte| Digest([byte; 32]));
+/// let mut parents = [Digest::ZERO; 2];
+/// hasher.pairs(0, &mut [PairGroup { children: &children, out: &mut parents }])?;
+/// assert_eq!(parents[1], hash_node(0, &children[2], &children[3]));
+/// # Ok::<(), hedgerow_hasher_api::HashError>(())
+/// ```
 pub trait BatchHasher: Send + Sync + fmt::Debug {
     /// What this backend is.
     fn capabilities(&self) -> Capabilities;
@@ -124,7 +151,7 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
     fn messages(&self, groups: &mut [MessageGroup<'_>]) -> Result<(), HashError>;
 
     /// Hashes the parents of a contiguous run of nodes of level `level`:
-    /// `out[i] = node(level, children[2i], children[2i+1])` in every group (spec 2).
+    /// `out[i] = node(level, children[2i], children[2i+1])` in every group ([spec 2](hedgerow_types::spec)).
     ///
     /// # Errors
     /// [`HashError::Shape`] unless `children.len() == 2 * out.len()` in every group;
@@ -144,7 +171,7 @@ pub trait BatchHasher: Send + Sync + fmt::Debug {
         groups: &mut [IndexedPairGroup<'_>],
     ) -> Result<(), HashError>;
 
-    /// Hashes everything above the changed leaves of left trees, up to the left roots (spec 8.1).
+    /// Hashes everything above the changed leaves of left trees, up to the left roots ([spec 8.1](hedgerow_types::spec)).
     /// The other nodes of a twig with changed leaves must be right, and keep their values: a backend
     /// may read them or compute them again.
     ///

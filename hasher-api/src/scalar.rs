@@ -16,7 +16,7 @@ pub fn hash_message(bytes: &[u8]) -> Digest {
 }
 
 /// The parent of `left` and `right`, which are nodes of level `level`: SHA-256 of
-/// `level ‖ left ‖ right` (spec 2).
+/// `level ‖ left ‖ right` ([spec 2](hedgerow_types::spec)).
 pub fn hash_node(level: u8, left: &Digest, right: &Digest) -> Digest {
     hash_message(&node::preimage(level, left, right))
 }

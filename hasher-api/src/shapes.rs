@@ -4,6 +4,14 @@ use crate::HashError;
 use hedgerow_types::Digest;
 
 /// Where one message lies in its arena. Offsets are 32 bits: an arena holds at most 4 GiB.
+///
+/// ```
+/// use hedgerow_hasher_api::Span;
+/// let arena = b"alicebob";
+/// let bob = Span { offset: 5, len: 3 };
+/// assert_eq!(bob.of(arena), Some(&b"bob"[..]));
+/// assert_eq!(Span { len: 4, ..bob }.of(arena), None);        // beyond the arena
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Span {
     /// First byte of the message.
@@ -25,6 +33,16 @@ impl Span {
 }
 
 /// Messages of one arena: `out[i] = SHA-256(arena[spans[i]])`.
+///
+/// ```
+/// use hedgerow_hasher_api::{BatchHasher, MessageGroup, ScalarHasher, Span, hash_message};
+/// use hedgerow_types::Digest;
+/// let spans = [Span { offset: 0, len: 5 }, Span { offset: 5, len: 3 }];
+/// let mut out = [Digest::ZERO; 2];
+/// ScalarHasher.messages(&mut [MessageGroup { arena: b"alicebob", spans: &spans, out: &mut out }])?;
+/// assert_eq!(out, [hash_message(b"alice"), hash_message(b"bob")]);
+/// # Ok::<(), hedgerow_hasher_api::HashError>(())
+/// ```
 #[derive(Debug)]
 pub struct MessageGroup<'a> {
     /// The bytes that the messages lie in, best with [`MESSAGE_SLACK`](crate::MESSAGE_SLACK) bytes
@@ -37,6 +55,15 @@ pub struct MessageGroup<'a> {
 }
 
 /// Adjacent children: `out[i] = node(level, children[2i], children[2i+1])`.
+///
+/// ```
+/// use hedgerow_hasher_api::{HashError, PairGroup};
+/// use hedgerow_types::Digest;
+/// let (children, mut out) = ([Digest::ZERO; 4], [Digest::ZERO; 2]);
+/// assert_eq!(PairGroup { children: &children, out: &mut out }.check(), Ok(()));
+/// let odd = PairGroup { children: &children[1..], out: &mut out };
+/// assert!(matches!(odd.check(), Err(HashError::Shape(_))));  // what a backend answers to it
+/// ```
 #[derive(Debug)]
 pub struct PairGroup<'a> {
     /// Twice as many nodes as `out`.
@@ -47,6 +74,17 @@ pub struct PairGroup<'a> {
 
 /// Chosen parents of a level: `out[p] = node(level, children[2p], children[2p+1])` for `p` in
 /// `parents`.
+///
+/// ```
+/// use hedgerow_hasher_api::{BatchHasher, IndexedPairGroup, ScalarHasher, hash_node};
+/// use hedgerow_types::Digest;
+/// let children = [1, 2, 3, 4].map(|byte| Digest([byte; 32]));
+/// let mut out = [Digest::ZERO; 2];
+/// let group = IndexedPairGroup { children: &children, parents: &[1], out: &mut out };
+/// ScalarHasher.indexed_pairs(0, &mut [group])?;
+/// assert_eq!(out, [Digest::ZERO, hash_node(0, &children[2], &children[3])]);
+/// # Ok::<(), hedgerow_hasher_api::HashError>(())
+/// ```
 #[derive(Debug)]
 pub struct IndexedPairGroup<'a> {
     /// The nodes of the level below.

@@ -5,6 +5,16 @@ use hedgerow_hasher_api::BatchHasher;
 use std::{sync::Arc, time::Duration};
 
 /// A hashing backend that this version knows, usable here or not.
+///
+/// ```
+/// use hedgerow_hashers::{Backend, available};
+/// let backends = available();
+/// let usable: Vec<&Backend> = backends.iter().filter(|backend| backend.is_usable()).collect();
+/// assert!(usable.iter().any(|backend| backend.name == hedgerow_hashers::DEFAULT));
+/// for backend in backends.iter().filter(|backend| !backend.is_usable()) {
+///     println!("{} cannot be used: {}", backend.name, backend.why_not.as_deref().unwrap_or_default());
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Backend {
@@ -20,11 +30,25 @@ pub struct Backend {
     /// What it hands batches of which size to, as measured on this machine; empty if it hashes all
     /// of them itself.
     pub plan: Vec<PlannedRange>,
-    /// What the plan follows from, of [`auto()`](crate::auto()): all that was measured of every usable device.
+    /// Of [`auto()`](crate::auto()): what was measured of every usable device, from which the plan follows.
+    /// Empty for the others.
     pub measured: Vec<Measured>,
 }
 
 /// Batches of some sizes, and what hashes them.
+///
+/// ```
+/// use hedgerow_hashers::PlannedRange;
+/// /// What a plan does with a batch of `size` items.
+/// fn who(plan: &[PlannedRange], size: usize) -> Option<&str> {
+///     let mut ranges = plan.iter();
+///     let range = ranges.find(|range| range.from <= size && range.to.is_none_or(|to| size <= to))?;
+///     Some(&range.backend)
+/// }
+/// let range = |from, to, backend: &str| PlannedRange { from, to, backend: backend.into() };
+/// let plan = [range(1, Some(999), "cpu"), range(1_000, None, "cuda:0")];
+/// assert_eq!((who(&plan, 999), who(&plan, 1_000)), (Some("cpu"), Some("cuda:0")));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedRange {
     /// Nodes, or messages of equal length, in the smallest of these batches.
@@ -36,6 +60,20 @@ pub struct PlannedRange {
 }
 
 /// What [`auto()`](crate::auto()) measured of a device at one kind of work, beside the CPU.
+///
+/// ```
+/// use hedgerow_hashers::{Cost, Measured, Work};
+/// use std::time::Duration;
+/// let measured = Measured {
+///     backend: "cuda:0".into(),
+///     work: Work::Nodes,
+///     device: Cost { call: Duration::from_micros(20), item_nanoseconds: 1.0 },
+///     cpu: Cost { call: Duration::ZERO, item_nanoseconds: 11.0 },
+///     faster_from: Some(2_000),                // where the two lines cross
+/// };
+/// let time = |cost: Cost| cost.call.as_nanos() as f64 + 2_000.0 * cost.item_nanoseconds;
+/// assert_eq!(time(measured.device), time(measured.cpu));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// Name of the device's backend.
@@ -51,6 +89,13 @@ pub struct Measured {
 }
 
 /// A kind of work, and what its items are.
+///
+/// ```
+/// use hedgerow_hashers::Work;
+/// let from = 2_000;
+/// let line = format!("from {from} {} on", Work::Nodes.name());
+/// assert_eq!(line, "from 2000 nodes on");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Work {
@@ -75,6 +120,14 @@ impl Work {
 }
 
 /// The time of a batch as a function of its size: `call`, and so much more per item.
+///
+/// ```
+/// use hedgerow_hashers::Cost;
+/// use std::time::Duration;
+/// let cost = Cost { call: Duration::from_micros(20), item_nanoseconds: 2.0 };
+/// let batch = cost.call + Duration::from_nanos((1_000.0 * cost.item_nanoseconds) as u64);
+/// assert_eq!(batch, Duration::from_micros(22));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Time of a batch of any size.

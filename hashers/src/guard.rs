@@ -35,6 +35,14 @@ use std::sync::{
 pub const CHECK_ONE_OF: u32 = 1000;
 
 /// How a device is used, for those who know better than the defaults. None of it changes a digest.
+///
+/// ```
+/// use hedgerow_hashers::{CHECK_ONE_OF, Tuning};
+/// // For an option of a store, and `by_name_tuned`: every digest of the device is hashed again.
+/// let careful = Tuning { check_one_of: 1, ..Tuning::default() };
+/// assert!(careful.check_one_of < CHECK_ONE_OF);
+/// assert_eq!(careful.resident_from, None);     // as measured
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// One of so many digests that come from a device is hashed again on the CPU, and a wrong one
@@ -52,6 +60,13 @@ impl Default for Tuning {
 }
 
 /// Numbers of items from which a device is faster than the CPU, its transfers included.
+///
+/// ```
+/// use hedgerow_hashers::Thresholds;
+/// // Smaller batches of nodes stay on the CPU, all messages go to the device.
+/// let from = Thresholds { nodes: 2_000, ..Thresholds::ALL };
+/// assert_eq!((from.messages, from.resident), (0, None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Nodes of a batch.
@@ -81,6 +96,19 @@ struct Counters {
 /// A backend on a device that is not trusted, and the CPU behind it. An error of the device or a wrong
 /// digest in a sampled check puts it into quarantine for the life of the backend; the batch that it
 /// failed at is hashed again on the CPU, as are all later ones.
+///
+/// ```
+/// use hedgerow_hasher_api::PairGroup;
+/// use hedgerow_hashers::{BatchHasher, Guarded, Thresholds, by_name};
+/// use hedgerow_types::Digest;
+/// let (device, cpu) = (by_name("scalar")?, by_name("cpu")?);   // a device of one's own, say
+/// let hasher = Guarded::new(device, cpu, Thresholds::ALL, 1);
+/// let mut out = [Digest::ZERO];
+/// hasher.pairs(0, &mut [PairGroup { children: &[Digest::ZERO; 2], out: &mut out }])?;
+/// let health = hasher.health();
+/// assert_eq!((health.device_batches, health.checked, health.quarantined), (1, 1, None));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Guarded {
     device: Arc<dyn BatchHasher>,

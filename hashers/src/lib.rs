@@ -151,7 +151,7 @@ pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, BackendError> {
     by_name_tuned(name, Tuning::default())
 }
 
-/// The same, with a device used as `tuning` says.
+/// As [`by_name`], with a device used as `tuning` says.
 ///
 /// # Errors
 /// As [`by_name`].

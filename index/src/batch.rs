@@ -10,13 +10,25 @@
 
 use crate::slot::Stem;
 use crate::{IndexError, ShardIndex};
-use hedgerow_types::{KeyHash, LogPosition};
+use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
 use std::hint::black_box;
 
 /// Keys whose lines are fetched together. A core has some tens of loads in flight at most.
 pub(crate) const WINDOW: usize = 32;
 
-/// One change of the index: where a key was, and where it is now.
+/// Where an entry is, and which of its shard's entries it is.
+///
+/// An index in memory goes by positions and does not look at serial numbers. One that reads files goes by
+/// serial numbers: whether one is current is then a bit in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Its position in the log.
+    pub at: LogPosition,
+    /// Its serial number. No two entries of a shard have the same.
+    pub sn: SerialNumber,
+}
+
+/// One change of the index: where a key was, and where it is now. 80 bytes.
 ///
 /// | `old` | `new` | |
 /// |---|---|---|
@@ -29,9 +41,9 @@ pub struct Edit {
     /// The key's hash.
     pub key: KeyHash,
     /// Where its entry was.
-    pub old: Option<LogPosition>,
+    pub old: Option<Place>,
     /// Where its entry is.
-    pub new: Option<LogPosition>,
+    pub new: Option<Place>,
 }
 
 impl Edit {
@@ -80,7 +92,8 @@ impl ShardIndex {
 
     pub(crate) fn apply_one(&mut self, edit: &Edit) -> Result<(), IndexError> {
         let Edit { key, old, new } = edit;
-        let (found, at) = match (*old, *new) {
+        let at = |place: &Place| place.at;
+        let (found, at) = match (old.as_ref().map(at), new.as_ref().map(at)) {
             (None, None) => return Ok(()),
             (None, Some(new)) => return self.insert(key, new),
             (Some(old), Some(new)) => (self.replace(key, old, new)?, old),

@@ -5,7 +5,7 @@
 
 use crate::IndexError;
 use crate::search::partition_point_near;
-use crate::slot::Slot;
+use crate::slot::InBucket;
 use std::mem::size_of;
 use std::ops::Range;
 
@@ -43,9 +43,15 @@ impl Span {
 }
 
 /// One sorted array of slots.
-#[derive(Clone, Default)]
-pub(crate) struct Bucket {
-    slots: Vec<Slot>,
+#[derive(Clone)]
+pub(crate) struct Bucket<S> {
+    slots: Vec<S>,
+}
+
+impl<S> Default for Bucket<S> {
+    fn default() -> Self {
+        Self { slots: Vec::new() }
+    }
 }
 
 /// Capacity that a growing bucket of `len` slots gets.
@@ -58,16 +64,16 @@ const fn snug(len: usize) -> usize {
     len + len / 32
 }
 
-impl Bucket {
+impl<S: InBucket> Bucket<S> {
     /// A bucket of these slots, which ascend strictly.
-    pub(crate) fn from_sorted(sorted: impl ExactSizeIterator<Item = Slot>) -> Self {
+    pub(crate) fn from_sorted(sorted: impl ExactSizeIterator<Item = S>) -> Self {
         let mut slots = Vec::new();
         slots.reserve_exact(snug(sorted.len()));
         slots.extend(sorted);
         Self { slots }
     }
 
-    pub(crate) fn slots(&self) -> &[Slot] {
+    pub(crate) fn slots(&self) -> &[S] {
         &self.slots
     }
 
@@ -81,7 +87,7 @@ impl Bucket {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>()
+        self.slots.capacity() * size_of::<S>()
     }
 
     /// The indexes of the slots with this fragment, possibly none: then where they would be.
@@ -102,7 +108,7 @@ impl Bucket {
 
     /// Where the slot is (`Ok`), or where it would be inserted (`Err`).
     #[inline]
-    pub(crate) fn find(&self, span: Span, slot: Slot) -> Result<usize, usize> {
+    pub(crate) fn find(&self, span: Span, slot: S) -> Result<usize, usize> {
         let run = self.run(span, slot.fragment());
         let ties = self.slots.get(run.clone()).unwrap_or(&[]);
         let below = match ties {
@@ -114,7 +120,7 @@ impl Bucket {
     }
 
     /// Inserts `slot` at the place that [`Bucket::find`] named; any other is ignored.
-    pub(crate) fn insert_at(&mut self, at: usize, slot: Slot) {
+    pub(crate) fn insert_at(&mut self, at: usize, slot: S) {
         let len = self.slots.len();
         debug_assert!(at <= len);
         if len == self.slots.capacity() {
@@ -124,7 +130,7 @@ impl Bucket {
     }
 
     /// Removes `slot`. False if it is not there.
-    pub(crate) fn remove(&mut self, span: Span, slot: Slot) -> bool {
+    pub(crate) fn remove(&mut self, span: Span, slot: S) -> bool {
         let Ok(at) = self.find(span, slot) else {
             return false;
         };
@@ -139,7 +145,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`IndexError::Occupied`] if `new` is there already.
-    pub(crate) fn replace(&mut self, span: Span, old: Slot, new: Slot) -> Result<bool, IndexError> {
+    pub(crate) fn replace(&mut self, span: Span, old: S, new: S) -> Result<bool, IndexError> {
         debug_assert_eq!(old.fragment(), new.fragment());
         let Ok(from) = self.find(span, old) else {
             return Ok(false);

@@ -1,9 +1,11 @@
-//! Why the index refused an edit.
+//! Why the index refused an edit, or did not answer.
 
-use hedgerow_types::{KeyHash, LogPosition};
+use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
+use hedgerow_vfs::VfsError;
+use std::path::PathBuf;
 
-/// Why the index refused an edit. It is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why the index refused an edit, or did not answer. It is unchanged.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
     /// The position is not a multiple of 8, or above [`MAX_POSITION`](crate::MAX_POSITION).
@@ -26,4 +28,42 @@ pub enum IndexError {
         /// The position.
         at: LogPosition,
     },
+    /// The serial number is not above those of earlier edits, or further from them than entries can be.
+    #[error("serial number {sn} cannot be indexed: it does not follow those before it")]
+    Number {
+        /// The serial number.
+        sn: SerialNumber,
+    },
+    /// A file of the index does not hold what was written to it.
+    #[error("index file {} is damaged: {what}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] VfsError),
 }
+
+impl PartialEq for IndexError {
+    /// Errors of the disk are equal if they say the same.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Position { at: a }, Self::Position { at: b })
+            | (Self::Occupied { at: a }, Self::Occupied { at: b }) => a == b,
+            (Self::Missing { key, at }, Self::Missing { key: other, at: there }) => {
+                (key, at) == (other, there)
+            }
+            (Self::Number { sn: a }, Self::Number { sn: b }) => a == b,
+            (Self::Damaged { file, what }, Self::Damaged { file: other, what: that }) => {
+                (file, what) == (other, that)
+            }
+            (Self::Disk(a), Self::Disk(b)) => a.to_string() == b.to_string(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for IndexError {}

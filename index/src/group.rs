@@ -6,7 +6,7 @@
 use crate::IndexError;
 use crate::bucket::{Bucket, MAX_BUCKET_SLOTS, Span};
 use crate::search::{REACH, partition_point_near};
-use crate::slot::Slot;
+use crate::slot::{InBucket, Slot};
 use std::mem::{size_of, take};
 
 /// A bucket that removals leave with fewer slots looks for a neighbour to merge with.
@@ -17,25 +17,25 @@ const FILLED: usize = MAX_BUCKET_SLOTS / 4 * 3;
 
 /// The keys of a shard that share the 12 bits after the shard's.
 #[derive(Clone)]
-pub(crate) enum Group {
+pub(crate) enum Group<S = Slot> {
     /// A single bucket, possibly empty.
-    One(Bucket),
+    One(Bucket<S>),
     /// At least two buckets, none empty. Ascending; `low` of the first is 0.
-    Many(Box<[Branch]>),
+    Many(Box<[Branch<S>]>),
 }
 
 /// A bucket in the directory of its group.
 #[derive(Clone)]
-pub(crate) struct Branch {
+pub(crate) struct Branch<S> {
     /// The least fragment that belongs here; those from the next branch's `low` on do not.
     low: u32,
-    bucket: Bucket,
+    bucket: Bucket<S>,
 }
 
 // 16 x 4096 of them are always there.
-const _: () = assert!(size_of::<Group>() == 24);
+const _: () = assert!(size_of::<Group<Slot>>() == 24);
 
-impl Default for Group {
+impl<S> Default for Group<S> {
     fn default() -> Self {
         Self::One(Bucket::default())
     }
@@ -43,7 +43,7 @@ impl Default for Group {
 
 /// The branch for `fragment`, and its span.
 #[inline]
-fn locate(branches: &[Branch], fragment: u32) -> (usize, Span) {
+fn locate<S>(branches: &[Branch<S>], fragment: u32) -> (usize, Span) {
     let guess = Span::ALL.guess(fragment, branches.len());
     let next = partition_point_near(branches, guess, |branch| branch.low <= fragment);
     let i = next.saturating_sub(1); // `low` of the first is 0, so next > 0
@@ -52,15 +52,15 @@ fn locate(branches: &[Branch], fragment: u32) -> (usize, Span) {
     (i, Span { low, width: end - u64::from(low) })
 }
 
-impl Group {
+impl<S: InBucket> Group<S> {
     /// A group of these slots, which ascend strictly.
-    pub(crate) fn from_sorted(slots: &[Slot]) -> Self {
+    pub(crate) fn from_sorted(slots: &[S]) -> Self {
         if slots.len() <= MAX_BUCKET_SLOTS {
             return Self::One(Bucket::from_sorted(slots.iter().copied()));
         }
         let buckets = slots.len().div_ceil(FILLED);
         let target = slots.len().div_ceil(buckets);
-        let mut branches: Vec<Branch> = Vec::with_capacity(buckets);
+        let mut branches: Vec<Branch<S>> = Vec::with_capacity(buckets);
         let mut rest = slots;
         while let Some(first) = rest.first() {
             let last = rest.get(target - 1).or(rest.last()).unwrap_or(first).fragment();
@@ -91,7 +91,7 @@ impl Group {
     }
 
     /// The slots of bucket `i`, none if there is no such bucket.
-    pub(crate) fn slots(&self, i: usize) -> &[Slot] {
+    pub(crate) fn slots(&self, i: usize) -> &[S] {
         match self {
             Self::One(bucket) if i == 0 => bucket.slots(),
             Self::One(_) => &[],
@@ -101,7 +101,7 @@ impl Group {
 
     /// The bucket for `fragment`: its number, itself, its span.
     #[inline]
-    pub(crate) fn bucket(&self, fragment: u32) -> (usize, &Bucket, Span) {
+    pub(crate) fn bucket(&self, fragment: u32) -> (usize, &Bucket<S>, Span) {
         match self {
             Self::One(bucket) => (0, bucket, Span::ALL),
             Self::Many(branches) => {
@@ -112,7 +112,7 @@ impl Group {
     }
 
     #[inline]
-    fn bucket_mut(&mut self, fragment: u32) -> (usize, &mut Bucket, Span) {
+    fn bucket_mut(&mut self, fragment: u32) -> (usize, &mut Bucket<S>, Span) {
         match self {
             Self::One(bucket) => (0, bucket, Span::ALL),
             Self::Many(branches) => {
@@ -124,7 +124,7 @@ impl Group {
 
     /// The slots with this fragment.
     #[inline]
-    pub(crate) fn run(&self, fragment: u32) -> &[Slot] {
+    pub(crate) fn run(&self, fragment: u32) -> &[S] {
         let (_, bucket, span) = self.bucket(fragment);
         &bucket.slots()[bucket.run(span, fragment)]
     }
@@ -144,7 +144,7 @@ impl Group {
     ///
     /// # Errors
     /// [`IndexError::Occupied`] if it is there already.
-    pub(crate) fn insert(&mut self, slot: Slot) -> Result<(), IndexError> {
+    pub(crate) fn insert(&mut self, slot: S) -> Result<(), IndexError> {
         let (i, bucket, span) = self.bucket_mut(slot.fragment());
         let Err(at) = bucket.find(span, slot) else {
             return Err(IndexError::Occupied { at: slot.position() });
@@ -157,7 +157,7 @@ impl Group {
     }
 
     /// Removes `slot`. False if it is not there.
-    pub(crate) fn remove(&mut self, slot: Slot) -> bool {
+    pub(crate) fn remove(&mut self, slot: S) -> bool {
         let (i, bucket, span) = self.bucket_mut(slot.fragment());
         if !bucket.remove(span, slot) {
             return false;
@@ -172,7 +172,7 @@ impl Group {
     ///
     /// # Errors
     /// [`IndexError::Occupied`] if `new` is there already.
-    pub(crate) fn replace(&mut self, old: Slot, new: Slot) -> Result<bool, IndexError> {
+    pub(crate) fn replace(&mut self, old: S, new: S) -> Result<bool, IndexError> {
         let (_, bucket, span) = self.bucket_mut(old.fragment());
         bucket.replace(span, old, new)
     }
@@ -183,7 +183,7 @@ impl Group {
             Self::One(bucket) => bucket.heap_bytes(),
             Self::Many(branches) => {
                 let buckets: usize = branches.iter().map(|branch| branch.bucket.heap_bytes()).sum();
-                size_of::<Branch>() * branches.len() + buckets
+                size_of::<Branch<S>>() * branches.len() + buckets
             }
         }
     }
@@ -244,7 +244,7 @@ impl Group {
     /// Whether what the crate's documentation promises holds; panics with the broken promise.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        let all: Vec<Slot> = (0..self.buckets()).flat_map(|i| self.slots(i)).copied().collect();
+        let all: Vec<S> = (0..self.buckets()).flat_map(|i| self.slots(i)).copied().collect();
         assert!(all.is_sorted_by(|a, b| a < b), "slots do not ascend");
         let Self::Many(branches) = self else {
             let Self::One(bucket) = self else { unreachable!() };
@@ -264,9 +264,9 @@ impl Group {
     }
 }
 
-impl Branch {
+impl<S: InBucket> Branch<S> {
     /// The upper part of `bucket`, as a branch; `None` if it cannot be split.
-    fn split_from(bucket: &mut Bucket) -> Option<Self> {
+    fn split_from(bucket: &mut Bucket<S>) -> Option<Self> {
         let upper = bucket.split()?;
         let low = upper.slots().first()?.fragment();
         Some(Self { low, bucket: upper })

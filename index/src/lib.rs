@@ -63,6 +63,9 @@
 //! **Sharing.** A [`ShardIndex`] has one owner. A [`SharedIndex`] is one cut into parts, which readers
 //! and the one who edits share; the store asks it through the trait [`Index`].
 //!
+//! **Larger than memory.** A [`TieredIndex`] answers as a [`SharedIndex`] does, keeps its newest records in memory and the
+//! rest in files, and stays within a budget. All above this paragraph is about the index in memory.
+//!
 //! What is deliberately absent: threads, reads of entries other than through the caller, and values.
 #![forbid(unsafe_code)]
 
@@ -78,11 +81,16 @@ mod shared;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod tiered;
 
-pub use batch::Edit;
+pub use batch::{Edit, Place};
 pub use bucket::MAX_BUCKET_SLOTS;
 pub use error::IndexError;
 pub use iter::{Groups, Positions, Ties};
 pub use shard::ShardIndex;
 pub use shared::{Index, SharedIndex};
 pub use slot::{GROUPS, MAX_POSITION, Stem};
+pub use tiered::{
+    Behind, Done, Job, LOWEST_TIER, MemoryStats, Record, SegmentEntry, Snapshot, SnapshotRecords,
+    Step, TierStats, TieredIndex, TieredOptions, TieredStats,
+};

@@ -26,7 +26,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use std::fmt;
 
 /// Groups of a part: 16 parts, so that 16 shards have 256 locks.
-const PART_GROUPS: usize = GROUPS / 16;
+pub(crate) const PART_GROUPS: usize = GROUPS / 16;
 
 /// What a store asks of the index of one shard: in batches, from any thread, while one thread edits it.
 ///
@@ -80,6 +80,16 @@ pub trait Index: fmt::Debug + Send + Sync {
     /// As [`ShardIndex::apply`]: the index is then as before.
     fn apply(&self, edits: &[Edit]) -> Result<(), IndexError>;
 
+    /// Takes back the edits of the last [`apply`](Index::apply) that was not taken back: the index is as it
+    /// was before. From then on the serial numbers that they put in may be used anew, for other entries.
+    ///
+    /// # Errors
+    /// [`IndexError::Missing`] if the index does not hold what one of them put in; it is then unchanged.
+    fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
+        let back: Vec<Edit> = applied.iter().rev().map(Edit::inverse).collect();
+        self.apply(&back)
+    }
+
     /// Number of keys.
     fn len(&self) -> usize;
 
@@ -112,12 +122,15 @@ impl Default for SharedIndex {
 }
 
 /// The number of the part that a group is in.
-const fn part_of(group: usize) -> usize {
+pub(crate) const fn part_of(group: usize) -> usize {
     group / PART_GROUPS
 }
 
 /// Runs of at most [`WINDOW`] items that belong to one part, with its number.
-fn runs<T>(items: &[T], group: impl Fn(&T) -> usize) -> impl Iterator<Item = (usize, &[T])> {
+pub(crate) fn runs<T>(
+    items: &[T],
+    group: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = (usize, &[T])> {
     let part = move |item: &T| part_of(group(item));
     let mut rest = items;
     std::iter::from_fn(move || {
@@ -130,8 +143,8 @@ fn runs<T>(items: &[T], group: impl Fn(&T) -> usize) -> impl Iterator<Item = (us
 }
 
 impl SharedIndex {
-    /// Takes back edits that were applied.
-    fn take_back(&self, applied: &[Edit]) {
+    /// Undoes edits of a batch that did not go to its end.
+    fn undo(&self, applied: &[Edit]) {
         for edit in applied.iter().rev() {
             let mut part = self.parts[part_of(Stem::of(&edit.key).group())].write();
             // What the last edit removed was there, and what it put in is.
@@ -215,7 +228,7 @@ impl Index for SharedIndex {
             for edit in run {
                 if let Err(error) = index.apply_one(edit) {
                     drop(index);
-                    self.take_back(&edits[..applied]);
+                    self.undo(&edits[..applied]);
                     return Err(error);
                 }
                 applied += 1;

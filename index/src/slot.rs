@@ -96,12 +96,33 @@ impl Stem {
 pub(crate) struct Unit(u64);
 
 impl Unit {
+    pub(crate) const ZERO: Self = Self(0);
+
     pub(crate) const fn new(at: LogPosition) -> Result<Self, IndexError> {
         if at.0 > MAX_POSITION.0 || at.0 & ((1 << ALIGN_SHIFT) - 1) != 0 {
             return Err(IndexError::Position { at });
         }
         Ok(Self(at.0 >> ALIGN_SHIFT))
     }
+
+    /// The 48 bits, little-endian.
+    pub(crate) const fn bytes(self) -> [u8; 6] {
+        let [u0, u1, u2, u3, u4, u5, _, _] = self.0.to_le_bytes();
+        [u0, u1, u2, u3, u4, u5]
+    }
+
+    /// The position that was encoded so.
+    pub(crate) const fn position_of([u0, u1, u2, u3, u4, u5]: [u8; 6]) -> LogPosition {
+        LogPosition(u64::from_le_bytes([u0, u1, u2, u3, u4, u5, 0, 0]) << ALIGN_SHIFT)
+    }
+}
+
+/// What a [`Bucket`](crate::bucket::Bucket) holds of a key. Slots order by their fragments first.
+pub(crate) trait InBucket: Copy + Ord {
+    /// The 32 bits of the key hash after the group's.
+    fn fragment(self) -> u32;
+    /// Where the entry is.
+    fn position(self) -> LogPosition;
 }
 
 /// One key of a group: fragment and position. Ordered by fragment, then position.
@@ -130,6 +151,18 @@ impl Slot {
     #[inline]
     pub(crate) const fn position(self) -> LogPosition {
         LogPosition(self.unit() << ALIGN_SHIFT)
+    }
+}
+
+impl InBucket for Slot {
+    #[inline]
+    fn fragment(self) -> u32 {
+        Self::fragment(self)
+    }
+
+    #[inline]
+    fn position(self) -> LogPosition {
+        Self::position(self)
     }
 }
 

@@ -7,6 +7,14 @@ use hedgerow_types::{Digest, SerialNumber, ShardId, TwigId};
 ///
 /// After an error of [`Forest::apply`](crate::Forest::apply) the forest is in no defined state and
 /// the caller discards it; every other method leaves it as it was.
+///
+/// ```
+/// use hedgerow_merkle::{Forest, MerkleError};
+/// use hedgerow_types::{ShardId, TwigId};
+/// let shard = ShardId::new(3).unwrap();
+/// let refused = Forest::new().prune(shard, TwigId(9)).unwrap_err();
+/// assert!(matches!(refused, MerkleError::PruneTooFar { first_kept: TwigId(9), .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MerkleError {

@@ -76,9 +76,20 @@ use shard::ShardTree;
 use work::ShardWork;
 
 /// What a state commits to: the roots of the shards, and the state root over them.
+///
+/// ```
+/// use hedgerow_hasher_api::hash_node;
+/// let forest = hedgerow_merkle::Forest::new();
+/// let roots = forest.roots();
+/// let mut nodes = roots.shards.to_vec();
+/// for level in 64..68 {
+///     nodes = nodes.chunks(2).map(|pair| hash_node(level, &pair[0], &pair[1])).collect();
+/// }
+/// assert_eq!(nodes, [roots.state]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
-    /// The shard roots (spec 8.2), by shard. A shard with a single twig has its twig root.
+    /// The shard roots ([spec 8.2](hedgerow_types::spec)), by shard. A shard with a single twig has its twig root.
     pub shards: [Digest; SHARDS],
     /// The state root: the binary tree over the shard roots with levels 64..=67 below it.
     pub state: Digest,

@@ -20,6 +20,20 @@ pub(crate) const FRAME_HEAD_LEN: usize = MAGIC_LEN + 2;
 pub(crate) const CRC_LEN: usize = 4;
 
 /// Why bytes are not a manifest or a history row.
+///
+/// ```
+/// use hedgerow_metadb::{DecodeError, HistoryRow};
+/// # use hedgerow_types::{Digest, Height, SerialNumber};
+/// # let (shard_roots, oldest_active) = ([Digest::ZERO; 16], [SerialNumber(0); 16]);
+/// # let row = HistoryRow { root: Digest([7; 32]), shard_roots, oldest_active, extra: b"time 12:00".to_vec() };
+/// let mut bytes = row.encode(Height(41))?;
+/// let other = HistoryRow::decode(&bytes, Height(42));
+/// assert!(matches!(other, Err(DecodeError::Field(_))));              // whole, but of another height
+/// bytes[100] ^= 1;
+/// let damaged = HistoryRow::decode(&bytes, Height(41));
+/// assert!(matches!(damaged, Err(DecodeError::Checksum { .. })));
+/// # Ok::<(), hedgerow_metadb::InvalidField>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes end within a field.
@@ -66,6 +80,17 @@ pub enum DecodeError {
 }
 
 /// A field with a value that it cannot have.
+///
+/// ```
+/// use hedgerow_metadb::{HistoryRow, MAX_EXTRA_LEN};
+/// # use hedgerow_types::{Digest, Height, SerialNumber};
+/// # let (shard_roots, oldest_active) = ([Digest::ZERO; 16], [SerialNumber(0); 16]);
+/// # let row = HistoryRow { root: Digest([7; 32]), shard_roots, oldest_active, extra: b"time 12:00".to_vec() };
+/// let row = HistoryRow { extra: vec![0; MAX_EXTRA_LEN + 1], ..row };
+/// let refused = row.encode(Height(41)).unwrap_err();
+/// assert_eq!((refused.what, refused.found), ("the length of the extra bytes", 1_048_577));
+/// assert_eq!(refused.rule, "at most 1 MiB is allowed");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is {found}, but {rule}")]
 pub struct InvalidField {

@@ -22,6 +22,14 @@ use std::{
 };
 
 /// A database engine that was compiled in.
+///
+/// ```
+/// use hedgerow_metadb::Engine;
+/// let default = Engine::available()[0];        // of those that were compiled in
+/// assert_eq!(default.name().parse(), Ok(default));
+/// let none = "abacus".parse::<Engine>().unwrap_err();
+/// assert!(none.to_string().contains("not a database engine"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Engine {

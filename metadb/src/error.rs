@@ -8,6 +8,17 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 /// Why a database could not be opened, read or committed to. The text names the database and ends
 /// with the engine's own message; cloning is cheap, so that the first error can be given to everyone
 /// who waits.
+///
+/// ```
+/// use hedgerow_metadb::{Engine, MetaError, open};
+/// # use hedgerow_vfs::MemDisk;
+/// let (disk, dir) = (std::sync::Arc::new(MemDisk::new()), std::path::Path::new("/"));
+/// match open(Engine::Redb, disk, dir, false) {
+///     Err(MetaError::Missing { engine, .. }) => assert_eq!(engine, "redb"),   // and none was made
+///     Err(MetaError::Manifest { reason, .. }) => panic!("damaged: {reason}"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MetaError {
     /// There is no database and none was to be created.

@@ -32,6 +32,18 @@ pub(crate) const MIN_ROW_LEN: usize = FIXED_LEN + CRC_LEN;
 pub(crate) const MAX_ROW_LEN: usize = MIN_ROW_LEN + MAX_EXTRA_LEN;
 
 /// What was true after the block at one height.
+///
+/// ```
+/// use hedgerow_metadb::HistoryRow;
+/// # use hedgerow_types::{Digest, Height, SerialNumber};
+/// # let (shard_roots, oldest_active) = ([Digest::ZERO; 16], [SerialNumber(0); 16]);
+/// # let row = HistoryRow { root: Digest([7; 32]), shard_roots, oldest_active, extra: b"time 12:00".to_vec() };
+/// // In a store it is asked of a reader: `reader.history(height)`.
+/// let bytes = row.encode(Height(41))?;
+/// let read = HistoryRow::decode(&bytes, Height(41))?;
+/// assert_eq!((read.root, read.extra), (row.root, b"time 12:00".to_vec()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryRow {
     /// Root of all shards.

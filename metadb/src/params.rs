@@ -4,10 +4,16 @@ use hedgerow_types::{CompactionRule, Height, SHARDS};
 use std::fmt;
 
 /// The hash function of entries and trees.
+///
+/// ```
+/// use hedgerow_metadb::{HashFunction, StoreParams};
+/// assert_eq!(StoreParams::default().hash(), HashFunction::Sha256);
+/// assert_eq!(HashFunction::Sha256.to_string(), "SHA-256");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum HashFunction {
-    /// SHA-256 (FIPS 180-4), the one that the compatible tree is defined with (spec 8.1).
+    /// SHA-256 (FIPS 180-4), the one that the compatible tree is defined with ([spec 8.1](hedgerow_types::spec)).
     #[default]
     Sha256,
 }
@@ -56,6 +62,13 @@ pub struct StoreParams {
 }
 
 /// Why a height cannot be the first of a store.
+///
+/// ```
+/// use hedgerow_metadb::{FirstHeightError, StoreParams};
+/// use hedgerow_types::Height;
+/// let refused = StoreParams::default().with_first_height(Height(0));
+/// assert_eq!(refused, Err(FirstHeightError(Height(0))));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("height {0} cannot be the first of a store: 1 to {max} can", max = Height::MAX)]
 pub struct FirstHeightError(pub Height);
@@ -71,7 +84,7 @@ impl StoreParams {
         Self { compaction, shards, hash, first_height }
     }
 
-    /// When shards compact (spec 7).
+    /// When shards compact ([spec 7](hedgerow_types::spec)).
     pub const fn compaction(&self) -> CompactionRule {
         self.compaction
     }
@@ -104,7 +117,7 @@ impl StoreParams {
     }
 
     /// These parameters with another first height: for a chain whose blocks do not begin with 1, or a store
-    /// that begins in the middle of one. Heights are part of entries (spec 6.2), so stores that took the same
+    /// that begins in the middle of one. Heights are part of entries ([spec 6.2](hedgerow_types::spec)), so stores that took the same
     /// blocks at other heights have other roots.
     ///
     /// # Errors

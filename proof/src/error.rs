@@ -5,6 +5,26 @@ use hedgerow_types::entry::EntryError;
 use hedgerow_types::{MAX_KEY_LEN, SerialNumber};
 
 /// Why bytes are not a proof, or not a proof of what was asked.
+///
+/// ```
+/// use hedgerow_proof::{Digest, ProofError, verify};
+/// # use hedgerow_proof::{Proof, ProofRef};
+/// # use hedgerow_types::{KeyHash, SerialNumber, Version, entry::EntryFields};
+/// # let mut entry = Vec::new();
+/// # let (version, serial_number) = (Version(0), SerialNumber(5_000));
+/// # let fields = EntryFields { key: b"alice", value: b"100", next_key_hash: KeyHash::MAX, version,
+/// #     serial_number, deactivated: &[] };
+/// # fields.encode(&mut entry).unwrap();
+/// # let zero = Digest::ZERO;
+/// # let made = Proof::assemble(&entry, &[zero; 11], &[0xFF; 32], &[zero; 3], &[zero; 2], &[zero; 4]);
+/// # let received = made.unwrap().into_bytes();
+/// # let root = ProofRef::decode(&received, 1 << 20)?.root();
+/// // Nothing follows about the key in any of these cases.
+/// assert_eq!(verify(&Digest::ZERO, b"alice", &received), Err(ProofError::WrongRoot));
+/// assert_eq!(verify(&root, b"bob", &received), Err(ProofError::WrongKey));
+/// assert_eq!(verify(&root, b"alice", b"\x02..."), Err(ProofError::UnknownVersion(2)));
+/// # Ok::<(), hedgerow_proof::ProofError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProofError {

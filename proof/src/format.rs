@@ -37,6 +37,24 @@ const _: () = assert!(DEFAULT_MAX_PROOF_LEN == 16_781_804);
 ///
 /// The serial number, which says on which side each sibling is, stands in the entry; the shard is
 /// the top of the entry's key hash.
+///
+/// ```
+/// use hedgerow_proof::ProofRef;
+/// # use hedgerow_proof::{Digest, Proof};
+/// # use hedgerow_types::{KeyHash, SerialNumber, Version, entry::EntryFields};
+/// # let mut entry = Vec::new();
+/// # let (version, serial_number) = (Version(0), SerialNumber(5_000));
+/// # let fields = EntryFields { key: b"alice", value: b"100", next_key_hash: KeyHash::MAX, version,
+/// #     serial_number, deactivated: &[] };
+/// # fields.encode(&mut entry).unwrap();
+/// # let zero = Digest::ZERO;
+/// # let made = Proof::assemble(&entry, &[zero; 11], &[0xFF; 32], &[zero; 3], &[zero; 2], &[zero; 4]);
+/// # let received = made.unwrap().into_bytes();
+/// let proof = ProofRef::decode(&received, 64 * 1024)?;
+/// assert_eq!(proof.entry().key(), b"alice");   // what it claims: nothing is verified yet
+/// println!("{} under root {}", proof.entry().serial_number(), proof.root());
+/// # Ok::<(), hedgerow_proof::ProofError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProofRef<'a> {
     entry: EntryRef<'a>,
@@ -109,6 +127,26 @@ impl<'a> ProofRef<'a> {
 
 /// The bytes of a proof by key. They are well formed ([`ProofRef::decode`] accepts them); what they
 /// prove, [`verify`](crate::verify) says.
+///
+/// ```
+/// use hedgerow_proof::{Proof, ProofError};
+/// # use hedgerow_proof::Digest;
+/// # use hedgerow_types::{KeyHash, SerialNumber, Version, entry::EntryFields};
+/// # let mut entry = Vec::new();
+/// # let (version, serial_number) = (Version(0), SerialNumber(5_000));
+/// # let fields = EntryFields { key: b"alice", value: b"100", next_key_hash: KeyHash::MAX, version,
+/// #     serial_number, deactivated: &[] };
+/// # fields.encode(&mut entry).unwrap();
+/// # let zero = Digest::ZERO;
+/// # let made = Proof::assemble(&entry, &[zero; 11], &[0xFF; 32], &[zero; 3], &[zero; 2], &[zero; 4]);
+/// # let received = made.unwrap().into_bytes();
+/// let limit = 64 * 1024;                       // this application has no longer values
+/// let proof = Proof::from_bytes(received, limit)?;   // well formed: it may be stored, and sent on
+/// assert_eq!(proof.as_bytes()[0], hedgerow_proof::PROOF_VERSION);
+/// let cut = Proof::from_bytes(proof[..100].to_vec(), limit);
+/// assert!(matches!(cut, Err(ProofError::PathLength { .. })));
+/// # Ok::<(), hedgerow_proof::ProofError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proof(Vec<u8>);
 

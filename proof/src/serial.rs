@@ -21,6 +21,19 @@ use hedgerow_types::{Digest, SerialNumber};
 ///
 /// It proves what stands at a position, current or not. Proofs about keys, and under the state
 /// root, are [`Proof`](crate::Proof)s.
+///
+/// ```
+/// use hedgerow_proof::{Digest, ProofError, SerialNumber, SerialPath};
+/// # let (sn, zero) = (SerialNumber(5_000), Digest::ZERO);
+/// # let made = SerialPath::assemble(sn, zero, &[zero; 11], &[0; 32], &[zero; 3], &[zero; 2], zero);
+/// # let received = made?.to_bytes();
+/// let path = SerialPath::decode(&received)?;
+/// assert_eq!(path.sn(), SerialNumber(5_000));
+/// // The root that it names is a claim. Here it does not even lead there.
+/// let shard_root = path.claimed_root();
+/// assert_eq!(path.verify(&shard_root), Err(ProofError::WrongRoot));
+/// # Ok::<(), hedgerow_proof::ProofError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SerialPath {
     sn: SerialNumber,

@@ -9,6 +9,26 @@ use hedgerow_types::{Digest, KeyHash, MAX_KEY_LEN};
 ///
 /// The caller vouches for the root alone; the proof may come from anyone.
 ///
+/// ```
+/// use hedgerow_proof::verify;
+/// # use hedgerow_proof::{Digest, Proof, ProofRef};
+/// # use hedgerow_types::{KeyHash, SerialNumber, Version, entry::EntryFields};
+/// # let mut entry = Vec::new();
+/// # let (version, serial_number) = (Version(0), SerialNumber(5_000));
+/// # let fields = EntryFields { key: b"alice", value: b"100", next_key_hash: KeyHash::MAX, version,
+/// #     serial_number, deactivated: &[] };
+/// # fields.encode(&mut entry).unwrap();
+/// # let zero = Digest::ZERO;
+/// # let made = Proof::assemble(&entry, &[zero; 11], &[0xFF; 32], &[zero; 3], &[zero; 2], &[zero; 4]);
+/// # let received = made.unwrap().into_bytes();
+/// # let root = ProofRef::decode(&received, 1 << 20)?.root();
+/// match verify(&root, b"alice", &received)? {
+///     Some(value) => assert_eq!(value, b"100"),
+///     None => println!("alice has no value"),  // proved too
+/// }
+/// # Ok::<(), hedgerow_proof::ProofError>(())
+/// ```
+///
 /// # Errors
 /// [`ProofError`] if the bytes are not a proof, or prove nothing about this key under this root.
 /// Nothing is then known about the key.
@@ -23,6 +43,12 @@ pub fn verify<'a>(
 /// As [`verify`], for proofs of at most `max_len` bytes: longer ones are refused before anything is
 /// hashed. A proof is as long as its entry plus 609 bytes, plus 32 for each level of the
 /// upper tree (21 levels at 2^32 entries in a shard).
+///
+/// ```
+/// use hedgerow_proof::{Digest, ProofError, verify_with_limit};
+/// let too_long = verify_with_limit(&Digest::ZERO, b"alice", &[1; 5_000], 4_096);
+/// assert_eq!(too_long, Err(ProofError::TooLong { len: 5_000, max: 4_096 }));
+/// ```
 ///
 /// # Errors
 /// As [`verify`], and [`ProofError::TooLong`].

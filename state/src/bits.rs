@@ -151,6 +151,14 @@ impl ActiveBits {
         bytes
     }
 
+    /// The bits in words of 64, each with the serial number of its first entry.
+    pub fn words(&self) -> impl Iterator<Item = (SerialNumber, u64)> + '_ {
+        let first = self.first.first();
+        (0..)
+            .zip(self.twigs.iter().flatten())
+            .map(move |(number, word)| (first.plus(64 * number), *word))
+    }
+
     /// Number of active entries.
     pub fn count(&self) -> u64 {
         self.twigs.iter().flatten().map(|word| u64::from(word.count_ones())).sum()
@@ -185,6 +193,11 @@ mod tests {
             bits.drop_before(TwigId(cut));
             model.retain(|sn| sn >> 11 >= cut);
             prop_assert_eq!(bits.count(), model.len() as u64);
+            for (sn, word) in bits.words() {
+                for bit in 0..64 {
+                    prop_assert_eq!(word >> bit & 1 == 1, model.contains(&(sn.0 + bit)));
+                }
+            }
             for from in (0..9100).step_by(37) {
                 prop_assert_eq!(bits.next_active(SerialNumber(from)).map(|sn| sn.0), model.range(from..).next().copied());
             }

@@ -9,6 +9,14 @@ use std::fmt;
 
 /// Why a key, a value, an operation or a whole block is refused: nothing has changed, and the same call on
 /// the same state is refused again.
+///
+/// ```
+/// use hedgerow_state::{Refused, check_key, check_value};
+/// // What `put` asks first.
+/// assert_eq!(check_key(b""), Err(Refused::KeyLength(0)));
+/// let too_long = check_value(b"alice", &[0; 100], 64);
+/// assert_eq!(too_long, Err(Refused::ValueLength { len: 100, max: 64 }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {

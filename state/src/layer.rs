@@ -35,8 +35,8 @@
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use hedgerow_index::Edit;
-use hedgerow_types::{KeyHash, LogPosition};
+use hedgerow_index::{Edit, Place};
+use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
@@ -54,14 +54,17 @@ pub enum Now {
     },
 }
 
-/// What is remembered of a key that a block changed: 48 bytes.
+/// What is remembered of a key that a block changed: 64 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     key: KeyHash,
-    /// Its position before the block, or [`ABSENT`].
+    /// Its position before the block, or [`ABSENT`], and its serial number.
     old: u64,
+    old_sn: SerialNumber,
     /// A [`Now`]; of a removed key the number of the key before it.
     now: Packed,
+    /// Its serial number once it is settled, unless it was removed.
+    new_sn: SerialNumber,
 }
 
 /// No position.
@@ -143,7 +146,7 @@ impl Layer {
     }
 
     /// Gives a key another `now`; `old` is where it was before the block, if it is not named yet.
-    fn set(&mut self, key: KeyHash, old: Option<LogPosition>, now: Packed) {
+    fn set(&mut self, key: KeyHash, old: Option<Place>, now: Packed) {
         let Self { slots, table, hashes, .. } = self;
         let same = |&number: &u32| slots.get(number as usize).is_some_and(|it| it.key == key);
         let again = |&number: &u32| {
@@ -157,14 +160,16 @@ impl Layer {
             }
             Entry::Vacant(place) => {
                 place.insert(slots.len() as u32); // a run has less than 2^32 entries
-                slots.push(Slot { key, old: old.map_or(ABSENT, |at| at.0), now });
+                let none = Place { at: LogPosition(ABSENT), sn: SerialNumber(0) };
+                let Place { at, sn } = old.unwrap_or(none);
+                slots.push(Slot { key, old: at.0, old_sn: sn, now, new_sn: SerialNumber(0) });
             }
         }
     }
 
     /// Notes that the key's entry is now number `entry` of the run; `old` is where it was before
     /// the block, if this is the block's first change of it.
-    pub fn moved(&mut self, key: KeyHash, old: Option<LogPosition>, entry: u32) {
+    pub fn moved(&mut self, key: KeyHash, old: Option<Place>, entry: u32) {
         self.set(key, old, Packed::here(entry));
     }
 
@@ -176,7 +181,7 @@ impl Layer {
 
     /// Notes that the key is gone; `old` as for [`Layer::moved`], `before` its predecessor, which
     /// the caller rewrites in the same operation.
-    pub fn removed(&mut self, key: KeyHash, old: Option<LogPosition>, before: KeyHash) {
+    pub fn removed(&mut self, key: KeyHash, old: Option<Place>, before: KeyHash) {
         let number = self.befores.len() as u32;
         self.befores.push(before);
         self.set(key, old, Packed::gone(number));
@@ -228,14 +233,17 @@ impl Layer {
         end
     }
 
-    /// Turns entry numbers into log positions, once the record has its place, and makes every removed
+    /// Turns entry numbers into places, once the record has its place, and makes every removed
     /// key lead to a present one directly: the blocks that ask from now on cannot.
-    pub fn settle(&mut self, position_of: impl Fn(u32) -> LogPosition) {
+    pub fn settle(&mut self, place_of: impl Fn(u32) -> Place) {
         let mut gone = Vec::new();
         for slot in &mut self.slots {
             let Packed(word) = slot.now;
             match word & 7 {
-                Packed::HERE => slot.now = Packed(position_of((word >> 3) as u32).0),
+                Packed::HERE => {
+                    let Place { at, sn } = place_of((word >> 3) as u32);
+                    (slot.now, slot.new_sn) = (Packed(at.0), sn);
+                }
                 Packed::GONE => gone.push(slot.key),
                 _ => {}
             }
@@ -248,10 +256,14 @@ impl Layer {
 
     /// What the index has to learn, in key-hash order. Only after [`Layer::settle`].
     pub fn edits(&self) -> Vec<Edit> {
-        let edit = |slot: &Slot| Edit {
-            key: slot.key,
-            old: (slot.old != ABSENT).then_some(LogPosition(slot.old)),
-            new: (slot.now.0 & 7 == 0).then_some(LogPosition(slot.now.0)),
+        let edit = |slot: &Slot| {
+            let old = Place { at: LogPosition(slot.old), sn: slot.old_sn };
+            let new = Place { at: LogPosition(slot.now.0), sn: slot.new_sn };
+            Edit {
+                key: slot.key,
+                old: (slot.old != ABSENT).then_some(old),
+                new: (slot.now.0 & 7 == 0).then_some(new),
+            }
         };
         let mut edits: Vec<Edit> = self.slots.iter().map(edit).collect();
         // Prefixes decide nearly always, and cost one comparison of numbers. Most keys are in order.
@@ -279,14 +291,19 @@ mod tests {
         KeyHash([byte; 32])
     }
 
+    /// What lies at a position, its serial number made up.
+    fn place(at: u64) -> Place {
+        Place { at: LogPosition(at), sn: SerialNumber(at / 8 + 1) }
+    }
+
     #[test]
     fn predecessors_skip_what_was_removed_and_see_what_was_created() {
         // Before the block: 0, 10, 20, 30, 40.
         let mut layer = Layer::default();
         // Removed from above: 30 (before 20), 20 (before 10), 10 (before 0).
         for (i, (gone, before)) in [(30, 20), (20, 10), (10, 0)].into_iter().enumerate() {
-            layer.removed(key(gone), Some(LogPosition(8 * u64::from(gone))), key(before));
-            layer.moved(key(before), Some(LogPosition(8 * u64::from(before))), i as u32);
+            layer.removed(key(gone), Some(place(8 * u64::from(gone))), key(before));
+            layer.moved(key(before), Some(place(8 * u64::from(before))), i as u32);
             layer.removed(key(gone), None, key(before));
         }
         assert_eq!(layer.predecessor(&key(40), key(30)), key(0));
@@ -302,18 +319,18 @@ mod tests {
     /// The example of the module's comment.
     #[test]
     fn the_key_before_another_through_two_layers() {
-        let at = |byte: u8| Some(LogPosition(8 * u64::from(byte)));
+        let at = |byte: u8| Some(place(8 * u64::from(byte)));
         let mut first = Layer::default();
         first.removed(key(30), at(30), key(20));
         first.moved(key(20), at(20), 0);
         first.created(key(25), 1);
-        first.settle(|entry| LogPosition(800 + 8 * u64::from(entry)));
+        first.settle(|entry| place(800 + 8 * u64::from(entry)));
         let mut second = Layer::default();
-        second.removed(key(25), Some(LogPosition(808)), key(20));
-        second.moved(key(20), Some(LogPosition(800)), 0);
+        second.removed(key(25), Some(place(808)), key(20));
+        second.moved(key(20), Some(place(800)), 0);
         second.removed(key(20), None, key(10));
         second.moved(key(10), at(10), 1);
-        second.settle(|entry| LogPosition(1600 + 8 * u64::from(entry)));
+        second.settle(|entry| place(1600 + 8 * u64::from(entry)));
         for answer in [30, 25] {
             let between = first.predecessor(&key(40), key(answer));
             assert_eq!(between, key(25), "{answer}");
@@ -333,12 +350,12 @@ mod tests {
         const COUNT: u32 = 100_000;
         let mut layer = Layer::default();
         for number in (1..=COUNT).rev() {
-            layer.removed(hash(number), Some(LogPosition(8)), hash(number - 1));
+            layer.removed(hash(number), Some(place(8)), hash(number - 1));
         }
-        layer.moved(hash(0), Some(LogPosition(0)), 0);
+        layer.moved(hash(0), Some(place(0)), 0);
         // One in the middle comes back: those above it end there.
         layer.created(hash(COUNT / 2), 1);
-        layer.settle(|_| LogPosition(8));
+        layer.settle(|_| place(8));
         for number in 1..=COUNT {
             let before = match number {
                 _ if number == COUNT / 2 => continue,
@@ -351,20 +368,20 @@ mod tests {
     }
 
     #[test]
-    fn edits_name_the_first_old_and_the_last_new_position() {
+    fn edits_name_the_first_old_and_the_last_new_place() {
         let mut layer = Layer::default();
-        layer.moved(key(2), Some(LogPosition(16)), 0);
-        layer.moved(key(2), Some(LogPosition(999)), 1);
+        layer.moved(key(2), Some(place(16)), 0);
+        layer.moved(key(2), Some(place(999)), 1);
         layer.created(key(1), 2);
         layer.created(key(3), 3);
         layer.removed(key(3), None, key(2));
-        layer.settle(|entry| LogPosition(1000 + 8 * u64::from(entry)));
+        layer.settle(|entry| place(1000 + 8 * u64::from(entry)));
         let edits: Vec<_> = layer.edits().iter().map(|e| (e.key, e.old, e.new)).collect();
         assert_eq!(
             edits,
             [
-                (key(1), None, Some(LogPosition(1016))),
-                (key(2), Some(LogPosition(16)), Some(LogPosition(1008))),
+                (key(1), None, Some(place(1016))),
+                (key(2), Some(place(16)), Some(place(1008))),
                 (key(3), None, None),
             ]
         );

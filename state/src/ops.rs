@@ -17,11 +17,19 @@ use crate::Refused;
 use hedgerow_types::{MAX_KEY_LEN, Version};
 
 /// What a strict operation does. The discriminants are the peers' op codes, which order the
-/// operations on one key within a change set (spec 1, 6.1).
+/// operations on one key within a change set ([spec 1](hedgerow_types::spec), 6.1).
+///
+/// ```
+/// use hedgerow_state::OpKind;
+/// // A change set deletes a key last, in whatever order its operations are given.
+/// let mut kinds = [OpKind::Delete, OpKind::Create];
+/// kinds.sort();
+/// assert_eq!(kinds, [OpKind::Create, OpKind::Delete]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum OpKind {
-    /// Does nothing (spec 6.3).
+    /// Does nothing ([spec 6.3](hedgerow_types::spec)).
     Read = 1,
     /// Gives a present key a new value.
     Update = 2,
@@ -31,13 +39,13 @@ pub enum OpKind {
     Delete = 4,
 }
 
-/// One strict operation of the low-level interface (spec 6).
+/// One strict operation of the low-level interface ([spec 6](hedgerow_types::spec)).
 ///
 /// ```
 /// use hedgerow_state::{Op, OpKind, Task};
 /// let create = Op { kind: OpKind::Create, key: b"alice".to_vec(), value: b"100".to_vec() };
-/// let task: Task = vec![vec![create]];
-/// # let _ = task;
+/// let task: Task = vec![vec![create]];         // one change set of one operation
+/// assert_eq!(task[0][0].kind, OpKind::Create);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Op {
@@ -49,11 +57,11 @@ pub struct Op {
     pub value: Vec<u8>,
 }
 
-/// Operations that share a version (spec 6.2). They take effect in (shard, key hash, op code)
+/// Operations that share a version ([spec 6.2](hedgerow_types::spec)). They take effect in (shard, key hash, op code)
 /// order, whatever order they are given in; ties keep the given order.
 pub type ChangeSet = Vec<Op>;
 
-/// A list of change sets, applied in order (spec 6.1).
+/// A list of change sets, applied in order ([spec 6.1](hedgerow_types::spec)).
 pub type Task = Vec<ChangeSet>;
 
 /// What one operation of a block does: the strict kinds, and the two of the user's API.

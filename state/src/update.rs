@@ -29,6 +29,7 @@ use crate::twigs::TwigStore;
 use crate::{Error, OpKind, Refused};
 use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
 use hedgerow_hasher_api::Span;
+use hedgerow_index::Place;
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SerialNumber, Version};
 
@@ -278,7 +279,7 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let Link { next_key_hash, sn, .. } = self.link(current)?;
         let entry = self.append(key, value, next_key_hash, version, &[sn])?;
-        self.layer.moved(state.key_hash, current.old_position(), entry);
+        self.layer.moved(state.key_hash, current.old_place(), entry);
         self.counts.updated += 1;
         if self.compactible() {
             self.compact()?;
@@ -323,7 +324,7 @@ impl Builder<'_> {
             return Err(self.corrupt("the entry before a key does not lead to it"));
         }
         self.rewrite(before, before_current, next, Some(version), &[sn, before_sn])?;
-        self.layer.removed(state.key_hash, current.old_position(), before);
+        self.layer.removed(state.key_hash, current.old_place(), before);
         self.counts.deleted += 1;
         Ok(())
     }
@@ -430,7 +431,7 @@ impl Builder<'_> {
                 let old = found.entry.get();
                 let version = version.unwrap_or(old.version());
                 let entry = self.append(old.key(), old.value(), next, version, deactivated)?;
-                (Some(found.at), entry)
+                (Some(Place { at: found.at, sn: old.serial_number() }), entry)
             }
             Whole::Here(entry) => {
                 let mut scratch = std::mem::take(&mut self.scratch);
@@ -488,10 +489,10 @@ impl Builder<'_> {
 
 impl Current<'_> {
     /// Its place before the block; `None` if the block wrote it.
-    fn old_position(self) -> Option<LogPosition> {
+    fn old_place(self) -> Option<Place> {
         match self {
             Self::Here(_) => None,
-            Self::Before(link) => Some(link.at),
+            Self::Before(link) => Some(Place { at: link.at, sn: link.sn }),
         }
     }
 }

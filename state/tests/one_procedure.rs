@@ -7,7 +7,7 @@ use hedgerow_entryfile::{
     place_run, seal_frame,
 };
 use hedgerow_hasher_api::{ScalarHasher, hash_message};
-use hedgerow_index::{Index, ShardIndex, SharedIndex};
+use hedgerow_index::{Index, Place, ShardIndex, SharedIndex};
 use hedgerow_state::{
     BlockOps, Error, Files, Kind, OpKind, Refused, RunChange, ShardState, ShardView, ShardWriter,
     Tools, TwigStore, Undo, apply, run_position,
@@ -118,7 +118,10 @@ impl World {
         let record = self.announce(runs, entries, BlockState::default());
         for (shard, delta) in ShardId::all().zip(&mut deltas) {
             let start = run_position(&record, shard);
-            let place = |entry: u32| start.plus(delta.spans[entry as usize].offset.into());
+            let place = |entry: u32| Place {
+                at: start.plus(delta.spans[entry as usize].offset.into()),
+                sn: delta.first_sn.plus(entry.into()),
+            };
             delta.layer.settle(place);
             self.index[shard.index()].apply(&delta.layer.edits()).unwrap();
         }

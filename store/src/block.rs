@@ -1,5 +1,4 @@
-//! A block of the user's API: puts and deletes that become one task (design, "From puts to change
-//! sets").
+//! A block of the user's API: puts and deletes that become the change sets of one task.
 
 use crate::store::Store;
 use crate::ticket::{Receipt, Ticket};

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 /// What can go wrong with a store.
 ///
-/// The first group refuses a call and changes nothing; the store goes on as if the call had not
-/// been made. After [`Error::Poisoned`] the store takes no more blocks, but what was published
-/// stays readable and what was durable survives.
+/// A call that is refused ([`Error::Refused`], [`Error::WrongHeight`], [`Error::Option`] and their like)
+/// changes nothing: the store goes on as if it had not been made. After [`Error::Poisoned`] the store takes
+/// no more blocks, but what was published stays readable and what was durable survives.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

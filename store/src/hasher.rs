@@ -29,8 +29,8 @@ pub use hedgerow_hashers::{
 };
 pub(crate) use hedgerow_hashers::{hash_keys, trusted};
 
-/// The backend with this name: `cpu`, `scalar`, `auto`, or one of the others that
-/// [`hedgerow_hashers::by_name`] lists.
+/// The backend with this name: one of [`names`], or a name of the other forms that
+/// [`hedgerow_hashers::by_name`] explains.
 ///
 /// # Errors
 /// [`Error::Option`] if there is no backend of this name, or it cannot be used on this machine.
@@ -38,7 +38,7 @@ pub fn by_name(name: &str) -> Result<Arc<dyn BatchHasher>, Error> {
     Ok(hedgerow_hashers::by_name(name)?)
 }
 
-/// The same, with a device used as `tuning` says.
+/// As [`by_name`], with a device used as `tuning` says.
 ///
 /// # Errors
 /// As [`by_name`].

@@ -25,10 +25,10 @@
 //! let present = reader.prove("alice")?;
 //! let absent = reader.prove("carol")?;
 //!
-//! // Elsewhere, with nothing but the root:
-//! let value = hedgerow_proof::verify(&root, b"alice", present.proof.as_bytes())?;
+//! // Elsewhere, with nothing but the root (a light client takes the crate hedgerow-proof alone):
+//! let value = hedgerow::verify(&root, b"alice", &present.proof)?;
 //! assert_eq!(value, Some(&b"100"[..]));
-//! assert_eq!(hedgerow_proof::verify(&root, b"carol", absent.proof.as_bytes())?, None);
+//! assert_eq!(hedgerow::verify(&root, b"carol", &absent.proof)?, None);
 //! store.close()?;
 //! # Ok(())
 //! # }
@@ -118,11 +118,11 @@ pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;
 pub use opening::repair::{RepairReport, RepairWord};
 pub use opening::salvage::{LostPart, SalvageReport};
-pub use options::{Durability, Options, Progress};
+pub use options::{Durability, IndexMode, Options, Progress};
 pub use read::iter::Iter;
 pub use read::reader::{Proven, Reader};
 pub use read::view::View;
-pub use stats::Stats;
+pub use stats::{IndexStats, Stats};
 pub use store::Store;
 pub use ticket::{Receipt, Ticket};
 

@@ -11,9 +11,16 @@ use std::sync::Arc;
 /// When a commit counts as done.
 ///
 /// ```
-/// use hedgerow::{Durability, Options};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Durability, Options, Store, StoreParams, disk::MemDisk};
+/// # let disk = std::sync::Arc::new(MemDisk::new());
 /// let careful = Options::new().durability(Durability::EachBlock);
-/// # let _ = careful;
+/// # let careful = careful.disk(disk);
+/// let mut store = Store::create("/state", StoreParams::default(), careful)?;
+/// let receipt = store.next_block()?.commit()?;
+/// assert_eq!(store.reader().durable_height(), receipt.height);   // no ticket needed
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -28,9 +35,20 @@ pub enum Durability {
 /// How far opening a store is.
 ///
 /// ```
-/// use hedgerow::Options;
-/// let options = Options::new().on_progress(|progress| eprintln!("opening: {progress:?}"));
-/// # let _ = options;
+/// # fn main() -> Result<(), hedgerow::Error> {
+/// use hedgerow::{Options, Progress, Store};
+/// use std::sync::{Arc, Mutex};
+/// # let disk = Arc::new(hedgerow::disk::MemDisk::new());
+/// # let options = Options::new().disk(disk);
+/// # Store::create("/state", hedgerow::StoreParams::default(), options.clone())?.close()?;
+/// let last = Arc::new(Mutex::new(None));
+/// let seen = Arc::clone(&last);
+/// let options = options.on_progress(move |progress| *seen.lock().unwrap() = Some(progress));
+/// Store::open("/state", options)?;
+/// let Progress { scanned_bytes, total_bytes } = last.lock().unwrap().unwrap();
+/// assert_eq!(scanned_bytes, total_bytes);      // all of it, in the end
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -41,6 +59,31 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
+/// Where the index is, which says where in the log the current entry of each key is.
+///
+/// ```
+/// use hedgerow::{IndexMode, Options};
+/// // A quarter of a GiB for the index, however many keys there are.
+/// let options = Options::new().index(IndexMode::Tiered { memory_bytes: 256 << 20 });
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum IndexMode {
+    /// In memory: 11 bytes per key.
+    #[default]
+    Memory,
+    /// The newest part in memory, the rest in files below `index/`, within a budget of bytes. A key that is
+    /// asked for costs a read of 4 KiB, unless that page is in the budget's cache or in the system's.
+    Tiered {
+        /// Bytes of memory: edits, filters, directories of pages, and pages that are kept. Beyond a budget, two to
+        /// three bits per key are taken, and 8 bytes for every 255 keys. At least 4 MiB.
+        memory_bytes: u64,
+    },
+}
+
+/// Fewest bytes of memory of a tiered index.
+pub(crate) const LEAST_INDEX_BYTES: u64 = 4 << 20;
 /// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
 
@@ -91,6 +134,7 @@ pub struct Options {
     pub(crate) manifest_blocks: u64,
     /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
+    pub(crate) index: IndexMode,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) read_only: bool,
@@ -118,6 +162,7 @@ impl Default for Options {
             keep_heights: Keep::Default,
             manifest_blocks: 64,
             checkpoint_bytes: None,
+            index: IndexMode::Memory,
             engine: None,
             progress: None,
             read_only: false,
@@ -317,6 +362,15 @@ impl Options {
         self
     }
 
+    /// Where the index is. Default [`IndexMode::Memory`]. A store may be opened with another mode than before:
+    /// then opening reads all of its log, once. A store that is [only read](Options::read_only) has the index
+    /// that its checkpoint was written with, or one in memory.
+    #[must_use]
+    pub fn index(mut self, mode: IndexMode) -> Self {
+        self.index = mode;
+        self
+    }
+
     /// Bytes of log after which the manifest is committed.
     pub(crate) fn manifest_bytes(&self) -> u64 {
         self.segment_bytes.unwrap_or(u64::MAX).min(32 << 20)
@@ -385,8 +439,8 @@ impl Options {
     pub(crate) fn for_a_copy(&self) -> Self {
         let disk = self.copies_to.clone().unwrap_or_else(|| Arc::clone(&self.disk));
         let hasher = HasherChoice::Named(hasher::DEFAULT.into());
-        let (tuning, read_only, copies_to) = (None, false, None);
-        Self { disk, hasher, tuning, read_only, copies_to, ..self.clone() }.keep_all()
+        let (tuning, read_only, beside, copies_to) = (None, false, false, None);
+        Self { disk, hasher, tuning, read_only, beside, copies_to, ..self.clone() }.keep_all()
     }
 
     /// These options, with the disk that they ask for.
@@ -455,6 +509,10 @@ impl Options {
         if self.segment_bytes == Some(0) {
             return refuse("segment_bytes", "must not be 0");
         }
+        if matches!(self.index, IndexMode::Tiered { memory_bytes } if memory_bytes < LEAST_INDEX_BYTES)
+        {
+            return refuse("index", "a tiered index needs 4 MiB of memory");
+        }
         if self.keep_heights == Keep::Heights(0) {
             return refuse("keep_heights", "must be at least 1");
         }
@@ -482,6 +540,7 @@ impl fmt::Debug for Options {
             .field("keep_heights", &self.keep_heights)
             .field("manifest_blocks", &self.manifest_blocks)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .field("index", &self.index)
             .field("engine", &self.engine)
             .field("read_only", &self.read_only)
             .finish_non_exhaustive()

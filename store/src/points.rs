@@ -53,7 +53,7 @@ pub(crate) const PRUNE_BEGIN: Point = "prune: begin";
 pub(crate) const PRUNE_LOG_REMOVED: Point = "prune: log removed";
 pub(crate) const PRUNE_DONE: Point = "prune: done";
 
-/// All of them, in the order of the procedures above.
+/// All of them, procedure by procedure. The text before the colon names the procedure.
 pub const ALL: [&str; 31] = [
     CREATE_MARKED,
     CREATE_LOG_SYNCED,

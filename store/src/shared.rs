@@ -13,6 +13,7 @@ use crate::commit::checkpoint::Checkpoints;
 use crate::commit::copies::Copies;
 use crate::commit::flow::Flow;
 use crate::commit::prune::{PruneHold, Prunings};
+use crate::commit::tiers::Tiers;
 use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
 use crate::{Error, Options};
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) copies: Copies,
     pub(crate) prunings: Prunings,
+    /// The indexes, if they are in files.
+    pub(crate) tiers: Option<Tiers>,
 }
 
 impl Shared {

@@ -1,6 +1,7 @@
 //! Figures of an open store, for people and for monitoring.
 
 use crate::commit::prune::PruneHold;
+use crate::commit::tiers::Tiers;
 use crate::shared::{Shared, per_shard};
 use hedgerow_entryfile::LogStats;
 use hedgerow_hasher_api::{Capabilities, Health};
@@ -37,6 +38,8 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes of memory of the index.
     pub index_bytes: usize,
+    /// More of the index, if it is in files.
+    pub index: Option<IndexStats>,
     /// Bytes of memory of the published tree; the writer's own copy takes as much again.
     pub tree_bytes: usize,
     /// Where the log begins: what was written before was pruned.
@@ -82,6 +85,85 @@ pub struct Stats {
     pub poison: Option<String>,
 }
 
+/// Figures of an index in files, of all shards together: see [`IndexMode::Tiered`](crate::IndexMode::Tiered).
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{IndexMode, Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// let options = options.index(IndexMode::Tiered { memory_bytes: 64 << 20 });
+/// let store = Store::create("/state", StoreParams::default(), options)?;
+/// let index = store.stats().index.expect("it is in files");
+/// assert!(index.memory_bytes < 64 << 20 && index.page_reads == 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct IndexStats {
+    /// Bytes of memory that it may take, but for what has no choice.
+    pub budget: u64,
+    /// Bytes of memory that it takes.
+    pub memory_bytes: u64,
+    /// Of these the bits that say which entries count, and the directories of pages: what has no choice.
+    pub fixed_bytes: u64,
+    /// Keys that were looked up.
+    pub look_ups: u64,
+    /// Pages of 4 KiB that look-ups read from files.
+    pub page_reads: u64,
+    /// Pages that look-ups found in the cache.
+    pub cache_hits: u64,
+    /// Times that a filter spared a page.
+    pub filter_saves: u64,
+    /// Times that a filter let a key through in vain.
+    pub filter_misses: u64,
+    /// Parts of memory that were written to files.
+    pub spills: u64,
+    /// Files that were merged from others.
+    pub merges: u64,
+    /// Bytes of files written.
+    pub bytes_written: u64,
+    /// Records in memory.
+    pub memory_records: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes of these.
+    pub file_bytes: u64,
+    /// Records in them.
+    pub file_records: u64,
+    /// Times that a block waited because memory was full of what was to be written.
+    pub waits: u64,
+    /// Why what is in memory cannot be written, if it cannot.
+    pub failing: Option<String>,
+}
+
+fn index(tiers: &Tiers) -> IndexStats {
+    let (waits, failing) = tiers.figures();
+    let mut all = IndexStats { waits, failing, ..IndexStats::default() };
+    for index in &tiers.index {
+        let one = index.stats();
+        all.budget += one.memory.budget as u64;
+        all.memory_bytes += one.memory.total() as u64;
+        all.fixed_bytes += (one.memory.bits + one.memory.directories) as u64;
+        all.look_ups += one.look_ups;
+        all.page_reads += one.page_reads;
+        all.cache_hits += one.cache_hits;
+        all.filter_saves += one.filter_saves;
+        all.filter_misses += one.filter_misses;
+        all.spills += one.spills;
+        all.merges += one.merges;
+        all.bytes_written += one.bytes_written;
+        all.memory_records += one.memory_records;
+        for tier in &one.tiers {
+            all.files += tier.segments;
+            all.file_bytes += tier.bytes;
+            all.file_records += tier.records;
+        }
+    }
+    all
+}
+
 pub(crate) fn collect(shared: &Shared) -> Stats {
     let (accepted, published, durable, poison) = shared.flow.look(|progress| {
         let poison = progress.poison.as_ref().map(ToString::to_string);
@@ -99,6 +181,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         keys: state.keys,
         entries: next_sn.iter().map(|sn| sn.0).sum(),
         index_bytes: shared.published.index_bytes(),
+        index: shared.tiers.as_ref().map(index),
         tree_bytes: shared.published.tree_bytes(),
         log_start: shared.log.start(),
         log_end: shared.log.end(),

@@ -8,7 +8,7 @@ use crate::commit::prune::PruneReport;
 use crate::commit::writer::Writer;
 use crate::opening::limits;
 use crate::opening::place::{Locks, META, Place, name_a_database};
-use crate::options::Options;
+use crate::options::{LEAST_INDEX_BYTES, Options};
 use crate::read::reader::Reader;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
@@ -172,6 +172,22 @@ impl Store {
     /// The low-level interface: hands in a block of strict operations, exactly as [spec 6](hedgerow_types::spec) and 7 have
     /// it. They are all checked against the state that they will meet before anything changes.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// use hedgerow::{Error, Op, OpKind, Refused};
+    /// let op = |kind| Op { kind, key: b"alice".to_vec(), value: b"100".to_vec() };
+    /// let height = store.height().next();
+    /// let refused = store.submit_tasks(height, &[vec![vec![op(OpKind::Update)]]], []);
+    /// assert!(matches!(refused, Err(Error::Refused(Refused::InvalidOp { .. }))));   // it is absent
+    /// let ticket = store.submit_tasks(height, &[vec![vec![op(OpKind::Create)]]], [])?;
+    /// assert_eq!(ticket.receipt()?.created, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::WrongHeight`]; [`Error::Refused`] for what an operation, a key or a value is, after which
     /// the height is still free; a failed read; [`Error::Poisoned`]; as
@@ -250,6 +266,24 @@ impl Store {
         limits::on_own_stack("hedgerow-check", || crate::opening::check::check(&self.shared))
     }
 
+    /// Gives a [tiered index](crate::IndexMode::Tiered) another budget of memory, in bytes. Pages that are kept go
+    /// at once, the rest as it is written.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the index is in memory, or `bytes` are fewer than 4 MiB; [`Error::Forked`].
+    pub fn set_index_memory(&self, bytes: u64) -> Result<(), Error> {
+        self.locks.check_process()?;
+        let refuse = |reason: &str| Err(Error::Option { option: "index", reason: reason.into() });
+        let Some(tiers) = &self.shared.tiers else {
+            return refuse("the index is in memory and takes what it needs");
+        };
+        if bytes < LEAST_INDEX_BYTES {
+            return refuse("a tiered index needs 4 MiB of memory");
+        }
+        tiers.set_memory(bytes);
+        Ok(())
+    }
+
     /// Figures of the open store.
     pub fn stats(&self) -> crate::Stats {
         crate::stats::collect(&self.shared)
@@ -272,6 +306,9 @@ impl Drop for Store {
         if self.locks.check_process().is_err() {
             // A copy in a forked process: the threads are not here, and the files are not ours.
             self.writer.forget();
+            if let Some(tiers) = &self.shared.tiers {
+                tiers.forget();
+            }
             if let Some(mut meta) = self.shared.meta.try_write() {
                 std::mem::forget(meta.take());
             }
@@ -287,6 +324,9 @@ impl Drop for Store {
             self.shared.abandoned.store(true, Ordering::SeqCst);
         }
         self.shared.checkpoints.wait();
+        if let Some(tiers) = &self.shared.tiers {
+            tiers.stop();
+        }
         let mut settled = self.shared.flow.look(Progress::is_settled);
         if settled && let Err(error) = self.writer.checkpoint_at_close() {
             tracing::error!(%error, "while closing");

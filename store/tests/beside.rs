@@ -9,12 +9,9 @@ use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Digest, Error, Height, Options, ReadOnlyStore, Reader, Store, StoreParams, verify};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_vfs::{
-    DirLock, Hook, HookedDisk, OpenMode, VfsCall, VfsError, VfsFile, VfsOp, read_file,
-};
+use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsOp, read_file};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -359,15 +356,24 @@ fn what_no_sync_has_reached_is_not_seen() {
     assert_eq!(look().height(), Height(6));
 }
 
-/// The database of a store, after each of some commits.
+/// The database of a store, after each of some commits. Every third was closed in peace, and has in it what
+/// the engine believes then without verifying anything.
 fn databases(writer: &mut Writer, commits: usize) -> Vec<Vec<u8>> {
     let path = dir().join("meta/meta.redb");
     let mut databases = vec![];
-    for _ in 0..commits {
+    for number in 0..commits {
         writer.block();
         writer.block();
-        writer.store().flush().unwrap();
+        let in_peace = number % 3 == 2;
+        if in_peace {
+            writer.close()
+        } else {
+            writer.store().flush().unwrap()
+        }
         databases.push(read_file(&*writer.disk, &path, 1 << 30).unwrap());
+        if in_peace {
+            writer.open();
+        }
     }
     databases
 }
@@ -388,10 +394,13 @@ fn a_torn_copy_of_the_manifest_is_never_believed() {
         let (older, newer) = (&databases[older], &databases[newer]);
         let torn_at = (1..pages(older).min(pages(newer))).map(|page| 4096 * page);
         for at in torn_at {
-            for (first, rest) in [(older, newer), (newer, older)] {
-                let mut torn = [&first[..at], &rest[at..]].concat();
-                // As if it had been closed in peace, and needed no verifying.
-                torn[9] |= 4 * u8::from(at % 8192 == 0);
+            // Halves of both, and one page of the other commit among those of the one.
+            let next = at + 4096;
+            let copies = [(older, newer), (newer, older)].map(|(first, rest)| {
+                let one = [&first[..at], &rest[at..next], &first[next..]].concat();
+                [[&first[..at], &rest[at..]].concat(), one]
+            });
+            for torn in copies.into_iter().flatten() {
                 store.remove_file(&path).unwrap();
                 let file = store.open(&path, OpenMode::CreateNew).unwrap();
                 file.write_all_at(&torn, 0).unwrap();
@@ -399,6 +408,13 @@ fn a_torn_copy_of_the_manifest_is_never_believed() {
                     Ok(beside) => {
                         seen += 1;
                         compare(&writer.told, &beside);
+                        // A page of another commit has other rows, or lacks some.
+                        for then in (0..=beside.height().0).map(Height) {
+                            let found = beside.reader().root_at(then);
+                            let found =
+                                found.unwrap_or_else(|error| panic!("torn at {at}: {error}"));
+                            assert_eq!(found, writer.told.state(then).1, "torn at {at}: {then}");
+                        }
                     }
                     Err(Error::Meta(_)) => refused += 1,
                     Err(error) => panic!("torn at {at}: {error}"),
@@ -485,7 +501,7 @@ fn a_store_that_never_stands_still_is_an_error() {
     assert!(matches!(error, Error::Meta(_)), "{error}");
 }
 
-/// Every call of an opening fails once: an error, or the right answers.
+/// Calls of an opening fail once: an error, or the right answers.
 #[test]
 fn a_call_that_fails_gives_an_error_or_the_right_answers() {
     let _limit = Limit::new();
@@ -498,8 +514,9 @@ fn a_call_that_fails_gives_an_error_or_the_right_answers() {
     }
     writer.store().flush().unwrap();
     let mut failed = 0;
-    for reason in [io::ErrorKind::NotFound, io::ErrorKind::Other] {
-        for at in 0.. {
+    // Every sixteenth call, and others with the other reason: an opening reads the whole log here.
+    for (first, reason) in [(0, io::ErrorKind::NotFound), (8, io::ErrorKind::Other)] {
+        for at in (first..).step_by(16) {
             let calls = Arc::new(AtomicU64::new(0));
             let counted = Arc::clone(&calls);
             let armed = Arc::new(AtomicBool::new(true));
@@ -632,46 +649,6 @@ fn another_store_and_an_older_copy_are_refused_and_the_view_stays() {
     compare(&writer.told, &beside);
 }
 
-/// A disk of which next to no file may be open.
-#[derive(Debug)]
-struct Few(Arc<dyn Vfs>);
-
-impl Vfs for Few {
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, VfsError> {
-        self.0.open(path, mode)
-    }
-    fn create_dir_all(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.create_dir_all(path)
-    }
-    fn read_dir(&self, path: &Path) -> Result<Vec<OsString>, VfsError> {
-        self.0.read_dir(path)
-    }
-    fn exists(&self, path: &Path) -> Result<bool, VfsError> {
-        self.0.exists(path)
-    }
-    fn remove_file(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.remove_dir_all(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
-        self.0.rename(from, to)
-    }
-    fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {
-        self.0.sync_dir(path)
-    }
-    fn lock_dir(&self, path: &Path) -> Result<DirLock, VfsError> {
-        self.0.lock_dir(path)
-    }
-    fn open_limit(&self) -> Option<u64> {
-        Some(4)
-    }
-    fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        self.0.real_path(path)
-    }
-}
-
 /// What there was no room to hold, and was pruned since, is an error that names the height; the rest is right.
 #[test]
 fn what_is_not_held_and_pruned_is_an_error_that_names_the_height() {
@@ -681,7 +658,7 @@ fn what_is_not_held_and_pruned_is_an_error_that_names_the_height() {
     let mut writer = Writer::new(&inner, &dir(), small, 31);
     (0..60).for_each(|_| writer.block());
     writer.store().flush().unwrap();
-    let few: Arc<dyn Vfs> = Arc::new(Few(Arc::clone(&inner)));
+    let few: Arc<dyn Vfs> = Arc::new(HookedDisk::with_open_limit(Arc::clone(&inner), 4));
     let beside = Store::open_read_only(dir(), lookers(&few)).unwrap();
     compare(&writer.told, &beside);
     let (pairs, root) = writer.told.state(beside.height());

@@ -143,7 +143,7 @@ fn damage_costs_time_and_nothing_else() {
     let path = file(&disk);
     let len = disk.open(&path, OpenMode::Read).unwrap().len().unwrap();
     let mut rng = SplitMix64::new(SEED);
-    let (mut head, mut rest) = ((0..1360).step_by(37).collect::<Vec<_>>(), vec![len - 1]);
+    let (mut head, mut rest) = ((0..1616).step_by(37).collect::<Vec<_>>(), vec![len - 1]);
     rest.extend((0..40).map(|_| rng.below(len)));
     head.extend(rest);
     for at in head {
@@ -202,7 +202,7 @@ fn a_checkpoint_is_part_of_the_progress() {
     assert_eq!(stats.opened_from, Some(Height(9)));
     assert!(stats.replayed_bytes > 0);
     // All but the checksums of its pages and its head.
-    let total = len - 4 * pages - 1_360 + stats.replayed_bytes;
+    let total = len - 4 * pages - 1_616 + stats.replayed_bytes;
     assert!(seen.iter().all(|progress| progress.total_bytes == total), "{total}: {seen:?}");
     assert!(seen.len() as u64 > pages, "{pages} pages: {seen:?}");
 }

@@ -35,6 +35,20 @@ pub const NULL_ENTRY_HASH: Digest = Digest([
 ]);
 
 /// Why bytes are not an entry.
+///
+/// ```
+/// use hedgerow_types::entry::{EntryError, EntryRef};
+/// # use hedgerow_types::{KeyHash, SerialNumber, Version, entry::EntryFields};
+/// # let mut bytes = Vec::new();
+/// # let (version, serial_number) = (Version(0), SerialNumber(5_000));
+/// # let fields = EntryFields { key: b"alice", value: b"100", next_key_hash: KeyHash::MAX, version,
+/// #     serial_number, deactivated: &[] };
+/// # fields.encode(&mut bytes).unwrap();
+/// let half = EntryRef::parse(&bytes[..30]);
+/// assert_eq!(half, Err(EntryError::Short { need: 61, have: 30 }));      // more is to come
+/// bytes.push(0);
+/// assert_eq!(EntryRef::parse(&bytes), Err(EntryError::Long { need: 61, have: 62 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryError {
     /// Fewer bytes than the entry's own header announces.
@@ -84,6 +98,20 @@ pub const fn len_from_header(header: &[u8; HEADER_LEN]) -> usize {
 }
 
 /// An entry, borrowed from its hashed bytes.
+///
+/// ```
+/// use hedgerow_types::entry::EntryRef;
+/// # use hedgerow_types::{KeyHash, SerialNumber, Version, entry::EntryFields};
+/// # let mut bytes = Vec::new();
+/// # let (version, serial_number) = (Version(0), SerialNumber(5_000));
+/// # let fields = EntryFields { key: b"alice", value: b"100", next_key_hash: KeyHash::MAX, version,
+/// #     serial_number, deactivated: &[] };
+/// # fields.encode(&mut bytes).unwrap();
+/// let entry = EntryRef::parse(&bytes)?;
+/// assert_eq!((entry.key(), entry.value()), (&b"alice"[..], &b"100"[..]));
+/// assert_eq!(entry.serial_number(), SerialNumber(5_000));
+/// # Ok::<(), hedgerow_types::entry::EntryError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EntryRef<'a> {
     /// Exactly the hashed bytes: [`EntryRef::parse`] checked the length against the header.
@@ -222,6 +250,22 @@ pub fn is_sentry_key(key: &[u8]) -> bool {
 }
 
 /// The fields of an entry that is about to be written.
+///
+/// ```
+/// use hedgerow_types::{KeyHash, SerialNumber, Version, entry::EntryFields};
+/// let fields = EntryFields {
+///     key: b"alice",
+///     value: b"100",
+///     next_key_hash: KeyHash::MAX,
+///     version: Version(1 << 24),
+///     serial_number: SerialNumber(5_000),
+///     deactivated: &[],
+/// };
+/// let mut bytes = Vec::new();
+/// fields.encode(&mut bytes)?;                  // the bytes that the entry's hash covers
+/// assert_eq!(bytes.len(), fields.hashed_len());
+/// # Ok::<(), hedgerow_types::entry::EntryError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EntryFields<'a> {
     /// The key.

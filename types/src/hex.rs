@@ -4,6 +4,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// Why a text is not the hexadecimal form of what was asked for.
+///
+/// ```
+/// use hedgerow_types::hex::{self, HexError};
+/// assert_eq!(hex::decode("0x00FF"), Ok(vec![0x00, 0xFF]));
+/// assert_eq!(hex::decode("abc"), Err(HexError::Odd { digits: 3 }));
+/// assert_eq!(hex::decode("no"), Err(HexError::Digit { at: 0 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HexError {
     /// The text has another number of digits than was asked for.

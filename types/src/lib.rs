@@ -99,6 +99,14 @@ impl Digest {
 
 /// SHA-256 of a key (or the padded prefix of a sentry, [spec 4.3](crate::spec)): what orders entries within a
 /// shard and chooses the shard. 32 bytes, compared lexicographically ([spec 3](crate::spec)).
+///
+/// ```
+/// use hedgerow_types::KeyHash;
+/// // As the command line prints it; a store gets it as the SHA-256 of a key.
+/// let hash: KeyHash = "2b".repeat(32).parse().unwrap();
+/// assert_eq!(hash.shard().index(), 2);
+/// assert!(KeyHash::sentry(0x2B2B) < hash && hash < KeyHash::sentry(0x2B2C));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct KeyHash(pub [u8; 32]);

@@ -4,6 +4,14 @@ use crate::{SHARDS, TWIG_LEAVES, TWIG_SHIFT};
 use core::fmt;
 
 /// One of the 16 independent key ranges, 0..16 ([spec 3](crate::spec)).
+///
+/// ```
+/// use hedgerow_types::{KeyHash, ShardId};
+/// let key_hash = KeyHash([0xA7; 32]);
+/// assert_eq!(key_hash.shard().index(), 0xA);   // the top 4 bits of a key's hash
+/// assert_eq!(ShardId::all().len(), 16);
+/// assert_eq!(ShardId::new(16), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(u8);
 
@@ -58,25 +66,58 @@ macro_rules! number {
 
 number! {
     /// Position of an entry in its shard's history, from 0 ([spec 1](crate::spec)).
+    ///
+    /// ```
+    /// use hedgerow_types::{SerialNumber, TwigId};
+    /// let sn = SerialNumber(5_000);
+    /// assert_eq!((sn.twig(), sn.leaf()), (TwigId(2), 904));   // 2 * 2048 + 904
+    /// ```
     SerialNumber(u64)
 }
 number! {
-    /// A twig: the entries `2048 * id ..  2048 * (id + 1)` of a shard ([spec 8.1](crate::spec)).
+    /// A twig: the entries `2048 * id .. 2048 * (id + 1)` of a shard ([spec 8.1](crate::spec)).
+    ///
+    /// ```
+    /// use hedgerow_types::{SerialNumber, TwigId};
+    /// let twig = TwigId(2);
+    /// assert_eq!((twig.first(), twig.next().first()), (SerialNumber(4_096), SerialNumber(6_144)));
+    /// ```
     TwigId(u64)
 }
 number! {
-    /// Block number. The genesis state has height 0, the first block height 1; at most
-    /// [`Height::MAX`].
+    /// Block number, at most [`Height::MAX`]. The genesis state has height 0 and the first block height 1, unless
+    /// the store's parameters name another first height: then the genesis state has the height before it.
+    ///
+    /// ```
+    /// use hedgerow_types::Height;
+    /// let height = Height(41);
+    /// assert_eq!(height.next(), Height(42));
+    /// assert_eq!(format!("block {height}"), "block 41");
+    /// ```
     Height(u64)
 }
 number! {
     /// What an entry's `version` field holds: `height << 24 | index of the change set in the block`
     /// ([spec 6.2](crate::spec)), 0 for sentries, -2 for the null entry.
+    ///
+    /// ```
+    /// use hedgerow_types::{Height, Version};
+    /// let version = Version::new(Height(41), 3).unwrap();   // change set 3 of block 41
+    /// assert_eq!(version.height(), Height(41));
+    /// assert_eq!(Version::new(Height(41), 1 << 24), None);
+    /// ```
     Version(i64)
 }
 number! {
     /// Byte position in the store's entry log, which begins at 0 and only grows. Positions of
     /// entries are multiples of 8.
+    ///
+    /// ```
+    /// use hedgerow_types::LogPosition;
+    /// let (begin, end) = (LogPosition(64), LogPosition(64).plus(1_000));
+    /// assert!(begin < end);
+    /// assert_eq!(end.0 - begin.0, 1_000);          // bytes of log between the two
+    /// ```
     LogPosition(u64)
 }
 
@@ -175,7 +216,14 @@ pub struct CompactionRule {
     spread: u8,
 }
 
-/// Why store parameters were refused.
+/// Why a compaction rule was refused.
+///
+/// ```
+/// use hedgerow_types::{CompactionRule, ParamsError};
+/// let refused = CompactionRule::new(1_000, 0, 2).unwrap_err();
+/// assert_eq!(refused, ParamsError::ZeroCompactionRatio);
+/// assert_eq!(refused.to_string(), "compaction ratio and div must be at least 1");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamsError {
     /// `ratio` or `div` of the compaction rule is 0.

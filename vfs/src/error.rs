@@ -7,6 +7,14 @@ use std::{
 };
 
 /// An operation of a [`Vfs`](crate::Vfs) or a [`VfsFile`](crate::VfsFile).
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, Vfs, VfsOp};
+/// let error = MemDisk::new().remove_file("/none".as_ref()).unwrap_err();
+/// assert_eq!(error.op(), VfsOp::RemoveFile);
+/// assert_eq!(format!("while {} it", error.op()), "while removing it");
+/// assert!(VfsOp::Write.changes() && !VfsOp::Read.changes());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VfsOp {
     /// Opening a file that exists.
@@ -94,6 +102,17 @@ impl fmt::Display for VfsOp {
 }
 
 /// The errors that callers tell apart.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsErrorKind};
+/// let file = match MemDisk::new().open("/none".as_ref(), OpenMode::Read) {
+///     Ok(file) => Some(file),
+///     Err(error) if error.kind() == VfsErrorKind::NotFound => None,   // an answer
+///     Err(error) => return Err(error),                                // no answer
+/// };
+/// assert!(file.is_none());
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VfsErrorKind {
     /// The file or directory, or one on the way to it, does not exist.
@@ -146,6 +165,13 @@ pub(crate) fn is_too_many_files(_error: &io::Error) -> bool {
 /// One pointer wide and cheap to clone, so that the first error can be latched and given to
 /// everyone who waits. The text contains the system's reason, which is therefore not offered again
 /// as [`source`](std::error::Error::source); [`io_error`](Self::io_error) returns it.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsErrorKind, VfsOp};
+/// let error = MemDisk::new().open("/state/none".as_ref(), OpenMode::Read).unwrap_err();
+/// assert_eq!((error.op(), error.kind()), (VfsOp::Open, VfsErrorKind::NotFound));
+/// assert!(error.to_string().starts_with("opening /state/none: "));
+/// ```
 #[derive(Clone)]
 pub struct VfsError(Arc<Details>);
 
@@ -230,8 +256,7 @@ impl VfsError {
         self.0.op
     }
 
-    /// The file or directory it was done to; the old name of a rename or
-    /// a link.
+    /// The file or directory it was done to; of a rename or a link, the old name.
     pub fn path(&self) -> &Path {
         &self.0.path
     }

@@ -56,12 +56,20 @@ pub type Hook = Arc<dyn Fn(&VfsCall<'_>) -> Result<(), VfsError> + Send + Sync>;
 pub struct HookedDisk {
     inner: Arc<dyn Vfs>,
     hook: Hook,
+    open_limit: Option<u64>,
 }
 
 impl HookedDisk {
     /// `inner`, with `hook` before each operation.
     pub fn new(inner: Arc<dyn Vfs>, hook: Hook) -> Self {
-        Self { inner, hook }
+        let open_limit = inner.open_limit();
+        Self { inner, hook, open_limit }
+    }
+
+    /// `inner`, which says that no more than so many files may be open ([`Vfs::open_limit`]); nothing keeps
+    /// anyone from opening more.
+    pub fn with_open_limit(inner: Arc<dyn Vfs>, limit: u64) -> Self {
+        Self { inner, hook: Arc::new(|_| Ok(())), open_limit: Some(limit) }
     }
 
     fn ask(&self, op: VfsOp, path: &Path) -> Result<(), VfsError> {
@@ -146,7 +154,7 @@ impl Vfs for HookedDisk {
     }
 
     fn open_limit(&self) -> Option<u64> {
-        self.inner.open_limit()
+        self.open_limit
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {

@@ -96,6 +96,17 @@ use std::{
 pub const LOCK_FILE: &str = "LOCK";
 
 /// How a file is opened. No mode truncates, and only [`OpenMode::CreateNew`] creates.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsErrorKind};
+/// let (disk, path) = (MemDisk::new(), std::path::Path::new("/a"));
+/// let missing = disk.open(path, OpenMode::ReadWrite).unwrap_err();
+/// assert_eq!(missing.kind(), VfsErrorKind::NotFound);        // it creates nothing
+/// disk.open(path, OpenMode::CreateNew)?;
+/// let there = disk.open(path, OpenMode::CreateNew).unwrap_err();
+/// assert_eq!(there.kind(), VfsErrorKind::AlreadyExists);     // it replaces nothing
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpenMode {
     /// The file must exist; writes are refused.
@@ -108,6 +119,17 @@ pub enum OpenMode {
 
 /// What tells a file or a directory from every other one that is there at the same time, whatever
 /// names lead to it.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, Vfs};
+/// # let (disk, path, other) = (MemDisk::new(), std::path::Path::new("/a"), std::path::Path::new("/b"));
+/// let file = disk.open(path, OpenMode::CreateNew)?;
+/// disk.rename(path, other)?;
+/// assert_eq!(disk.file_id(other)?, file.id()?);              // the same file under another name
+/// disk.open(path, OpenMode::CreateNew)?;
+/// assert_ne!(disk.file_id(path)?, file.id()?);               // another file under the old name
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// The volume.
@@ -120,6 +142,23 @@ pub struct FileId {
 ///
 /// Every method fails with a [`VfsError`] that names the operation, the path and the system's
 /// reason; the kinds given below are those a caller may rely on.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsError};
+/// use std::path::Path;
+///
+/// /// Makes a file whose name and bytes survive power loss, on whatever disk.
+/// fn put(disk: &dyn Vfs, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), VfsError> {
+///     let file = disk.open(&dir.join(name), OpenMode::CreateNew)?;
+///     file.write_all_at(bytes, 0)?;
+///     file.sync()?;                            // its bytes
+///     disk.sync_dir(dir)                       // its name
+/// }
+/// let disk = MemDisk::new();
+/// put(&disk, Path::new("/"), "greeting", b"hello")?;
+/// assert_eq!(disk.read_dir(Path::new("/"))?, ["greeting"]);
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 pub trait Vfs: Send + Sync + Debug + 'static {
     /// Opens the file at `path`. The handle stays usable after the file is renamed or removed.
     ///
@@ -261,6 +300,18 @@ pub trait Vfs: Send + Sync + Debug + 'static {
 }
 
 /// An open file.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsErrorKind};
+/// let file = MemDisk::new().open("/a".as_ref(), OpenMode::CreateNew)?;
+/// file.write_all_at(b"hello", 3)?;             // beyond the end: what lies between is zero
+/// let mut bytes = [9; 8];
+/// file.read_exact_at(&mut bytes, 0)?;
+/// assert_eq!(&bytes, b"\0\0\0hello");
+/// let beyond = file.read_exact_at(&mut bytes, 1).unwrap_err();
+/// assert_eq!(beyond.kind(), VfsErrorKind::Eof);              // never a part of what was asked for
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[expect(
     clippy::len_without_is_empty,
     reason = "a file's length is asked for, never its emptiness"

@@ -7,6 +7,18 @@ use std::{
 };
 
 /// Who may hold a lock at the same time.
+///
+/// ```
+/// use hedgerow_vfs::{RealDisk, Sharing, Vfs, VfsErrorKind};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let dir = dir.path();
+/// let readers = [RealDisk.hold_dir(dir, Sharing::Shared)?, RealDisk.hold_dir(dir, Sharing::Shared)?];
+/// let writer = RealDisk.hold_dir(dir, Sharing::Exclusive).unwrap_err();
+/// assert_eq!(writer.kind(), VfsErrorKind::InUse);
+/// drop(readers);
+/// assert!(RealDisk.hold_dir(dir, Sharing::Exclusive).is_ok());
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sharing {
     /// Nobody else.
@@ -18,6 +30,17 @@ pub enum Sharing {
 type Check = dyn Fn() -> Result<(), VfsError> + Send + Sync;
 
 /// The lock of a directory; dropping it releases the lock.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, Vfs, VfsErrorKind};
+/// let (disk, dir) = (MemDisk::new(), std::path::Path::new("/state"));
+/// disk.create_dir_all(dir)?;
+/// let lock = disk.lock_dir(dir)?;
+/// assert_eq!(disk.lock_dir(dir).unwrap_err().kind(), VfsErrorKind::InUse);
+/// drop(lock);
+/// assert!(disk.lock_dir(dir).is_ok());
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[must_use = "dropping the guard releases the lock"]
 pub struct DirLock {
     path: PathBuf,
@@ -32,7 +55,7 @@ impl DirLock {
         Self { path: path.into(), check: None, _held: Box::new(held) }
     }
 
-    /// The same, with an answer to [`DirLock::check`].
+    /// As [`DirLock::new`], with an answer to [`DirLock::check`].
     pub fn with_check(
         path: impl Into<PathBuf>,
         held: impl Send + Sync + 'static,

@@ -34,6 +34,17 @@ const MAX_LEN: u64 = i64::MAX as u64;
 
 /// A tree of files and directories in memory. A clone is another handle to the same disk; the
 /// content is gone with the last one. Everything is "durable" at once: no power loss is modelled.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsErrorKind};
+/// let disk = MemDisk::with_capacity(8_192);
+/// let file = disk.open("/a".as_ref(), OpenMode::CreateNew)?;
+/// file.write_all_at(b"one byte takes a page", 0)?;
+/// assert_eq!(disk.used_bytes(), 4_096);
+/// let full = file.write_all_at(&[0; 10_000], 0).unwrap_err();
+/// assert_eq!(full.kind(), VfsErrorKind::Full);               // what a test of a full disk wants
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone)]
 pub struct MemDisk {
     disk: Arc<Disk>,

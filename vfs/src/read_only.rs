@@ -30,6 +30,15 @@ const PAGE: usize = 4096;
 const MAX_LEN: u64 = i64::MAX as u64;
 
 /// Another disk, on which nothing is changed. A clone sees the same changes in memory.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, ReadOnlyDisk, Vfs};
+/// let (inner, path) = (MemDisk::new(), std::path::Path::new("/a"));
+/// let disk = ReadOnlyDisk::new(std::sync::Arc::new(inner.clone()));
+/// disk.open(path, OpenMode::CreateNew)?.write_all_at(b"only here", 0)?;
+/// assert!(disk.exists(path)? && !inner.exists(path)?);
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReadOnlyDisk {
     inner: Arc<dyn Vfs>,

@@ -15,6 +15,14 @@ use std::{
 };
 
 /// The real disk: paths mean what they mean to the process, relative ones included.
+///
+/// ```
+/// use hedgerow_vfs::{RealDisk, Vfs};
+/// let here = std::path::Path::new(".");
+/// assert!(RealDisk.exists(here)?);
+/// assert!(RealDisk.real_path(here).is_some());   // engines that open files themselves can use it
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 

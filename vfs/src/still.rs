@@ -28,6 +28,18 @@ const SHARE: u64 = 4;
 
 /// Another disk, of which nothing is changed or locked, and whose files stay what they are once they were
 /// opened. A clone holds the same files.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, OpenMode, StillDisk, Vfs};
+/// let (writer, path) = (MemDisk::new(), std::path::Path::new("/log"));
+/// writer.open(path, OpenMode::CreateNew)?.write_all_at(b"first", 0)?;
+/// let still = StillDisk::new(std::sync::Arc::new(writer.clone()));
+/// still.open(path, OpenMode::Read)?;
+/// writer.open(path, OpenMode::ReadWrite)?.write_all_at(b" second", 5)?;
+/// writer.remove_file(path)?;
+/// assert_eq!(still.open(path, OpenMode::Read)?.len()?, 5);   // as it was when it was opened
+/// # Ok::<(), hedgerow_vfs::VfsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StillDisk {
     inner: Arc<dyn Vfs>,
@@ -313,46 +325,6 @@ mod tests {
         stays(Arc::new(RealDisk), dir.path());
     }
 
-    /// A disk of which few files may be open.
-    #[derive(Debug)]
-    struct Few(RealDisk);
-
-    impl Vfs for Few {
-        fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, VfsError> {
-            self.0.open(path, mode)
-        }
-        fn create_dir_all(&self, path: &Path) -> Result<(), VfsError> {
-            self.0.create_dir_all(path)
-        }
-        fn read_dir(&self, path: &Path) -> Result<Vec<OsString>, VfsError> {
-            self.0.read_dir(path)
-        }
-        fn exists(&self, path: &Path) -> Result<bool, VfsError> {
-            self.0.exists(path)
-        }
-        fn remove_file(&self, path: &Path) -> Result<(), VfsError> {
-            self.0.remove_file(path)
-        }
-        fn remove_dir_all(&self, path: &Path) -> Result<(), VfsError> {
-            self.0.remove_dir_all(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
-            self.0.rename(from, to)
-        }
-        fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {
-            self.0.sync_dir(path)
-        }
-        fn lock_dir(&self, path: &Path) -> Result<DirLock, VfsError> {
-            self.0.lock_dir(path)
-        }
-        fn open_limit(&self) -> Option<u64> {
-            Some(SHARE)
-        }
-        fn real_path(&self, path: &Path) -> Option<PathBuf> {
-            self.0.real_path(path)
-        }
-    }
-
     #[test]
     fn what_there_is_no_room_for_is_the_same_or_an_error() {
         let dir = tempfile::tempdir().unwrap();
@@ -360,7 +332,8 @@ mod tests {
         for name in ["a", "b", "c"] {
             file(&RealDisk, &path(name), b"1");
         }
-        let still = StillDisk::new(Arc::new(Few(RealDisk)));
+        let still =
+            StillDisk::new(Arc::new(HookedDisk::with_open_limit(Arc::new(RealDisk), SHARE)));
         still.hold_all(dir.path()).unwrap();
         for name in ["a", "b"] {
             RealDisk.rename(&path(name), &path("old")).unwrap();

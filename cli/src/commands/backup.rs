@@ -2,24 +2,32 @@
 //!
 //! ```text
 //!   backup  DIR TARGET      full segments get a second name, the rest is copied   ┐ opened and
-//!   restore BACKUP DIR      everything is copied                                  ┘ checked
+//!     │                     a store that nobody has open is held; if it is in use │ checked
+//!     └ in use ───────────► its last durable height, beside whoever writes        │
+//!   restore BACKUP DIR      everything is copied                                  ┘
 //! ```
 //!
-//! For a store that nobody has open. A program that has one open makes backups itself, while it runs
-//! (`Reader::backup` of the library).
+//! A program that has a store open can make backups itself (`Reader::backup` of the library), of the height
+//! that is published, and without having its log read once more.
 
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use crate::text::as_text;
 use clap::Args;
-use hedgerow::{BackupOptions, BackupReport, Digest, Options, PruneHold, PruneReport, Store};
+use hedgerow::{
+    BackupOptions, BackupReport, Digest, Error, MetaError, Options, PruneHold, PruneReport, Store,
+};
 use indicatif::HumanBytes;
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-/// Copy a store that nobody has open, with its root and its history
+/// Copy a store, with its root and its history, also while another process writes to it
+///
+/// If another process has the store open, the copy is of the last height of which its files say that it is
+/// durable, and that process does not notice. Otherwise it is of the last height, and nobody opens the store
+/// for writing meanwhile.
 ///
 /// The target is an empty directory, or one that is not there yet; what an earlier backup left there that
 /// was cut short is replaced. On one file system, files that never change again are shared (hard links):
@@ -64,7 +72,7 @@ struct HowArgs {
     threads: usize,
 }
 
-/// `{"height", "root", "history_from", "linked_bytes", "copied_bytes", "checked"}`
+/// `{"height", "root", "history_from", "linked_bytes", "copied_bytes", "checked", "in_use"}`
 #[derive(Serialize)]
 struct Copied {
     height: u64,
@@ -74,11 +82,14 @@ struct Copied {
     linked_bytes: u64,
     copied_bytes: u64,
     checked: bool,
+    /// Whether another process had the store open.
+    in_use: bool,
 }
 
-impl From<BackupReport> for Copied {
-    fn from(report: BackupReport) -> Self {
+impl Copied {
+    fn new(report: BackupReport, in_use: bool) -> Self {
         Self {
+            in_use,
             height: report.height.0,
             root: report.root,
             history_from: report.history_from.0,
@@ -91,29 +102,55 @@ impl From<BackupReport> for Copied {
 
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { height, root, history_from, linked_bytes, copied_bytes, checked } = self;
+        let Self { height, root, history_from, linked_bytes, copied_bytes, checked, in_use } = self;
         let (linked, copied) = (HumanBytes(*linked_bytes), HumanBytes(*copied_bytes));
         writeln!(f, "{copied} copied, {linked} shared, history from height {history_from}")?;
+        if *in_use {
+            writeln!(
+                f,
+                "the store is in use: this is its last height that is known to be durable"
+            )?;
+        }
         let state = if *checked { "checked" } else { "not checked" };
         write!(f, "{state}: height {height}, root {root}")
     }
 }
 
 pub(super) fn backup(args: &BackupArgs, out: Output) -> Result<(), CliError> {
-    copy(&args.dir, &args.target, !args.copy, &args.how, out)
+    copy(&args.dir, &args.target, !args.copy, &args.how, out, true)
 }
 
 pub(super) fn restore(args: &RestoreArgs, out: Output) -> Result<(), CliError> {
-    copy(&args.backup, &args.dir, args.link, &args.how, out)
+    copy(&args.backup, &args.dir, args.link, &args.how, out, false)
 }
 
-fn copy(from: &Path, to: &Path, link: bool, how: &HowArgs, out: Output) -> Result<(), CliError> {
+/// Copies a store that nobody has open, or, if that is asked for, one that somebody has.
+fn copy(
+    from: &Path,
+    to: &Path,
+    link: bool,
+    how: &HowArgs,
+    out: Output,
+    beside: bool,
+) -> Result<(), CliError> {
     let bar = out.log_bar("reading the log");
-    let options = Options::new().threads(how.threads).on_progress(follow(&bar));
-    let backup = BackupOptions::new().link(link).check(!how.no_check);
-    let report = Store::restore(from, to, options, backup);
+    let options = || Options::new().threads(how.threads).on_progress(follow(&bar));
+    let how = BackupOptions::new().link(link).check(!how.no_check);
+    let (report, in_use) = match Store::restore(from, to, options(), how) {
+        // One of the two. If it is the target, it is so still.
+        Err(error @ Error::InUse { .. }) if beside => {
+            let report = match Store::open_read_only(from, options()) {
+                Ok(mut store) => store.backup(to, how),
+                // What its engine keeps cannot be read by another process.
+                Err(Error::Meta(it)) if matches!(*it, MetaError::NotBeside { .. }) => Err(error),
+                Err(error) => Err(error),
+            };
+            (report, true)
+        }
+        other => (other, false),
+    };
     bar.finish_and_clear();
-    out.report(&Copied::from(report?))
+    out.report(&Copied::new(report?, in_use))
 }
 
 /// Delete what old heights alone need, and say what keeps the rest

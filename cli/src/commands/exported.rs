@@ -15,6 +15,7 @@ use super::blocks::{ExportLine, ReadBlock, ReadOp, WrittenBlock, WrittenPut};
 use crate::error::CliError;
 use crate::input::Place;
 use crate::outfile::OutFile;
+use crate::text::Counted;
 use hedgerow::{Digest, Height};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -207,11 +208,13 @@ impl ExportCheck {
             (Some(of), ExportLine::Last(also, totals)) => {
                 let seen = std::mem::take(&mut self.tally).totals();
                 if also != of || totals != seen {
-                    let (blocks, keys) = (seen.blocks, seen.keys);
+                    let count =
+                        |it: &Totals| (Counted(it.blocks, "block"), Counted(it.keys, "key"));
+                    let ((blocks, keys), (said, said_keys)) = (count(&seen), count(&totals));
                     return Err(place.bad(format!(
-                        "the export is not whole: its last line speaks of {} blocks with {} keys at \
+                        "the export is not whole: its last line speaks of {said} with {said_keys} at \
                          height {}, digest {}; it has {blocks} with {keys} at height {}, digest {}",
-                        totals.blocks, totals.keys, also.height, totals.digest, of.height, seen.digest
+                        also.height, totals.digest, of.height, seen.digest
                     )));
                 }
                 self.ended = true;

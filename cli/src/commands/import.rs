@@ -18,10 +18,9 @@ use crate::input::{Event, JsonLines, LineArgs, bytes_of};
 use crate::interrupt::Interrupt;
 use crate::outfile::{is_dash, sync_dir};
 use crate::output::{InputBar, Output};
-use crate::text::as_text;
+use crate::text::{Counted, as_text};
 use clap::Args;
 use hedgerow::{Digest, Error, Height, Store};
-use indicatif::HumanCount;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -66,11 +65,8 @@ struct Imported {
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { dir, height, root, exported_height, exported_root, .. } = self;
-        let (keys, blocks) = (HumanCount(self.keys), HumanCount(self.blocks));
-        writeln!(
-            f,
-            "imported {keys} keys in {blocks} blocks into {dir}; height {height}, root {root}"
-        )?;
+        let (keys, blocks) = (Counted(self.keys, "key"), Counted(self.blocks, "block"));
+        writeln!(f, "imported {keys} in {blocks} into {dir}; height {height}, root {root}")?;
         write!(f, "they were exported at height {exported_height}, root {exported_root}")
     }
 }
@@ -139,7 +135,7 @@ fn fill(
             Ok(Event::Object(place, line)) => (place, line),
             Ok(Event::End(place)) => break check.end(&place)?,
             Ok(Event::Failed(error)) => return Err(error),
-            // Only Ctrl-C sends one, and the reader ends with an event.
+            // Only a signal sends one, and the reader ends with an event.
             Ok(Event::Stop) | Err(_) => return Err(CliError::Interrupted),
         };
         let Some(block) = check.line(&place, line)? else { continue };

@@ -4,7 +4,7 @@ use super::create::Compaction;
 use super::open_to_read;
 use crate::error::CliError;
 use crate::output::{Output, follow};
-use crate::text::as_text;
+use crate::text::{Counted, as_text};
 use clap::Args;
 use hedgerow::{Digest, Error, Options, Store};
 use indicatif::{HumanBytes, HumanCount};
@@ -102,8 +102,9 @@ struct CheckedReport {
 impl fmt::Display for CheckedReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { height, root, keys, log_bytes, twigs, twigs_missing } = self;
-        let (keys, bytes) = (HumanCount(*keys), HumanBytes(*log_bytes));
-        writeln!(f, "{bytes} of log read, {keys} keys, {twigs} twig records compared")?;
+        let (keys, bytes) = (Counted(*keys, "key"), HumanBytes(*log_bytes));
+        let twigs = Counted(*twigs, "twig record");
+        writeln!(f, "{bytes} of log read, {keys}, {twigs} compared")?;
         if *twigs_missing > 0 {
             writeln!(f, "{twigs_missing} twig records are missing; opening makes them again")?;
         }

@@ -5,6 +5,7 @@ use super::export::ExportArgs;
 use super::exported::{BLOCK_BYTES, line};
 use crate::error::CliError;
 use crate::outfile::OutFile;
+use crate::text::Counted;
 use hedgerow::{Options, SalvageReport, Store};
 use std::fmt::Write;
 
@@ -52,18 +53,24 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
     if report.is_whole() { Ok(()) } else { Err(CliError::Salvaged(missing(&report))) }
 }
 
+fn were(keys: u64) -> String {
+    format!("{} {}", Counted(keys, "key"), if keys == 1 { "was" } else { "were" })
+}
+
 /// What is missing, for people.
 fn missing(report: &SalvageReport) -> String {
     let SalvageReport { keys, expected, left_out, parts, bytes, lost, .. } = report;
-    let mut text = format!("{keys} keys were written, and some are missing");
+    let mut text = format!("{} written, and some are missing", were(*keys));
     let mut line = |line: std::fmt::Arguments<'_>| {
         // A string takes everything.
         let _ = write!(text, "\n  {line}");
     };
     if let Some((height, keys)) = expected {
-        line(format_args!("at height {height} there were {keys} keys"));
+        line(format_args!("at height {height} there were {}", Counted(*keys, "key")));
     }
-    line(format_args!("{parts} parts of the log are lost, {bytes} bytes"));
+    let are = if *parts == 1 { "is" } else { "are" };
+    let (lost_parts, lost_bytes) = (Counted(*parts, "part"), Counted(*bytes, "byte"));
+    line(format_args!("{lost_parts} of the log {are} lost, {lost_bytes}"));
     for part in lost.iter().take(NAMED) {
         let of = part.key.as_ref().map_or(String::new(), |key| {
             format!(", it seems, of key {}", String::from_utf8_lossy(key).escape_debug())
@@ -73,9 +80,7 @@ fn missing(report: &SalvageReport) -> String {
     if *parts > NAMED as u64 {
         line(format_args!("and {} more", parts - NAMED as u64));
     }
-    line(format_args!(
-        "{left_out} keys were left out because what is lost seems to have changed them"
-    ));
+    line(format_args!("{} left out: what is lost seems to have changed that", were(*left_out)));
     line(format_args!(
         "nothing was verified against a root; where it cannot be told what a lost part changed, a key has \
          an older value, or is there though it was deleted"

@@ -11,9 +11,13 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 
-fn interrupt(child: &Child) {
+fn send(signal: Signal, child: &Child) {
     let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
-    kill(pid, Signal::SIGINT).expect("it lives");
+    kill(pid, signal).expect("it lives");
+}
+
+fn interrupt(child: &Child) {
+    send(Signal::SIGINT, child);
 }
 
 /// Some blocks of one operation each.
@@ -36,6 +40,16 @@ fn root_after(heights: u64) -> String {
 /// While it waits for a line that does not come.
 #[test]
 fn ctrl_c_ends_it_at_a_whole_block_and_the_same_input_goes_on() {
+    ends_and_goes_on(Signal::SIGINT);
+}
+
+/// How a service manager ends a program.
+#[test]
+fn sigterm_ends_it_as_ctrl_c_does() {
+    ends_and_goes_on(Signal::SIGTERM);
+}
+
+fn ends_and_goes_on(signal: Signal) {
     let _limit = Limit::new();
     let place = Place::new();
     let mut child = piped(place.args(&["apply", "STORE", "-", "--ack"]));
@@ -47,7 +61,7 @@ fn ctrl_c_ends_it_at_a_whole_block_and_the_same_input_goes_on() {
         stdout.read_line(&mut line).expect("it answers");
         assert!(line.starts_with(&format!("durable {height} ")), "{line}");
     }
-    interrupt(&child);
+    send(signal, &child);
     let ran = Ran::new(child.wait_with_output().expect("it ends"));
     assert_eq!(ran.code, Some(130), "{ran:?}");
     let said = format!(
@@ -209,7 +223,7 @@ fn it_says_that_it_waits_for_a_terminal() {
     let ran = Ran::new(child.wait_with_output().expect("it ends"));
     assert_eq!(
         ran.ok(),
-        format!("applied 1 blocks, 1 operations; height 1, root {}\n", root_after(1))
+        format!("applied 1 block, 1 operation; height 1, root {}\n", root_after(1))
     );
 }
 

@@ -109,6 +109,42 @@ fn commands_that_read_run_beside_a_writer() {
     assert_eq!(height, last);
 }
 
+#[test]
+fn a_store_is_backed_up_beside_a_writer_and_restored() {
+    let _limit = Limit::new();
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = new_store(dir.path());
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let mut writer = Writer::new(&store);
+    let mut roots = vec![];
+    for (name, how) in [("linked", "--threads=1"), ("copied", "--copy"), ("quick", "--no-check")] {
+        roots.extend((0..5).map(|_| writer.block()));
+        let made = run(["backup", &path("store"), &path(name), how, "--json"]).json();
+        let height = made["height"].as_u64().expect("a height");
+        assert!(height + 1 >= writer.height, "{height} of {}", writer.height);
+        assert_eq!(
+            (&made["root"], &made["in_use"]),
+            (&json!(roots[height as usize - 1]), &json!(true))
+        );
+        assert_eq!(made["checked"], json!(name != "quick"));
+        roots.push(writer.block());
+        let new = path(&format!("{name} new"));
+        let restored = run(["restore", &path(name), &new, "--json"]).json();
+        assert_eq!((&restored["root"], &restored["in_use"]), (&made["root"], &json!(false)));
+        assert_eq!(run(["get", &new, "key"]).ok().trim_end(), height.to_string());
+        run(["check", &new]).ok();
+    }
+    // The target is what is in use; a running store is nothing that is restored.
+    let error = run(["backup", &path("linked"), &path("store")]).fails(7);
+    assert!(error.contains("is in use"), "{error}");
+    assert!(run(["restore", &path("store"), &path("other")]).fails(7).contains("is in use"));
+    let text = run(["backup", &path("store"), &path("told")]).ok();
+    assert!(text.contains("the store is in use: "), "{text}");
+    writer.end();
+    let made = run(["backup", &path("store"), &path("last"), "--json"]).json();
+    assert_eq!((&made["root"], &made["in_use"]), (&json!(roots.last()), &json!(false)));
+}
+
 /// Names and bytes of all below a directory.
 #[cfg(unix)]
 fn everything(dir: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {

@@ -223,7 +223,7 @@ fn apply_takes_blocks_and_names_the_line_that_it_refuses() {
     assert_eq!(lines, [line(1, &root_1), line(2, &root_2)]);
     assert_eq!(place.run(&["get", "STORE", "b"]).ok(), "D\n");
     let summary = place.apply(&[], r#"{"height":3,"ops":[]}"#).ok();
-    assert_eq!(summary, format!("applied 1 blocks, 0 operations; height 3, root {root_2}\n"));
+    assert_eq!(summary, format!("applied 1 block, 0 operations; height 3, root {root_2}\n"));
     let acks = place.apply(&["-", "--ack"], r#"{"height":4,"ops":[]}"#).ok();
     assert!(acks.starts_with(&format!("durable 4 {root_2}\n")), "{acks}");
 
@@ -339,7 +339,7 @@ fn export_and_import_carry_all_keys_over() {
     place.run(&["check", "COPY"]).ok();
     // The heights are those of the export.
     let said = place.run(&["import", "THIRD", "EXPORT"]).ok();
-    assert!(said.contains(" in 1 blocks into ") && said.contains("; height 3, root "), "{said}");
+    assert!(said.contains(" in 1 block into ") && said.contains("; height 3, root "), "{said}");
 }
 
 #[test]

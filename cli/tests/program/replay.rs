@@ -40,7 +40,7 @@ fn recordings_replay_on_disk_and_in_memory() {
     let expect = vector("blocks_mixed_t1_1_1.jsonl.gz");
     let rule = ["1", "1", "1"];
     let said = replay(&ops, &expect, rule, &[]).ok();
-    assert!(said.ends_with("\n80 blocks, 47569 operations: all equal\n"), "{said}");
+    assert!(said.ends_with("\n80 blocks, 47,569 operations: all equal\n"), "{said}");
 
     let dir = tempfile::tempdir().expect("a directory");
     let store = dir.path().join("store");
@@ -57,7 +57,7 @@ fn recordings_replay_on_disk_and_in_memory() {
     let bigval = vector("ops_bigval.jsonl.gz");
     let expect = vector("blocks_bigval_default.jsonl.gz");
     let said = replay(&bigval, &expect, ["20000000", "7", "10"], &["--reopen-every", "3"]).ok();
-    assert!(said.ends_with("40 blocks, 2115 operations: all equal\n"), "{said}");
+    assert!(said.ends_with("40 blocks, 2,115 operations: all equal\n"), "{said}");
 }
 
 #[test]

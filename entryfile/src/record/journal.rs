@@ -12,7 +12,8 @@
 //! the manifest's end is therefore taken in again, as long as it is whole:
 //!
 //! * The record that follows the last whole one was torn by the crash, or it was whole and is damaged.
-//!   A sector that was not written reads as zeros or lies beyond the end of the file. So a record in
+//!   A sector that was not written reads as zeros or lies beyond the end of the file, and no two writes
+//!   of a record share one ([`Batch`](crate::segments::batch::Batch)). So a record in
 //!   which nothing is missing, and that is not right, is damaged. So is one that another record calls
 //!   durable, wherever behind it that lies. Damage is an error: cutting would lose what was promised.
 //!   What does not even look like the header of that record is nobody's, and is cut.

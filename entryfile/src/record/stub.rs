@@ -30,7 +30,16 @@ pub(crate) const STUB_KIND: u8 = 0;
 /// Serial numbers are below this.
 const END_OF_SERIAL_NUMBERS: u64 = 1 << 51;
 
-/// What is kept of an entry whose bytes are not: enough for its place and its leaf in the tree.
+/// What is kept of an entry whose bytes are not kept: enough for its place and its leaf in the tree.
+///
+/// ```
+/// use hedgerow_entryfile::{LogError, Stub};
+/// use hedgerow_types::{Digest, LogPosition, SerialNumber};
+/// let stub = Stub { serial_number: SerialNumber(5_000), hash: Digest([1; 32]) };
+/// // What a read answers where a stub lies: the value is not here, its place in the tree is.
+/// let answer = LogError::NotKept { at: LogPosition(64), stub };
+/// assert!(answer.to_string().starts_with("entry 5000 at log position 64 is not kept here"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stub {
     /// The entry's serial number.

@@ -7,6 +7,9 @@ use hedgerow_vfs::VfsFile;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What a write ends at, but for the last of a batch, in bytes of the file: a multiple of what a disk
+/// writes as a whole.
+const WHOLE: u64 = 4096;
 /// Pieces of at least this many bytes are written as they lie; shorter ones are gathered.
 const WRITE_DIRECT: usize = 64 << 10;
 /// Gathered bytes are written out when there are this many.
@@ -16,6 +19,16 @@ const WRITE_GATHERED: usize = 256 << 10;
 ///
 /// Small pieces are gathered and written together, large ones are written as they lie, so that
 /// neither many system calls nor copies of large runs are made.
+///
+/// ```text
+///  pieces   ├─┼──┼───────────────────────────────┼─┤
+///  writes   ├─────┼──────────────────────────┼─────┤     ┊ multiples of WHOLE
+///           ┊     ┊  ...                     ┊  gathered
+/// ```
+///
+/// The writes between pieces end where a page does. The system may take a page to the disk between two
+/// writes and lose it after the second: were the page that of both, it would hold the first one's bytes
+/// and then zeros, which nobody can tell from damage to bytes that are zero by nature.
 pub(crate) struct Batch<'a> {
     segments: &'a Segments,
     pub(crate) file: Arc<dyn VfsFile>,
@@ -76,32 +89,50 @@ impl<'a> Batch<'a> {
 
     /// Appends `bytes`.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), LogError> {
+        let mut rest = bytes;
         if bytes.len() >= WRITE_DIRECT {
+            let offset = self.last.end - self.last.base;
+            let (head, behind) = rest.split_at((offset.next_multiple_of(WHOLE) - offset) as usize);
+            self.gather(head);
             self.flush()?;
-            return self.write_at_end(bytes);
+            let (direct, tail) = behind.split_at(behind.len() - behind.len() % WHOLE as usize);
+            self.write_at(self.last.end, direct)?;
+            self.last.end += direct.len() as u64;
+            rest = tail;
         }
+        self.gather(rest);
+        if self.gathered.len() >= WRITE_GATHERED { self.flush_pages() } else { Ok(()) }
+    }
+
+    fn gather(&mut self, bytes: &[u8]) {
         self.gathered.extend_from_slice(bytes);
         self.last.end += bytes.len() as u64;
-        if self.gathered.len() >= WRITE_GATHERED { self.flush() } else { Ok(()) }
     }
 
     /// Writes out what is gathered.
     pub(crate) fn flush(&mut self) -> Result<(), LogError> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let mut gathered = std::mem::take(&mut self.gathered);
-        self.last.end -= gathered.len() as u64;
-        let result = self.write_at_end(&gathered);
-        gathered.clear();
-        self.gathered = gathered;
-        result
+        self.flush_but(0)
     }
 
-    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        let offset = self.last.end - self.last.base;
+    /// Writes out what is gathered, up to the last end of a page.
+    fn flush_pages(&mut self) -> Result<(), LogError> {
+        self.flush_but(((self.last.end - self.last.base) % WHOLE) as usize)
+    }
+
+    /// Writes out what is gathered but for the last `kept` bytes; there are more.
+    fn flush_but(&mut self, kept: usize) -> Result<(), LogError> {
+        let written = self.gathered.len() - kept;
+        self.write_at(self.last.end - self.gathered.len() as u64, &self.gathered[..written])?;
+        self.gathered.drain(..written);
+        Ok(())
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), LogError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let offset = at - self.last.base;
         self.file.write_all_at(bytes, offset).map_err(LogError::io("appending to a segment"))?;
-        self.last.end += bytes.len() as u64;
         let counters = &self.segments.counters;
         counters.writes.fetch_add(1, Ordering::Relaxed);
         counters.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Batches: what [`ShardIndex::apply`] and [`ShardIndex::candidates_many`] do at their edges.
 
 use super::model::key;
+use super::place;
 use crate::{Edit, IndexError, ShardIndex};
 use hedgerow_types::LogPosition;
 
@@ -24,7 +25,8 @@ fn empty_batches_do_nothing() {
 fn edits_of_one_key_apply_in_order() {
     let key = key(1, 2, 3);
     let mut index = ShardIndex::new();
-    let edit = |old, new| Edit { key, old, new };
+    let edit =
+        |old: Option<_>, new: Option<_>| Edit { key, old: old.map(place), new: new.map(place) };
     index
         .apply(&[
             edit(None, Some(A)),
@@ -50,14 +52,14 @@ fn ties_may_exchange_places_within_a_batch() {
     index.insert(&high, B).unwrap();
     index
         .apply(&[
-            Edit { key: low, old: Some(A), new: Some(C) },
-            Edit { key: high, old: Some(B), new: Some(A) },
-            Edit { key: low, old: Some(C), new: Some(B) },
+            Edit { key: low, old: Some(place(A)), new: Some(place(C)) },
+            Edit { key: high, old: Some(place(B)), new: Some(place(A)) },
+            Edit { key: low, old: Some(place(C)), new: Some(place(B)) },
         ])
         .unwrap();
     assert!(index.candidates(&low).eq([A, B]));
-    let occupied = Edit { key: high, old: Some(A), new: Some(B) };
-    let first = Edit { key: key(9, 9, 9), old: None, new: Some(C) };
+    let occupied = Edit { key: high, old: Some(place(A)), new: Some(place(B)) };
+    let first = Edit { key: key(9, 9, 9), old: None, new: Some(place(C)) };
     assert_eq!(index.apply(&[first, occupied]), Err(IndexError::Occupied { at: B }));
     assert_eq!(index.len(), 2);
     assert_eq!(index.candidates(&first.key).len(), 0);

@@ -201,8 +201,8 @@ fn positions_are_never_truncated() {
     {
         let bad = LogPosition(bad);
         let refused = IndexError::Position { at: bad };
-        assert_eq!(index.insert(&k, bad), Err(refused));
-        assert_eq!(index.replace(&k, at, bad), Err(refused));
+        assert_eq!(index.insert(&k, bad), Err(refused.clone()));
+        assert_eq!(index.replace(&k, at, bad), Err(refused.clone()));
         assert_eq!(index.replace(&k, bad, at), Ok(false));
         assert!(!index.remove(&k, bad));
         let entries = vec![(k.prefix_u64(), at), (k.prefix_u64(), bad)];
@@ -222,8 +222,8 @@ fn occupied_positions_are_refused() {
     let refused = IndexError::Occupied { at: b };
     index.insert(&key(1, 1, 1), a).unwrap();
     index.insert(&key(1, 1, 2), b).unwrap();
-    assert_eq!(index.insert(&key(1, 1, 3), b), Err(refused));
-    assert_eq!(index.replace(&key(1, 1, 1), a, b), Err(refused));
+    assert_eq!(index.insert(&key(1, 1, 3), b), Err(refused.clone()));
+    assert_eq!(index.replace(&key(1, 1, 1), a, b), Err(refused.clone()));
     assert_eq!(index.replace(&key(1, 1, 2), b, b), Ok(true));
     assert!(index.positions().eq([a, b]));
     assert_eq!(index.len(), 2);

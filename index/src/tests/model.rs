@@ -1,6 +1,7 @@
 //! The model: an ordered map from full key hashes, and the log that tells key hashes by position.
 
 use super::lookup::KeyHashAt;
+use super::place;
 use crate::slot::Stem;
 use crate::{Edit, IndexError, MAX_BUCKET_SLOTS, MAX_POSITION, ShardIndex};
 use hedgerow_types::{KeyHash, LogPosition};
@@ -327,7 +328,7 @@ fn edits_of(model: &mut Model, changes: &[(KeyHash, bool)]) -> Vec<Edit> {
                 Some(at) => model.map.insert(key, at),
                 None => model.map.remove(&key),
             };
-            Edit { key, old, new }
+            Edit { key, old: old.map(place), new: new.map(place) }
         })
         .collect()
 }
@@ -360,14 +361,14 @@ proptest! {
             let key = key(7, 1, 1);
             let (edit, error) = match kind {
                 0 => (
-                    Edit { key, old: Some(MAX_POSITION), new: None },
+                    Edit { key, old: Some(place(MAX_POSITION)), new: None },
                     IndexError::Missing { key, at: MAX_POSITION },
                 ),
                 1 => (
-                    Edit { key, old: Some(bad), new: Some(LogPosition(16)) },
+                    Edit { key, old: Some(place(bad)), new: Some(place(LogPosition(16))) },
                     IndexError::Missing { key, at: bad },
                 ),
-                _ => (Edit { key, old: None, new: Some(bad) }, IndexError::Position { at: bad }),
+                _ => (Edit { key, old: None, new: Some(place(bad)) }, IndexError::Position { at: bad }),
             };
             wrong.insert(at, edit);
             prop_assert_eq!(model.index.apply(&wrong), Err(error));

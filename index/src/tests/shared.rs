@@ -1,5 +1,6 @@
 //! A shared index answers as the one that it was cut from, and loses nothing under threads.
 
+use super::place;
 use crate::{Edit, GROUPS, Index, IndexError, ShardIndex, SharedIndex, Stem};
 use hedgerow_types::{KeyHash, LogPosition};
 use proptest::prelude::*;
@@ -30,7 +31,7 @@ proptest! {
         for (i, key) in keys.iter().enumerate() {
             let at = LogPosition(8 * i as u64);
             whole.insert(key, at).unwrap();
-            shared.apply(&[Edit { key: *key, old: None, new: Some(at) }]).unwrap();
+            shared.apply(&[Edit { key: *key, old: None, new: Some(place(at)) }]).unwrap();
         }
         let cut = SharedIndex::from(whole.clone());
         let positions: Vec<_> = whole.positions().collect();
@@ -70,16 +71,16 @@ proptest! {
         wrong in any::<prop::sample::Index>(),
     ) {
         let mut edits: Vec<_> = keys.iter().enumerate().map(|(i, key)| {
-            Edit { key: *key, old: None, new: Some(LogPosition(8 * i as u64)) }
+            Edit { key: *key, old: None, new: Some(place(LogPosition(8 * i as u64))) }
         }).collect();
         let shared = SharedIndex::default();
         shared.apply(&edits).unwrap();
         let before = shared.positions();
         for edit in &mut edits {
-            *edit = Edit { old: edit.new, new: edit.new.map(|at| at.plus(1 << 20)), ..*edit };
+            *edit = Edit { old: edit.new, new: edit.new.map(|new| place(new.at.plus(1 << 20))), ..*edit };
         }
         let number = wrong.index(edits.len());
-        edits[number].old = Some(LogPosition(1 << 30));
+        edits[number].old = Some(place(LogPosition(1 << 30)));
         let missing = IndexError::Missing { key: edits[number].key, at: LogPosition(1 << 30) };
         prop_assert_eq!(shared.apply(&edits), Err(missing));
         prop_assert_eq!(shared.positions(), before);
@@ -92,7 +93,7 @@ fn a_key_that_moves_is_never_lost() {
     const KEYS: u16 = 4096;
     let keys: Vec<_> = (0..KEYS).map(|group| key(group, 7, 0)).collect();
     let edits = |from: Option<u64>, to: u64| -> Vec<Edit> {
-        let at = |base: u64, i: usize| LogPosition(base + 8 * i as u64);
+        let at = |base: u64, i: usize| place(LogPosition(base + 8 * i as u64));
         let edit = |(i, key): (usize, &KeyHash)| Edit {
             key: *key,
             old: from.map(|from| at(from, i)),

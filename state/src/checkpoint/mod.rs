@@ -5,10 +5,13 @@
 //!            │             parts' counts, from which the length of everything else follows
 //!            shard 0 .. 15 │ edges │ left roots │ active bits │ youngest leaves │ places │ begins
 //!            keys 0 .. 15  │ stem (6) position/8 (6) │ ... ascending
+//!            or, of a tiered index: │ its segments │ the records that it has in memory
 //!
 //!   written  [`Frozen::new`] copies the small parts, while nobody changes the state: megabytes
-//!            [`Frozen::write`] streams the keys out of a view of that height, however long it takes
-//!   read     [`Checkpoint::open`] ► [`shard`](Checkpoint::shard) ► [`keys`](Checkpoint::keys)
+//!            [`Frozen::write`] streams the keys out of a view of that height, however long it takes;
+//!            [`Frozen::write_tiers`] what snapshots of that height name
+//!   read     [`Checkpoint::open`] ► [`shard`](Checkpoint::shard) ► [`keys`](Checkpoint::keys) or
+//!            [`tiers`](Checkpoint::tiers)
 //! ```
 //!
 //! All of it is derived from the log and never needed for its own sake: whoever finds a checkpoint missing
@@ -22,20 +25,23 @@
 //!
 //! ```text
 //!   head      0   8   magic "HgrwCkp1"
-//!             8   2   format version, 1
-//!            10   6   zero
+//!             8   2   format version, 2
+//!            10   1   0: it has the keys; 1: it has what a tiered index is made of
+//!            11   5   zero
 //!            16  16   store id
 //!            32   8   height
 //!            40   8   log end
 //!            48  32   state root
-//!            80  80 x shard:   0  8  next serial number
+//!            80  96 x shard:   0  8  next serial number
 //!                              8  8  oldest active serial number
 //!                             16  8  active entries, which is the number of its keys
 //!                             24 32  root
 //!                             56  8  number of edges, at most 64
 //!                             64  8  number of breaks of the youngest twig, at most 2048
 //!                             72  8  number of begins
-//!   1360      shard:  33 e  edges of the twig of the oldest active entry: level (1), node (32)
+//!                             80  8  number of segments, at most 65536; 0 if it has the keys
+//!                             88  8  number of records; 0 if it has the keys
+//!   1616      shard:  33 e  edges of the twig of the oldest active entry: level (1), node (32)
 //!                     32 t  left roots of the twigs from that of the oldest active entry on
 //!                    256 t' their active bits, and the youngest twig's
 //!                     32 l  leaves of the youngest twig
@@ -44,13 +50,15 @@
 //!                     10 b  breaks: leaf (2), position (8)
 //!                     16 n  begins: twig (8), entries of all shards before its record (8)
 //!             keys:   12 a  stem (6), position / 8 (6), ascending
+//!             or      29 s  segments: number (8), tier (1), length (8), checksum (4), cut (8)
+//!                     18 r  records: stem (6), position / 8 (6), serial number (6), ascending
 //! ```
 
 mod pages;
 mod read;
 mod write;
 
-pub use read::{Checkpoint, Keys, ShardParts};
+pub use read::{Checkpoint, Keys, Records, ShardParts};
 pub use write::Frozen;
 
 use hedgerow_index::IndexError;
@@ -62,11 +70,17 @@ use hedgerow_types::{
 use hedgerow_vfs::VfsError;
 
 const MAGIC: [u8; 8] = *b"HgrwCkp1";
-const VERSION: u16 = 1;
-const HEAD_LEN: u64 = 80 + SHARDS as u64 * 80;
-const _: () = assert!(HEAD_LEN == 1360);
+const VERSION: u16 = 2;
+const HEAD_LEN: u64 = 80 + SHARDS as u64 * 96;
+const _: () = assert!(HEAD_LEN == 1616);
 /// Bytes of a key.
 const KEY_LEN: usize = 12;
+/// Bytes of a segment of a tiered index.
+const SEGMENT_LEN: usize = 29;
+/// Bytes of a record of a tiered index.
+const RECORD_LEN: usize = 18;
+/// Most segments of a shard.
+const MAX_SEGMENTS: u64 = 1 << 16;
 /// Most edges of a shard: one per level.
 const MAX_EDGES: u64 = 64;
 
@@ -102,6 +116,8 @@ pub struct Head {
     pub log_end: LogPosition,
     /// The root of all shards.
     pub state_root: Digest,
+    /// Whether it has what a tiered index is made of, and not the keys.
+    pub tiered: bool,
     /// The shards, in order.
     pub shards: [ShardHead; SHARDS],
 }
@@ -120,6 +136,8 @@ pub struct ShardHead {
     edges: u64,
     breaks: u64,
     begins: u64,
+    segments: u64,
+    records: u64,
 }
 
 impl ShardHead {
@@ -144,8 +162,13 @@ impl ShardHead {
         33 * self.edges + 32 * twigs + bits + 32 * self.leaves() + places + 16 * self.begins
     }
 
-    fn keys_len(&self) -> u64 {
-        self.active * KEY_LEN as u64
+    /// Bytes of its keys, or of what a tiered index is made of.
+    fn keys_len(&self, tiered: bool) -> u64 {
+        if tiered {
+            self.segments * SEGMENT_LEN as u64 + self.records * RECORD_LEN as u64
+        } else {
+            self.active * KEY_LEN as u64
+        }
     }
 
     /// Whether lengths may be computed from its numbers: they are then far from overflowing.
@@ -157,22 +180,24 @@ impl ShardHead {
             && self.edges <= MAX_EDGES
             && self.breaks <= TWIG_LEAVES as u64
             && self.begins <= self.full_twigs() + 1
+            && self.segments <= MAX_SEGMENTS
+            && self.records <= self.next_sn.0
     }
 }
 
 impl Head {
     /// Bytes of the whole stream.
     fn stream_len(&self) -> u64 {
-        let parts = self.shards.iter().map(|shard| shard.part_len() + shard.keys_len());
-        HEAD_LEN + parts.sum::<u64>()
+        let len = |shard: &ShardHead| shard.part_len() + shard.keys_len(self.tiered);
+        HEAD_LEN + self.shards.iter().map(len).sum::<u64>()
     }
 
     /// Where the part of a shard begins in the stream, and where its keys do.
     fn places(&self, shard: usize) -> (u64, u64) {
-        let before = |len: fn(&ShardHead) -> u64| self.shards.iter().take(shard).map(len).sum();
+        let before = || self.shards.iter().take(shard);
         let parts: u64 = self.shards.iter().map(ShardHead::part_len).sum();
-        let part: u64 = before(ShardHead::part_len);
-        let keys: u64 = before(ShardHead::keys_len);
+        let part: u64 = before().map(ShardHead::part_len).sum();
+        let keys: u64 = before().map(|shard| shard.keys_len(self.tiered)).sum();
         (HEAD_LEN + part, HEAD_LEN + parts + keys)
     }
 

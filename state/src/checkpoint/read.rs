@@ -3,7 +3,7 @@
 use super::pages::{Follower, PageReader, Salt};
 use super::{CheckpointError, HEAD_LEN, Head, KEY_LEN, MAGIC, ShardHead, VERSION};
 use crate::{ActiveBits, OpenTwig, TwigBegins};
-use hedgerow_index::Stem;
+use hedgerow_index::{Record, SegmentEntry, Stem};
 use hedgerow_types::{
     ACTIVE_PAGES_PER_TWIG, Digest, Height, LogPosition, SerialNumber, ShardId, TwigId,
 };
@@ -121,11 +121,73 @@ impl Checkpoint {
         Ok(ShardParts { edges, left_roots, bits, leaves, open, begins })
     }
 
-    /// The keys of a shard, ascending: what an index holds.
+    /// The keys of a shard, ascending: what an index holds. None of a checkpoint that has
+    /// [tiers](Checkpoint::tiers).
     pub fn keys(&self, shard: ShardId) -> Keys {
-        let len = self.head.shards[shard.index()].keys_len();
-        Keys { bytes: self.reader(self.head.places(shard.index()).1, len), last: None }
+        let head = &self.head;
+        let len = if head.tiered { 0 } else { head.shards[shard.index()].keys_len(false) };
+        Keys { bytes: self.reader(head.places(shard.index()).1, len), last: None }
     }
+
+    /// What the tiered index of a shard is made of, beside its active bits: the segments in its list, and the
+    /// records that it had in memory. Nothing if the checkpoint has the keys.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if it is damaged or cannot be read.
+    pub fn tiers(&self, shard: ShardId) -> Result<(Vec<SegmentEntry>, Records), CheckpointError> {
+        let head = &self.head;
+        let said = &head.shards[shard.index()];
+        let len = if head.tiered { said.keys_len(true) } else { 0 };
+        let mut part = self.reader(head.places(shard.index()).1, len);
+        let count = if head.tiered { said.segments } else { 0 };
+        let mut segments = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let number = part.u64()?;
+            let [tier] = part.array()?;
+            let len = part.u64()?;
+            let digest = u32::from_le_bytes(part.array()?);
+            let cut = SerialNumber(part.u64()?);
+            segments.push(SegmentEntry { number, tier, len, digest, cut });
+        }
+        Ok((segments, Records { bytes: part, last: None }))
+    }
+}
+
+/// The records that the tiered index of a shard had in memory, ascending.
+#[derive(Debug)]
+pub struct Records {
+    bytes: PageReader,
+    last: Option<Record>,
+}
+
+impl Records {
+    fn read(&mut self) -> Result<Record, CheckpointError> {
+        let (stem, at) = key_of(self.bytes.array()?)?;
+        let [s0, s1, s2, s3, s4, s5] = self.bytes.array()?;
+        let sn = SerialNumber(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, 0, 0]));
+        let record = Record { stem, at, sn };
+        if self.last.is_some_and(|last| last >= record) {
+            return Err(CheckpointError::Damaged("its records do not ascend"));
+        }
+        self.last = Some(record);
+        Ok(record)
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, CheckpointError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (self.bytes.left() > 0).then(|| self.read())
+    }
+}
+
+/// A key as it is written.
+fn key_of(bytes: [u8; KEY_LEN]) -> Result<(Stem, LogPosition), CheckpointError> {
+    let [s0, s1, s2, s3, s4, s5, u0, u1, u2, u3, u4, u5] = bytes;
+    let stem = Stem::new(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, 0, 0]))
+        .ok_or(CheckpointError::Damaged("a key that is none"))?;
+    Ok((stem, LogPosition(u64::from_le_bytes([u0, u1, u2, u3, u4, u5, 0, 0]) * 8)))
 }
 
 fn digests(from: &mut PageReader, count: u64) -> Result<Vec<Digest>, CheckpointError> {
@@ -143,11 +205,7 @@ pub struct Keys {
 
 impl Keys {
     fn read(&mut self) -> Result<(Stem, LogPosition), CheckpointError> {
-        let bytes: [u8; KEY_LEN] = self.bytes.array()?;
-        let [s0, s1, s2, s3, s4, s5, u0, u1, u2, u3, u4, u5] = bytes;
-        let stem = Stem::new(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, 0, 0]))
-            .ok_or(CheckpointError::Damaged("a key that is none"))?;
-        let at = LogPosition(u64::from_le_bytes([u0, u1, u2, u3, u4, u5, 0, 0]) * 8);
+        let (stem, at) = key_of(self.bytes.array()?)?;
         if self.last.is_some_and(|last| last >= (stem, at)) {
             return Err(CheckpointError::Damaged("its keys do not ascend"));
         }
@@ -169,14 +227,20 @@ impl Head {
         if from.array()? != MAGIC {
             return Err(CheckpointError::Other("not a checkpoint"));
         }
-        if from.u16()? != VERSION || from.array()? != [0; 6] {
+        if from.u16()? != VERSION {
             return Err(CheckpointError::Other("of another version"));
         }
+        let tiered = match from.array()? {
+            [0, 0, 0, 0, 0, 0] => false,
+            [1, 0, 0, 0, 0, 0] => true,
+            _ => return Err(CheckpointError::Other("of another kind")),
+        };
         let mut head = Self {
             store: from.array()?,
             height: Height(from.u64()?),
             log_end: LogPosition(from.u64()?),
             state_root: Digest(from.array()?),
+            tiered,
             shards: Default::default(),
         };
         for shard in &mut head.shards {
@@ -188,6 +252,8 @@ impl Head {
                 edges: from.u64()?,
                 breaks: from.u64()?,
                 begins: from.u64()?,
+                segments: from.u64()?,
+                records: from.u64()?,
             };
         }
         Ok(head)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{OpenTwig, TwigBegins};
 use hedgerow_hasher_api::{ScalarHasher, Span, hash_message};
-use hedgerow_index::{GROUPS, Stem};
+use hedgerow_index::{GROUPS, Record, Stem, TieredIndex, TieredOptions};
 use hedgerow_merkle::{Forest, ShardChange};
 use hedgerow_types::{ShardId, TwigId};
 use hedgerow_vfs::{MemDisk, OpenMode, Vfs, VfsFile};
@@ -127,7 +127,7 @@ fn the_bytes_are_pinned() {
     let (_disk, file) = written(&sample());
     assert_eq!(
         hash_message(&bytes(&*file)).to_string(),
-        "fbb4e8cf0b5225bea91f2dcc9bbb2266087ec4bf327c5cd9bab16d5f1ad4f00e",
+        "04191f1c13ecdb2ae6acc8aba78d44dc229ba0f49cf8b4c3a0608bf0803426b2",
         "the bytes of a checkpoint have changed: those that exist are of no use any more. If that is \
          meant, give them a new version, and bring docs/format.md up to date"
     );
@@ -143,13 +143,13 @@ fn damage_is_found() {
     assert_eq!(read_all(&copy).unwrap(), 16 * 4_097);
     let len = whole.len();
     for at in
-        (0..1_400).step_by(7).chain((1_400..len).step_by(9_973)).chain([65_535, 65_536, len - 1])
+        (0..1_700).step_by(7).chain((1_700..len).step_by(9_973)).chain([65_535, 65_536, len - 1])
     {
         copy.write_all_at(&[whole[at] ^ 0x10], at as u64).unwrap();
         assert!(read_all(&copy).is_err(), "byte {at}");
         copy.write_all_at(&[whole[at]], at as u64).unwrap();
     }
-    for cut in [0, 1, 4, 1_359, 65_535, 65_536, 65_540, len - 1] {
+    for cut in [0, 1, 4, 1_615, 65_535, 65_536, 65_540, len - 1] {
         copy.set_len(cut as u64).unwrap();
         assert!(read_all(&copy).is_err(), "{cut} bytes");
     }
@@ -171,6 +171,63 @@ fn another_store_s_or_height_s_is_refused() {
     assert!(matches!(other, Err(CheckpointError::Damaged(_))), "{other:?}");
     let other = Checkpoint::open(Arc::clone(&file), STORE, HEIGHT.next());
     assert!(matches!(other, Err(CheckpointError::Damaged(_))), "{other:?}");
+}
+
+/// What a tiered index is made of, instead of the keys: some of it in a segment, some in memory.
+#[test]
+fn what_is_written_of_tiers_is_read() {
+    let Sample { forest, open, begins } = sample();
+    let disk: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let index = |shard| {
+        let options =
+            TieredOptions { folder: "/index".into(), store: STORE, shard, memory_bytes: 0 };
+        let index = TieredIndex::create(Arc::clone(&disk), options).unwrap();
+        let record = |(sn, (stem, at))| Record { stem, at, sn: SerialNumber(sn) };
+        let records: Vec<_> = (0..).zip(keys_of(shard)).map(record).collect();
+        let (first, rest) = records.split_at(4_000);
+        index.load(first, &[]).unwrap();
+        index.install(index.work().unwrap().run().unwrap());
+        index.load(rest, &[SerialNumber(4_050)]).unwrap();
+        index.snapshot()
+    };
+    let snapshots: Vec<_> = ShardId::all().map(index).collect();
+    let file = disk.open(Path::new("/checkpoint"), OpenMode::CreateNew).unwrap();
+    let frozen = Frozen::new(STORE, HEIGHT, LOG_END, &forest, &open, &begins).unwrap();
+    let len = frozen.write_tiers(&*file, &snapshots).unwrap();
+    assert_eq!(len, file.len().unwrap());
+    let checkpoint = Checkpoint::open(Arc::clone(&file), STORE, HEIGHT).unwrap();
+    assert!(checkpoint.head().tiered);
+    for (shard, snapshot) in ShardId::all().zip(&snapshots) {
+        let (segments, records) = checkpoint.tiers(shard).unwrap();
+        assert_eq!(segments, snapshot.segments);
+        assert_eq!(segments.len(), 1);
+        let records: Vec<_> = records.map(Result::unwrap).collect();
+        assert!(records.iter().copied().eq(snapshot.records()));
+        assert_eq!(records.len(), 96);
+        assert_eq!(checkpoint.keys(shard).count(), 0);
+        checkpoint.shard(shard).unwrap();
+    }
+    let whole = bytes(&*file);
+    assert_eq!(
+        hash_message(&whole).to_string(),
+        "a2272de0c7b5e76cba1d91d0beab081fb2e9b88eb548f944b1d460dc262a6622",
+        "the bytes of a checkpoint of tiers have changed"
+    );
+    let read = || -> Result<(), CheckpointError> {
+        let checkpoint = Checkpoint::open(Arc::clone(&file), STORE, HEIGHT)?;
+        for shard in ShardId::all() {
+            checkpoint.shard(shard)?;
+            checkpoint.tiers(shard)?.1.try_for_each(|record| record.map(drop))?;
+        }
+        Ok(())
+    };
+    for at in (0..1_700).step_by(31).chain((1_700..whole.len()).step_by(9_973)) {
+        file.write_all_at(&[whole[at] ^ 0x10], at as u64).unwrap();
+        assert!(read().is_err(), "byte {at}");
+        file.write_all_at(&[whole[at]], at as u64).unwrap();
+    }
+    read().unwrap();
+    assert!(frozen.write_tiers(&*file, &snapshots[1..]).is_err());
 }
 
 /// Keys that do not fit the state are refused while they are written.

@@ -1,9 +1,9 @@
 //! Making a checkpoint: the small parts at once, the keys as a stream.
 
 use super::pages::{PageWriter, Salt};
-use super::{CheckpointError, Head, KEY_LEN, MAGIC, ShardHead, VERSION};
+use super::{CheckpointError, Head, KEY_LEN, MAGIC, RECORD_LEN, SEGMENT_LEN, ShardHead, VERSION};
 use crate::{OpenTwig, TwigBegins};
-use hedgerow_index::{GROUPS, Stem};
+use hedgerow_index::{GROUPS, Record, SegmentEntry, Snapshot, Stem};
 use hedgerow_merkle::Forest;
 use hedgerow_types::{Digest, Height, LogPosition, SHARDS, ShardId};
 use hedgerow_vfs::VfsFile;
@@ -45,6 +45,8 @@ impl Frozen {
                 edges: edges.len() as u64,
                 breaks: breaks.len() as u64,
                 begins: begins.len() as u64,
+                segments: 0,
+                records: 0,
             };
             let mut part = Vec::with_capacity(head.part_len() as usize);
             for (level, node) in &edges {
@@ -73,7 +75,7 @@ impl Frozen {
             parts.push(part);
         }
         let state_root = forest.roots().state;
-        let head = Head { store, height, log_end, state_root, shards };
+        let head = Head { store, height, log_end, state_root, tiered: false, shards };
         Ok(Self { head, parts })
     }
 
@@ -93,10 +95,8 @@ impl Frozen {
         file: &dyn VfsFile,
         mut keys: impl FnMut(ShardId, usize, &mut Vec<(Stem, LogPosition)>) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let Self { head, parts } = self;
-        let mut out = PageWriter::new(file, Salt::new(head.store, head.height.0));
-        out.write(&head.encode())?;
-        parts.iter().try_for_each(|part| out.write(part))?;
+        let head = &self.head;
+        let mut out = self.begin(file, head)?;
         let (mut group_keys, mut bytes) = (Vec::new(), Vec::new());
         for (shard, said) in ShardId::all().zip(&head.shards) {
             let mut count = 0;
@@ -117,6 +117,70 @@ impl Frozen {
         out.finish()?;
         Ok(head.file_len())
     }
+
+    /// The same for tiered indexes: instead of the keys it writes what their snapshots name, one of each
+    /// shard, taken in this state.
+    ///
+    /// # Errors
+    /// Those of the disk; [`CheckpointError::Damaged`] if there are fewer snapshots than shards, or more segments
+    /// than one has.
+    pub fn write_tiers(
+        &self,
+        file: &dyn VfsFile,
+        snapshots: &[Snapshot],
+    ) -> Result<u64, CheckpointError> {
+        let mut head = Head { tiered: true, ..self.head.clone() };
+        for (number, shard) in head.shards.iter_mut().enumerate() {
+            let Some(snapshot) = snapshots.get(number) else {
+                return Err(CheckpointError::Damaged("a shard has no snapshot"));
+            };
+            shard.segments = snapshot.segments.len() as u64;
+            shard.records = snapshot.records().count() as u64;
+            if !shard.is_sound() {
+                return Err(CheckpointError::Damaged("the state that it is to hold is none"));
+            }
+        }
+        let mut out = self.begin(file, &head)?;
+        for snapshot in snapshots.iter().take(head.shards.len()) {
+            for segment in &snapshot.segments {
+                out.write(&encode_segment(segment))?;
+            }
+            for record in snapshot.records() {
+                out.write(&encode_record(record))?;
+            }
+        }
+        out.finish()?;
+        Ok(head.file_len())
+    }
+
+    /// Writes all but the keys.
+    fn begin<'a>(
+        &self,
+        file: &'a dyn VfsFile,
+        head: &Head,
+    ) -> Result<PageWriter<'a>, CheckpointError> {
+        let mut out = PageWriter::new(file, Salt::new(head.store, head.height.0));
+        out.write(&head.encode())?;
+        self.parts.iter().try_for_each(|part| out.write(part))?;
+        Ok(out)
+    }
+}
+
+fn encode_segment(segment: &SegmentEntry) -> [u8; SEGMENT_LEN] {
+    let mut bytes = [0; SEGMENT_LEN];
+    bytes[..8].copy_from_slice(&segment.number.to_le_bytes());
+    bytes[8] = segment.tier;
+    bytes[9..17].copy_from_slice(&segment.len.to_le_bytes());
+    bytes[17..21].copy_from_slice(&segment.digest.to_le_bytes());
+    bytes[21..].copy_from_slice(&segment.cut.0.to_le_bytes());
+    bytes
+}
+
+fn encode_record(record: Record) -> [u8; RECORD_LEN] {
+    let mut bytes = [0; RECORD_LEN];
+    bytes[..KEY_LEN].copy_from_slice(&encode_key(record.stem, record.at));
+    bytes[KEY_LEN..].copy_from_slice(&record.sn.0.to_le_bytes()[..6]);
+    bytes
 }
 
 fn encode_key(stem: Stem, at: LogPosition) -> [u8; KEY_LEN] {
@@ -131,7 +195,8 @@ impl Head {
         let mut out = Vec::with_capacity(super::HEAD_LEN as usize);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 6]);
+        out.push(u8::from(self.tiered));
+        out.extend_from_slice(&[0; 5]);
         out.extend_from_slice(&self.store);
         out.extend_from_slice(&self.height.0.to_le_bytes());
         out.extend_from_slice(&self.log_end.0.to_le_bytes());
@@ -141,7 +206,7 @@ impl Head {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             out.extend_from_slice(&shard.root.0);
-            for number in [shard.edges, shard.breaks, shard.begins] {
+            for number in [shard.edges, shard.breaks, shard.begins, shard.segments, shard.records] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }

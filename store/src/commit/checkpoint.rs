@@ -11,15 +11,20 @@
 //!   close            the stages are done: one more, if opening would have much to take in again
 //! ```
 //!
+//! Of an index in files it has no keys: a snapshot, taken where the copy is made, names the segments and
+//! holds what is in memory. Segments that were merged since are deleted when the manifest names a later one.
+//!
 //! Nothing waits for a checkpoint, and nothing fails for want of one: what goes wrong is logged, and the
 //! next opening takes longer. A file is named by a manifest only after it was synced, and deleted only
 //! when no manifest names it any more; files that none names are deleted when the store opens, and before
 //! another is written.
 
+use crate::commit::tiers::Tiers;
 use crate::points;
 use crate::read::published::{Published, State};
 use crate::shared::Shared;
 use crate::{Error, Options};
+use hedgerow_index::{Snapshot, TieredIndex};
 use hedgerow_merkle::Forest;
 use hedgerow_metadb::{CheckpointName, Manifest};
 use hedgerow_state::checkpoint::{Checkpoint, CheckpointError, Frozen};
@@ -59,6 +64,8 @@ pub(crate) struct Checkpoints {
     replayed_bytes: u64,
     /// The newest that is whole, and where its log ends.
     newest: Mutex<Option<(CheckpointName, LogPosition)>>,
+    /// By shard the files of the index that the newest does not need, and the one before it does.
+    retired: Mutex<Option<(CheckpointName, Vec<Vec<String>>)>>,
     /// What the manifest on disk names.
     named: Mutex<Option<CheckpointName>>,
     /// One is being written.
@@ -112,6 +119,7 @@ impl Checkpoints {
             opened_from: newest.map(|(name, _)| name.height),
             replayed_bytes: manifest.log_end.0.saturating_sub(start.0),
             newest: Mutex::new(newest),
+            retired: Mutex::new(None),
             named: Mutex::new(manifest.checkpoint),
             busy: AtomicBool::new(false),
             thread: Mutex::new(None),
@@ -127,8 +135,9 @@ impl Checkpoints {
 
     /// Whether a block is to carry what a checkpoint of it needs, `bytes` of log after the last one, in a
     /// store of so many active entries.
-    pub(crate) fn is_due(&self, bytes: u64, active: u64) -> bool {
-        let rare = active.saturating_mul(KEY_BYTES * LOG_PER_CHECKPOINT);
+    pub(crate) fn is_due(&self, bytes: u64, active: u64, tiered: bool) -> bool {
+        let keys = if tiered { 0 } else { active };
+        let rare = keys.saturating_mul(KEY_BYTES * LOG_PER_CHECKPOINT);
         let interval = self.interval.unwrap_or(INTERVAL.max(rare));
         interval > 0 && bytes >= interval && !self.busy.load(Ordering::Acquire)
     }
@@ -139,9 +148,16 @@ impl Checkpoints {
         if newest.height <= height { Some(newest) } else { *self.named.lock() }
     }
 
-    /// The manifest on disk names this one now.
-    pub(crate) fn note_named(&self, name: Option<CheckpointName>) {
+    /// The manifest on disk names this one now: what only those before it needed of the index goes.
+    pub(crate) fn note_named(&self, name: Option<CheckpointName>, tiers: Option<&Tiers>) {
         *self.named.lock() = name;
+        let retired = self.retired.lock().take_if(|(newest, _)| name == Some(*newest));
+        let (Some((_, retired)), Some(tiers)) = (retired, tiers) else { return };
+        for (index, retired) in tiers.index.iter().zip(&retired) {
+            if let Err(error) = index.unlink(retired) {
+                tracing::warn!(%error, "a needless file of the index stays until the store is opened again");
+            }
+        }
     }
 
     /// The height of the newest that is whole, and of the one that the store was opened from, with the
@@ -181,12 +197,14 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes a checkpoint: what was copied, and the keys of the same state.
+    /// Writes a checkpoint: what was copied, and the keys of the same state, or what snapshots name that were
+    /// taken in it.
     fn write(
         &self,
         published: &Published,
         state: &State,
         frozen: &Frozen,
+        snapshots: Option<&[Snapshot]>,
     ) -> Result<CheckpointName, Error> {
         self.disk.at_point(points::CHECKPOINT_BEGIN)?;
         self.sweep()?;
@@ -197,8 +215,12 @@ impl Checkpoints {
         let height = frozen.head().height;
         let path = self.dir.join(file_name(height));
         let file = self.disk.open(&path, OpenMode::CreateNew)?;
-        let keys = |shard, group, out: &mut Vec<_>| published.group(state, shard, group, out);
-        let written = frozen.write::<Error>(&*file, keys);
+        let written = match snapshots {
+            Some(snapshots) => frozen.write_tiers(&*file, snapshots).map_err(Error::from),
+            None => frozen.write::<Error>(&*file, |shard, group, out| {
+                published.group(state, shard, group, out)
+            }),
+        };
         let written = written.and_then(|bytes| {
             self.disk.sync_dir(&self.dir)?;
             self.disk.at_point(points::CHECKPOINT_WRITTEN)?;
@@ -207,6 +229,9 @@ impl Checkpoints {
         match written {
             Ok(bytes) => {
                 let name = CheckpointName { height, bytes };
+                let retired = |snapshot: &Snapshot| snapshot.retired.clone();
+                let retired = snapshots.map(|all| (name, all.iter().map(retired).collect()));
+                *self.retired.lock() = retired;
                 *self.newest.lock() = Some((name, frozen.head().log_end));
                 Ok(name)
             }
@@ -227,6 +252,12 @@ impl Checkpoints {
             tracing::error!("a panic while a checkpoint was written");
         }
     }
+}
+
+/// What the indexes in files are made of now. Nobody edits them meanwhile.
+fn snapshots(shared: &Shared) -> Option<Vec<Snapshot>> {
+    let tiers = shared.tiers.as_ref()?;
+    Some(tiers.index.iter().map(TieredIndex::snapshot).collect())
 }
 
 /// Releases `busy`, whatever happens.
@@ -253,13 +284,14 @@ pub(crate) fn begin(
     }
     let state = shared.published.current();
     let frozen = Frozen::new(checkpoints.store, state.height, log_end, forest, open, begins);
+    let snapshots = snapshots(shared);
     let all = Arc::clone(shared);
     let work = move || {
         let checkpoints = &all.checkpoints;
         let _busy = Busy(&checkpoints.busy);
-        let written = frozen
-            .map_err(Error::from)
-            .and_then(|frozen| checkpoints.write(&all.published, &state, &frozen));
+        let written = frozen.map_err(Error::from).and_then(|frozen| {
+            checkpoints.write(&all.published, &state, &frozen, snapshots.as_deref())
+        });
         match written {
             Ok(name) => tracing::debug!(height = %name.height, bytes = name.bytes, "checkpoint"),
             Err(error) => tracing::warn!(%error, "no checkpoint: the next opening takes longer"),
@@ -287,7 +319,7 @@ pub(crate) fn at_close(shared: &Shared, begins: &[TwigBegins]) -> Result<(), Err
     let write = || {
         let (store, log_end) = (checkpoints.store, state.log_end);
         let frozen = Frozen::new(store, state.height, log_end, &forest, &open, begins)?;
-        checkpoints.write(&shared.published, &state, &frozen)
+        checkpoints.write(&shared.published, &state, &frozen, snapshots(shared).as_deref())
     };
     let from = checkpoints.newest.lock().map_or(shared.log.start(), |(_, log_end)| log_end);
     if checkpoints.interval != Some(0)
@@ -306,6 +338,6 @@ pub(crate) fn at_close(shared: &Shared, begins: &[TwigBegins]) -> Result<(), Err
         let (rows, history_from) = (&[], manifest.history_from);
         meta.commit(&hedgerow_metadb::Commit { manifest: &manifest, rows, history_from })
     })?;
-    checkpoints.note_named(name);
+    checkpoints.note_named(name, shared.tiers.as_ref());
     Ok(())
 }

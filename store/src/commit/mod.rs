@@ -11,6 +11,7 @@
 //!   checkpoint  files from which the store opens without reading its log
 //!   copies      what keeps files where they are while they are copied
 //!   prune       what the manifest no longer needs, and when it goes
+//!   tiers       the jobs of an index in files
 //! ```
 //!
 //! `ARCHITECTURE.md` draws the way of a block through all of it.
@@ -22,4 +23,5 @@ pub(crate) mod pipeline;
 pub(crate) mod prune;
 pub(crate) mod stages;
 pub(crate) mod sync;
+pub(crate) mod tiers;
 pub(crate) mod writer;

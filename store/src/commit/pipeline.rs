@@ -172,6 +172,9 @@ impl HashWork<BlockDelta> for HashStage {
         // Not before: a block that cannot be published never happened.
         let kept = || drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
         shared.published.publish(&next, &shared.hash_pool, kept)?;
+        if let Some(tiers) = &shared.tiers {
+            tiers.nudge();
+        }
         if let Some(begins) = &block.begins {
             checkpoint::begin(&self.shared, record.end(), &self.forest, &self.open, begins);
         }
@@ -307,7 +310,7 @@ impl CommitStage {
         let rows: Vec<_> = rows.collect();
         let commit = Commit { manifest, rows: &rows, history_from: manifest.history_from };
         self.shared.with_meta(|meta| meta.commit(&commit))?;
-        self.shared.checkpoints.note_named(manifest.checkpoint);
+        self.shared.checkpoints.note_named(manifest.checkpoint, self.shared.tiers.as_ref());
         Ok(self.shared.options.disk.at_point(points::MANIFEST_WRITTEN)?)
     }
 

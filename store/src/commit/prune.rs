@@ -31,6 +31,20 @@ pub(crate) struct PruneIntent {
 }
 
 /// What kept the rest of the log from being pruned when the last manifest was made.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::PruneHold;
+/// match store.prune()?.hold {
+///     Some(PruneHold::View { height }) => println!("somebody holds a view of height {height}"),
+///     other => assert_eq!(other, Some(PruneHold::FewHeights)),     // a new store
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -70,6 +84,18 @@ pub enum PruneHold {
 }
 
 /// What [`Store::prune`](crate::Store::prune) came to.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// let report = store.prune()?;
+/// assert_eq!(report.log_freed, 0);             // a new store has nothing to spare
+/// assert_eq!(report.log_left, store.stats().log.bytes);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PruneReport {

@@ -14,6 +14,7 @@ use crate::{Durability, Error};
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, place_run};
 use hedgerow_hasher_api::hash_message;
+use hedgerow_index::Place;
 use hedgerow_state::{
     self as state, BlockOps, Counts, Files, Layer, Now, ShardDelta, ShardView, ShardWriter, Tools,
     TwigBegins, is_entry_of, newest, run_position,
@@ -133,6 +134,9 @@ impl Writer {
         let options = &self.shared.options;
         let bytes = options.max_in_flight_bytes as u64;
         self.shared.flow.wait_for_room(options.max_in_flight, bytes)?;
+        if let Some(tiers) = &self.shared.tiers {
+            tiers.wait()?;
+        }
         self.drop_published_layers();
         // A panic below, which would be a bug, must not leave a half-updated writer in use.
         let flow = Arc::clone(&self.shared.flow);
@@ -239,7 +243,10 @@ impl Writer {
         let record = Arc::new(Record::new(position, height, runs, entries, state)?);
         for (shard, (layer, part)) in ShardId::all().zip(layers.iter_mut().zip(&parts)) {
             let start = run_position(&record, shard);
-            layer.settle(|entry| start.plus(u64::from(part.spans[entry as usize].offset)));
+            layer.settle(|entry| Place {
+                at: start.plus(u64::from(part.spans[entry as usize].offset)),
+                sn: part.first_sn.plus(u64::from(entry)),
+            });
             // The cursor follows when compaction came as far as this block's own entries: the
             // place where it stood may be pruned before it is needed again.
             let writer = &mut self.shards[shard.index()];
@@ -254,7 +261,8 @@ impl Writer {
         log.announce(Arc::clone(&record))?;
         self.log_bytes += record.bytes_len();
         let active = self.shards.iter().map(|shard| shard.state.active()).sum();
-        let due = self.shared.checkpoints.is_due(self.log_bytes, active);
+        let due =
+            self.shared.checkpoints.is_due(self.log_bytes, active, self.shared.tiers.is_some());
         if due {
             self.log_bytes = 0;
         }

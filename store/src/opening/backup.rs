@@ -15,6 +15,18 @@
 //!                                                       COPYING goes, synced
 //! ```
 //!
+//! Beside another process that has the store open ([`ReadOnlyStore::backup`]) it is the same procedure with
+//! another pin. Nothing holds off that process's pruning, but a file lives as long as somebody has it open,
+//! and one that has a second name needs no pin any more:
+//!
+//! ```text
+//!   open_read_only       height H; files held open, the oldest first   ◄── what is pruned next
+//!   manifest             synced: may be in the system's cache alone, and what is linked rests on it
+//!   as above             full segments come first, linked at once; then what is copied
+//!     │ a file that there was no room to hold is gone (Error::Pruned)
+//!     └──► what there is of the copy goes; the newest height is opened; again, so many times at most
+//! ```
+//!
 //! What lies behind the manifest's end is the journal, which opening takes in again: so the copy opens at
 //! the height that was published when the backup began, with its root.
 //!
@@ -33,7 +45,7 @@ use crate::opening::limits;
 use crate::opening::place::{LOG, Locks, META, Place, TWIGS};
 use crate::options::Options;
 use crate::shared::{Shared, missing_row};
-use crate::{Error, Reader, Store};
+use crate::{Error, ReadOnlyStore, Reader, Store};
 use hedgerow_entryfile::{LogError, SegmentPart};
 use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest, MetaDb};
 use hedgerow_types::{Digest, Height, LogPosition};
@@ -48,8 +60,23 @@ const PIECE: usize = 1 << 20;
 /// History rows that are copied in one commit, and bytes of extra data in them.
 const ROWS: usize = 1024;
 const ROW_BYTES: usize = 4 << 20;
+/// How often a backup beside a writer is begun before that one counts as too fast.
+const ATTEMPTS: u32 = 8;
 
 /// How a backup is made: a builder with defaults.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::BackupOptions;
+/// let copies = BackupOptions::new().link(false);   // no file is shared: damage to one is damage to one
+/// let report = store.backup("/backup", copies)?;
+/// assert_eq!(report.linked_files, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupOptions {
     link: bool,
@@ -87,7 +114,20 @@ impl BackupOptions {
     }
 }
 
-/// What a backup is.
+/// What a backup came to.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::BackupOptions;
+/// let report = store.backup("/backup", BackupOptions::new())?;
+/// assert_eq!((report.height, report.root), store.reader().root());
+/// assert_eq!(report.checked.map(|check| check.root), Some(report.root));   // read and hashed, all of it
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupReport {
@@ -99,7 +139,7 @@ pub struct BackupReport {
     pub history_from: Height,
     /// Files that it shares with the store it was made of.
     pub linked_files: u64,
-    /// Bytes of them.
+    /// Bytes of these files.
     pub linked_bytes: u64,
     /// Bytes that were copied, without the metadata.
     pub copied_bytes: u64,
@@ -187,6 +227,82 @@ impl Store {
             copied.finish(how)
         })
     }
+}
+
+impl ReadOnlyStore {
+    /// Copies the store into the directory `target`, as [`Reader::backup`] does, while another process has it
+    /// open and goes on writing, pruning included. That one does not notice; nothing of it is locked.
+    ///
+    /// The copy is made of the height that is shown ([`refresh`](Self::refresh) goes to the newest). If a file
+    /// that this height needs is pruned before it was copied, and there was no room to hold it open, the
+    /// backup begins anew at the newest height, which is shown from then on. What it was made of says the
+    /// report.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{BackupOptions, Options, Store, StoreParams};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (path, copy) = (dir.path().join("state"), dir.path().join("backup"));
+    /// # let mut writer = Store::create(&path, StoreParams::default(), Options::default())?;
+    /// # writer.next_block()?.commit()?;
+    /// // Another process has the store in `path` open.
+    /// let mut beside = Store::open_read_only(&path, Options::default())?;
+    /// let report = beside.backup(&copy, BackupOptions::new())?;
+    /// assert_eq!((report.height, report.root), beside.reader().root());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Reader::backup`] for the target; as [`Store::open_read_only`] where it is opened anew;
+    /// [`Error::Unsteady`] if files went faster than they could be copied, however often it began.
+    pub fn backup(
+        &mut self,
+        target: impl AsRef<Path>,
+        how: BackupOptions,
+    ) -> Result<BackupReport, Error> {
+        let target = target.as_ref();
+        let mut last = Error::Closed;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                self.open_again()?;
+            }
+            let made = limits::on_own_stack(COPYING, || {
+                let how = how.link(how.link && settled(self.place()));
+                Copied::make(self.shared(), target, how)?.finish(how)
+            });
+            last = match made {
+                Err(error @ Error::Pruned { .. }) => error,
+                other => return other,
+            };
+            tracing::debug!(error = %last, "the backup begins anew");
+        }
+        let (dir, source) = (self.place().dir.clone(), Arc::new(last));
+        Err(Error::Unsteady { dir, attempts: ATTEMPTS, source })
+    }
+}
+
+/// Makes durable what was read of the metadata of a store to which another process writes; returns whether it
+/// is. Without it, a loss of power may take the writer back to an older manifest, whose journal lies in
+/// segments that the newer one calls settled: it would be written again, in files that the copy shares.
+fn settled(place: &Place) -> bool {
+    let sync = || {
+        let (disk, meta) = (&place.vfs, place.path(META));
+        for name in disk.read_dir(&meta)? {
+            match disk.open(&meta.join(name), OpenMode::Read) {
+                Ok(file) => file.sync()?,
+                // One of those that are written beside their place.
+                Err(error) if error.kind() == VfsErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        disk.sync_dir(&meta)
+    };
+    let synced: Result<(), VfsError> = sync();
+    if let Err(error) = &synced {
+        tracing::warn!(%error, "the backup shares no files: the manifest may not be durable");
+    }
+    synced.is_ok()
 }
 
 /// A copy that is durable, and still marked as unfinished.
@@ -316,13 +432,17 @@ impl Filling<'_> {
         let disk = &self.place.vfs;
         disk.create_dir_all(&self.place.path(name))?;
         for part in parts {
-            self.put(name, &*open(part)?, part.len, part.fixed)?;
+            let file = open(part).map_err(|error| self.gone(error.into()))?;
+            self.put(name, &*file, part.len, part.fixed)?;
         }
         Ok(disk.sync_dir(&self.place.path(name))?)
     }
 
     /// Returns whether there is one. Opening does without, only longer.
     fn copy_checkpoint(&mut self, manifest: &Manifest) -> Result<bool, Error> {
+        if self.shared.tiers.is_some() {
+            return Ok(false); // it names files of the index, which is made again from the log
+        }
         let (name, disk) = (checkpoint::CHECKPOINTS, &self.place.vfs);
         let Some((path, bytes)) = self.shared.checkpoints.path_of(manifest) else {
             return Ok(false);
@@ -358,13 +478,18 @@ impl Filling<'_> {
         while at < len {
             self.copying.go_on()?;
             let piece = &mut piece[..(len - at).min(PIECE as u64) as usize];
-            file.read_exact_at(piece, at)?;
+            file.read_exact_at(piece, at).map_err(|error| self.gone(error.into()))?;
             copy.write_all_at(piece, at)?;
             at += piece.len() as u64;
         }
         copy.sync()?;
         self.report.copied_bytes += len;
         Ok(())
+    }
+
+    /// What a failed read of the source means.
+    fn gone(&self, error: Error) -> Error {
+        self.shared.read_for(self.report.height)(error)
     }
 
     /// Commits the manifest and all history rows that go with it.

@@ -30,6 +30,7 @@ use crate::hasher::BatchHasher;
 use crate::opening::limits;
 use crate::opening::open::{Begun, Files, Parts, begin, pool};
 use crate::opening::place::{LOG, META, Place, TWIGS};
+use crate::opening::rebuild::INDEX;
 use crate::options::Options;
 use crate::read::reader::Reader;
 use crate::read::view::View;
@@ -136,8 +137,19 @@ impl ReadOnlyStore {
     /// As [`Store::open_read_only`]; [`Error::Corrupt`] if the directory holds another store by now, or an
     /// older copy.
     pub fn refresh(&mut self) -> Result<Height, Error> {
+        self.look(false)?;
+        Ok(self.height())
+    }
+
+    /// As [`refresh`](Self::refresh), and opens the store anew even if no height has come: pruning may have.
+    pub(crate) fn open_again(&mut self) -> Result<(), Error> {
+        self.look(true)
+    }
+
+    fn look(&mut self, anew: bool) -> Result<(), Error> {
         let state = self.shared.published.current();
-        let shown = Shown { store: self.store, height: state.height, log_end: state.log_end };
+        let (store, height, log_end) = (self.store, state.height, state.log_end);
+        let shown = Shown { store, height, log_end, anew };
         let looked = limits::on_own_stack(OPENING, || {
             limits::check(&self.options)?;
             look(&self.place, &self.options, &self.hasher, Some(&shown))
@@ -145,7 +157,17 @@ impl ReadOnlyStore {
         if let Some(looked) = looked {
             self.shared = looked.shared;
         }
-        Ok(self.height())
+        Ok(())
+    }
+
+    /// What is shown now.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Where the store lies, on the disk to which the writer writes.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What the store was created with.
@@ -179,6 +201,8 @@ struct Shown {
     store: StoreId,
     height: Height,
     log_end: LogPosition,
+    /// It is to be opened once more even if nothing has come.
+    anew: bool,
 }
 
 struct Looked {
@@ -256,8 +280,13 @@ impl Copied {
     fn new(place: &Place, options: &Options) -> Result<Self, Error> {
         let still = StillDisk::new(Arc::clone(&place.vfs));
         let disk: Arc<dyn Vfs> = Arc::new(ReadOnlyDisk::new(Arc::new(still.clone())));
-        let options =
-            Options { disk: Arc::clone(&disk), read_only: true, beside: true, ..options.clone() };
+        let options = Options {
+            disk: Arc::clone(&disk),
+            copies_to: Some(Arc::clone(&place.vfs)),
+            read_only: true,
+            beside: true,
+            ..options.clone()
+        };
         let seen = Place { dir: place.dir.clone(), vfs: disk };
         if seen.has_mark()? {
             return Err(Error::Unfinished(seen.dir));
@@ -269,7 +298,7 @@ impl Copied {
         let engine = seen.engine(&options)?;
         if engine.can_be_copied() {
             // Before the manifest: what it names is among these, or came after them.
-            for name in [LOG, TWIGS, CHECKPOINTS, META] {
+            for name in [LOG, TWIGS, CHECKPOINTS, INDEX, META] {
                 still.hold_all(&seen.path(name))?;
             }
         }
@@ -294,7 +323,7 @@ impl Copied {
                 let dir = place.dir.display();
                 return Err(Error::Corrupt(format!("another store has taken the place of {dir}")));
             }
-            if (shown.height, shown.log_end) == (journal.height, journal.end) {
+            if !shown.anew && (shown.height, shown.log_end) == (journal.height, journal.end) {
                 return Ok(None);
             }
             if journal.height < shown.height {

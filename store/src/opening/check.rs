@@ -14,7 +14,7 @@
 use crate::Error;
 use crate::hasher;
 use crate::opening::progress::Meter;
-use crate::opening::rebuild::{Source, rebuild};
+use crate::opening::rebuild::{IndexPlace, Source, rebuild};
 use crate::shared::{Shared, missing_row};
 use hedgerow_entryfile::Journal;
 use hedgerow_metadb::Manifest;
@@ -70,6 +70,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             hasher: hasher::trusted(),
             progress: progress.as_deref(),
             checkpoint: None,
+            index: &IndexPlace::Memory,
         })
     })?;
     check_log(shared, &manifest)?;

@@ -9,12 +9,14 @@ use crate::hasher::BatchHasher;
 use crate::opening::genesis::genesis;
 use crate::opening::open::{Parts, pool, start};
 use crate::opening::place::{CREATING, LOG, Locks, META, Place, TWIGS};
-use crate::opening::rebuild::Rebuilt;
+use crate::opening::rebuild::{IndexPlace, Indexed, Rebuilt};
 use crate::options::Options;
+use crate::read::published::in_index;
 use crate::store::Store;
 use crate::{Error, points};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{BlockState, EntryLog, Record, StoreId, TwigFile};
+use hedgerow_index::{Record as IndexRecord, ShardIndex, Stem};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest, ShardManifest, StoreParams};
 use hedgerow_state::{TwigStore, run_position};
 use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
@@ -54,13 +56,22 @@ impl Place {
         let twigs = TwigStore::new(file);
         let (mut index, mut open, mut writers) = (vec![], vec![], vec![]);
         let mut places = HashMap::new();
+        let place = IndexPlace::new(&self.dir, &options, id.0, None);
         for shard in ShardId::all() {
             let start = run_position(&record, shard);
             let entries = genesis.index_entries(shard, start);
-            index.push(
-                hedgerow_index::ShardIndex::build(entries)
-                    .map_err(|error| Error::Corrupt(format!("index: {error}")))?,
-            );
+            index.push(match place.create(shard)? {
+                None => Indexed::Memory(ShardIndex::build(entries).map_err(in_index)?),
+                Some(tiered) => {
+                    let record = |(sn, (prefix, at))| {
+                        let stem = Stem::of_prefix(prefix);
+                        IndexRecord { stem, at, sn: SerialNumber(sn) }
+                    };
+                    let records: Vec<_> = (0..).zip(entries).map(record).collect();
+                    tiered.load(&records, &[]).map_err(in_index)?;
+                    Indexed::Tiered(tiered)
+                }
+            });
             let (youngest, filled) = genesis.places(record.position(), start);
             open.push(youngest);
             places.extend(filled.into_iter().map(|filled| ((shard, filled.twig), filled)));

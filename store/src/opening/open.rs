@@ -6,12 +6,13 @@ use crate::commit::copies::Copies;
 use crate::commit::flow::Flow;
 use crate::commit::pipeline::Unsettled;
 use crate::commit::prune::Prunings;
+use crate::commit::tiers::Tiers;
 use crate::commit::writer::Writer;
 use crate::hasher::BatchHasher;
 use crate::opening::limits::{STACK_BYTES, no_thread};
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
-use crate::opening::rebuild::{Rebuilt, Source, rebuild};
+use crate::opening::rebuild::{INDEX, IndexPlace, Indexed, Rebuilt, Source, rebuild};
 use crate::options::Options;
 use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
@@ -98,10 +99,19 @@ impl Files {
         let meter = Meter::new(options.progress.as_ref());
         let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
             let (journal, progress) = (*journal, meter.as_deref());
-            let source = Source { log, twigs, manifest, journal, hasher, progress, checkpoint };
+            let index = &IndexPlace::new(&place.dir, options, manifest.store_id, checkpoint);
+            let source =
+                Source { log, twigs, manifest, journal, hasher, progress, checkpoint, index };
             pool.install(|| rebuild(&source))
         };
         let checkpoint = checkpoint::find(&*place.vfs, &place.dir, manifest);
+        let checkpoint = checkpoint.filter(|checkpoint| {
+            let index = IndexPlace::new(&place.dir, options, manifest.store_id, Some(checkpoint));
+            if !index.suits(checkpoint) {
+                tracing::info!("the index was elsewhere before: opening reads the log");
+            }
+            index.suits(checkpoint)
+        });
         let checkpoint = checkpoint.map(|checkpoint| match meter.clone() {
             Some(meter) => checkpoint.on_read(move |bytes| meter.checkpoint(bytes)),
             None => checkpoint,
@@ -163,6 +173,10 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
     let log_bytes = checkpoints.figures().2;
     // Who only reads hashes nothing.
     let threads = if options.read_only { 1 } else { options.threads };
+    let tiers: Option<Vec<_>> = rebuilt.index.iter().map(Indexed::tiered).collect();
+    if tiers.is_none() && !options.read_only {
+        remove_index(&place)?;
+    }
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -181,6 +195,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         checkpoints,
         copies: Copies::default(),
         prunings: Prunings::default(),
+        tiers: tiers.map(Tiers::new),
     });
     let params = manifest.params;
     let Rebuilt { forest, open, writers, .. } = rebuilt;
@@ -191,6 +206,11 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
 pub(crate) fn start(parts: Parts, locks: Locks) -> Result<Store, Error> {
     let Begun { place, shared, params, forest, open, writers, behind, log_bytes } = begin(parts)?;
     let height = behind.manifest.height;
+    if let Some(tiers) = &shared.tiers
+        && !shared.options.read_only
+    {
+        tiers.start()?;
+    }
     let pipeline = crate::commit::pipeline::start(&shared, forest, open, behind)?;
     let rule = params.compaction();
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, writers, log_bytes);
@@ -204,4 +224,15 @@ pub(crate) fn pool(threads: usize, name: &'static str) -> Result<rayon::ThreadPo
         .stack_size(STACK_BYTES)
         .build()
         .map_err(|error| no_thread(name, error))
+}
+
+/// Removes the files of an index that is in memory now. The directory stays: it is locked.
+fn remove_index(place: &Place) -> Result<(), Error> {
+    let dir = place.path(INDEX);
+    if place.vfs.exists(&dir)? {
+        for name in place.vfs.read_dir(&dir)? {
+            place.vfs.remove_file(&dir.join(name))?;
+        }
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@
 //!   <dir>/log/        the entry log
 //!   <dir>/twigs/      the twig file, derived from the log
 //!   <dir>/checkpoints/  the state at a height, derived from the log
+//!   <dir>/index/      the index, if it is in files: derived from the log
 //! ```
 //!
 //! Each of these directories is locked itself: what lies below `<dir>` may be a link to somewhere
@@ -16,6 +17,7 @@
 //! made sure that the paths still lead to what is locked.
 
 use crate::commit::checkpoint::CHECKPOINTS;
+use crate::opening::rebuild::INDEX;
 use crate::options::Options;
 use crate::{Error, points};
 use hedgerow_entryfile::{LogOptions, SegmentSize, StoreId, TwigFileOptions};
@@ -243,7 +245,7 @@ impl Place {
     /// Locks the directories in it too, which may be links to somewhere else.
     pub(crate) fn hold_parts(&self) -> Result<Vec<DirLock>, Error> {
         let mut parts = vec![];
-        for name in [META, LOG, TWIGS] {
+        for name in [META, LOG, TWIGS, INDEX] {
             let path = self.path(name);
             match self.vfs.hold_dir(&path, Sharing::Exclusive) {
                 Ok(lock) => parts.push(lock),
@@ -300,7 +302,7 @@ impl Place {
 
     /// Removes what a creation that did not finish left behind; its mark goes last.
     pub(crate) fn remove_unfinished(&self) -> Result<(), Error> {
-        self.remove_parts(&[META, LOG, TWIGS], CREATING)
+        self.remove_parts(&[META, LOG, TWIGS, INDEX], CREATING)
     }
 
     /// The same for a copy. What it shares with the store that it was made of lives on there.
@@ -308,7 +310,7 @@ impl Place {
         if self.has(CLOSED)? {
             self.vfs.remove_file(&self.path(CLOSED))?;
         }
-        self.remove_parts(&[META, LOG, TWIGS, CHECKPOINTS], COPYING)
+        self.remove_parts(&[META, LOG, TWIGS, CHECKPOINTS, INDEX], COPYING)
     }
 
     fn remove_parts(&self, parts: &[&str], mark: &str) -> Result<(), Error> {

@@ -24,9 +24,11 @@
 //! The scan begins at the record that holds the first entry of the oldest twig that any shard still
 //! needs. Twigs before the oldest active one need their left root only.
 
+mod index;
 mod resume;
 mod shard;
 
+pub(crate) use index::{INDEX, IndexPlace, Indexed};
 pub(crate) use shard::{RunWork, ShardScan};
 
 use crate::Error;
@@ -36,7 +38,6 @@ use crate::opening::progress::Meter;
 use crate::opening::replay::{Contradicted, Ended, Replay};
 use hedgerow_entryfile::{EntryLog, Journal, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
-use hedgerow_index::ShardIndex;
 use hedgerow_merkle::{Forest, ShardRestore};
 use hedgerow_metadb::Manifest;
 use hedgerow_state::checkpoint::Checkpoint;
@@ -57,13 +58,15 @@ pub(crate) struct Source<'a> {
     pub(crate) progress: Option<&'a Meter>,
     /// The state to begin with, of a height at or before the manifest's. Needs the twig records.
     pub(crate) checkpoint: Option<&'a Checkpoint>,
+    /// Where the index is to be.
+    pub(crate) index: &'a IndexPlace,
 }
 
 /// The memory of a store.
 #[derive(Debug)]
 pub(crate) struct Rebuilt {
     pub(crate) forest: Forest,
-    pub(crate) index: Vec<ShardIndex>,
+    pub(crate) index: Vec<Indexed>,
     pub(crate) writers: Vec<ShardWriter>,
     pub(crate) open: Vec<OpenTwig>,
     /// Records of finished twigs that had to be made from the entries.
@@ -206,9 +209,9 @@ pub(crate) fn read_runs(
     }
     hash_keys(&mut keys)?;
     if parallel {
-        shards.par_iter_mut().zip(&work).for_each(|(scan, work)| scan.take_keys(work));
+        shards.par_iter_mut().zip(&work).try_for_each(|(scan, work)| scan.take_keys(work))?;
     } else {
-        shards.iter_mut().zip(&work).for_each(|(scan, work)| scan.take_keys(work));
+        shards.iter_mut().zip(&work).try_for_each(|(scan, work)| scan.take_keys(work))?;
     }
     Ok(work)
 }

@@ -22,7 +22,7 @@ use crate::opening::limits;
 use crate::opening::open::pool;
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
-use crate::opening::rebuild::{Rebuilt, Source, derive};
+use crate::opening::rebuild::{IndexPlace, Rebuilt, Source, derive};
 use crate::shared::missing_row;
 use crate::{Error, Options, Store};
 use hedgerow_entryfile::{EntryLog, StoreId, TwigFile, TwigRecord};
@@ -33,6 +33,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What a repair may do.
+///
+/// ```
+/// # fn main() -> Result<(), hedgerow::Error> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let disk = std::sync::Arc::new(MemDisk::new());
+/// # let options = || Options::new().disk(disk.clone());
+/// # Store::create("/state", StoreParams::default(), options())?.close()?;
+/// use hedgerow::{Digest, Error, RepairWord};
+/// // Only if the log leads to the root that the network agreed on.
+/// let agreed = Digest::ZERO;
+/// let refused = Store::repair("/state", options(), RepairWord::Root(agreed));
+/// assert!(matches!(refused, Err(Error::UnexpectedRoot { .. })));   // nothing was changed
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepairWord {
     /// Say what it would change, and change nothing that the store says. With
@@ -170,6 +185,7 @@ impl Found {
                 hasher: trusted(),
                 progress: progress.as_deref(),
                 checkpoint: None,
+                index: &IndexPlace::Memory,
             })
         })?;
         let row = meta.history(manifest.height)?;

@@ -33,6 +33,29 @@ const NAMED: usize = 64;
 const PAGE: u64 = 2048;
 
 /// A part of the log that cannot be read.
+///
+/// ```
+/// # fn main() -> Result<(), hedgerow::Error> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let disk = std::sync::Arc::new(MemDisk::new());
+/// # let options = || Options::new().disk(disk.clone());
+/// # let mut store = Store::create("/state", StoreParams::default(), options())?;
+/// # let mut block = store.next_block()?;
+/// # block.put("alice", "100")?;
+/// # block.commit()?;
+/// # store.close()?;
+/// # use hedgerow::disk::{OpenMode, Vfs};
+/// # let segment = std::path::Path::new("/state/log").join(&disk.read_dir("/state/log".as_ref())?[0]);
+/// let file = disk.open(&segment, OpenMode::ReadWrite)?;
+/// file.write_all_at(&[0xFF; 100], 50_000)?;    // damage to the log
+/// let report = Store::salvage("/state", options(), |_, _| true)?;
+/// for part in &report.lost {
+///     println!("{} bytes at {} are lost", part.bytes, part.at);
+/// }
+/// assert!(report.lost.iter().map(|part| part.bytes).sum::<u64>() >= 100);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostPart {
@@ -45,6 +68,27 @@ pub struct LostPart {
 }
 
 /// What [`Store::salvage`] found.
+///
+/// ```
+/// # fn main() -> Result<(), hedgerow::Error> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let disk = std::sync::Arc::new(MemDisk::new());
+/// # let options = || Options::new().disk(disk.clone());
+/// # let mut store = Store::create("/state", StoreParams::default(), options())?;
+/// # let mut block = store.next_block()?;
+/// # block.put("alice", "100")?;
+/// # block.commit()?;
+/// # store.close()?;
+/// let mut found = Vec::new();
+/// let report = Store::salvage("/state", options(), |key, value| {
+///     found.push((key.to_vec(), value.to_vec()));
+///     true                                     // go on
+/// })?;
+/// assert_eq!(found, [(b"alice".to_vec(), b"100".to_vec())]);
+/// assert!(report.is_whole());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvageReport {
@@ -57,7 +101,7 @@ pub struct SalvageReport {
     pub left_out: u64,
     /// Parts of the log that cannot be read.
     pub parts: u64,
-    /// Bytes of them.
+    /// Bytes of these parts.
     pub bytes: u64,
     /// The first of these parts.
     pub lost: Vec<LostPart>,

@@ -29,8 +29,9 @@
 //! * Nothing that a held state needs is pruned: see [`Published::oldest`].
 
 use crate::Error;
+use crate::opening::rebuild::Indexed;
 use arc_swap::ArcSwap;
-use hedgerow_index::{Edit, GROUPS, Index, IndexError, ShardIndex, SharedIndex, Stem};
+use hedgerow_index::{Edit, GROUPS, Index, IndexError, Stem};
 use hedgerow_merkle::{
     Dirty, Forest, MerkleError, Published as Tree, Roots, TreeHead, TreePath, TreeUndo,
 };
@@ -191,19 +192,18 @@ impl Published {
     pub(crate) fn new(
         height: Height,
         log_end: LogPosition,
-        index: Vec<ShardIndex>,
+        index: Vec<Indexed>,
         forest: &Forest,
     ) -> Self {
         let tree = forest.head();
-        let active: usize = index.iter().map(ShardIndex::len).sum();
+        let active: usize = index.iter().map(Indexed::len).sum();
         let keys = (active as u64).saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
         let since = Arc::default();
         let state = Arc::new(State { height, log_end, keys, tree, since });
         let mut held = Held::default();
         held.push(&state);
-        let shared = |index| Box::new(SharedIndex::from(index)) as Box<dyn Index>;
         Self {
-            index: index.into_iter().map(shared).collect(),
+            index: index.into_iter().map(Indexed::shared).collect(),
             tree: forest.publish(),
             current: ArcSwap::new(state),
             held: Mutex::new(held),
@@ -243,7 +243,7 @@ impl Published {
         before_it: impl FnOnce(),
     ) -> Result<(), Error> {
         let now = self.current();
-        let was = |edit: &Edit| edit.old.map(|old| (Stem::of(&edit.key), old));
+        let was = |edit: &Edit| edit.old.map(|old| (Stem::of(&edit.key), old.at));
         let replaced = |edits: &Vec<Edit>| edits.iter().filter_map(was).collect::<Vec<_>>();
         let since = Arc::<Link>::default();
         let change = Change {
@@ -279,11 +279,10 @@ impl Published {
         // A shard whose edits do not fit has taken none of them; the others give theirs back.
         for ((index, edits), result) in self.index.iter().zip(edits).zip(&results) {
             if result.is_ok() {
-                let back: Vec<Edit> = edits.iter().rev().map(Edit::inverse).collect();
-                index.apply(&back).map_err(in_index)?;
+                index.take_back(edits).map_err(in_index)?;
             }
         }
-        Err(in_index(*error))
+        Err(in_index(error.clone()))
     }
 
     /// Where the entry of a key may be in a state: where the keys with its stem are.
@@ -454,10 +453,10 @@ impl Published {
     }
 
     /// The first shard whose index is not that which `other` has; nobody publishes meanwhile.
-    pub(crate) fn differs(&self, other: Vec<ShardIndex>) -> Result<Option<ShardId>, Error> {
+    pub(crate) fn differs(&self, other: Vec<Indexed>) -> Result<Option<ShardId>, Error> {
         let (mut mine, mut theirs) = (Vec::new(), Vec::new());
         for (shard, other) in ShardId::all().zip(other) {
-            let other = SharedIndex::from(other);
+            let other = other.shared();
             for group in 0..GROUPS {
                 mine.clear();
                 theirs.clear();
@@ -474,5 +473,8 @@ impl Published {
 
 /// What the index says, as the store's error.
 pub(crate) fn in_index(error: IndexError) -> Error {
-    Error::Corrupt(format!("index: {error}"))
+    match error {
+        IndexError::Disk(error) => error.into(),
+        other => Error::Corrupt(format!("index: {other}")),
+    }
 }

@@ -89,7 +89,8 @@ impl Reader {
         self.shared.flow.look(|progress| progress.durable)
     }
 
-    /// The state root after the block at `height`; height 0 is the genesis state.
+    /// The state root after the block at `height`. The height before the first block, 0 as a rule, is that of the
+    /// genesis state.
     ///
     /// # Errors
     /// [`Error::HeightUnavailable`] for heights that are not published, or whose history was not

@@ -2,17 +2,20 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "every test uses its own part, and fails by panicking"
 )]
 
 pub(crate) mod disks;
 pub(crate) mod forge;
 pub(crate) mod said;
+pub(crate) mod written;
 
 use hedgerow::disk::{MemDisk, Vfs};
 use hedgerow::hasher::{Guarded, Thresholds, by_name};
 use hedgerow::{
-    Block, CompactionRule, Error, Height, Op, OpKind, Options, Receipt, Store, StoreParams, Task,
+    Block, CompactionRule, Error, Height, IndexMode, Op, OpKind, Options, Receipt, Store,
+    StoreParams, Task,
 };
 use hedgerow_hasher_device::{DeviceHasher, HostDevice, Limits};
 use hedgerow_testkit::model::NetChangeSet;
@@ -94,15 +97,26 @@ pub(crate) fn apply_net(
     block.commit()
 }
 
+/// Names where the index of the tests' stores is: `tiered` for files, with next to no memory; else in memory.
+const INDEX: &str = "HEDGEROW_TEST_INDEX";
+
+/// The least memory that an index in files may have.
+pub(crate) const TIERED: IndexMode = IndexMode::Tiered { memory_bytes: 4 << 20 };
+
 /// Options on this disk.
 pub(crate) fn on(disk: &Arc<dyn Vfs>) -> Options {
-    Options::default().disk(Arc::clone(disk))
+    let options = Options::default().disk(Arc::clone(disk));
+    match std::env::var(INDEX) {
+        Err(_) => options,
+        Ok(name) if name == "tiered" => options.index(TIERED),
+        Ok(other) => panic!("{INDEX} is {other:?}, and may be \"tiered\""),
+    }
 }
 
 /// A disk with a copy of the store on `from`.
 pub(crate) fn copy(from: &Arc<dyn Vfs>) -> Arc<dyn Vfs> {
     let to = disk();
-    for folder in ["meta", "log", "twigs", "checkpoints"] {
+    for folder in ["meta", "log", "twigs", "checkpoints", "index"] {
         let folder = dir().join(folder);
         if !from.exists(&folder).unwrap() {
             continue;

@@ -224,6 +224,9 @@ pub(super) fn end(rng: &mut SplitMix64, in_step: bool) -> End {
                     (VfsOp::Write, "twigs"),
                     (VfsOp::Write, "meta"),
                     (VfsOp::Sync, "meta"),
+                    (VfsOp::Write, "index"),
+                    (VfsOp::Sync, "index"),
+                    (VfsOp::RemoveFile, "index"),
                 ],
             );
             let calls = Calls::Of(op, path.to_owned());
@@ -244,6 +247,8 @@ pub(super) fn end(rng: &mut SplitMix64, in_step: bool) -> End {
                     (VfsOp::Write, "twigs"),
                     (VfsOp::SyncDir, ""),
                     (VfsOp::Create, ""),
+                    (VfsOp::Write, "index"),
+                    (VfsOp::Sync, "index"),
                 ],
             );
             let calls = match rng.below(4) {

@@ -360,6 +360,13 @@ fn recover(
         Some(_) => "recovered from a checkpoint",
         None => "recovered from the log",
     });
+    if let Some(index) = store.stats().index {
+        session.reach.count("recovered: an index in files");
+        session.reach.add("recovered: files of the index", index.files);
+        if store.stats().opened_from.is_some() && index.files > 0 {
+            session.reach.count("recovered from a checkpoint that names files of the index");
+        }
+    }
     session.reach.add("blocks published and lost", life.published.saturating_sub(height));
     session
         .reach

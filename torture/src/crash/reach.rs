@@ -37,6 +37,9 @@ const WANTED: &[&str] = &[
     "recovered from the log",
     "crash while a checkpoint was written",
     "full: checkpoints",
+    "recovered from a checkpoint that names files of the index",
+    "crash while the index was written",
+    "full: index",
     "opening cut the log",
     "opening made twig records again",
     "pruned",
@@ -110,7 +113,7 @@ impl Reach {
     fn note_failed(&mut self, failed: &Failed, trace: &Trace) {
         let Failed { op, path, kind, point } = failed;
         let path = path.to_string_lossy();
-        let part = ["log", "meta", "twigs", "checkpoints"]
+        let part = ["log", "meta", "twigs", "checkpoints", "index"]
             .into_iter()
             .find(|part| path.ends_with(part) || path.contains(&format!("/{part}/")));
         if *op == VfsOp::Point {
@@ -167,6 +170,9 @@ impl Reach {
         }
         if part == Some("checkpoints") && matches!(op, VfsOp::Write | VfsOp::Sync | VfsOp::Create) {
             self.count("crash while a checkpoint was written");
+        }
+        if part == Some("index") && matches!(op, VfsOp::Write | VfsOp::Sync | VfsOp::Create) {
+            self.count("crash while the index was written");
         }
         if op == VfsOp::RemoveFile {
             self.count("crash while a segment was removed");

@@ -6,7 +6,7 @@ use super::compare::Past;
 use super::cycle::cycle;
 use super::image::{Image, KEYS};
 use super::reach::{CYCLES, Reach};
-use hedgerow::{CompactionRule, Engine, Options, Store, StoreParams};
+use hedgerow::{CompactionRule, Engine, IndexMode, Options, Store, StoreParams};
 use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::limit::Limit;
@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Cycles of one session.
 pub const CYCLES_PER_SESSION: u64 = 20;
 
+/// The least memory that an index in files may have.
+const TIERED: IndexMode = IndexMode::Tiered { memory_bytes: 4 << 20 };
+
 /// Longer than any session takes: one that hangs ends the program.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -27,6 +30,8 @@ pub struct Session {
     pub(super) rng: SplitMix64,
     /// Blocks wait for each other, so that the disk always sees the same calls in the same order.
     pub(super) in_step: bool,
+    /// The index is in files, with next to no memory. Not in step: a thread of its own writes them.
+    pub(super) tiered: bool,
     /// Whether it began with a store that had lived for a while, where pruning is near.
     pub(super) has_lived: bool,
     pub(super) rule: CompactionRule,
@@ -83,10 +88,12 @@ impl Session {
         let _limit = Limit::of_work(LONGEST, format!("torture crash --replay {seed}"));
         let in_step = Self::is_in_step(seed);
         let mut rng = SplitMix64::new(seed.wrapping_add(1));
+        let tiered = !in_step && rng.below(2) == 0;
         let rule = choose::rule(&mut rng);
         let blocks = BlockGen::new(rng.next_u64(), choose::shape(&mut rng));
         let mut session = Self {
             in_step,
+            tiered,
             has_lived: false,
             disk: PowerLossDisk::new(rng.next_u64()),
             beside,
@@ -133,7 +140,8 @@ impl Session {
     /// claimed.
     pub(super) fn base_options(&self) -> Options {
         choose::claim(&self.disk, self.in_step);
-        Beside::options(self.beside.as_ref(), &self.disk)
+        let options = Beside::options(self.beside.as_ref(), &self.disk);
+        if self.tiered { options.index(TIERED) } else { options }
     }
 
     pub(super) fn options(&self, settings: &choose::Settings) -> Result<Options, String> {

@@ -15,8 +15,9 @@
 //!
 //! The model is as hostile as POSIX allows, not as kind as a journaling file system is: a file that
 //! was synced is gone if its name was not; a name may survive without its bytes; a later write may
-//! survive and an earlier one not. Three things it grants: a sector is old or new as a whole, bytes
-//! in sectors that nobody writes do not change, and a rename within a directory happens or does not.
+//! survive and an earlier one not. Four things it grants: a sector is old or new as a whole, bytes
+//! in sectors that nobody writes do not change, a write that stops early stops at the end of a sector,
+//! and a rename within a directory happens or does not.
 //!
 //! A failed sync is believed by nobody: what it did not bring to the medium stays visible, is not
 //! dirty any more, and is gone after the power cycle, however often a later sync succeeds. That is
@@ -33,6 +34,7 @@ pub use plan::{Calls, Failed, Fault, FaultKind, Trace};
 
 use crate::rng::Rng;
 use crate::{DirLock, LOCK_FILE, OpenMode, Vfs, VfsError, VfsFile, VfsOp, whole};
+use content::SECTOR;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -130,7 +132,8 @@ impl PowerLossDisk {
 
     /// From now on reads and writes stop early in this many of 256 cases, or before the first byte
     /// because of a signal, as system calls may. No caller can see it, unless by a bug in the loops
-    /// around such calls.
+    /// around such calls. A write stops at the end of a sector: on Linux the file systems write page
+    /// by page, and what is left of a page when the next call comes is that call's.
     pub fn short_calls(&self, of_256: u64) {
         self.0.state.lock().short_calls = of_256;
     }
@@ -476,6 +479,9 @@ impl PowerLossFile {
 
     fn write_call(&self, state: &mut State, buf: &[u8], at: u64) -> io::Result<usize> {
         let len = early(&mut state.rng, state.short_calls, buf.len())?;
+        // Up to the end of the sector that it stopped in.
+        let end = at.saturating_add(len as u64).checked_next_multiple_of(SECTOR as u64);
+        let len = end.map_or(len, |end| buf.len().min((end - at) as usize));
         state.tree.file(self.number)?.write(&buf[..len], at)?;
         Ok(len)
     }

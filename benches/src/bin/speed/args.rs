@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::Parser;
-use hedgerow::{CompactionRule, Durability, Engine, hasher};
+use hedgerow::{CompactionRule, Durability, Engine, IndexMode, hasher};
 use hedgerow_benches::workload::{self, MIN_KEY_LEN};
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +32,10 @@ Figures (JSON names):
   disk_bytes_per_key             disk blocks of the closed store's files, per key that exists
   write_bytes_per_op             update phase: file pages dirtied (/proc/self/io write_bytes), what the
                                  disk takes; wchar_per_op: bytes handed to write calls (wchar)
+  index                          with --index tiered: page_reads_per_look_up (pages of 4 KiB that a look-up read
+                                 from files, in the update phase and of the reads), index_write_bytes_per_op
+                                 (update phase; and all of the log, log_bytes_per_op), index_peak_mb (sampled
+                                 after each block), fixed_mb of it that no budget goes below, waits of blocks
   close_s, reopen_s              closing; opening again, files still in the page cache
   root                           state root at the end, the same before and after reopening
 Results are checked: the last block's keys, 1000 reads and 1000 proofs, and the root after reopening.";
@@ -82,6 +86,15 @@ pub(crate) struct Args {
     /// Bytes of the store's cache of entries, if not its default.
     #[arg(long)]
     pub(crate) entry_cache: Option<u64>,
+    /// Where the index is.
+    #[arg(long, value_enum, default_value_t = IndexArg::Memory)]
+    pub(crate) index: IndexArg,
+    /// Memory of an index in files, in 10^6 bytes.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) index_memory_mb: u64,
+    /// Drop the system's cache of files before the update phase, and before the reads; needs root on Linux.
+    #[arg(long)]
+    pub(crate) drop_caches: bool,
     /// Keys to prove after the update phase.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) proofs: u64,
@@ -122,6 +135,15 @@ pub(crate) enum MixArg {
     Mixed,
 }
 
+/// `--index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum IndexArg {
+    /// In memory.
+    Memory,
+    /// In files, but for a part that is given.
+    Tiered,
+}
+
 /// `--durability`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum DurabilityArg {
@@ -140,6 +162,18 @@ impl MixArg {
         match self {
             Self::Update => workload::Mix::Update,
             Self::Mixed => workload::Mix::Mixed,
+        }
+    }
+}
+
+impl Args {
+    /// Where the store's index is.
+    pub(crate) fn index_mode(&self) -> IndexMode {
+        match self.index {
+            IndexArg::Memory => IndexMode::Memory,
+            IndexArg::Tiered => {
+                IndexMode::Tiered { memory_bytes: self.index_memory_mb.saturating_mul(1_000_000) }
+            }
         }
     }
 }

@@ -34,6 +34,7 @@ pub(crate) struct Report {
     pub(crate) rss_peak_mb: Option<f64>,
     pub(crate) driver_mb: Option<f64>,
     pub(crate) rss_peak_reopen_mb: Option<f64>,
+    pub(crate) index: Option<IndexFigures>,
     pub(crate) index_mb: f64,
     pub(crate) tree_mb: f64,
     pub(crate) disk_bytes_per_key: Option<f64>,
@@ -44,6 +45,23 @@ pub(crate) struct Report {
     pub(crate) close_s: f64,
     pub(crate) reopen_s: f64,
     pub(crate) root: String,
+}
+
+/// What an index in files did.
+#[derive(Debug, Serialize)]
+pub(crate) struct IndexFigures {
+    pub(crate) budget_mb: f64,
+    pub(crate) index_peak_mb: f64,
+    pub(crate) fixed_mb: f64,
+    pub(crate) page_reads_per_look_up_update: Option<f64>,
+    pub(crate) page_reads_per_look_up_read: Option<f64>,
+    pub(crate) index_write_bytes_per_op: Option<f64>,
+    pub(crate) log_bytes_per_op: Option<f64>,
+    pub(crate) merges: u64,
+    pub(crate) spills: u64,
+    pub(crate) files: u64,
+    pub(crate) file_mb: f64,
+    pub(crate) waits: u64,
 }
 
 /// CPU time of every phase.
@@ -127,6 +145,23 @@ impl fmt::Display for Report {
         ];
         for (name, value, digits, unit) in rows {
             writeln!(f, "{name:22} {:>9} {unit}", Figure(value, digits))?;
+        }
+        if let Some(index) = &self.index {
+            let rows = [
+                ("index, budget", Some(index.budget_mb), 1, "MB"),
+                ("  peak", Some(index.index_peak_mb), 1, "MB, of which"),
+                ("  below any budget", Some(index.fixed_mb), 1, "MB"),
+                ("  update", index.page_reads_per_look_up_update, 3, "page reads per look-up"),
+                ("  read", index.page_reads_per_look_up_read, 3, "page reads per look-up"),
+                ("  written", index.index_write_bytes_per_op, 1, "bytes per update, and"),
+                ("  of log", index.log_bytes_per_op, 1, "bytes per update"),
+                ("  files", Some(index.file_mb), 1, "MB"),
+            ];
+            for (name, value, digits, unit) in rows {
+                writeln!(f, "{name:22} {:>9} {unit}", Figure(value, digits))?;
+            }
+            let IndexFigures { spills, merges, files, waits, .. } = index;
+            writeln!(f, "{spills} spills, {merges} merges, {files} files, {waits} waits")?;
         }
         writeln!(f, "{} entries, {} manifest commits", self.entries, self.commits)?;
         write!(f, "root {}", self.root)

@@ -1,10 +1,12 @@
 //! A run: the phases, their clocks, and the thread that watches blocks.
 
 use crate::Failure;
-use crate::args::{Args, DurabilityArg};
+use crate::args::{Args, DurabilityArg, IndexArg};
 use crate::check;
-use crate::report::{Cpu, CpuPhases, Milliseconds, Report};
-use hedgerow::{Digest, Height, Options, Proven, Reader, Store, StoreParams, Ticket, hasher};
+use crate::report::{Cpu, CpuPhases, IndexFigures, Milliseconds, Report};
+use hedgerow::{
+    Digest, Height, IndexStats, Options, Proven, Reader, Store, StoreParams, Ticket, hasher,
+};
 use hedgerow_benches::spread::Spread;
 use hedgerow_benches::usage::{Cost, Meter, disk_bytes, memory, peak_memory};
 use hedgerow_benches::workload::{Generator, KeySet, MAX_KEYS, Op, Random};
@@ -25,16 +27,24 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
 
     let mut writer = Driver::new(args, &place)?;
     let populate = writer.populate(args)?;
+    drop_caches(args)?;
+    let (index_before, log_before) = (writer.index(), writer.store.stats().log_end.0);
+    writer.index_peak = 0;
     let first_turn = writer.turn;
     let ops = drawn.ops.len() as u64;
     let update = writer.update(args, &drawn)?;
+    let (index_after, log_after) = (writer.index(), writer.store.stats().log_end.0);
+    let index_peak = writer.index_peak;
     let store = writer.store;
+    drop_caches(args)?;
 
     let reader = store.reader();
     let last_block = ops.saturating_sub(1) / args.block_ops * args.block_ops;
     let last = &drawn.ops[last_block as usize..];
     check::written(&reader, &generator, last, first_turn + last_block, SAMPLES)?;
+    let index_then = store.stats().index.unwrap_or_default();
     let reads = reads(&reader, &generator, &drawn.reads, args.read_threads as usize)?;
+    let index_read = store.stats().index.unwrap_or_default();
     let proofs = proofs(&reader, &generator, &drawn.proofs)?;
     let stats = store.stats();
     let (_, root) = reader.root();
@@ -65,6 +75,26 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         let written = update.cost.written.filter(|_| ops > 0)?;
         Some(pick(written) as f64 / ops as f64)
     };
+    let index = stats.index.as_ref().map(|now| IndexFigures {
+        budget_mb: mb(now.budget),
+        index_peak_mb: mb(index_peak),
+        fixed_mb: mb(now.fixed_bytes),
+        page_reads_per_look_up_update: per(
+            index_after.page_reads - index_before.page_reads,
+            index_after.look_ups - index_before.look_ups,
+        ),
+        page_reads_per_look_up_read: per(
+            index_read.page_reads - index_then.page_reads,
+            index_read.look_ups - index_then.look_ups,
+        ),
+        index_write_bytes_per_op: per(index_after.bytes_written - index_before.bytes_written, ops),
+        log_bytes_per_op: per(log_after - log_before, ops),
+        merges: now.merges,
+        spills: now.spills,
+        files: now.files,
+        file_mb: mb(now.file_bytes),
+        waits: now.waits,
+    });
     Ok(Report {
         engine: "hedgerow",
         keys: args.keys,
@@ -98,6 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         rss_peak_mb: rss_peak.map(mb),
         driver_mb: driver.map(mb),
         rss_peak_reopen_mb: peak_memory().map(mb),
+        index,
         index_mb: mb(stats.index_bytes as u64),
         tree_mb: mb(stats.tree_bytes as u64),
         disk_bytes_per_key: (keys > 0).then(|| disk as f64 / keys as f64),
@@ -138,10 +169,24 @@ pub(crate) fn options(args: &Args) -> Options {
     if let Some(bytes) = args.entry_cache {
         options = options.entry_cache_bytes(bytes);
     }
+    options = options.index(args.index_mode());
     if let Some(engine) = args.engine {
         options = options.engine(engine);
     }
     options
+}
+
+fn per(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| part as f64 / of as f64)
+}
+
+/// Makes the system forget files that it has cached, all but what was not written yet.
+fn drop_caches(args: &Args) -> Result<(), Failure> {
+    if !args.drop_caches {
+        return Ok(());
+    }
+    let path = "/proc/sys/vm/drop_caches";
+    std::fs::write(path, "1").map_err(|error| Failure::Io { what: path.into(), error })
 }
 
 fn lower_case(value: impl std::fmt::Debug) -> String {
@@ -236,6 +281,8 @@ struct Driver {
     wait_durable: bool,
     /// Operations done.
     turn: u64,
+    /// Most memory that the index took after a block.
+    index_peak: u64,
 }
 
 impl Driver {
@@ -245,22 +292,28 @@ impl Driver {
             generator: Generator::new(args.seed, args.key_len, args.value_len),
             wait_durable: args.durability == DurabilityArg::Block,
             turn: 0,
+            index_peak: 0,
         })
+    }
+
+    fn index(&self) -> IndexStats {
+        self.store.stats().index.unwrap_or_default()
     }
 
     fn populate(&mut self, args: &Args) -> Result<Blocks, Failure> {
         let create = |id| Op { id: id as u32, delete: false };
-        self.phase(args.keys, args.populate_block_ops, create)
+        self.phase(args, args.keys, args.populate_block_ops, create)
     }
 
     fn update(&mut self, args: &Args, drawn: &Drawn) -> Result<Blocks, Failure> {
         let ops = drawn.ops.len() as u64;
-        self.phase(ops, args.block_ops, |number| drawn.ops[number as usize])
+        self.phase(args, ops, args.block_ops, |number| drawn.ops[number as usize])
     }
 
     /// Runs the operations `0..count` in blocks.
     fn phase(
         &mut self,
+        args: &Args,
         count: u64,
         block_ops: u64,
         op: impl Fn(u64) -> Op,
@@ -288,6 +341,9 @@ impl Driver {
             while done < count {
                 let end = count.min(done + block_ops);
                 let (start, ticket) = self.block((done..end).map(&op))?;
+                if args.index == IndexArg::Tiered {
+                    self.index_peak = self.index_peak.max(self.index().memory_bytes);
+                }
                 // Failing, a watcher hangs up; joining it tells why.
                 to_published.send((start, ticket.clone())).ok();
                 if self.wait_durable {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   lines ─► read    a thread of its own, a block ahead
-//!              │ events ◄── Ctrl-C, a failure of the store
+//!              │ events ◄── Ctrl-C, SIGTERM, a failure of the store
 //!              ▼
 //!            feed    begin_block, put, delete, submit; or skip: passes over what is there
 //!              │ tickets, bounded
@@ -24,10 +24,9 @@ use crate::input::{Event, JsonLines, LineArgs, Place, bytes_of, name_of};
 use crate::interrupt::Interrupt;
 use crate::outfile::is_dash;
 use crate::output::{InputBar, Output};
-use crate::text::as_text;
+use crate::text::{Counted, as_text};
 use clap::{Args, ValueEnum};
 use hedgerow::{Digest, Durability, Height, Reader, Store, Ticket};
-use indicatif::HumanCount;
 use serde::Serialize;
 use skip::Skip;
 use std::fmt;
@@ -44,7 +43,7 @@ const TICKETS: usize = 256;
 /// Apply blocks, one JSON object per line:
 /// {"height":1,"ops":[["put","0x..","0x.."],["delete","0x.."]]}
 ///
-/// Ctrl-C ends it after the block in hand. Whatever ends it, the store is whole and a message says at
+/// Ctrl-C and SIGTERM end it after the block in hand. Whatever ends it, the store is whole and a message says at
 /// which height; the same input with --skip-applied goes on from there.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
@@ -171,13 +170,13 @@ pub(super) fn run(args: &ApplyArgs, out: Output) -> Result<(), CliError> {
         return Err(CliError::Stopped { source: Box::new(source), at });
     }
     let (height, root) = reader.root();
-    let (blocks, operations) = (HumanCount(blocks), HumanCount(operations));
+    let (blocks, operations) = (Counted(blocks, "block"), Counted(operations, "operation"));
     let end = format!("height {height}, root {root}");
     if args.skip_applied {
-        let skipped = HumanCount(skipped);
-        out.note(format_args!("passed over {skipped} blocks that the store had already"))?;
+        let skipped = Counted(skipped, "block");
+        out.note(format_args!("passed over {skipped} that the store had already"))?;
     }
-    out.note(format_args!("applied {blocks} blocks, {operations} operations; {end}"))
+    out.note(format_args!("applied {blocks}, {operations}; {end}"))
 }
 
 /// Hands in blocks.

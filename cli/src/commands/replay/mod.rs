@@ -23,6 +23,7 @@ use crate::input::LineArgs;
 use crate::outfile::is_dash;
 use crate::output::Output;
 use crate::recipe::Recipe;
+use crate::text::Counted;
 use clap::{ArgGroup, Args};
 use compare::{Row, state};
 use hedgerow::disk::MemDisk;
@@ -151,7 +152,8 @@ impl fmt::Display for Replayed {
             }
             None => {}
         }
-        write!(f, "{} blocks, {} operations: all equal", self.blocks, self.operations)
+        let blocks = Counted(self.blocks, "block");
+        write!(f, "{blocks}, {}: all equal", Counted(self.operations, "operation"))
     }
 }
 

@@ -1,11 +1,13 @@
 //! One shard's part of a rebuild: its entries, record after record.
 
 use super::Source;
+use super::index::Indexed;
 use super::resume::{Base, unusable};
 use crate::Error;
+use crate::read::published::in_index;
 use hedgerow_entryfile::{RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, Span};
-use hedgerow_index::{ShardIndex, Stem};
+use hedgerow_index::{Record, ShardIndex, Stem, TieredIndex};
 use hedgerow_merkle::{FinishedTwig, ShardRestore};
 use hedgerow_metadb::ShardManifest;
 use hedgerow_state::checkpoint::Checkpoint;
@@ -59,8 +61,13 @@ pub(crate) struct ShardScan {
     first: Option<SerialNumber>,
     /// `None` from the manifest's end on, or the checkpoint's.
     left: Option<Left>,
-    /// The entries from the oldest active twig on, in order, but for those that are known to be dead.
+    /// The entries from the oldest active twig on, in order, but for those that are known to be dead; those of
+    /// the last run only, if there is an index that takes them in.
     seen: Vec<Seen>,
+    /// The index, if it takes in run after run.
+    tiered: Option<TieredIndex>,
+    /// Whether it may write what memory has no room for.
+    spills: bool,
     pub(super) open: OpenTwig,
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
     /// The keys of the checkpoint that this began with.
@@ -85,10 +92,17 @@ impl ShardScan {
             left_roots.push(record.map(|record| record.nodes[0]));
         }
         let from = if source.twigs.is_some() { oldest } else { part.first_kept };
+        let state = ShardState::from_twig(shard, from);
+        let tiered = match source.checkpoint {
+            Some(_) => None, // it comes with the bits
+            None => source.index.open(source, shard, state.bits())?,
+        };
         Ok(Self {
             shard,
             part: part.clone(),
-            state: ShardState::from_twig(shard, from),
+            state,
+            spills: source.index.is_writable(),
+            tiered,
             first: None,
             left: Some(Left { roots: left_roots, leaves: Vec::new() }),
             seen: Vec::new(),
@@ -146,9 +160,12 @@ impl ShardScan {
         scan.left = Some(Left { roots, leaves: state.leaves });
         let (next_sn, oldest_active) = (said.next_sn, said.oldest_active);
         let (bits, begins) = (state.bits, state.begins);
+        scan.tiered = source.index.open(source, shard, &bits)?;
         scan.state = ShardState::from_parts(shard, next_sn, oldest_active, bits, begins);
         scan.first = Some(oldest.first());
-        scan.base = Some(Base::new(checkpoint.keys(shard), said.next_sn, &state.open));
+        if scan.tiered.is_none() {
+            scan.base = Some(Base::new(checkpoint.keys(shard), said.next_sn, &state.open));
+        }
         scan.open = state.open;
         Ok(scan)
     }
@@ -290,15 +307,29 @@ impl ShardScan {
     }
 
     /// Takes the key hashes of a run.
-    pub(super) fn take_keys(&mut self, run: &RunWork) {
+    pub(super) fn take_keys(&mut self, run: &RunWork) -> Result<(), Error> {
         for (number, digest) in run.key_of.iter().zip(&run.keys) {
             self.seen[*number].prefix = KeyHash(digest.0).prefix_u64();
+        }
+        if let Some(index) = &self.tiered {
+            let record = |seen: Seen| Record {
+                stem: Stem::of_prefix(seen.prefix),
+                at: seen.at,
+                sn: seen.sn,
+            };
+            let records: Vec<_> = self.seen.drain(..).map(record).collect();
+            index.load(&records, &run.deactivated).map_err(in_index)?;
+            if self.spills {
+                index.catch_up().map_err(in_index)?;
+            }
+            return Ok(());
         }
         if let Some(base) = &mut self.base {
             let stem = |number: &usize| Stem::of_prefix(self.seen[*number].prefix);
             base.replaced.extend(run.own.iter().map(stem));
         }
         self.forget_dead();
+        Ok(())
     }
 
     /// What died meanwhile is dropped from time to time, so that of all that was ever written little
@@ -391,7 +422,19 @@ impl ShardScan {
     }
 
     /// Active entries into the index.
-    pub(super) fn index(&mut self, source: &Source<'_>) -> Result<ShardIndex, Error> {
+    pub(super) fn index(&mut self, source: &Source<'_>) -> Result<Indexed, Error> {
+        let index = match self.tiered.take() {
+            Some(index) => Indexed::Tiered(index),
+            None => Indexed::Memory(self.list(source)?),
+        };
+        if index.len() as u64 != self.state.active() {
+            return Err(self.corrupt("the index has other keys than there are active entries"));
+        }
+        Ok(index)
+    }
+
+    /// The index of what was listed.
+    fn list(&mut self, source: &Source<'_>) -> Result<ShardIndex, Error> {
         let bits = self.state.bits();
         let seen = std::mem::take(&mut self.seen).into_iter();
         let active = seen.filter(|seen| bits.is_active(seen.sn));
@@ -403,9 +446,6 @@ impl ShardScan {
             None => ShardIndex::build(active.map(|seen| (seen.prefix, seen.at)).collect())
                 .map_err(|error| self.corrupt(format_args!("index: {error}")))?,
         };
-        if index.len() as u64 != self.state.active() {
-            return Err(self.corrupt("the index has other keys than there are active entries"));
-        }
         Ok(index)
     }
 

@@ -1,0 +1,365 @@
+//! The tiered index: the newest records in memory, the rest in sorted segments on disk, within a budget.
+//!
+//! ```text
+//!   edits ─► mutable age ─freeze─► frozen ages ─spill─► tier 0  ▪ ▪ ▪
+//!            memory, 16 parts      memory               tier 1  ▪▪▪ ▪▪▪         segments: files,
+//!                                                       lowest  ▪▪▪▪▪▪▪▪▪       merged into larger ones
+//!
+//!   a record    stem, position, serial number: never wrong, held once or more, anywhere
+//!   the bits    whether the entry of that serial number is the current one of its key
+//!
+//!   look-up     all records of the stem, in whatever tier   ∩   bits
+//! ```
+//!
+//! That a record says where an entry was written, which never changes, and that the bits alone say whether it
+//! counts, is what all else rests on (docs/adr/0003-tiered-index.md): there are no tombstones, no order of tiers,
+//! and merges may drop what is dead whenever they meet it.
+//!
+//! # Who waits for whom
+//!
+//! ```text
+//!   editing   one who edits, freezes or takes a snapshot
+//!     └► state     lists of ages, claims of jobs, numbers of files
+//!          └► part 0 .. 15     who asks or edits a key of it
+//!               └► bits (write: blocks come and go), tiers (which segments)
+//! ```
+//!
+//! Locks are taken downwards only. None is held while a file is read or written. So an answer is put together in two
+//! steps: pages of the segments that were in the list a moment ago; then, under the lock of the key's part, memory
+//! and bits. A record that was in memory at the first step and is not at the second has been spilled: then the
+//! number of the list's *shape* has changed, and the answer is begun again. A merge changes nothing that an old list
+//! does not have too.
+//!
+//! # What is due
+//!
+//! There are no threads here. [`TieredIndex::work`] names the next job, [`Job::run`] does it, whoever runs it, and
+//! [`TieredIndex::install`] lets it be seen. A job that fails or is dropped removes what it wrote and changes nothing: it
+//! is named again. One spill and one merge may run at a time.
+//!
+//! # Invariants
+//!
+//! * A record whose bit is set is in the mutable age, in a frozen one or in a segment of the list.
+//! * What is in the list is durable, name and all. What a snapshot names is not removed until a later one that does not name
+//!   it is durable.
+//! * Serial numbers that are put in are above all before them, but for those that were taken back; records of those are
+//!   void (`cut`) in everything that existed then.
+//! * An error is never "no such key".
+
+mod age;
+mod bits;
+mod edit;
+mod jobs;
+mod merge;
+mod open;
+mod pages;
+mod policy;
+mod read;
+mod record;
+mod segment;
+mod stats;
+
+pub use jobs::{Done, Job, Step};
+pub use open::{SegmentEntry, Snapshot, SnapshotRecords};
+pub use policy::LOWEST_TIER;
+pub use record::Record;
+pub use stats::{MemoryStats, TierStats, TieredStats};
+
+use crate::shared::PART_GROUPS;
+use crate::slot::GROUPS;
+use crate::{Edit, Index, IndexError, Stem};
+use age::{Age, Part};
+use bits::Bits;
+use hedgerow_types::{KeyHash, LogPosition, ShardId};
+use hedgerow_vfs::Vfs;
+use jobs::Running;
+use pages::Pages;
+use parking_lot::{Mutex, RwLock};
+use policy::{Shares, Size};
+use segment::{Segment, SegmentId};
+use stats::Counters;
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Batches that can be taken back one after the other without their numbers being all but forgotten.
+const FLOORS: usize = 64;
+/// Pages that are kept at the least.
+const MIN_CACHE: usize = 16 * segment::PAGE;
+
+/// Where a tiered index is, and how much memory it may take.
+#[derive(Clone, Debug)]
+pub struct TieredOptions {
+    /// The folder of its files; other shards may have theirs in the same.
+    pub folder: PathBuf,
+    /// The store's id, to which files are bound.
+    pub store: [u8; 16],
+    /// The shard.
+    pub shard: ShardId,
+    /// Bytes for everything: edits, frozen ages, filters, directories, bits and pages that are kept. What has
+    /// no choice is taken all the same: the bits, the directories, and some 200 KiB.
+    pub memory_bytes: usize,
+}
+
+/// How far jobs are behind edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Records in frozen ages, which wait for a spill.
+    pub frozen_records: usize,
+    /// How many may wait before memory goes over the budget: more, and writers should wait for a spill.
+    pub frozen_share: usize,
+    /// Segments above the lowest tier.
+    pub segments: usize,
+    /// How many there are at most when merges keep up: more, and look-ups become slow.
+    pub segments_share: usize,
+}
+
+impl Behind {
+    /// Whether writers should wait.
+    pub const fn is_late(&self) -> bool {
+        self.frozen_records > self.frozen_share || self.segments > self.segments_share
+    }
+}
+
+/// The segments that are asked.
+struct Tiers {
+    /// Changes when records go from memory to a segment.
+    shape: u64,
+    segments: Vec<Arc<Segment>>,
+    /// The tier of each.
+    numbers: Vec<u8>,
+}
+
+impl Tiers {
+    fn sizes(&self) -> Vec<Size> {
+        let size = |(segment, tier): (&Arc<Segment>, &u8)| Size {
+            tier: *tier,
+            records: segment.records(),
+            filter_bytes: segment.filter_bytes(),
+        };
+        self.segments.iter().zip(&self.numbers).map(size).collect()
+    }
+}
+
+/// What one who edits has to himself.
+struct Editing {
+    /// Serial numbers that are put in are at least this.
+    next: u64,
+    /// What `next` was before each of the last batches.
+    floors: VecDeque<u64>,
+    /// Records of the mutable age.
+    records: usize,
+}
+
+struct State {
+    frozen: Vec<Age>,
+    /// The number of the next file.
+    next_file: u64,
+    spill: Option<Arc<Running>>,
+    merge: Option<Arc<Running>>,
+    /// Files that some snapshot names and the list does not any more.
+    retired: Vec<String>,
+}
+
+struct Inner {
+    vfs: Arc<dyn Vfs>,
+    options: TieredOptions,
+    editing: Mutex<Editing>,
+    state: Mutex<State>,
+    parts: Box<[RwLock<Part>]>,
+    bits: RwLock<Bits>,
+    tiers: RwLock<Arc<Tiers>>,
+    /// That of `tiers`.
+    shape: AtomicU64,
+    pages: Pages,
+    counters: Counters,
+    /// Keys.
+    live: AtomicUsize,
+    /// The budget, and what of it the mutable age may have.
+    memory: AtomicUsize,
+    age_records: AtomicUsize,
+}
+
+/// The index of one shard, most of it in files: newest records in memory, the rest in sorted segments that are merged into
+/// larger ones. Made by [`create`](TieredIndex::create) or [`open`](TieredIndex::open), asked and edited through [`Index`];
+/// whoever owns it runs its jobs: [`work`](TieredIndex::work), [`Job::run`], [`install`](TieredIndex::install). Handles are cheap to
+/// clone and lead to the same index.
+#[derive(Clone)]
+pub struct TieredIndex(Arc<Inner>);
+
+impl fmt::Debug for TieredIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("TieredIndex");
+        it.field("shard", &self.0.options.shard).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn tiers(&self) -> Arc<Tiers> {
+        Arc::clone(&self.tiers.read())
+    }
+
+    fn segment_id(&self, number: u64) -> SegmentId {
+        let shard = self.options.shard.index() as u8;
+        SegmentId { store: self.options.store, shard, number }
+    }
+
+    /// Shares the budget anew.
+    fn balance(&self, state: &State) -> Shares {
+        let tiers = self.tiers();
+        let directories: usize = tiers.segments.iter().map(|it| it.directory_bytes()).sum();
+        let filters: usize = tiers.segments.iter().map(|it| it.filter_bytes()).sum();
+        let jobs: usize = state.running().map(|it| it.bytes).sum();
+        let taken = self.bits.read().heap_bytes() + directories;
+        let shares = Shares::new(self.memory.load(Ordering::Relaxed), taken);
+        self.age_records.store(shares.age_records, Ordering::Relaxed);
+        // Ages that snapshots froze early hold few records, but have their groups all the same.
+        let groups = state.frozen.len().saturating_sub(1) * age::AGE_BYTES;
+        self.pages.set_bytes(shares.left.saturating_sub(filters + jobs + groups).max(MIN_CACHE));
+        shares
+    }
+
+    /// Freezes the mutable age, if it has any record.
+    fn freeze(&self, editing: &mut Editing, state: &mut State) {
+        if editing.records == 0 {
+            return;
+        }
+        let parts = self.parts.iter().enumerate().map(|(i, part)| part.write().freeze(i));
+        state.frozen.push(Age { parts: parts.collect(), records: editing.records });
+        editing.records = 0;
+    }
+}
+
+impl State {
+    fn running(&self) -> impl Iterator<Item = &Arc<Running>> {
+        self.spill.iter().chain(&self.merge)
+    }
+}
+
+impl TieredIndex {
+    /// Gives the index another budget. It is kept to as jobs run; pages go at once.
+    pub fn set_memory(&self, bytes: usize) {
+        let inner = &*self.0;
+        let mut editing = inner.editing.lock();
+        let mut state = inner.state.lock();
+        inner.memory.store(bytes, Ordering::Relaxed);
+        let shares = inner.balance(&state);
+        if editing.records >= shares.age_records {
+            inner.freeze(&mut editing, &mut state);
+        }
+    }
+
+    /// Forgets the pages that are kept, so that what is asked next is read from files: for measuring.
+    pub fn drop_pages(&self) {
+        self.0.pages.clear();
+    }
+
+    /// How far jobs are behind.
+    pub fn behind(&self) -> Behind {
+        let state = self.0.state.lock();
+        let tiers = self.0.tiers();
+        let upper = tiers.numbers.iter().filter(|tier| **tier != LOWEST_TIER);
+        let highest = upper.clone().max().copied().unwrap_or(0);
+        Behind {
+            frozen_records: state.frozen.iter().map(|age| age.records).sum(),
+            frozen_share: self.0.age_records.load(Ordering::Relaxed),
+            segments: upper.count(),
+            segments_share: 2 * policy::FAN_IN * (usize::from(highest) + 1),
+        }
+    }
+
+    /// What it has done, and what it is.
+    pub fn stats(&self) -> TieredStats {
+        let inner = &*self.0;
+        let mut stats = inner.counters.read();
+        let tiers = inner.tiers();
+        for (segment, tier) in tiers.segments.iter().zip(&tiers.numbers) {
+            let place = match stats.tiers.iter().position(|it| it.tier == *tier) {
+                Some(place) => place,
+                None => {
+                    stats.tiers.push(TierStats { tier: *tier, ..TierStats::default() });
+                    stats.tiers.len() - 1
+                }
+            };
+            let it = &mut stats.tiers[place];
+            it.segments += 1;
+            it.records += segment.records();
+            it.bytes += segment.file_len();
+        }
+        stats.tiers.sort_by_key(|it| it.tier);
+        let frozen: usize = inner.state.lock().frozen.iter().map(|age| age.records).sum();
+        let mutable: usize = inner.parts.iter().map(|part| part.read().mutable.len()).sum();
+        stats.memory_records = (frozen + mutable) as u64;
+        stats.memory = self.memory_stats();
+        stats
+    }
+
+    fn memory_stats(&self) -> MemoryStats {
+        let inner = &*self.0;
+        let tiers = inner.tiers();
+        let state = inner.state.lock();
+        let ages: usize = state.frozen.iter().map(Age::heap_bytes).sum();
+        let mutable: usize = inner.parts.iter().map(|part| part.read().mutable.heap_bytes()).sum();
+        MemoryStats {
+            budget: inner.memory.load(Ordering::Relaxed),
+            bits: inner.bits.read().heap_bytes(),
+            ages: ages + mutable,
+            directories: tiers.segments.iter().map(|it| it.directory_bytes()).sum(),
+            filters: tiers.segments.iter().map(|it| it.filter_bytes()).sum(),
+            jobs: state.running().map(|it| it.bytes).sum(),
+            cache: inner.pages.bytes(),
+        }
+    }
+}
+
+impl Index for TieredIndex {
+    fn candidates(
+        &self,
+        keys: &[KeyHash],
+        out: &mut Vec<(u32, LogPosition)>,
+    ) -> Result<(), IndexError> {
+        self.0.candidates(keys, out)
+    }
+
+    fn candidates_of(
+        &self,
+        key: &KeyHash,
+        each: &mut dyn FnMut(LogPosition),
+    ) -> Result<(), IndexError> {
+        let mut found = Vec::new();
+        self.0.candidates(std::slice::from_ref(key), &mut found)?;
+        found.iter().for_each(|(_, at)| each(*at));
+        Ok(())
+    }
+
+    fn at_or_below(
+        &self,
+        stems: &[Stem],
+        out: &mut Vec<(u32, Stem, LogPosition)>,
+    ) -> Result<(), IndexError> {
+        self.0.at_or_below(stems, out)
+    }
+
+    fn group(&self, group: usize, out: &mut Vec<(Stem, LogPosition)>) -> Result<(), IndexError> {
+        self.0.group(group, out)
+    }
+
+    fn apply(&self, edits: &[Edit]) -> Result<(), IndexError> {
+        self.0.apply(edits)
+    }
+
+    fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
+        self.0.take_back(applied)
+    }
+
+    fn len(&self) -> usize {
+        self.0.live.load(Ordering::Relaxed)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.memory_stats().total()
+    }
+}
+
+const _: () = assert!(GROUPS.is_multiple_of(PART_GROUPS));

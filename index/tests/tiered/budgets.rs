@@ -1,0 +1,105 @@
+//! A budget that changes while there is work.
+
+use crate::world::{Keys, World, create, for_seeds, work};
+use hedgerow_index::{Index, LOWEST_TIER};
+use hedgerow_vfs::{MemDisk, Vfs};
+use std::sync::Arc;
+
+#[test]
+fn any_budget_at_any_time_gives_the_same_answers() {
+    for_seeds(0..4, |seed| {
+        let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+        let index = create(&vfs, 1 << 20);
+        let mut world = World::new(seed, Keys::Spread(3000));
+        for _ in 0..60 {
+            let block = world.block(200, 20);
+            index.apply(&block).unwrap();
+            if world.rng.one_in(3) {
+                let bytes = [0, 300 << 10, 1 << 20, 2 << 20, 16 << 20];
+                index.set_memory(bytes[world.rng.below(5) as usize]);
+            }
+            work(&index, world.rng.below(4) as usize).unwrap();
+            world.check(&index, 11);
+        }
+        world.check(&index, 1);
+    });
+}
+
+/// What it says it takes is within what it was given, at all times, once that is more than what has no choice.
+#[test]
+fn what_is_taken_is_within_the_budget() {
+    const BUDGET: usize = 2 << 20;
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let index = create(&vfs, BUDGET);
+    let mut world = World::new(9, Keys::Spread(120_000));
+    let mut most = 0;
+    for _ in 0..40 {
+        let block = world.block(4000, 10);
+        index.apply(&block).unwrap();
+        while let Some(job) = index.work() {
+            most = most.max(index.heap_bytes());
+            let done = job.run().unwrap();
+            most = most.max(index.heap_bytes());
+            index.install(done);
+        }
+        let keys: Vec<_> = world.keys.keys().copied().take(500).collect();
+        index.candidates(&keys, &mut vec![]).unwrap();
+        most = most.max(index.heap_bytes());
+    }
+    world.check(&index, 50);
+    let stats = index.stats();
+    assert!(most <= BUDGET + BUDGET / 10, "{most} bytes: {stats:?}");
+    assert!(
+        stats.tiers.iter().any(|it| it.tier == LOWEST_TIER && it.records > 50_000),
+        "{stats:?}"
+    );
+    // A smaller one: what is kept goes at once, and what is frozen as jobs run.
+    index.set_memory(BUDGET / 2);
+    work(&index, 100).unwrap();
+    assert!(index.heap_bytes() <= BUDGET / 2 + BUDGET / 20, "{:?}", index.stats());
+    world.check(&index, 50);
+}
+
+/// Who edits and does no jobs is told so.
+#[test]
+fn late_jobs_are_told() {
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let index = create(&vfs, 0);
+    let mut world = World::new(1, Keys::Spread(3000));
+    assert!(!index.behind().is_late());
+    while !index.behind().is_late() {
+        index.apply(&world.block(100, 0)).unwrap();
+    }
+    assert!(index.stats().memory_records > 256);
+    work(&index, 100).unwrap();
+    assert!(!index.behind().is_late());
+    world.check(&index, 10);
+}
+
+/// With filters, a key that is there costs little more than one page, and one that is not much less.
+#[test]
+fn a_key_costs_one_page() {
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    // Enough for filters, and next to nothing for pages: all reads are from files.
+    let index = create(&vfs, 3 << 20);
+    let mut world = World::new(2, Keys::Spread(100_000));
+    for _ in 0..75 {
+        index.apply(&world.block(2000, 0)).unwrap();
+        work(&index, 100).unwrap();
+    }
+    let pages = |keys: Vec<_>| {
+        index.drop_pages();
+        let before = index.stats();
+        for key in &keys {
+            index.candidates_of(key, &mut |_| {}).unwrap();
+        }
+        let after = index.stats();
+        let asked = after.page_reads + after.cache_hits - before.page_reads - before.cache_hits;
+        asked as f64 / keys.len() as f64
+    };
+    let present = pages(world.keys.keys().copied().step_by(20).collect());
+    let mut rng = world.rng.clone();
+    let absent = pages((0..4000).map(|_| crate::world::key(rng.below(1 << 44), 1)).collect());
+    assert!(present <= 1.1, "{present} pages for a key, {:?}", index.stats());
+    assert!(absent <= 0.1, "{absent} pages for no key, {:?}", index.stats());
+}
