@@ -112,6 +112,8 @@ pub struct IndexStats {
     pub look_ups: u64,
     /// Pages of 4 KiB that look-ups read from files.
     pub page_reads: u64,
+    /// Most reads of pages that were under way at a time.
+    pub read_depth: u64,
     /// Pages that look-ups found in the cache.
     pub cache_hits: u64,
     /// Times that a filter spared a page.
@@ -148,6 +150,7 @@ fn index(tiers: &Tiers) -> IndexStats {
         all.fixed_bytes += (one.memory.bits + one.memory.directories) as u64;
         all.look_ups += one.look_ups;
         all.page_reads += one.page_reads;
+        all.read_depth = all.read_depth.max(one.read_depth);
         all.cache_hits += one.cache_hits;
         all.filter_saves += one.filter_saves;
         all.filter_misses += one.filter_misses;
