@@ -13,7 +13,7 @@ use crate::segments::segment::{Extent, IoCounters, SegmentSize};
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::{LogPosition, ShardId};
-use hedgerow_vfs::{Vfs, VfsFile};
+use hedgerow_vfs::{ManyReads, Vfs, VfsFile};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +84,19 @@ pub struct LogStats {
     pub bytes_written: u64,
     /// Syncs of files.
     pub syncs: u64,
+    /// Batches of reads that the disk was given.
+    pub batches: u64,
+    /// Reads of them, and of these those that went through a ring, were told the system ahead, or were made
+    /// by threads: what the system did not have in memory. The others were made one by one.
+    pub reads_in_batches: u64,
+    /// Through a ring.
+    pub reads_by_ring: u64,
+    /// Told the system ahead.
+    pub reads_ahead: u64,
+    /// By threads.
+    pub reads_by_threads: u64,
+    /// Most reads that were under way at a time, in one batch.
+    pub read_depth: u64,
 }
 
 /// Bytes compared at a time.
@@ -335,7 +348,18 @@ impl EntryLog {
             writes: get(writes),
             bytes_written: get(bytes_written),
             syncs: get(syncs),
+            batches: reads.batches,
+            reads_in_batches: reads.in_batches,
+            reads_by_ring: reads.by_ring,
+            reads_ahead: reads.ahead,
+            reads_by_threads: reads.by_threads,
+            read_depth: reads.depth,
         }
+    }
+
+    /// How the disk makes many reads that the system does not have in memory.
+    pub fn many_reads(&self) -> ManyReads {
+        self.segments.vfs.many_reads()
     }
 
     // What reading, walking and scanning have in common.
@@ -390,7 +414,7 @@ impl EntryLog {
     }
 
     /// The error of a read at `at`, or that it was pruned meanwhile.
-    fn pruned_or(&self, at: u64, error: LogError) -> LogError {
+    pub(crate) fn pruned_or(&self, at: u64, error: LogError) -> LogError {
         let start = self.start();
         if at < start.0 { LogError::Pruned { at: LogPosition(at), start } } else { error }
     }

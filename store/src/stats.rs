@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 /// # store.flush()?;
 /// let stats = store.stats();
 /// assert_eq!((stats.keys, stats.engine), (0, "redb"));
+/// assert!(stats.read_way == "one by one" && stats.no_ring.is_some());
 /// assert!(stats.poison.is_none() && stats.log.bytes > 0);
 /// # Ok(())
 /// # }
@@ -47,6 +48,11 @@ pub struct Stats {
     pub log_end: LogPosition,
     /// The entry log.
     pub log: LogStats,
+    /// How many reads are made at once of what the system does not have in memory: "ring", "ahead", "threads"
+    /// or "one by one", see [`ReadWay`](crate::disk::ReadWay). What was read in which way is in `log`.
+    pub read_way: &'static str,
+    /// Why not by a ring, if not.
+    pub no_ring: Option<String>,
     /// Next serial number of every shard.
     pub next_sn: [SerialNumber; SHARDS],
     /// Oldest active serial number of every shard.
@@ -106,6 +112,8 @@ pub struct IndexStats {
     pub look_ups: u64,
     /// Pages of 4 KiB that look-ups read from files.
     pub page_reads: u64,
+    /// Most reads of pages that were under way at a time.
+    pub read_depth: u64,
     /// Pages that look-ups found in the cache.
     pub cache_hits: u64,
     /// Times that a filter spared a page.
@@ -142,6 +150,7 @@ fn index(tiers: &Tiers) -> IndexStats {
         all.fixed_bytes += (one.memory.bits + one.memory.directories) as u64;
         all.look_ups += one.look_ups;
         all.page_reads += one.page_reads;
+        all.read_depth = all.read_depth.max(one.read_depth);
         all.cache_hits += one.cache_hits;
         all.filter_saves += one.filter_saves;
         all.filter_misses += one.filter_misses;
@@ -166,6 +175,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
     let state = shared.published.current();
     let next_sn = per_shard(|shard| state.next_sn(shard));
     let counters = &shared.counters;
+    let many_reads = shared.log.many_reads();
     let (checkpoint, opened_from, replayed_bytes) = shared.checkpoints.figures();
     Stats {
         accepted,
@@ -179,6 +189,8 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         log_start: shared.log.start(),
         log_end: shared.log.end(),
         log: shared.log.stats(),
+        read_way: many_reads.way.name(),
+        no_ring: many_reads.why,
         next_sn,
         oldest_active: per_shard(|shard| state.oldest_active(shard)),
         proofs: counters.proofs.load(Ordering::Relaxed),

@@ -9,9 +9,10 @@
 )]
 
 use crate::{
-    LOCK_FILE, OpenMode, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind, VfsOp, read_file, write_atomic,
+    LOCK_FILE, OpenMode, ReadAt, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind, VfsFile, VfsOp,
+    read_file, write_atomic,
 };
-use std::{fmt::Debug, path::Path, thread};
+use std::{fmt::Debug, path::Path, sync::Arc, thread};
 
 /// Runs the whole suite in the existing directory `root`, which it leaves as it found it.
 ///
@@ -27,7 +28,7 @@ pub fn run(vfs: &dyn Vfs, root: &Path) {
 /// # Panics
 /// If `vfs` breaks a promise.
 pub fn run_unlocked(vfs: &dyn Vfs, root: &Path) {
-    let checks: [(&str, Check); 11] = [
+    let checks: [(&str, Check); 13] = [
         ("opening", opening),
         ("reading_and_writing", reading_and_writing),
         ("lengths", lengths),
@@ -39,6 +40,8 @@ pub fn run_unlocked(vfs: &dyn Vfs, root: &Path) {
         ("removing", removing),
         ("whole_files", whole_files),
         ("many_threads", many_threads),
+        ("many_reads", many_reads),
+        ("many_reads_by_many_threads", many_reads_by_many_threads),
     ];
     run_all(vfs, root, &checks);
 }
@@ -362,4 +365,129 @@ fn many_threads(vfs: &dyn Vfs, dir: &Path) {
     let bytes = content(vfs, &path);
     assert_eq!(bytes.len(), 8 * PART);
     assert!(bytes.iter().enumerate().all(|(i, &byte)| usize::from(byte) == i / PART));
+}
+
+/// Bytes in which every place looks different.
+fn pattern(number: u64, len: usize) -> Vec<u8> {
+    let word = |i: u64| (i + 1 + (number << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    (0..).flat_map(word).take(len).collect()
+}
+
+/// Every read of a batch has the result that it has alone: the bytes, or the error to the letter.
+fn same_as_alone(vfs: &dyn Vfs, wanted: &[(&Arc<dyn VfsFile>, u64, usize)]) {
+    let mut bufs: Vec<Vec<u8>> = wanted.iter().map(|&(_, _, len)| vec![0xEE; len]).collect();
+    let mut reads: Vec<ReadAt<'_>> = wanted
+        .iter()
+        .zip(&mut bufs)
+        .map(|(&(file, offset, _), buf)| ReadAt::new(&**file, offset, buf))
+        .collect();
+    let how = vfs.read_batch(&mut reads);
+    assert_eq!(how.reads(), wanted.len() as u64, "{how:?}");
+    assert!(how.depth <= how.reads() && (how.depth > 0 || wanted.is_empty()), "{how:?}");
+    let results: Vec<_> = reads.into_iter().map(ReadAt::into_result).collect();
+    for ((&(file, offset, len), buf), result) in wanted.iter().zip(&bufs).zip(results) {
+        let mut alone = vec![0x11; len];
+        match (result, file.read_exact_at(&mut alone, offset)) {
+            (Ok(()), Ok(())) => assert!(*buf == alone, "{len} bytes at {offset}"),
+            (Err(batch), Err(alone)) => {
+                assert_eq!(batch.to_string(), alone.to_string());
+                let facts = |error: &VfsError| (error.op(), error.kind(), error.offset());
+                assert_eq!(facts(&batch), facts(&alone));
+            }
+            (batch, alone) => panic!("{len} bytes at {offset}: {batch:?}, but alone {alone:?}"),
+        }
+    }
+}
+
+fn many_reads(vfs: &dyn Vfs, dir: &Path) {
+    const LEN: usize = 700_000;
+    let files: Vec<Arc<dyn VfsFile>> = (0..3)
+        .map(|number| {
+            let path = dir.join(number.to_string());
+            put(vfs, &path, &pattern(number, LEN));
+            vfs.open(&path, OpenMode::Read).unwrap()
+        })
+        .collect();
+    same_as_alone(vfs, &[]);
+    same_as_alone(vfs, &[(&files[1], 5, 300)]);
+    // The end of the file in the middle of a batch, places that no file has, nothing at all, the same place
+    // twice, and more bytes than fit anywhere at once.
+    let end = LEN as u64;
+    let odd = [
+        (0, 0, 8),
+        (1, end - 8, 8),
+        (1, end - 7, 8),
+        (2, end, 1),
+        (2, end, 0),
+        (0, end + 4096, 16),
+        (0, u64::MAX, 8),
+        (0, u64::MAX - 3, 2),
+        (1, i64::MAX as u64, 8),
+        (1, i64::MAX as u64 + 1, 8),
+        (0, 0, 8),
+        (2, 3, LEN - 3),
+        (0, 1, 600_000),
+        (2, 100_000, 300_000),
+        (1, 1000, 0),
+        (1, 4090, 12),
+        (1, 0, LEN + 1),
+    ];
+    let odd: Vec<_> = odd.iter().map(|&(file, at, len)| (&files[file], at, len)).collect();
+    same_as_alone(vfs, &odd);
+    // More than any queue holds, one in a hundred of them beyond the end.
+    let mut state = 1u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    let mut many: Vec<_> = (0..1500)
+        .map(|_| (&files[random(3) as usize], random(end + end / 100), 1 + random(600) as usize))
+        .collect();
+    same_as_alone(vfs, &many);
+    many.sort_by_key(|&(_, at, _)| at);
+    same_as_alone(vfs, &many);
+
+    // Cut short under the reader: what is gone is an error, the rest is there.
+    let writer = vfs.open(&dir.join("1"), OpenMode::ReadWrite).unwrap();
+    writer.set_len(350_000).unwrap();
+    same_as_alone(vfs, &many);
+    let mut cut = [0; 8];
+    let read = [ReadAt::new(&*files[1], 349_993, &mut cut)];
+    let mut twice =
+        read.into_iter().chain([ReadAt::new(&*files[0], 8, &mut [])]).collect::<Vec<_>>();
+    vfs.read_batch(&mut twice);
+    fails(twice.remove(0).into_result(), VfsOp::Read, &dir.join("1"), VfsErrorKind::Eof);
+    // What nobody read is no success.
+    fails(
+        ReadAt::new(&*files[0], 0, &mut [0]).into_result(),
+        VfsOp::Read,
+        &dir.join("0"),
+        VfsErrorKind::Other,
+    );
+}
+
+fn many_reads_by_many_threads(vfs: &dyn Vfs, dir: &Path) {
+    let bytes = pattern(7, 200_000);
+    let path = dir.join("file");
+    put(vfs, &path, &bytes);
+    let file = vfs.open(&path, OpenMode::Read).unwrap();
+    thread::scope(|scope| {
+        for first in 0..40usize {
+            let (file, bytes) = (&file, &bytes);
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let mut bufs = vec![[0; 32]; 100];
+                    let place = |i: usize| (first * 4001 + round * 1013 + i * 1999) % 199_968;
+                    let reads = bufs.iter_mut().enumerate();
+                    let mut reads: Vec<ReadAt<'_>> =
+                        reads.map(|(i, buf)| ReadAt::new(&**file, place(i) as u64, buf)).collect();
+                    vfs.read_batch(&mut reads);
+                    reads.into_iter().for_each(|read| read.into_result().unwrap());
+                    for (i, buf) in bufs.iter().enumerate() {
+                        assert_eq!(buf[..], bytes[place(i)..place(i) + 32], "{first} {round} {i}");
+                    }
+                }
+            });
+        }
+    });
 }

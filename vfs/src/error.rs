@@ -147,7 +147,7 @@ impl VfsErrorKind {
 }
 
 #[cfg(unix)]
-fn is_too_many_files(error: &io::Error) -> bool {
+pub(crate) fn is_too_many_files(error: &io::Error) -> bool {
     use nix::errno::Errno;
     error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
         // Of the process, of the system.
@@ -156,7 +156,7 @@ fn is_too_many_files(error: &io::Error) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_too_many_files(_error: &io::Error) -> bool {
+pub(crate) fn is_too_many_files(_error: &io::Error) -> bool {
     false
 }
 

@@ -9,12 +9,14 @@
 //!        └────────┼────────┘              remove_*, rename, hard_link, sync_dir, lock_dir
 //!                 ▼
 //!      Arc<dyn Vfs> ── open ──► Arc<dyn VfsFile>      positioned reads and writes, len, set_len, sync
+//!        │        └─── read_batch ──► many reads at once (`depth`)
 //!        │
 //!        ├── RealDisk      the operating system's files
 //!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
 //!        ├── ReadOnlyDisk  another Vfs that is never changed: what is written stays in memory
 //!        ├── StillDisk     another Vfs to which somebody else writes: files stay what they are when opened
 //!        ├── HookedDisk    asks a closure before every operation of another Vfs: hold it back, fail it
+//!        ├── OneWayDisk    the real disk, with a choice of how it reads many places; for tests
 //!        └── PowerLossDisk forgets what was not synced, fails on demand (feature `power-loss`)
 //! ```
 //!
@@ -47,8 +49,9 @@
 //! |---|---|
 //! | `conformance` | the suite that every implementation passes, for whoever writes another one |
 //! | `power-loss` | the disk that loses power and fails on demand; for tests |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod depth;
 mod error;
 mod files;
 mod holder;
@@ -56,6 +59,7 @@ mod hooked;
 pub mod limits;
 mod lock;
 mod mem;
+mod one_way;
 mod path;
 #[cfg(feature = "power-loss")]
 pub mod power_loss;
@@ -69,16 +73,19 @@ mod whole;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use depth::{HowRead, ManyReads, ReadAt, ReadWay};
 pub use error::{VfsError, VfsErrorKind, VfsOp};
 pub use files::{TEMP_SUFFIX, read_file, renew_file, write_atomic};
 pub use hooked::{Hook, HookedDisk, VfsCall};
 pub use lock::{DirLock, Sharing};
 pub use mem::MemDisk;
+pub use one_way::OneWayDisk;
 pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
 pub use still::StillDisk;
 
 use std::{
+    any::Any,
     ffi::OsString,
     fmt::Debug,
     path::{Path, PathBuf},
@@ -260,6 +267,18 @@ pub trait Vfs: Send + Sync + Debug + 'static {
         Ok(None)
     }
 
+    /// Makes all these reads, of files that this disk has opened, and gives each its result: what
+    /// [`VfsFile::read_exact_at`] would have returned. A disk may make many of them at once, and in any
+    /// order. The default makes one after the other, so that whoever looks at every read sees them all.
+    fn read_batch(&self, reads: &mut [ReadAt<'_>]) -> HowRead {
+        depth::one_by_one(reads)
+    }
+
+    /// How [`read_batch`](Self::read_batch) makes reads that the system has not in memory.
+    fn many_reads(&self) -> ManyReads {
+        ManyReads::one_by_one("this disk reads one after the other")
+    }
+
     /// How many files this process may have open at a time, as far as that is known. It is shared by
     /// everything that the process does.
     fn open_limit(&self) -> Option<u64> {
@@ -300,6 +319,12 @@ pub trait Vfs: Send + Sync + Debug + 'static {
 pub trait VfsFile: Send + Sync + Debug {
     /// The path it was opened under, for messages.
     fn path(&self) -> &Path;
+
+    /// The file in the form that its disk knows, for that disk's [`Vfs::read_batch`]. `None`, the default,
+    /// means that it must be read by the methods here.
+    fn own(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Which file it is, see [`Vfs::file_id`]: another than the path leads to if the name was removed
     /// or given to another file since.

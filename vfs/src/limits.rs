@@ -26,9 +26,10 @@ fn address_space_taken() -> Option<u64> {
 mod os {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
+    #[allow(clippy::unnecessary_cast, reason = "it is as wide as a machine word on some systems")]
     fn soft(resource: Resource) -> Option<u64> {
         let (soft, _) = getrlimit(resource).ok()?;
-        (soft != RLIM_INFINITY).then_some(soft)
+        (soft != RLIM_INFINITY).then_some(soft as u64)
     }
 
     pub(super) fn open_files() -> Option<u64> {

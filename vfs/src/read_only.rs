@@ -13,8 +13,10 @@
 
 use crate::whole;
 use crate::{DirLock, FileId, OpenMode, Sharing, Vfs, VfsError, VfsFile, VfsOp};
+use crate::{HowRead, ManyReads, ReadAt, depth};
 use parking_lot::{Mutex, RwLock};
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
@@ -330,6 +332,25 @@ impl Vfs for ReadOnlyDisk {
         }
     }
 
+    /// Files of which nothing was changed are read underneath.
+    fn read_batch(&self, reads: &mut [ReadAt<'_>]) -> HowRead {
+        depth::forward(reads, &*self.inner, |read| {
+            // What was opened for reading, and never changed, is the file underneath itself.
+            let Some(layered) = read.file().own().and_then(|own| own.downcast_ref::<LayeredFile>())
+            else {
+                return Some(read.file());
+            };
+            let base = layered.file.base.as_deref()?;
+            let state = layered.file.state.read();
+            let end = read.offset().checked_add(read.len() as u64)?;
+            (!state.changed && end <= state.base_len).then_some(base)
+        })
+    }
+
+    fn many_reads(&self) -> ManyReads {
+        self.inner.many_reads()
+    }
+
     fn open_limit(&self) -> Option<u64> {
         self.inner.open_limit()
     }
@@ -478,6 +499,10 @@ impl LayeredFile {
 impl VfsFile for LayeredFile {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn own(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn id(&self) -> Result<Option<FileId>, VfsError> {

@@ -1,13 +1,17 @@
 //! The operating system's files.
 
 use crate::{DirLock, FileId, LOCK_FILE, OpenMode, Sharing, Vfs, VfsError, VfsFile, VfsOp};
-use crate::{holder, whole};
+use crate::{HowRead, ManyReads, ReadAt, depth, holder, whole};
 use std::{
+    any::Any,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The real disk: paths mean what they mean to the process, relative ones included.
@@ -45,7 +49,7 @@ impl Vfs for RealDisk {
             Ok(file)
         };
         let file = open().map_err(|reason| VfsError::new(op, path, None, reason))?;
-        Ok(Arc::new(RealFile { file, path: path.to_owned() }))
+        Ok(Arc::new(RealFile { file, path: path.to_owned(), slow: AtomicBool::new(false) }))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<(), VfsError> {
@@ -124,6 +128,14 @@ impl Vfs for RealDisk {
         let found = fs::metadata(path);
         let found = found.map_err(|reason| VfsError::new(VfsOp::Exists, path, None, reason))?;
         Ok(os::file_id(&found))
+    }
+
+    fn read_batch(&self, reads: &mut [ReadAt<'_>]) -> HowRead {
+        depth::real::read(reads)
+    }
+
+    fn many_reads(&self) -> ManyReads {
+        depth::real::best()
     }
 
     fn open_limit(&self) -> Option<u64> {
@@ -234,12 +246,29 @@ impl Drop for Locked {
 }
 
 #[derive(Debug)]
-struct RealFile {
+pub(crate) struct RealFile {
     file: File,
     path: PathBuf,
+    /// Whether reads of it were slow lately, see `depth`.
+    slow: AtomicBool,
 }
 
 impl RealFile {
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_slow(&self, slow: bool) {
+        // Many threads look at it, and it seldom changes.
+        if self.is_slow() != slow {
+            self.slow.store(slow, Ordering::Relaxed);
+        }
+    }
+
     fn failed(&self, op: VfsOp, offset: Option<u64>, reason: io::Error) -> VfsError {
         VfsError::new(op, &self.path, offset, reason)
     }
@@ -248,6 +277,10 @@ impl RealFile {
 impl VfsFile for RealFile {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn own(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn id(&self) -> Result<Option<FileId>, VfsError> {

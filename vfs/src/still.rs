@@ -12,9 +12,10 @@
 //! it is remembered which ones they were, and one that is gone is an error.
 
 use crate::{DirLock, FileId, OpenMode, Sharing, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
-use crate::{VfsFile, VfsOp};
+use crate::{HowRead, ManyReads, ReadAt, VfsFile, VfsOp, depth};
 use parking_lot::Mutex;
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
@@ -204,6 +205,19 @@ impl Vfs for StillDisk {
         self.inner.file_id(path)
     }
 
+    fn read_batch(&self, reads: &mut [ReadAt<'_>]) -> HowRead {
+        depth::forward(reads, &*self.inner, |read| {
+            let still: &StillFile = read.file().own()?.downcast_ref()?;
+            let end = read.offset().checked_add(read.len() as u64)?;
+            // What lies beyond its end is an error here, and may not be one there.
+            (end <= still.len).then_some(&*still.file)
+        })
+    }
+
+    fn many_reads(&self) -> ManyReads {
+        self.inner.many_reads()
+    }
+
     fn open_limit(&self) -> Option<u64> {
         self.inner.open_limit()
     }
@@ -224,6 +238,10 @@ struct StillFile {
 impl VfsFile for StillFile {
     fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    fn own(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn id(&self) -> Result<Option<FileId>, VfsError> {

@@ -3,7 +3,7 @@
 //! ```text
 //!  position ──► tail ──► cache ──► disk: 256 bytes, and the rest if the entry is longer
 //!
-//!  many     ──► sorted ──► tail ──► cache ──► neighbours on disk in one read:
+//!  many     ──► sorted ──► tail ──► cache ──► neighbours on disk in one read, many reads at once (`many`):
 //!
 //!               │e│  gap  │e│e│   gap   │e│            gap too large     │e│
 //!               └──────── one read ───────┘                              └─┘ another
@@ -17,6 +17,7 @@
 //! threads read.
 
 use crate::log::{EntryLog, entry_in_memory, none_in_memory};
+use crate::read::many::SPECULATIVE;
 use crate::record::frame::{self, NoEntry};
 use crate::segments::segment::Extent;
 use crate::{LogError, Record, StoredEntry};
@@ -25,14 +26,6 @@ use hedgerow_types::LogPosition;
 use hedgerow_types::entry::EntryRef;
 use std::sync::Arc;
 
-/// Bytes read for an entry before its length is known: enough for most. A longer one takes a second read,
-/// and lines of memory that nobody wants cost a tenth of a read each.
-const SPECULATIVE: usize = 256;
-/// Entries at most this far apart, end of the first read to begin of the next, are read together:
-/// copying the bytes between costs no more than another system call.
-const MAX_GAP: u64 = 4 << 10;
-/// Longest read that neighbours are joined into.
-const MAX_JOINED: u64 = 256 << 10;
 /// Room made for each entry in a batch of results; a batch of longer ones grows it.
 const TYPICAL: usize = 160;
 /// Entries longer than this get an allocation of their own in a batch of results.
@@ -107,7 +100,8 @@ impl EntryLog {
             }
             // Longer than what was read, damaged, or not kept.
             Err(_) => {
-                let entry = self.complete(extent, at, first)?;
+                let entry =
+                    self.complete(extent, at, first, |at, rest| self.read_disk(extent, at, rest))?;
                 let shown = show(entry.get());
                 self.cache.insert(at, entry);
                 shown
@@ -208,64 +202,15 @@ impl EntryLog {
         result
     }
 
-    /// Reads the entries at the positions of `order`, neighbours together, and shows them.
-    fn visit_disk(
-        &self,
-        order: &[(u64, u32)],
-        fill: Fill,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), LogError> {
-        let mut buffer = vec![];
-        let mut rest = order;
-        while let Some(&(first, _)) = rest.first() {
-            let extent = self.extent(first)?;
-            let mut read_end = first;
-            let joined = rest.iter().take_while(|&&(position, _)| {
-                let joins = position <= read_end.saturating_add(MAX_GAP)
-                    && position < extent.end
-                    && position - first <= MAX_JOINED;
-                if joins {
-                    read_end = position.saturating_add(SPECULATIVE as u64).min(extent.end);
-                }
-                joins
-            });
-            let (group, others) = rest.split_at(joined.count().max(1));
-            rest = others;
-
-            // At most MAX_JOINED + SPECULATIVE bytes.
-            let len = (read_end - first) as usize;
-            if buffer.len() < len {
-                buffer.resize(len, 0);
-            }
-            let bytes = buffer.get_mut(..len).unwrap_or_default();
-            let bytes = extent.part_of(first, bytes);
-            self.read_disk(extent, first, bytes)?;
-            for &(position, slot) in group {
-                let here = bytes.get((position - first) as usize..).unwrap_or_default();
-                match frame::check_entry(here, position) {
-                    Ok(entry) => {
-                        visit(slot, entry);
-                        if fill == Fill::Cache {
-                            self.cache.insert(position, StoredEntry::copied(entry));
-                        }
-                    }
-                    // Longer than what was read, damaged, or not kept.
-                    Err(_) => {
-                        let entry = self.complete(extent, position, here)?;
-                        visit(slot, entry.get());
-                        if fill == Fill::Cache {
-                            self.cache.insert(position, entry);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The entry at `at` in an allocation of its own; `first` holds its first bytes, or all, and
-    /// more are read if need be.
-    fn complete(&self, extent: Extent, at: u64, first: &[u8]) -> Result<StoredEntry, LogError> {
+    /// `read` is asked for more if need be.
+    pub(crate) fn complete(
+        &self,
+        extent: Extent,
+        at: u64,
+        first: &[u8],
+        read: impl FnOnce(u64, &mut [u8]) -> Result<(), LogError>,
+    ) -> Result<StoredEntry, LogError> {
         let corrupt = |what| self.segments.corrupt(at, what);
         let no_entry = |none: NoEntry| none.at(at, corrupt);
         let covered = frame::covered_len(first).map_err(corrupt)?;
@@ -282,7 +227,7 @@ impl EntryLog {
         let mut bytes = vec![0; need];
         let (known, rest) = bytes.split_at_mut(first.len());
         known.copy_from_slice(first);
-        self.read_disk(extent, at + known.len() as u64, rest)?;
+        read(at + known.len() as u64, rest)?;
         frame::check_entry(&bytes, at).map_err(no_entry)?;
         bytes.truncate(covered);
         StoredEntry::checked(bytes.into()).map_err(corrupt)
@@ -298,7 +243,7 @@ fn check_count(reads: usize) -> Result<(), LogError> {
 }
 
 /// Is shown an entry and whose it is.
-type Visit<'a> = dyn FnMut(u32, EntryRef<'_>) + 'a;
+pub(crate) type Visit<'a> = dyn FnMut(u32, EntryRef<'_>) + 'a;
 
 /// Results of a batched read while they come in.
 struct Results {

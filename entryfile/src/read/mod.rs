@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   entries   by position, one or many                     what `get` does      ◄── begin here
+//!   many      what a batch of these wants from disk
 //!   cursor    one shard's entries, in order                what compaction does
 //!   group     16 consecutive entries of a finished twig    what a proof does
 //!   scan      whole records, in order                      what recovery does
@@ -17,6 +18,7 @@ pub(crate) mod cache;
 pub(crate) mod cursor;
 pub(crate) mod entries;
 pub(crate) mod group;
+pub(crate) mod many;
 pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod stored;

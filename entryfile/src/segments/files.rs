@@ -28,13 +28,14 @@
 //! * Nothing is made or removed in a directory that is not the one that was opened.
 
 use crate::segments::batch::Batch;
-use crate::segments::handles::{Handle, Handles};
+use crate::segments::handles::{Handle, Handles, Pin};
 use crate::segments::header::{Format, HEADER, StoreId};
 use crate::segments::segment::{Extent, IoCounters, id_of, new_file, open_segment};
 use crate::segments::table::Table;
 use crate::{Damage, LogError};
+use arc_swap::Guard;
 use hedgerow_types::LogPosition;
-use hedgerow_vfs::{FileId, OpenMode, Vfs, VfsErrorKind, VfsFile};
+use hedgerow_vfs::{FileId, OpenMode, ReadAt, Vfs, VfsErrorKind, VfsFile};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,24 @@ use std::sync::{Arc, OnceLock};
 
 /// Files with bytes that were not synced; when there are more, the oldest is synced and closed.
 pub(crate) const UNSYNCED_FILES: usize = 4;
+
+/// A segment that is kept open to be read.
+pub(crate) struct Pinned<'s> {
+    base: u64,
+    file: Arc<Arc<dyn VfsFile>>,
+    _pin: Pin<'s>,
+}
+
+impl Pinned<'_> {
+    /// The segment's base.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub(crate) fn file(&self) -> &dyn VfsFile {
+        &**self.file
+    }
+}
 
 /// What it means that a segment's file, not the last one's, is longer than the segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -239,6 +258,52 @@ impl Segments {
         read.map_err(LogError::io("reading a segment"))?;
         self.counters.reads.count_read(buf.len());
         Ok(())
+    }
+
+    /// Keeps the segment at `base` open, to read it, for a batch that keeps `others` open already. `None` if
+    /// it should read those first.
+    pub(crate) fn pin(&self, base: u64, others: usize) -> Result<Option<Pinned<'_>>, LogError> {
+        let Some(pin) = self.files.pin(others) else { return Ok(None) };
+        let table = self.table.look();
+        let none = Arc::default();
+        // If it was removed meanwhile, its file may still be there.
+        let handle = table.find(base).map_or(&none, |(_, handle)| handle);
+        let file = match Guard::into_inner(self.files.get(handle)) {
+            Some(file) => file,
+            None => Arc::new(self.open_to_read(base, handle)?),
+        };
+        Ok(Some(Pinned { base, file, _pin: pin }))
+    }
+
+    /// Fills `buf` with what was written at `at` of a segment that is kept open.
+    pub(crate) fn read_pinned(
+        &self,
+        segment: &Pinned<'_>,
+        at: u64,
+        buf: &mut [u8],
+    ) -> Result<(), LogError> {
+        let read = segment.file().read_exact_at(buf, at - segment.base);
+        read.map_err(LogError::io("reading a segment"))?;
+        self.counters.reads.count_read(buf.len());
+        Ok(())
+    }
+
+    /// Makes these reads of segments, and says how each went, in their order.
+    pub(crate) fn read_batch(
+        &self,
+        mut reads: Vec<ReadAt<'_>>,
+    ) -> impl Iterator<Item = Result<(), LogError>> + use<> {
+        let how = self.vfs.read_batch(&mut reads);
+        let (mut made, mut bytes) = (0, 0);
+        for read in &reads {
+            if matches!(read.result(), Some(Ok(()))) {
+                made += 1;
+                bytes += read.len() as u64;
+            }
+        }
+        self.counters.reads.count_batch(how, made, bytes);
+        let results: Vec<_> = reads.into_iter().map(ReadAt::into_result).collect();
+        results.into_iter().map(|result| result.map_err(LogError::io("reading a segment")))
     }
 
     /// Opens the segment at `base` and keeps it open.

@@ -17,13 +17,16 @@
 use arc_swap::{ArcSwapOption, Guard};
 use hedgerow_vfs::{Vfs, VfsFile};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Most files kept open, whatever the process may have.
 const MOST: u64 = 256;
 /// Of what the process may have open, one of so many. A store has two sets of segments.
 const SHARE: u64 = 8;
+
+/// One batch of reads keeps open one of so many of them.
+const PINNED_SHARE: usize = 4;
 
 /// Those that are open.
 type Open = Mutex<Vec<Arc<Handle>>>;
@@ -37,6 +40,19 @@ pub(crate) struct Handles {
     /// Counts what was inserted: the time by which "lately" is meant.
     clock: AtomicU64,
     most: usize,
+    /// Files that batches of reads keep open, beyond one each.
+    pinned: AtomicUsize,
+}
+
+/// Leave to keep a file open while it is read.
+pub(crate) struct Pin<'h>(Option<&'h AtomicUsize>);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        if let Some(pinned) = self.0 {
+            pinned.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The file of a segment, if it is open.
@@ -55,7 +71,25 @@ impl Handles {
         let mut all = ALL.lock();
         all.retain(|open| open.strong_count() > 0);
         all.push(Arc::downgrade(&open));
-        Self { open, clock: AtomicU64::new(0), most: share as usize }
+        let (clock, pinned) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { open, clock, most: share as usize, pinned }
+    }
+
+    /// Leave to keep one more file open while it is read, for a batch of reads that keeps `others`. A batch
+    /// always may have one, as a single read has; all batches together have no more beyond that than this
+    /// set keeps open anyway.
+    pub(crate) fn pin(&self, others: usize) -> Option<Pin<'_>> {
+        if others == 0 {
+            return Some(Pin(None));
+        }
+        if others >= (self.most / PINNED_SHARE).max(1) {
+            return None;
+        }
+        if self.pinned.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.pinned.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Pin(Some(&self.pinned)))
     }
 
     /// The file, if it is open: for a moment, while it is read.
@@ -130,6 +164,21 @@ mod tests {
     use super::*;
     use hedgerow_vfs::{MemDisk, OpenMode};
     use std::path::Path;
+
+    #[test]
+    fn batches_keep_a_bounded_number_open() {
+        let handles = Handles { most: 8, ..Handles::new(&MemDisk::new()) };
+        let mut held = vec![];
+        for _ in 0..100 {
+            held.push(handles.pin(0).unwrap());
+            held.extend(handles.pin(1));
+            assert!(handles.pin(2).is_none());
+        }
+        assert_eq!((held.len(), handles.pinned.load(Ordering::Relaxed)), (108, 8));
+        drop(held);
+        assert_eq!(handles.pinned.load(Ordering::Relaxed), 0);
+        assert!(handles.pin(1).is_some());
+    }
 
     #[test]
     fn the_least_lately_used_goes() {

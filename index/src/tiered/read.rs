@@ -90,7 +90,7 @@ impl Inner {
             rest = later;
             now.iter().for_each(|(_, asked)| each(*asked, wanted.0, page));
         };
-        self.pages.read_pages(&tiers.segments, &pages, keep, &self.counters, found)
+        self.pages.read_pages(&*self.vfs, &tiers.segments, &pages, keep, &self.counters, found)
     }
 
     pub(super) fn candidates(

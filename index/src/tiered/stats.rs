@@ -9,6 +9,8 @@ pub struct TieredStats {
     pub look_ups: u64,
     /// Pages that look-ups read from files.
     pub page_reads: u64,
+    /// Most reads of pages that were under way at a time.
+    pub read_depth: u64,
     /// Pages that look-ups found in the cache.
     pub cache_hits: u64,
     /// Times that a filter spared a page.
@@ -74,6 +76,7 @@ impl MemoryStats {
 pub(crate) struct Counters {
     pub(crate) look_ups: AtomicU64,
     pub(crate) page_reads: AtomicU64,
+    pub(crate) read_depth: AtomicU64,
     pub(crate) cache_hits: AtomicU64,
     pub(crate) filter_saves: AtomicU64,
     pub(crate) filter_misses: AtomicU64,
@@ -95,6 +98,7 @@ impl Counters {
         TieredStats {
             look_ups: get(&self.look_ups),
             page_reads: get(&self.page_reads),
+            read_depth: get(&self.read_depth),
             cache_hits: get(&self.cache_hits),
             filter_saves: get(&self.filter_saves),
             filter_misses: get(&self.filter_misses),

@@ -8,6 +8,7 @@
 //!   moving     readers while edits and jobs run, and jobs at the very moment of a read
 //!   crashes    the power goes at every call of spills, merges and removals
 //!   damage     every page of every file flipped, every file cut
+//!   depth      pages that are read many at once, in every way
 //!   faults     named tests, one for each fault that is known of other indexes of this kind
 //!   format     the bytes of a segment
 //! ```
@@ -18,6 +19,7 @@
 mod budgets;
 mod crashes;
 mod damage;
+mod depth;
 mod everyone;
 mod faults;
 mod format;

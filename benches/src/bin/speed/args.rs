@@ -35,7 +35,8 @@ Figures (JSON names):
   index                          with --index tiered: page_reads_per_look_up (pages of 4 KiB that a look-up read
                                  from files, in the update phase and of the reads), index_write_bytes_per_op
                                  (update phase; and all of the log, log_bytes_per_op), index_peak_mb (sampled
-                                 after each block), fixed_mb of it that no budget goes below, waits of blocks
+                                 after each block), fixed_mb of it that no budget goes below, waits of blocks,
+                                 index_read_depth and log_read_depth (most reads under way at a time)
   close_s, reopen_s              closing; opening again, files still in the page cache
   root                           state root at the end, the same before and after reopening
 Results are checked: the last block's keys, 1000 reads and 1000 proofs, and the root after reopening.";

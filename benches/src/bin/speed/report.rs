@@ -62,6 +62,8 @@ pub(crate) struct IndexFigures {
     pub(crate) files: u64,
     pub(crate) file_mb: f64,
     pub(crate) waits: u64,
+    pub(crate) index_read_depth: u64,
+    pub(crate) log_read_depth: u64,
 }
 
 /// CPU time of every phase.
@@ -162,6 +164,8 @@ impl fmt::Display for Report {
             }
             let IndexFigures { spills, merges, files, waits, .. } = index;
             writeln!(f, "{spills} spills, {merges} merges, {files} files, {waits} waits")?;
+            let IndexFigures { index_read_depth: pages, log_read_depth: entries, .. } = index;
+            writeln!(f, "most reads under way: {pages} of pages, {entries} of entries")?;
         }
         writeln!(f, "{} entries, {} manifest commits", self.entries, self.commits)?;
         write!(f, "root {}", self.root)

@@ -94,6 +94,8 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         files: now.files,
         file_mb: mb(now.file_bytes),
         waits: now.waits,
+        index_read_depth: now.read_depth,
+        log_read_depth: stats.log.read_depth,
     });
     Ok(Report {
         engine: "hedgerow",

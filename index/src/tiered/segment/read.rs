@@ -7,7 +7,7 @@ use super::{
 use crate::tiered::record::Record;
 use crate::{IndexError, Stem};
 use hedgerow_types::SerialNumber;
-use hedgerow_vfs::{OpenMode, Vfs, VfsErrorKind, VfsFile};
+use hedgerow_vfs::{OpenMode, Vfs, VfsError, VfsErrorKind, VfsFile};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -231,24 +231,32 @@ impl Segment {
         self.directory.first(page as usize).unwrap_or(self.head.last)
     }
 
-    /// Reads pages that lie one after the other.
-    pub(crate) fn read(&self, pages: Range<u32>) -> Result<Vec<Page>, IndexError> {
-        let mut bytes = vec![0; PAGE * pages.len()];
-        let read = self.file.read_exact_at(&mut bytes, PAGE as u64 * (1 + u64::from(pages.start)));
-        if let Err(error) = read {
+    /// The file that a page lies in, and where.
+    pub(crate) fn place_of(&self, page: u32) -> (&dyn VfsFile, u64) {
+        (&*self.file, PAGE as u64 * (1 + u64::from(page)))
+    }
+
+    /// The error for a page that could not be read.
+    pub(crate) fn unreadable(&self, error: VfsError) -> IndexError {
+        match error.kind() {
             // Its length was what it should be: the file was cut since.
-            return Err(match error.kind() {
-                VfsErrorKind::Eof => damaged(self.file.path(), "it ends too early"),
-                _ => error.into(),
-            });
+            VfsErrorKind::Eof => damaged(self.file.path(), "it ends too early"),
+            _ => error.into(),
         }
-        let salt = self.head.id.salt();
-        let numbered = pages.zip(bytes.chunks_exact(PAGE));
-        let page = |(number, bytes): (u32, &[u8])| {
-            let page = Page::new(bytes, salt, 1 + u64::from(number));
-            page.map_err(|what| damaged(self.file.path(), what))
-        };
-        numbered.map(page).collect()
+    }
+
+    /// Looks over what was read for a page.
+    pub(crate) fn page(&self, number: u32, bytes: &[u8]) -> Result<Page, IndexError> {
+        let page = Page::new(bytes, self.head.id.salt(), 1 + u64::from(number));
+        page.map_err(|what| damaged(self.file.path(), what))
+    }
+
+    /// Reads pages that lie one after the other.
+    fn read(&self, pages: Range<u32>) -> Result<Vec<Page>, IndexError> {
+        let mut bytes = vec![0; PAGE * pages.len()];
+        let (file, offset) = self.place_of(pages.start);
+        file.read_exact_at(&mut bytes, offset).map_err(|error| self.unreadable(error))?;
+        pages.zip(bytes.chunks_exact(PAGE)).map(|(number, it)| self.page(number, it)).collect()
     }
 
     /// All its records in order.
