@@ -224,6 +224,7 @@ fn d_b8_one_page_however_large_the_segment() {
     let keys = world.pool.clone();
     let edits: Vec<Edit> = keys.iter().map(|key| world.edit(*key, true)).collect();
     index.apply(&edits).unwrap();
+    drop(index.snapshot()); // all is frozen
     work(&index, 100).unwrap();
     let saved = Saved::new(&index, &world);
     assert!(saved.records.is_empty() && saved.snapshot.segments.len() == 1, "{:?}", saved.snapshot);
