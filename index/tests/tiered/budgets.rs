@@ -75,6 +75,19 @@ fn late_jobs_are_told() {
     work(&index, 100).unwrap();
     assert!(!index.behind().is_late());
     world.check(&index, 10);
+    // Spills alone: memory has room, and there come to be too many segments.
+    while index.behind().late() != Some(Late::Merges) {
+        index.apply(&world.block(100, 0)).unwrap();
+        if let Some(job) = index.work()
+            && job.is_spill()
+        {
+            index.install(job.run().unwrap());
+        }
+        assert_ne!(index.behind().late(), Some(Late::Memory));
+    }
+    work(&index, 100).unwrap();
+    assert!(!index.behind().is_late());
+    world.check(&index, 10);
 }
 
 /// With filters, a key that is there costs little more than one page, and one that is not much less. A key that was

@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         spills: now.spills,
         files: now.files,
         file_mb: mb(now.file_bytes),
-        waits: now.waits,
+        waits: now.waits.times(),
     });
     Ok(Report {
         engine: "hedgerow",
