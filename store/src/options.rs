@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::hasher::{self, BatchHasher};
+use crate::pressure::MemoryWatch;
 use hedgerow_metadb::Engine;
 use hedgerow_types::MAX_VALUE_LEN;
 use hedgerow_vfs::{ReadOnlyDisk, RealDisk, Vfs};
@@ -135,6 +136,7 @@ pub struct Options {
     /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
     pub(crate) index: IndexMode,
+    pub(crate) watch: Option<MemoryWatch>,
     pub(crate) engine: Option<Engine>,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) read_only: bool,
@@ -163,6 +165,7 @@ impl Default for Options {
             manifest_blocks: 64,
             checkpoint_bytes: None,
             index: IndexMode::Memory,
+            watch: None,
             engine: None,
             progress: None,
             read_only: false,
@@ -371,6 +374,18 @@ impl Options {
         self
     }
 
+    /// Looks how scarce memory is, and leaves a [tiered index](IndexMode::Tiered) less of its budget while it is:
+    /// three quarters of it when less than a fifth of the memory is available, half of it below a tenth, a quarter below a
+    /// twentieth, but always at least 4 MiB. It gives the rest back step by step, and later than it took it. No answer
+    /// depends on it. [`MemoryWatch::of_machine`] looks at the machine and at the cgroup, on Linux; on other systems it
+    /// does nothing. Default: nobody looks. An index in memory takes what it needs, and a store that is
+    /// [only read](Options::read_only) what it was given.
+    #[must_use]
+    pub fn watch_memory(mut self, watch: MemoryWatch) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
     /// Bytes of log after which the manifest is committed.
     pub(crate) fn manifest_bytes(&self) -> u64 {
         self.segment_bytes.unwrap_or(u64::MAX).min(32 << 20)
@@ -462,6 +477,13 @@ impl Options {
             HasherChoice::Given(hasher) => Arc::clone(hasher),
         };
         self.check_tuning(&*hasher)?;
+        if self.watch.is_some() && (self.index == IndexMode::Memory || self.read_only) {
+            tracing::info!("option watch_memory: there is no budget here that it could change");
+        } else if self.watch.as_ref().is_some_and(|watch| watch.figures().is_none()) {
+            tracing::info!(
+                "option watch_memory: nothing is known of the memory here, so it does nothing"
+            );
+        }
         if let (Keep::Heights(asked), Some(kept)) = (self.keep_history, self.history_rows())
             && asked < kept
         {
@@ -541,6 +563,7 @@ impl fmt::Debug for Options {
             .field("manifest_blocks", &self.manifest_blocks)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("index", &self.index)
+            .field("watch", &self.watch)
             .field("engine", &self.engine)
             .field("read_only", &self.read_only)
             .finish_non_exhaustive()

@@ -9,6 +9,7 @@
 //!  manifest twig file synced ► (prune: planned) ► manifest written
 //!  close    settled ► done
 //!  checkpoint  begin ► written, beside all that
+//!  index    spill: begin ► written │ merge: begin ► written, beside all that ► (manifest: written ►) retired
 //!  prune    planned ────────────────────────────────────────────────► begin ► log removed ► done
 //! ```
 
@@ -45,6 +46,12 @@ pub(crate) const MANIFEST_WRITTEN: Point = "manifest: written";
 pub(crate) const CHECKPOINT_BEGIN: Point = "checkpoint: begin";
 pub(crate) const CHECKPOINT_WRITTEN: Point = "checkpoint: written";
 
+pub(crate) const INDEX_SPILL_BEGIN: Point = "index: spill begins";
+pub(crate) const INDEX_SPILL_WRITTEN: Point = "index: spill written";
+pub(crate) const INDEX_MERGE_BEGIN: Point = "index: merge begins";
+pub(crate) const INDEX_MERGE_WRITTEN: Point = "index: merge written";
+pub(crate) const INDEX_RETIRED: Point = "index: retired";
+
 pub(crate) const CLOSE_SETTLED: Point = "close: settled";
 pub(crate) const CLOSE_DONE: Point = "close: done";
 
@@ -54,7 +61,7 @@ pub(crate) const PRUNE_LOG_REMOVED: Point = "prune: log removed";
 pub(crate) const PRUNE_DONE: Point = "prune: done";
 
 /// All of them, procedure by procedure. The text before the colon names the procedure.
-pub const ALL: [&str; 31] = [
+pub const ALL: [&str; 36] = [
     CREATE_MARKED,
     CREATE_LOG_SYNCED,
     CREATE_TWIGS_SYNCED,
@@ -84,6 +91,11 @@ pub const ALL: [&str; 31] = [
     PRUNE_DONE,
     CHECKPOINT_BEGIN,
     CHECKPOINT_WRITTEN,
+    INDEX_SPILL_BEGIN,
+    INDEX_SPILL_WRITTEN,
+    INDEX_MERGE_BEGIN,
+    INDEX_MERGE_WRITTEN,
+    INDEX_RETIRED,
     CLOSE_SETTLED,
     CLOSE_DONE,
 ];

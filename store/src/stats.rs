@@ -1,7 +1,9 @@
 //! Figures of an open store, for people and for monitoring.
 
 use crate::commit::prune::PruneHold;
-use crate::commit::tiers::Tiers;
+use crate::commit::tiers::{Figures, Tiers};
+use crate::commit::waits::IndexWaits;
+use crate::pressure::MemoryLevel;
 use crate::shared::{Shared, per_shard};
 use hedgerow_entryfile::LogStats;
 use hedgerow_hasher_api::{Capabilities, Health};
@@ -102,8 +104,12 @@ pub struct Stats {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct IndexStats {
-    /// Bytes of memory that it may take, but for what has no choice.
+    /// Bytes of memory that it was given, but for what has no choice.
     pub budget: u64,
+    /// How many of these it may take now: fewer while [memory is scarce](crate::Options::watch_memory).
+    pub budget_now: u64,
+    /// How scarce memory is, if somebody looks.
+    pub memory_level: MemoryLevel,
     /// Bytes of memory that it takes.
     pub memory_bytes: u64,
     /// Of these the bits that say which entries count, and the directories of pages: what has no choice.
@@ -134,18 +140,20 @@ pub struct IndexStats {
     pub file_bytes: u64,
     /// Records in them.
     pub file_records: u64,
-    /// Times that a block waited because memory was full of what was to be written.
-    pub waits: u64,
+    /// What blocks waited for, how often and for how long: they wait before memory grows over the budget, or look-ups
+    /// become slow.
+    pub waits: IndexWaits,
     /// Why what is in memory cannot be written, if it cannot.
     pub failing: Option<String>,
 }
 
 fn index(tiers: &Tiers) -> IndexStats {
-    let (waits, failing) = tiers.figures();
-    let mut all = IndexStats { waits, failing, ..IndexStats::default() };
+    let Figures { budget, level, waits, failing } = tiers.figures();
+    let mut all =
+        IndexStats { budget, memory_level: level, waits, failing, ..IndexStats::default() };
     for index in &tiers.index {
         let one = index.stats();
-        all.budget += one.memory.budget as u64;
+        all.budget_now += one.memory.budget as u64;
         all.memory_bytes += one.memory.total() as u64;
         all.fixed_bytes += (one.memory.bits + one.memory.directories) as u64;
         all.look_ups += one.look_ups;

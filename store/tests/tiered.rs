@@ -7,16 +7,19 @@ mod common;
 use common::forge::with_meta;
 use common::{TIERED, dir, disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
-use hedgerow::{Error, IndexMode, IndexStats, Options, Store};
+use hedgerow::{
+    Error, IndexMode, IndexStats, MemoryFigures, MemoryLevel, MemoryWatch, Options, Store,
+    WaitReason, Waited,
+};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_vfs::power_loss::PowerLossDisk;
+use hedgerow_vfs::power_loss::{Calls, PowerLossDisk};
 use hedgerow_vfs::{Hook, HookedDisk, VfsOp};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 type Damage<'a> = &'a dyn Fn(&Arc<dyn Vfs>, &Path);
@@ -249,7 +252,8 @@ fn u_b2_a_failing_disk_loses_nothing_and_memory_does_not_grow() {
     }
     let Some(Error::Disk(error)) = refused else { panic!("{refused:?}") };
     assert_eq!(error.io_error().kind(), io::ErrorKind::StorageFull);
-    assert!(index(&store).failing.is_some());
+    let stats = index(&store);
+    assert!(stats.failing.is_some() && stats.waits.disk_failing.times > 0, "{stats:?}");
     twin.compare(&store);
     full.store(false, Ordering::SeqCst);
     let height = store.height();
@@ -295,6 +299,118 @@ fn u_b1_the_budget_may_change_at_any_time() {
     let store = Store::open(dir(), on(&disk).index(IndexMode::Memory)).unwrap();
     let refused = store.set_index_memory(64 << 20);
     assert!(matches!(refused, Err(Error::Option { option: "index", .. })));
+}
+
+/// U-B1, and U-6 without its defect: scarcity of memory is a number of bytes. It decides neither what is found nor which
+/// tier a record is in.
+#[test]
+fn u_b1_pressure_never_reorders_tiers() {
+    let _limit = Limit::new();
+    let (disk, other) = (disk(), disk());
+    let available = Arc::new(AtomicU64::new(1000));
+    let watch = {
+        let available = Arc::clone(&available);
+        MemoryWatch::new(move || {
+            Some(MemoryFigures { limit: 1000, available: available.load(Ordering::SeqCst) })
+        })
+    };
+    let budget = 16 << 20;
+    let options = || {
+        let mode = IndexMode::Tiered { memory_bytes: budget };
+        tiered(&disk).index(mode).watch_memory(watch.clone())
+    };
+    let mut twin = Twin::new(21, 10_000);
+    let mut store = Store::create(dir(), params(100, 1, 2), options()).unwrap();
+    let mut memory =
+        Store::create(dir(), params(100, 1, 2), on(&other).index(IndexMode::Memory).threads(1))
+            .unwrap();
+    use MemoryLevel::{Critical, Elevated, Emergency, None as Enough};
+    for (round, (now, level, quarters)) in [
+        (1000, Enough, 4),
+        (190, Elevated, 3),
+        (240, Elevated, 3),
+        (10, Emergency, 1),
+        (60, Emergency, 1),
+        (90, Critical, 2),
+        (10, Emergency, 1),
+        (1000, Enough, 4),
+        (99, Critical, 2),
+        (160, Elevated, 3),
+        (10, Emergency, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        available.store(now, Ordering::SeqCst);
+        for _ in 0..3 {
+            twin.block(&mut [&mut store, &mut memory], 1_500);
+        }
+        // Some pass or other of the thread looks.
+        while index(&store).memory_level != level {
+            std::thread::yield_now();
+        }
+        let stats = index(&store);
+        assert_eq!((stats.budget, stats.budget_now), (budget, budget / 4 * quarters), "{round}");
+        twin.compare(&store);
+        if round % 3 == 2 {
+            // A budget that is given meanwhile: the same part of it.
+            store.set_index_memory(budget / 2).unwrap();
+            assert_eq!(index(&store).budget_now, budget / 8 * quarters);
+            store.set_index_memory(budget).unwrap();
+            store.check().unwrap();
+            store.close().unwrap();
+            store = Store::open(dir(), options()).unwrap();
+            twin.compare(&store);
+        }
+    }
+    let stats = index(&store);
+    assert!(stats.spills > 0 && stats.files > 0, "{stats:?}");
+    store.check().unwrap();
+}
+
+/// Writers are slowed down before memory grows over the budget, and it can be seen why.
+#[test]
+fn a_writer_waits_for_a_slow_disk_and_says_so() {
+    let _limit = Limit::new();
+    let disk = PowerLossDisk::new(22);
+    let on_disk: Arc<dyn Vfs> = Arc::new(disk.clone());
+    let mut twin = Twin::new(22, 20_000);
+    let options = tiered(&on_disk).checkpoint_bytes(0);
+    let mut store = Store::create(dir(), params(100, 1, 2), options).unwrap();
+    let reader = store.reader();
+    let figures = || reader.stats().index.unwrap();
+    twin.block(&mut [&mut store], 2_000);
+    store.flush().unwrap();
+    let before = figures().waits;
+    assert_eq!(before.disk_failing, Waited::default());
+    let held = disk.hold(Calls::Of(VfsOp::Sync, "/index/".into()));
+    let blocks = 12;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            // The last is larger than all memory.
+            (0..blocks).for_each(|_| twin.block(&mut [&mut store], 2_000));
+            twin.block(&mut [&mut store], 30_000);
+        });
+        while figures().waits.now != Some(WaitReason::MemoryFull) {
+            assert!(!writer.is_finished(), "it did not wait");
+            std::thread::yield_now();
+        }
+        let stats = figures();
+        let records = stats.memory_records;
+        // Two ages of 256 records in a shard at least, in all 16 at most, and what was on its way.
+        assert!((2 * 256..2 * 16 * 256 + 6_000).contains(&records), "{stats:?}");
+        assert!(stats.failing.is_none() && stats.waits.disk_failing.times == 0, "{stats:?}");
+        drop(held);
+        writer.join().unwrap();
+    });
+    store.flush().unwrap();
+    let waits = figures().waits;
+    assert_eq!(waits.now, None);
+    assert!(waits.memory_full.times > before.memory_full.times, "{waits:?}");
+    assert!(waits.memory_full.time > before.memory_full.time, "{waits:?}");
+    assert_eq!(waits.times(), waits.memory_full.times + waits.merges_behind.times);
+    twin.compare(&store);
+    store.check().unwrap();
 }
 
 /// What there is of the index is derived: lost or damaged, it is made again from the log.

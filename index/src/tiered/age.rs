@@ -28,13 +28,12 @@ pub(crate) struct Groups {
     /// The number of the first group.
     first: usize,
     groups: Box<[Group<Packed>]>,
-    len: usize,
 }
 
 impl Groups {
     pub(crate) fn new(part: usize) -> Self {
         let groups = vec![Group::default(); PART_GROUPS].into_boxed_slice();
-        Self { first: part * PART_GROUPS, groups, len: 0 }
+        Self { first: part * PART_GROUPS, groups }
     }
 
     fn group(&self, stem: Stem) -> Option<&Group<Packed>> {
@@ -47,20 +46,12 @@ impl Groups {
 
     /// Puts a record in. False if it is there already.
     pub(crate) fn insert(&mut self, record: Record) -> bool {
-        let new = self.group_mut(record.stem).is_some_and(|it| it.insert(record.pack()).is_ok());
-        self.len += usize::from(new);
-        new
+        self.group_mut(record.stem).is_some_and(|it| it.insert(record.pack()).is_ok())
     }
 
     /// Takes a record out. False if it is not there.
     pub(crate) fn remove(&mut self, record: Record) -> bool {
-        let was = self.group_mut(record.stem).is_some_and(|it| it.remove(record.pack()));
-        self.len -= usize::from(was);
-        was
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
+        self.group_mut(record.stem).is_some_and(|it| it.remove(record.pack()))
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

@@ -12,16 +12,17 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Inner {
-    pub(super) fn apply(&self, edits: &[Edit]) -> Result<(), IndexError> {
+    pub(super) fn apply(&self, edits: &[Edit], wait: &dyn Fn()) -> Result<(), IndexError> {
         let mut editing = self.editing.lock();
         self.cover(edits.iter().filter_map(|edit| edit.new))?;
         let mut done = 0;
         let mut failed = None;
         'all: for (number, run) in runs(edits, |edit| Stem::of(&edit.key).group()) {
+            self.make_room(&mut editing, wait);
             let mut part = self.parts[number].write();
             let bits = self.bits.read();
             for edit in run {
-                match self.step(&mut part, &bits, edit, &mut editing) {
+                match self.step(&mut part, &bits, edit, &editing) {
                     Ok(()) => done += 1,
                     Err(error) => {
                         failed = Some(error);
@@ -34,7 +35,10 @@ impl Inner {
             RwLockWriteGuard::unlock_fair(part);
         }
         if let Some(error) = failed {
-            self.undo(&edits[..done], &mut editing);
+            let cut = SerialNumber(editing.next);
+            self.cut_to(cut);
+            self.undo(&edits[..done], cut, &mut editing);
+            self.freeze_full(&mut editing);
             return Err(error);
         }
         let floor = editing.next;
@@ -47,10 +51,29 @@ impl Inner {
         if self.bits.read().has_idle_front() {
             self.bits.write().trim();
         }
-        if editing.records >= self.age_records.load(Relaxed) {
-            self.freeze(&mut editing, &mut self.state.lock());
-        }
+        self.freeze_full(&mut editing);
         Ok(())
+    }
+
+    /// Sees to it that there is room in memory for some more records.
+    fn make_room(&self, editing: &mut Editing, wait: &dyn Fn()) {
+        self.freeze_early(editing);
+        let records = self.frozen.load(Relaxed) + self.mutable.load(Relaxed);
+        if records >= 2 * self.age_records.load(Relaxed) {
+            wait();
+            self.freeze_early(editing);
+        }
+    }
+
+    /// Freezes the mutable age in the middle of edits, so that it can be spilled meanwhile; unless there is one that waits
+    /// for that: then nobody spills, and more ages would only take more memory.
+    fn freeze_early(&self, editing: &mut Editing) -> bool {
+        let share = self.age_records.load(Relaxed);
+        let early = self.mutable.load(Relaxed) >= share && self.frozen.load(Relaxed) < share;
+        if early {
+            self.freeze(editing, &mut self.state.lock());
+        }
+        early
     }
 
     /// Makes room for the bits of what comes.
@@ -74,7 +97,7 @@ impl Inner {
         part: &mut Part,
         bits: &Bits,
         edit: &Edit,
-        editing: &mut Editing,
+        editing: &Editing,
     ) -> Result<(), IndexError> {
         let stem = Stem::of(&edit.key);
         if let Some(old) = edit.old
@@ -90,7 +113,7 @@ impl Inner {
             if bits.get(record.sn) {
                 return Err(IndexError::Occupied { at: record.at });
             }
-            editing.records += usize::from(part.mutable.insert(record));
+            self.mutable.fetch_add(usize::from(part.mutable.insert(record)), Relaxed);
             bits.set(record.sn);
         }
         if let Some(old) = edit.old {
@@ -110,20 +133,25 @@ impl Inner {
     }
 
     /// Undoes edits, the last first. What they put in goes from the mutable age. What they replaced is put there:
-    /// its record may have been dropped by a merge since.
-    fn undo(&self, applied: &[Edit], editing: &mut Editing) {
+    /// its record may have been dropped by a merge since. Records from `cut` on are void in all that is frozen. Memory may
+    /// grow over the budget by as much as was replaced: nothing that can fail is waited for.
+    fn undo(&self, applied: &[Edit], cut: SerialNumber, editing: &mut Editing) {
         for edit in applied.iter().rev() {
+            if self.freeze_early(editing) {
+                // Edits that are to be undone still have theirs in it.
+                self.cut_to(cut);
+            }
             let stem = Stem::of(&edit.key);
             let mut part = self.parts[part_of(stem.group())].write();
             let bits = self.bits.read();
             let record = |place| Record::new(stem, place).ok();
             if let Some(old) = edit.old.and_then(record) {
-                editing.records += usize::from(part.mutable.insert(old));
+                self.mutable.fetch_add(usize::from(part.mutable.insert(old)), Relaxed);
                 bits.set(old.sn);
             }
             if let Some(new) = edit.new.and_then(record) {
                 bits.clear(new.sn);
-                editing.records -= usize::from(part.mutable.remove(new));
+                self.mutable.fetch_sub(usize::from(part.mutable.remove(new)), Relaxed);
             }
             self.count(edit.new.is_some(), edit.old.is_some());
         }
@@ -148,16 +176,14 @@ impl Inner {
         }
         for record in records.iter().filter(|record| bits.get(record.sn)) {
             let mut part = self.parts[part_of(record.stem.group())].write();
-            editing.records += usize::from(part.mutable.insert(*record));
+            self.mutable.fetch_add(usize::from(part.mutable.insert(*record)), Relaxed);
         }
         bits.trim();
         self.live.store(live, Relaxed);
         let last = records.iter().map(|record| record.sn.0 + 1).max();
         editing.next = editing.next.max(last.unwrap_or(0));
         drop(bits);
-        if editing.records >= self.age_records.load(Relaxed) {
-            self.freeze(&mut editing, &mut self.state.lock());
-        }
+        self.freeze_full(&mut editing);
         Ok(())
     }
 
@@ -180,11 +206,13 @@ impl Inner {
         // All numbers from the least on were put in by these edits. Before any of them is used anew, records of them
         // must be void wherever they may be by now.
         let floor = editing.floors.pop_back();
-        if let Some(cut) = applied.iter().filter_map(|edit| edit.new).map(|new| new.sn).min() {
+        let cut = applied.iter().filter_map(|edit| edit.new).map(|new| new.sn).min();
+        if let Some(cut) = cut {
             self.cut_to(cut);
             editing.next = floor.unwrap_or(cut.0).min(cut.0);
         }
-        self.undo(applied, &mut editing);
+        self.undo(applied, cut.unwrap_or(SerialNumber(u64::MAX)), &mut editing);
+        self.freeze_full(&mut editing);
         Ok(())
     }
 

@@ -191,9 +191,13 @@ impl TieredIndex {
     /// The next job that is due, if one is. A spill comes before a merge; one of each may run at a time.
     pub fn work(&self) -> Option<Job> {
         let index = &self.0;
+        if let Some(mut editing) = index.editing.try_lock() {
+            // The share may have become smaller since the last edit.
+            index.freeze_full(&mut editing);
+        }
         let mut state = index.state.lock();
         let shares = index.balance(&state);
-        let frozen: usize = state.frozen.iter().map(|age| age.records).sum();
+        let frozen = index.frozen.load(Ordering::Relaxed);
         let due = 2 * frozen >= shares.age_records || state.frozen.len() >= MAX_FROZEN;
         if state.spill.is_none() && frozen > 0 && due {
             let input = Input::Ages(state.frozen.clone());
@@ -280,6 +284,10 @@ impl TieredIndex {
                     _ => false,
                 };
                 state.frozen.retain(|age| !ages.iter().any(|spilled| same(age, spilled)));
+                let records = ages.iter().map(|age| age.records).sum();
+                index.frozen.fetch_sub(records, Ordering::Relaxed);
+                let held = |age: &Age| Some((Arc::downgrade(age.parts.first()?), age.heap_bytes()));
+                state.held.extend(ages.iter().filter_map(held));
                 add(&index.counters.spills, 1);
             }
             Input::Segments(list) => {
@@ -298,7 +306,10 @@ impl TieredIndex {
                 index.state.lock().retired.push(name);
             }
         }
-        drop(claim);
-        index.balance(&index.state.lock());
+        drop((input, claim));
+        let mut state = index.state.lock();
+        // Of what was spilled only what snapshots have is in memory still.
+        state.held.retain(|(part, _)| part.strong_count() > 0);
+        index.balance(&state);
     }
 }

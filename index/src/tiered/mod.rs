@@ -24,7 +24,8 @@
 //!               └► bits (write: blocks come and go), tiers (which segments)
 //! ```
 //!
-//! Locks are taken downwards only. None is held while a file is read or written. So an answer is put together in two
+//! Locks are taken downwards only. None is held while a file is read or written, but for `editing` by who waits for room in
+//! the midst of a block: no job needs it. So an answer is put together in two
 //! steps: pages of the segments that were in the list a moment ago; then, under the lock of the key's part, memory
 //! and bits. A record that was in memory at the first step and is not at the second has been spilled: then the
 //! number of the list's *shape* has changed, and the answer is begun again. A merge changes nothing that an old list
@@ -67,7 +68,7 @@ pub use stats::{MemoryStats, TierStats, TieredStats};
 use crate::shared::PART_GROUPS;
 use crate::slot::GROUPS;
 use crate::{Edit, Index, IndexError, Stem};
-use age::{Age, Part};
+use age::{Age, Frozen, Part};
 use bits::Bits;
 use hedgerow_types::{KeyHash, LogPosition, ShardId};
 use hedgerow_vfs::Vfs;
@@ -80,8 +81,8 @@ use stats::Counters;
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Batches that can be taken back one after the other without their numbers being all but forgotten.
 const FLOORS: usize = 64;
@@ -107,18 +108,46 @@ pub struct TieredOptions {
 pub struct Behind {
     /// Records in frozen ages, which wait for a spill.
     pub frozen_records: usize,
-    /// How many may wait before memory goes over the budget: more, and writers should wait for a spill.
-    pub frozen_share: usize,
+    /// Records in the mutable age.
+    pub mutable_records: usize,
+    /// How many of both there may be within the budget: then writers should wait for a spill.
+    pub memory_share: usize,
     /// Segments above the lowest tier.
     pub segments: usize,
     /// How many there are at most when merges keep up: more, and look-ups become slow.
     pub segments_share: usize,
 }
 
+/// What writers should wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Memory is full of records that are to be spilled.
+    Memory,
+    /// There are so many segments that look-ups become slow: they are to be merged.
+    Merges,
+}
+
 impl Behind {
+    /// What writers should wait for, if they should.
+    pub const fn late(&self) -> Option<Late> {
+        if self.is_full() {
+            Some(Late::Memory)
+        } else if self.segments > self.segments_share {
+            Some(Late::Merges)
+        } else {
+            None
+        }
+    }
+
+    /// Whether there is no room in memory for more records, and a spill would make some.
+    pub const fn is_full(&self) -> bool {
+        self.frozen_records + self.mutable_records >= self.memory_share
+            && 4 * self.frozen_records >= self.memory_share
+    }
+
     /// Whether writers should wait.
     pub const fn is_late(&self) -> bool {
-        self.frozen_records > self.frozen_share || self.segments > self.segments_share
+        self.late().is_some()
     }
 }
 
@@ -148,8 +177,6 @@ struct Editing {
     next: u64,
     /// What `next` was before each of the last batches.
     floors: VecDeque<u64>,
-    /// Records of the mutable age.
-    records: usize,
 }
 
 struct State {
@@ -160,6 +187,8 @@ struct State {
     merge: Option<Arc<Running>>,
     /// Files that some snapshot names and the list does not any more.
     retired: Vec<String>,
+    /// Ages that were spilled while a snapshot had them: a part of each, and the bytes of all.
+    held: Vec<(Weak<Frozen>, usize)>,
 }
 
 struct Inner {
@@ -176,6 +205,10 @@ struct Inner {
     counters: Counters,
     /// Keys.
     live: AtomicUsize,
+    /// Records of the mutable age; changed by whoever has `editing`.
+    mutable: AtomicUsize,
+    /// Records of the frozen ages; changed by whoever has `state`.
+    frozen: AtomicUsize,
     /// The budget, and what of it the mutable age may have.
     memory: AtomicUsize,
     age_records: AtomicUsize,
@@ -216,18 +249,41 @@ impl Inner {
         self.age_records.store(shares.age_records, Ordering::Relaxed);
         // Ages that snapshots froze early hold few records, but have their groups all the same.
         let groups = state.frozen.len().saturating_sub(1) * age::AGE_BYTES;
-        self.pages.set_bytes(shares.left.saturating_sub(filters + jobs + groups).max(MIN_CACHE));
+        let others = filters + jobs + groups + state.held_bytes();
+        self.pages.set_bytes(shares.left.saturating_sub(others).max(MIN_CACHE));
         shares
     }
 
     /// Freezes the mutable age, if it has any record.
-    fn freeze(&self, editing: &mut Editing, state: &mut State) {
-        if editing.records == 0 {
+    fn freeze(&self, _: &mut Editing, state: &mut State) {
+        let records = self.mutable.load(Ordering::Relaxed);
+        if records == 0 {
             return;
         }
         let parts = self.parts.iter().enumerate().map(|(i, part)| part.write().freeze(i));
-        state.frozen.push(Age { parts: parts.collect(), records: editing.records });
-        editing.records = 0;
+        state.frozen.push(Age { parts: parts.collect(), records });
+        self.frozen.fetch_add(records, Ordering::Relaxed);
+        self.mutable.store(0, Ordering::Relaxed);
+    }
+
+    /// Freezes the mutable age if it is as large as one may be.
+    fn freeze_full(&self, editing: &mut Editing) {
+        if self.mutable.load(Ordering::Relaxed) >= self.age_records.load(Ordering::Relaxed) {
+            self.freeze(editing, &mut self.state.lock());
+        }
+    }
+
+    fn behind(&self) -> Behind {
+        let tiers = self.tiers();
+        let upper = tiers.numbers.iter().filter(|tier| **tier != LOWEST_TIER);
+        let highest = upper.clone().max().copied().unwrap_or(0);
+        Behind {
+            frozen_records: self.frozen.load(Ordering::Relaxed),
+            mutable_records: self.mutable.load(Ordering::Relaxed),
+            memory_share: 2 * self.age_records.load(Ordering::Relaxed),
+            segments: upper.count(),
+            segments_share: 2 * policy::FAN_IN * (usize::from(highest) + 1),
+        }
     }
 }
 
@@ -235,19 +291,35 @@ impl State {
     fn running(&self) -> impl Iterator<Item = &Arc<Running>> {
         self.spill.iter().chain(&self.merge)
     }
+
+    /// Bytes of ages that were spilled and that a snapshot has still.
+    fn held_bytes(&self) -> usize {
+        let held = self.held.iter().filter(|(part, _)| part.strong_count() > 0);
+        held.map(|(_, bytes)| bytes).sum()
+    }
 }
 
 impl TieredIndex {
-    /// Gives the index another budget. It is kept to as jobs run; pages go at once.
+    /// Gives the index another budget. It is kept to as jobs run; pages go at once. Waits for nobody.
     pub fn set_memory(&self, bytes: usize) {
         let inner = &*self.0;
-        let mut editing = inner.editing.lock();
-        let mut state = inner.state.lock();
         inner.memory.store(bytes, Ordering::Relaxed);
-        let shares = inner.balance(&state);
-        if editing.records >= shares.age_records {
-            inner.freeze(&mut editing, &mut state);
+        inner.balance(&inner.state.lock());
+        // Whoever edits now looks at the new share himself, and so does who asks for work.
+        if let Some(mut editing) = inner.editing.try_lock() {
+            inner.freeze_full(&mut editing);
         }
+    }
+
+    /// As [`Index::apply`], for as many edits as there may be: `wait` is called before memory would grow over the budget,
+    /// while a part of the edits is in the index. It returns when [memory is not full](Behind::is_full) any more, or
+    /// if nothing is gained by waiting: then the rest of the edits goes over the budget. Jobs can be done meanwhile,
+    /// by it or by others; nobody can edit or take a [snapshot](TieredIndex::snapshot).
+    ///
+    /// # Errors
+    /// As [`Index::apply`].
+    pub fn apply_waiting(&self, edits: &[Edit], wait: &dyn Fn()) -> Result<(), IndexError> {
+        self.0.apply(edits, wait)
     }
 
     /// Forgets the pages that are kept, so that what is asked next is read from files: for measuring.
@@ -257,16 +329,7 @@ impl TieredIndex {
 
     /// How far jobs are behind.
     pub fn behind(&self) -> Behind {
-        let state = self.0.state.lock();
-        let tiers = self.0.tiers();
-        let upper = tiers.numbers.iter().filter(|tier| **tier != LOWEST_TIER);
-        let highest = upper.clone().max().copied().unwrap_or(0);
-        Behind {
-            frozen_records: state.frozen.iter().map(|age| age.records).sum(),
-            frozen_share: self.0.age_records.load(Ordering::Relaxed),
-            segments: upper.count(),
-            segments_share: 2 * policy::FAN_IN * (usize::from(highest) + 1),
-        }
+        self.0.behind()
     }
 
     /// What it has done, and what it is.
@@ -288,9 +351,8 @@ impl TieredIndex {
             it.bytes += segment.file_len();
         }
         stats.tiers.sort_by_key(|it| it.tier);
-        let frozen: usize = inner.state.lock().frozen.iter().map(|age| age.records).sum();
-        let mutable: usize = inner.parts.iter().map(|part| part.read().mutable.len()).sum();
-        stats.memory_records = (frozen + mutable) as u64;
+        let behind = inner.behind();
+        stats.memory_records = (behind.frozen_records + behind.mutable_records) as u64;
         stats.memory = self.memory_stats();
         stats
     }
@@ -304,7 +366,7 @@ impl TieredIndex {
         MemoryStats {
             budget: inner.memory.load(Ordering::Relaxed),
             bits: inner.bits.read().heap_bytes(),
-            ages: ages + mutable,
+            ages: ages + mutable + state.held_bytes(),
             directories: tiers.segments.iter().map(|it| it.directory_bytes()).sum(),
             filters: tiers.segments.iter().map(|it| it.filter_bytes()).sum(),
             jobs: state.running().map(|it| it.bytes).sum(),
@@ -346,7 +408,7 @@ impl Index for TieredIndex {
     }
 
     fn apply(&self, edits: &[Edit]) -> Result<(), IndexError> {
-        self.0.apply(edits)
+        self.0.apply(edits, &|| {})
     }
 
     fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {

@@ -165,17 +165,14 @@ impl TieredIndex {
         let inner = Inner {
             vfs,
             options,
-            editing: Mutex::new(Editing {
-                next: next.min(MAX_NUMBER),
-                floors: VecDeque::new(),
-                records: count,
-            }),
+            editing: Mutex::new(Editing { next: next.min(MAX_NUMBER), floors: VecDeque::new() }),
             state: Mutex::new(State {
                 frozen: Vec::new(),
                 next_file,
                 spill: None,
                 merge: None,
                 retired: Vec::new(),
+                held: Vec::new(),
             }),
             parts: parts.into_iter().map(RwLock::new).collect(),
             live: AtomicUsize::new(usize::try_from(active.count()).unwrap_or(usize::MAX)),
@@ -184,6 +181,8 @@ impl TieredIndex {
             shape: AtomicU64::new(0),
             pages: Pages::new(shares.left.max(super::MIN_CACHE)),
             counters: Counters::default(),
+            mutable: AtomicUsize::new(count),
+            frozen: AtomicUsize::new(0),
             memory: AtomicUsize::new(memory),
             age_records: AtomicUsize::new(shares.age_records),
         };

@@ -85,6 +85,12 @@ pub(crate) fn choose(sizes: &[Size], shares: &Shares, live: u64) -> Option<Choic
     if upper > 0 && filters > shares.upper_filters {
         return down();
     }
+    // The budget has become smaller: one that fits comes with a new segment.
+    let lowest_filter: usize =
+        sizes.iter().filter(|it| it.tier == LOWEST_TIER).map(|it| it.filter_bytes).sum();
+    if lowest_filter > 2 * shares.lowest_filter {
+        return down();
+    }
     // Deletions alone leave the lowest tier full of what is dead.
     if lowest + upper > 3 * live + 4 * shares.age_records as u64 {
         return down();
@@ -123,7 +129,13 @@ mod tests {
         let list = sizes(&[(0, 10), (1, 40), (LOWEST_TIER, 130), (0, 10), (0, 10), (0, 10)]);
         let all = Choice { inputs: (0..6).collect(), tier: LOWEST_TIER };
         assert_eq!(choose(&list, &MANY, 10_000), Some(all.clone()));
-        // As do all when their filters are too large, whether a tier is full or not.
+        // The lowest alone, when its filter is too large by far: there is room for two, since a new one is made beside it.
+        let [fits, few] = [500, 499].map(|lowest_filter| Shares { lowest_filter, ..MANY });
+        let alone = sizes(&[(LOWEST_TIER, 10_000)]);
+        assert_eq!(choose(&alone, &fits, 10_000), None);
+        let down = Choice { inputs: vec![0], tier: LOWEST_TIER };
+        assert_eq!(choose(&alone, &few, 10_000), Some(down));
+        // All go when their filters are too large, whether a tier is full or not.
         let few = Shares { upper_filters: 4999, ..MANY };
         let list = sizes(&[(0, 1), (1, 1), (LOWEST_TIER, 10_000), (2, 1), (2, 1), (3, 1)]);
         assert_eq!(choose(&list, &few, 10_000), Some(all.clone()));

@@ -1,6 +1,6 @@
 //! A test for each fault that is known of other indexes of this kind: docs/adr/0003-tiered-index.md has the list.
 
-use crate::world::{Keys, Saved, World, create, files, key, options, work};
+use crate::world::{Keys, Saved, World, create, files, for_seeds, key, options, work};
 use hedgerow_index::{Edit, GROUPS, Index, IndexError, Place, Stem, TieredIndex};
 use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
 use hedgerow_vfs::power_loss::PowerLossDisk;
@@ -224,6 +224,7 @@ fn d_b8_one_page_however_large_the_segment() {
     let keys = world.pool.clone();
     let edits: Vec<Edit> = keys.iter().map(|key| world.edit(*key, true)).collect();
     index.apply(&edits).unwrap();
+    drop(index.snapshot()); // all is frozen
     work(&index, 100).unwrap();
     let saved = Saved::new(&index, &world);
     assert!(saved.records.is_empty() && saved.snapshot.segments.len() == 1, "{:?}", saved.snapshot);
@@ -260,6 +261,27 @@ fn u_b1_pressure_changes_no_answer() {
         work(&index, (step % 5) as usize).unwrap();
         assert_eq!(found(&index, a), last.into_iter().collect::<Vec<_>>(), "step {step}");
     }
+}
+
+#[test]
+fn u_b1_pressure_never_reorders_tiers() {
+    for_seeds(0..3, |seed| {
+        let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+        let index = create(&vfs, 0);
+        let mut world = World::new(seed, Keys::Spread(2000));
+        for _ in 0..60 {
+            index.apply(&world.block(200, 20)).unwrap();
+            work(&index, world.rng.below(3) as usize).unwrap();
+            // What is in which tier is the list's, whatever the budget is, and it stays where it is.
+            let before = index.snapshot().segments;
+            for bytes in [0, 8 << 20, 300 << 10, 0] {
+                index.set_memory(bytes);
+                assert_eq!(index.snapshot().segments, before);
+            }
+            world.check(&index, 7);
+        }
+        assert!(index.stats().merges > 0 && index.stats().spills > 10, "{:?}", index.stats());
+    });
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn a_segment_has_these_bytes() {
         })
         .collect();
     index.apply(&edits).unwrap();
+    drop(index.snapshot()); // all is frozen
     index.install(index.work().unwrap().run().unwrap());
     assert_eq!(files(&vfs), ["03-00000000.idx"]);
     let path = options(0).folder.join("03-00000000.idx");

@@ -84,7 +84,7 @@ fn a_key_that_moves_is_never_lost() {
         for round in 1..ROUNDS {
             index.apply(&edits(round)).unwrap();
             if index.behind().is_late() {
-                work(&index, 1).unwrap();
+                work(&index, 2).unwrap();
             }
             if round % 10 == 0 {
                 index.set_memory((round as usize % 3) << 19);

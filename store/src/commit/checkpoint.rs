@@ -158,6 +158,10 @@ impl Checkpoints {
                 tracing::warn!(%error, "a needless file of the index stays until the store is opened again");
             }
         }
+        if retired.iter().any(|files| !files.is_empty()) {
+            // Where only the power can go: nothing rests on what was done here.
+            let _ = self.disk.at_point(points::INDEX_RETIRED);
+        }
     }
 
     /// The height of the newest that is whole, and of the one that the store was opened from, with the

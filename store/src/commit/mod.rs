@@ -24,4 +24,5 @@ pub(crate) mod prune;
 pub(crate) mod stages;
 pub(crate) mod sync;
 pub(crate) mod tiers;
+pub(crate) mod waits;
 pub(crate) mod writer;

@@ -168,6 +168,7 @@ impl HashWork<BlockDelta> for HashStage {
             edits: &edits,
             forest: &self.forest,
             dirty: &applied.dirty,
+            tiers: shared.tiers.as_ref(),
         };
         // Not before: a block that cannot be published never happened.
         let kept = || drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));

@@ -3,24 +3,31 @@
 //! ```text
 //!   submit        wait: as long as memory is full of what is to be written   ◄─────┐ caught up, or failed
 //!     │                                                                            │
-//!   hash stage    block published ► nudge ──► a thread of its own:  shard by shard │
+//!   hash stage    edits: the same in the midst of a block that does not fit   ◄────┤
+//!                 block published ► nudge ──► a thread of its own:  shard by shard │
 //!                                             job ► step, step .. ► install ───────┘
+//!                                             before each: how scarce is memory? ► budget
 //! ```
 //!
 //! A job that fails is tried again when the next block is published, and a second later at the latest. Nobody fails for
-//! it before memory is full: then blocks are refused with what went wrong, until a job succeeds.
+//! it before memory is full: then blocks are refused with what went wrong, until a job succeeds. Blocks that were taken in
+//! before that go over the budget.
 
-use crate::Error;
+use super::waits::{IndexWaits, WaitReason, Waits};
 use crate::opening::limits::{STACK_BYTES, no_thread};
+use crate::pressure::{MemoryLevel, MemoryWatch};
 use crate::read::published::in_index;
-use hedgerow_index::{IndexError, Job, Step, TieredIndex};
+use crate::{Error, Options, points};
+use hedgerow_index::{Edit, IndexError, Job, Late, Step, TieredIndex};
+use hedgerow_vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 const NAME: &str = "hedgerow-index";
-/// After that a job that failed is tried again.
+/// After that a job that failed is tried again, and memory is looked at again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// See the [module documentation](self).
@@ -32,14 +39,19 @@ pub(crate) struct Tiers {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Turn {
     now: Mutex<Now>,
     changed: Condvar,
+    watch: Option<MemoryWatch>,
+    disk: Arc<dyn Vfs>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Now {
+    /// The budget that was given, and how much of it the scarcity of memory leaves.
+    budget: u64,
+    level: MemoryLevel,
     /// There may be a job.
     due: bool,
     /// The store is being closed.
@@ -48,16 +60,27 @@ struct Now {
     failed: Option<IndexError>,
     /// The thread is gone.
     ended: bool,
-    /// Times that a block waited.
-    waited: u64,
+    waits: Waits,
     /// Times that all that was due was done.
     passes: u64,
 }
 
 impl Tiers {
-    /// The indexes of all shards.
-    pub(crate) fn new(index: Vec<TieredIndex>) -> Self {
-        Self { index, turn: Arc::default(), thread: Mutex::new(None) }
+    /// The indexes of all shards, which have so much memory together.
+    pub(crate) fn new(index: Vec<TieredIndex>, budget: u64, options: &Options) -> Self {
+        let now = Now {
+            budget,
+            level: MemoryLevel::None,
+            due: false,
+            stop: false,
+            failed: None,
+            ended: false,
+            waits: Waits::default(),
+            passes: 0,
+        };
+        let (watch, disk) = (options.watch.clone(), Arc::clone(&options.disk));
+        let turn = Turn { now: Mutex::new(now), changed: Condvar::new(), watch, disk };
+        Self { index, turn: Arc::new(turn), thread: Mutex::new(None) }
     }
 
     /// Starts the thread.
@@ -79,45 +102,73 @@ impl Tiers {
         self.turn.changed.notify_all();
     }
 
-    /// Waits while memory is full of what is to be written.
+    /// Waits while memory is full of what is to be written, or merges are behind.
     ///
     /// # Errors
     /// Why it cannot be written; the next call may succeed.
     pub(crate) fn wait(&self) -> Result<(), Error> {
-        let late = || self.index.iter().any(|index| index.behind().is_late());
-        if !late() {
-            return Ok(());
-        }
+        self.wait_while(&|| self.index.iter().find_map(|index| index.behind().late()))
+    }
+
+    /// Applies edits to the index of a shard. What does not fit into memory waits for jobs in the midst of it; if they
+    /// fail, it goes over the budget, since the block was taken in.
+    pub(crate) fn apply(&self, shard: usize, edits: &[Edit]) -> Result<(), IndexError> {
+        let Some(index) = self.index.get(shard) else { return Ok(()) };
+        let goes_over = Cell::new(false);
+        index.apply_waiting(edits, &|| {
+            let late = || index.behind().is_full().then_some(Late::Memory);
+            if !goes_over.get() && self.wait_while(&late).is_err() {
+                goes_over.set(true);
+            }
+        })
+    }
+
+    fn wait_while(&self, late: &dyn Fn() -> Option<Late>) -> Result<(), Error> {
+        let Some(reason) = late() else { return Ok(()) };
         let mut now = self.turn.now.lock();
-        now.waited += 1;
+        let begun = now.waits.begin(match reason {
+            Late::Memory => WaitReason::MemoryFull,
+            Late::Merges => WaitReason::MergesBehind,
+        });
         // A pass that began after now and left nothing to be done has done what can be done.
         let enough = now.passes + 2;
-        while now.passes < enough && late() {
+        let mut waited = Ok(());
+        while now.passes < enough && late().is_some() {
             if now.ended {
                 let reason = "ended before the store was closed".into();
-                return Err(Error::Thread { name: NAME, reason });
+                waited = Err(Error::Thread { name: NAME, reason });
+                break;
             }
             if let Some(error) = &now.failed {
-                return Err(in_index(error.clone()));
+                waited = Err(in_index(error.clone()));
+                break;
             }
             now.due = true;
             self.turn.changed.notify_all();
             self.turn.changed.wait(&mut now);
         }
-        Ok(())
+        now.waits.end(begun, waited.is_err());
+        waited
     }
 
     /// Gives the indexes another budget together.
     pub(crate) fn set_memory(&self, bytes: u64) {
-        let each = usize::try_from(bytes / self.index.len().max(1) as u64).unwrap_or(usize::MAX);
-        self.index.iter().for_each(|index| index.set_memory(each));
+        let mut now = self.turn.now.lock();
+        now.budget = bytes;
+        now.share(&self.index);
+        drop(now);
         self.nudge();
     }
 
-    /// Times that a block waited, and why the last job failed, if it did.
-    pub(crate) fn figures(&self) -> (u64, Option<String>) {
+    /// What is to be told of them beside what each tells.
+    pub(crate) fn figures(&self) -> Figures {
         let now = self.turn.now.lock();
-        (now.waited, now.failed.as_ref().map(ToString::to_string))
+        Figures {
+            budget: now.budget,
+            level: now.level,
+            waits: now.waits.read(now.failed.is_some()),
+            failing: now.failed.as_ref().map(ToString::to_string),
+        }
     }
 
     /// Ends the thread. What it had begun leaves nothing behind.
@@ -138,6 +189,25 @@ impl Tiers {
     }
 }
 
+/// See [`Tiers::figures`].
+pub(crate) struct Figures {
+    /// The budget that was given.
+    pub(crate) budget: u64,
+    pub(crate) level: MemoryLevel,
+    pub(crate) waits: IndexWaits,
+    /// Why the last job failed, if it did.
+    pub(crate) failing: Option<String>,
+}
+
+impl Now {
+    /// Gives each index its part of what is left of the budget.
+    fn share(&self, index: &[TieredIndex]) {
+        let each = self.level.of_budget(self.budget) / index.len().max(1) as u64;
+        let each = usize::try_from(each).unwrap_or(usize::MAX);
+        index.iter().for_each(|index| index.set_memory(each));
+    }
+}
+
 /// Says that the thread is gone, however it ends.
 struct End<'a>(&'a Turn);
 
@@ -154,7 +224,7 @@ impl Turn {
             {
                 let mut now = self.now.lock();
                 while !now.due && !now.stop {
-                    if now.failed.is_some() {
+                    if now.failed.is_some() || self.watch.is_some() {
                         now.due = self.changed.wait_for(&mut now, PATIENCE).timed_out();
                     } else {
                         self.changed.wait(&mut now);
@@ -165,7 +235,7 @@ impl Turn {
                 }
                 now.due = false;
             }
-            let done = index.iter().try_for_each(|index| self.work_off(index));
+            let done = index.iter().try_for_each(|one| self.work_off(one, index));
             let mut now = self.now.lock();
             if let Err(error) = &done {
                 tracing::warn!(%error, "a part of the index stays in memory until it can be written");
@@ -176,10 +246,23 @@ impl Turn {
         }
     }
 
-    /// Does what is due in a shard.
-    fn work_off(&self, index: &TieredIndex) -> Result<(), IndexError> {
+    /// Looks how scarce memory is.
+    fn look(&self, index: &[TieredIndex]) {
+        let Some(figures) = self.watch.as_ref().and_then(MemoryWatch::figures) else { return };
+        let mut now = self.now.lock();
+        let level = now.level.after(figures);
+        if level != now.level {
+            tracing::info!(?level, ?figures, "the index has another part of its budget");
+            now.level = level;
+            now.share(index);
+        }
+    }
+
+    /// Does what is due in a shard, one of `all`.
+    fn work_off(&self, index: &TieredIndex, all: &[TieredIndex]) -> Result<(), IndexError> {
+        self.look(all);
         while let Some(job) = index.work() {
-            let Some(done) = self.run_job(job)? else { return Ok(()) };
+            let Some(done) = self.run_job(job, all)? else { return Ok(()) };
             index.install(done);
             // Whoever waits may go on before all shards are done.
             let mut now = self.now.lock();
@@ -190,14 +273,28 @@ impl Turn {
     }
 
     /// Does a job; `None` if the store is being closed.
-    fn run_job(&self, mut job: Job) -> Result<Option<hedgerow_index::Done>, IndexError> {
+    fn run_job(
+        &self,
+        mut job: Job,
+        all: &[TieredIndex],
+    ) -> Result<Option<hedgerow_index::Done>, IndexError> {
+        let (begin, written) = if job.is_spill() {
+            (points::INDEX_SPILL_BEGIN, points::INDEX_SPILL_WRITTEN)
+        } else {
+            (points::INDEX_MERGE_BEGIN, points::INDEX_MERGE_WRITTEN)
+        };
+        self.disk.at_point(begin)?;
         loop {
+            self.look(all);
             if self.now.lock().stop {
                 return Ok(None);
             }
             match job.step()? {
                 Step::More(more) => job = *more,
-                Step::Done(done) => return Ok(Some(*done)),
+                Step::Done(done) => {
+                    self.disk.at_point(written)?;
+                    return Ok(Some(*done));
+                }
             }
         }
     }

@@ -177,6 +177,10 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
     if tiers.is_none() && !options.read_only {
         remove_index(&place)?;
     }
+    let tiers = tiers.map(|index| {
+        let budget = index.iter().map(|it| it.stats().memory.budget as u64).sum();
+        Tiers::new(index, budget, &options)
+    });
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -195,7 +199,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         checkpoints,
         copies: Copies::default(),
         prunings: Prunings::default(),
-        tiers: tiers.map(Tiers::new),
+        tiers,
     });
     let params = manifest.params;
     let Rebuilt { forest, open, writers, .. } = rebuilt;

@@ -29,6 +29,7 @@
 //! * Nothing that a held state needs is pruned: see [`Published::oldest`].
 
 use crate::Error;
+use crate::commit::tiers::Tiers;
 use crate::opening::rebuild::Indexed;
 use arc_swap::ArcSwap;
 use hedgerow_index::{Edit, GROUPS, Index, IndexError, Stem};
@@ -137,6 +138,8 @@ pub(crate) struct Next<'a> {
     pub(crate) edits: &'a [Vec<Edit>],
     pub(crate) forest: &'a Forest,
     pub(crate) dirty: &'a Dirty,
+    /// What has room made for edits, if the index is in files.
+    pub(crate) tiers: Option<&'a Tiers>,
 }
 
 /// Some positions, nearly always one: those that most look-ups find need no allocation.
@@ -254,7 +257,7 @@ impl Published {
         if now.since.0.set(Arc::new(change)).is_err() {
             return Err(Error::Corrupt(format!("height {} was published before", next.height)));
         }
-        self.apply(next.edits, pool)?;
+        self.apply(next, pool)?;
         self.tree.copy(next.forest, next.dirty);
         let Next { height, log_end, keys, forest, .. } = *next;
         let state = Arc::new(State { height, log_end, keys, tree: forest.head(), since });
@@ -265,13 +268,18 @@ impl Published {
     }
 
     /// Applies the edits of every shard: all, or none if one does not fit.
-    fn apply(&self, edits: &[Vec<Edit>], pool: &rayon::ThreadPool) -> Result<(), Error> {
+    fn apply(&self, next: &Next<'_>, pool: &rayon::ThreadPool) -> Result<(), Error> {
+        let Next { edits, tiers, .. } = *next;
+        let one = |(shard, (index, edits)): (usize, (&Box<dyn Index>, &Vec<Edit>))| match tiers {
+            Some(tiers) => tiers.apply(shard, edits),
+            None => index.apply(edits),
+        };
         let total: usize = edits.iter().map(Vec::len).sum();
         let results: Vec<Result<(), IndexError>> = if total < PARALLEL_EDITS {
-            self.index.iter().zip(edits).map(|(index, edits)| index.apply(edits)).collect()
+            self.index.iter().zip(edits).enumerate().map(one).collect()
         } else {
-            let work = self.index.par_iter().zip(edits);
-            pool.install(|| work.map(|(index, edits)| index.apply(edits)).collect())
+            let work = self.index.par_iter().zip(edits).enumerate();
+            pool.install(|| work.map(one).collect())
         };
         let Some(error) = results.iter().find_map(|result| result.as_ref().err()) else {
             return Ok(());

@@ -79,6 +79,12 @@ impl Reader {
         self.shared.published.height()
     }
 
+    /// Figures of the store, as [`Store::stats`](crate::Store::stats) has them: for who looks while it takes a block in,
+    /// and perhaps waits.
+    pub fn stats(&self) -> crate::Stats {
+        crate::stats::collect(&self.shared)
+    }
+
     /// The height of the published state and its root.
     pub fn root(&self) -> (Height, Digest) {
         self.shared.state_root()

@@ -188,7 +188,7 @@ pub(super) enum After {
     ProcessDeath,
 }
 
-pub(super) fn end(rng: &mut SplitMix64, in_step: bool) -> End {
+pub(super) fn end(rng: &mut SplitMix64, in_step: bool, tiered: bool) -> End {
     let roll = rng.below(20);
     if roll == 0 {
         return End::Close;
@@ -203,6 +203,7 @@ pub(super) fn end(rng: &mut SplitMix64, in_step: bool) -> End {
             let points: Vec<&str> = hedgerow::disk::POINTS
                 .iter()
                 .filter(|point| !point.starts_with("create"))
+                .filter(|point| tiered || !point.starts_with("index"))
                 .filter(opening)
                 .copied()
                 .collect();
@@ -213,22 +214,24 @@ pub(super) fn end(rng: &mut SplitMix64, in_step: bool) -> End {
         }
         // in a place that is rarely met,
         3 => {
-            let (op, path) = pick(
-                rng,
-                &[
-                    (VfsOp::RemoveFile, ""),
-                    (VfsOp::SyncDir, ""),
-                    (VfsOp::Create, "log"),
-                    (VfsOp::SetLen, ""),
-                    (VfsOp::Sync, "twigs"),
-                    (VfsOp::Write, "twigs"),
-                    (VfsOp::Write, "meta"),
-                    (VfsOp::Sync, "meta"),
-                    (VfsOp::Write, "index"),
-                    (VfsOp::Sync, "index"),
-                    (VfsOp::RemoveFile, "index"),
-                ],
-            );
+            let index = [
+                (VfsOp::Create, "index"),
+                (VfsOp::Write, "index"),
+                (VfsOp::Sync, "index"),
+                (VfsOp::RemoveFile, "index"),
+            ];
+            let others = [
+                (VfsOp::RemoveFile, ""),
+                (VfsOp::SyncDir, ""),
+                (VfsOp::Create, "log"),
+                (VfsOp::SetLen, ""),
+                (VfsOp::Sync, "twigs"),
+                (VfsOp::Write, "twigs"),
+                (VfsOp::Write, "meta"),
+                (VfsOp::Sync, "meta"),
+            ];
+            let at_index = tiered && rng.below(2) == 0;
+            let (op, path) = pick(rng, if at_index { &index[..] } else { &others[..] });
             let calls = Calls::Of(op, path.to_owned());
             Fault::once(calls, rng.below(4), FaultKind::PowerOff)
         }
@@ -237,20 +240,19 @@ pub(super) fn end(rng: &mut SplitMix64, in_step: bool) -> End {
         // or a call fails.
         _ => {
             let kind = pick(rng, &[FaultKind::Eio, FaultKind::Full, FaultKind::Denied]);
-            let (op, path) = pick(
-                rng,
-                &[
-                    (VfsOp::Write, "log"),
-                    (VfsOp::Sync, "log"),
-                    (VfsOp::Write, "meta"),
-                    (VfsOp::Sync, "meta"),
-                    (VfsOp::Write, "twigs"),
-                    (VfsOp::SyncDir, ""),
-                    (VfsOp::Create, ""),
-                    (VfsOp::Write, "index"),
-                    (VfsOp::Sync, "index"),
-                ],
-            );
+            let places = [
+                (VfsOp::Write, "log"),
+                (VfsOp::Sync, "log"),
+                (VfsOp::Write, "meta"),
+                (VfsOp::Sync, "meta"),
+                (VfsOp::Write, "twigs"),
+                (VfsOp::SyncDir, ""),
+                (VfsOp::Create, ""),
+                (VfsOp::Write, "index"),
+                (VfsOp::Sync, "index"),
+            ];
+            let there = if tiered { places.len() } else { places.len() - 2 };
+            let (op, path) = pick(rng, &places[..there]);
             let calls = match rng.below(4) {
                 0 => Calls::Changes,
                 // Reads come from several threads: their count is nothing to go by in step.

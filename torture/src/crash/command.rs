@@ -10,6 +10,9 @@ pub struct CrashArgs {
     /// Run at least this many cycles,
     #[arg(long, default_value_t = 1_000)]
     cycles: u64,
+    /// of these at least so many with an index in files,
+    #[arg(long, default_value_t = 0)]
+    tiered_cycles: u64,
     /// and at least this many minutes.
     #[arg(long, default_value_t = 0.0)]
     minutes: f64,
@@ -40,7 +43,7 @@ pub fn crash(args: &CrashArgs) -> ExitCode {
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs());
     let seed = args.seed.unwrap_or_else(|| clock() << 20);
     let time = Duration::from_secs_f64(args.minutes * 60.0);
-    let until = Until { cycles: args.cycles, time };
+    let until = Until { cycles: args.cycles, tiered: args.tiered_cycles, time };
     println!("first seed {seed}");
     let summary = run(seed, until);
     print_summary(&summary, seed);
@@ -48,6 +51,11 @@ pub fn crash(args: &CrashArgs) -> ExitCode {
     for (seed, what) in &summary.failures {
         ok = false;
         println!("FAILED, seed {seed}: {what}\nreplay: torture crash --replay {seed}");
+    }
+    let tiered = summary.reach.tiered_cycles();
+    if tiered < args.tiered_cycles {
+        println!("not reached: {} cycles with an index in files", args.tiered_cycles);
+        ok &= !args.all_paths;
     }
     let missing = summary.reach.missing();
     if !missing.is_empty() {
@@ -61,8 +69,10 @@ fn print_summary(summary: &Summary, seed: u64) {
     print!("{}", summary.reach);
     let (cycles, seconds) = (summary.reach.cycles(), summary.time.as_secs_f64());
     println!(
-        "{cycles} cycles in {} sessions, {seconds:.0} s, {:.1} cycles a second; seeds {seed} to {}",
+        "{cycles} cycles in {} sessions, {} of them with an index in files, {seconds:.0} s, {:.1} cycles a second; \
+         seeds {seed} to {}",
         summary.sessions,
+        summary.reach.tiered_cycles(),
         cycles as f64 / seconds,
         seed + summary.sessions.saturating_sub(1),
     );

@@ -45,7 +45,7 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
     let end = if believe {
         End::failed_sync(&mut session.rng)
     } else {
-        choose::end(&mut session.rng, session.in_step)
+        choose::end(&mut session.rng, session.in_step, session.tiered)
     };
     if end.needs_a_long_life() {
         settings.prune_soon();

@@ -12,9 +12,10 @@
 //!     └─ ...
 //! ```
 //!
-//! Most sessions are in step: the blocks of a group gather behind a sync that is held back, so that the
-//! disk sees the same calls in the same order whenever the session is run again. Some run freely, with
-//! several threads: there a seed gives the same blocks and plans, not the same interleaving.
+//! Some sessions are in step: the blocks of a group gather behind a sync that is held back, so that the
+//! disk sees the same calls in the same order whenever the session is run again. Others run freely, with
+//! several threads: there a seed gives the same blocks and plans, not the same interleaving. Most of these have an
+//! index in files, with as little memory as there may be, so that it is spilled and merged all the time.
 
 mod beside;
 mod choose;
@@ -36,11 +37,13 @@ pub use session::{CYCLES_PER_SESSION, Outcome, Session};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long to go on: until there were this many cycles, and this much time has passed.
+/// How long to go on: until there were so many cycles, and this much time has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct Until {
-    /// At least this many cycles.
+    /// At least this many cycles,
     pub cycles: u64,
+    /// and of these with an index in files.
+    pub tiered: u64,
     /// At least this long.
     pub time: Duration,
 }
@@ -66,10 +69,13 @@ pub fn run(first_seed: u64, until: Until) -> Summary {
     let started = Instant::now();
     let next = AtomicU64::new(0);
     let cycles = AtomicU64::new(0);
+    let tiered = AtomicU64::new(0);
     let failed = AtomicU64::new(0);
     let go_on = || {
         failed.load(Ordering::SeqCst) == 0
-            && (cycles.load(Ordering::SeqCst) < until.cycles || started.elapsed() < until.time)
+            && (cycles.load(Ordering::SeqCst) < until.cycles
+                || tiered.load(Ordering::SeqCst) < until.tiered
+                || started.elapsed() < until.time)
     };
     let work = || {
         let mut reach = Reach::default();
@@ -80,6 +86,7 @@ pub fn run(first_seed: u64, until: Until) -> Summary {
             let outcome = Session::run(seed, CYCLES_PER_SESSION);
             sessions += 1;
             cycles.fetch_add(outcome.reach.cycles(), Ordering::SeqCst);
+            tiered.fetch_add(outcome.reach.tiered_cycles(), Ordering::SeqCst);
             reach.merge(&outcome.reach);
             if let Err(what) = outcome.result {
                 failed.fetch_add(1, Ordering::SeqCst);

@@ -13,6 +13,7 @@ pub struct Reach {
 
 /// Names of counters that other code asks for.
 pub(super) const CYCLES: &str = "cycles";
+pub(super) const TIERED_CYCLES: &str = "cycles with an index in files";
 
 /// What a long run must have met, beside every named point.
 const WANTED: &[&str] = &[
@@ -78,6 +79,11 @@ impl Reach {
     /// Cycles that were run.
     pub fn cycles(&self) -> u64 {
         self.of(CYCLES)
+    }
+
+    /// Cycles of these whose index was in files.
+    pub fn tiered_cycles(&self) -> u64 {
+        self.of(TIERED_CYCLES)
     }
 
     /// Adds what happened to `other`.

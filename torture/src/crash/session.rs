@@ -5,7 +5,7 @@ use super::choose;
 use super::compare::Past;
 use super::cycle::cycle;
 use super::image::{Image, KEYS};
-use super::reach::{CYCLES, Reach};
+use super::reach::{CYCLES, Reach, TIERED_CYCLES};
 use hedgerow::{CompactionRule, Engine, IndexMode, Options, Store, StoreParams};
 use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
@@ -69,7 +69,12 @@ pub(crate) fn dir() -> PathBuf {
 impl Session {
     /// Whether the session of `seed` is in step: whether it makes the same calls whenever it is run.
     pub fn is_in_step(seed: u64) -> bool {
-        SplitMix64::new(seed).below(4) > 0
+        SplitMix64::new(seed).below(12) < 3
+    }
+
+    /// Whether the index of the session of `seed` is in files: most are, since there is more that can go wrong.
+    pub fn is_tiered(seed: u64) -> bool {
+        SplitMix64::new(seed).below(12) >= 4
     }
 
     /// Runs the session of `seed`, this many cycles of it.
@@ -88,7 +93,7 @@ impl Session {
         let _limit = Limit::of_work(LONGEST, format!("torture crash --replay {seed}"));
         let in_step = Self::is_in_step(seed);
         let mut rng = SplitMix64::new(seed.wrapping_add(1));
-        let tiered = !in_step && rng.below(2) == 0;
+        let tiered = Self::is_tiered(seed);
         let rule = choose::rule(&mut rng);
         let blocks = BlockGen::new(rng.next_u64(), choose::shape(&mut rng));
         let mut session = Self {
@@ -132,6 +137,9 @@ impl Session {
             self.notes.push(format!("{:?}, cycle {number}", self.rule));
             cycle(self)?;
             self.reach.count(CYCLES);
+            if self.tiered {
+                self.reach.count(TIERED_CYCLES);
+            }
         }
         Ok(())
     }

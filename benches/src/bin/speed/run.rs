@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         spills: now.spills,
         files: now.files,
         file_mb: mb(now.file_bytes),
-        waits: now.waits,
+        waits: now.waits.times(),
         index_read_depth: now.read_depth,
         log_read_depth: stats.log.read_depth,
     });

@@ -170,10 +170,6 @@ fn first_chunk<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.first_chunk().copied().unwrap_or([0; N])
 }
 
-fn words_to_bytes(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
 fn damaged(file: &Path, what: &'static str) -> IndexError {
     IndexError::Damaged { file: file.to_owned(), what }
 }

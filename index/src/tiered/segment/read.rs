@@ -120,12 +120,22 @@ impl Segment {
         }
         let salt = id.salt();
         let words = |at: u64, count: u64, part: u64, crc: u32, what| {
-            let mut bytes = vec![0; 8 * count as usize]; // part of the file's length
-            file.read_exact_at(&mut bytes, at)?;
-            if salt.checksum(part, &bytes) != crc {
+            let mut words = Vec::with_capacity(count as usize); // part of the file's length
+            let (mut at, mut found) = (at, salt.checksum(part, &[]));
+            let mut bytes = vec![0; (8 * count as usize).min(RUN as usize * PAGE)];
+            while words.len() < count as usize {
+                let len = bytes.len().min(8 * (count as usize - words.len()));
+                let bytes = &mut bytes[..len];
+                file.read_exact_at(bytes, at)?;
+                found = crc32c::crc32c_append(found, bytes);
+                let read = bytes.chunks_exact(8).map(|it| u64::from_le_bytes(first_chunk(it)));
+                words.extend(read);
+                at += bytes.len() as u64;
+            }
+            if found != crc {
                 return Err(wrong(what));
             }
-            Ok(bytes.chunks_exact(8).map(|it| u64::from_le_bytes(first_chunk(it))).collect())
+            Ok(words)
         };
         let at = head.directory_at();
         let what = "its directory has another checksum";

@@ -2,10 +2,9 @@
 
 use super::filter::Filter;
 use super::page::PageBuilder;
+use super::page::Salt;
 use super::read::{Directory, Segment};
-use super::{
-    DIRECTORY_PART, FILTER_PART, Head, PAGE, PAGES_PART, SegmentId, damaged, words_to_bytes,
-};
+use super::{DIRECTORY_PART, FILTER_PART, Head, PAGE, PAGES_PART, SegmentId, damaged};
 use crate::tiered::record::Record;
 use crate::{IndexError, Stem};
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
@@ -138,24 +137,22 @@ impl SegmentWriter {
         }
         self.flush()?;
         let salt = self.id.salt();
-        let directory = words_to_bytes(&self.directory);
-        let filter = words_to_bytes(self.filter.words());
+        let (directory, filter) = (&self.directory[..], self.filter.words());
+        let directory_crc = write_words(&*self.file, directory, self.offset, salt, DIRECTORY_PART)?;
+        let after = self.offset + 8 * directory.len() as u64;
+        let filter_crc = write_words(&*self.file, filter, after, salt, FILTER_PART)?;
         let head = Head {
             id: self.id,
             probes: self.filter.probes(),
             records: self.records,
-            pages: self.directory.len() as u64,
-            words: self.filter.words().len() as u64,
+            pages: directory.len() as u64,
+            words: filter.len() as u64,
             first,
             last: last.stem,
             pages_crc: salt.checksum(PAGES_PART, &self.pages_crc.to_le_bytes()),
-            directory_crc: salt.checksum(DIRECTORY_PART, &directory),
-            filter_crc: salt.checksum(FILTER_PART, &filter),
+            directory_crc,
+            filter_crc,
         };
-        self.file.write_all_at(&directory, self.offset)?;
-        if !filter.is_empty() {
-            self.file.write_all_at(&filter, self.offset + directory.len() as u64)?;
-        }
         let (bytes, digest) = head.encode();
         self.file.write_all_at(&bytes, 0)?;
         self.file.sync()?;
@@ -164,4 +161,25 @@ impl SegmentWriter {
         let segment = Segment::new(self.file, head, digest, directory, self.filter);
         Ok(Some((segment, self.unfinished)))
     }
+}
+
+/// Writes words, and returns the checksum of that part of the file. Part by part: a filter is as large as the memory that
+/// it may take, and has no room beside it.
+fn write_words(
+    file: &dyn VfsFile,
+    words: &[u64],
+    mut at: u64,
+    salt: Salt,
+    part: u64,
+) -> Result<u32, IndexError> {
+    let mut crc = salt.checksum(part, &[]);
+    let mut bytes = Vec::with_capacity(CHUNK.min(8 * words.len()));
+    for words in words.chunks(CHUNK / 8) {
+        bytes.clear();
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        crc = crc32c::crc32c_append(crc, &bytes);
+        file.write_all_at(&bytes, at)?;
+        at += bytes.len() as u64;
+    }
+    Ok(crc)
 }

@@ -16,6 +16,9 @@ use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use std::sync::Arc;
 
+/// Records that an index in files takes in before it is looked whether memory is full.
+const PIECE: usize = 1024;
+
 /// What a run brought to its shard, and what of it is to be hashed.
 #[derive(Default)]
 pub(crate) struct RunWork {
@@ -318,10 +321,14 @@ impl ShardScan {
                 sn: seen.sn,
             };
             let records: Vec<_> = self.seen.drain(..).map(record).collect();
-            index.load(&records, &run.deactivated).map_err(in_index)?;
-            if self.spills {
-                index.catch_up().map_err(in_index)?;
+            // Piece by piece: a block may be larger than the memory that the index has.
+            for records in records.chunks(PIECE) {
+                index.load(records, &[]).map_err(in_index)?;
+                if self.spills {
+                    index.catch_up().map_err(in_index)?;
+                }
             }
+            index.load(&[], &run.deactivated).map_err(in_index)?;
             return Ok(());
         }
         if let Some(base) = &mut self.base {
