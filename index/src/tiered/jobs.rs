@@ -190,22 +190,38 @@ impl Job {
 impl TieredIndex {
     /// The next job that is due, if one is. A spill comes before a merge; one of each may run at a time.
     pub fn work(&self) -> Option<Job> {
+        self.spill().or_else(|| self.merge())
+    }
+
+    /// The spill that is due, if one is: what whoever waits for memory waits for. Worth asking between the steps of a
+    /// merge, of whichever index.
+    pub fn spill(&self) -> Option<Job> {
         let index = &self.0;
         if let Some(mut editing) = index.editing.try_lock() {
             // The share may have become smaller since the last edit.
             index.freeze_full(&mut editing);
         }
+        if index.frozen.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
         let mut state = index.state.lock();
         let shares = index.balance(&state);
         let frozen = index.frozen.load(Ordering::Relaxed);
         let due = 2 * frozen >= shares.age_records || state.frozen.len() >= MAX_FROZEN;
-        if state.spill.is_none() && frozen > 0 && due {
-            let input = Input::Ages(state.frozen.clone());
-            return Some(self.job(&mut state, input, 0, frozen as u64));
+        if state.spill.is_some() || frozen == 0 || !due {
+            return None;
         }
+        let input = Input::Ages(state.frozen.clone());
+        Some(self.job(&mut state, input, 0, frozen as u64))
+    }
+
+    fn merge(&self) -> Option<Job> {
+        let index = &self.0;
+        let mut state = index.state.lock();
         if state.merge.is_some() {
             return None;
         }
+        let shares = index.balance(&state);
         let live = index.live.load(Ordering::Relaxed) as u64;
         let tiers = index.tiers();
         let choice = policy::choose(&tiers.sizes(), &shares, live)?;

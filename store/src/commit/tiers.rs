@@ -6,6 +6,7 @@
 //!   hash stage    edits: the same in the midst of a block that does not fit   ◄────┤
 //!                 block published ► nudge ──► a thread of its own:  shard by shard │
 //!                                             job ► step, step .. ► install ───────┘
+//!                                             between the steps of a merge: spills of all shards
 //!                                             before each: how scarce is memory? ► budget
 //! ```
 //!
@@ -18,7 +19,7 @@ use crate::opening::limits::{STACK_BYTES, no_thread};
 use crate::pressure::{MemoryLevel, MemoryWatch};
 use crate::read::published::in_index;
 use crate::{Error, Options, points};
-use hedgerow_index::{Edit, IndexError, Job, Late, Step, TieredIndex};
+use hedgerow_index::{Done, Edit, IndexError, Job, Late, Step, TieredIndex};
 use hedgerow_vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
@@ -263,22 +264,34 @@ impl Turn {
         self.look(all);
         while let Some(job) = index.work() {
             let Some(done) = self.run_job(job, all)? else { return Ok(()) };
-            index.install(done);
-            // Whoever waits may go on before all shards are done.
-            let mut now = self.now.lock();
-            now.failed = None;
-            self.changed.notify_all();
+            self.install(index, done);
         }
         Ok(())
     }
 
-    /// Does a job; `None` if the store is being closed.
-    fn run_job(
-        &self,
-        mut job: Job,
-        all: &[TieredIndex],
-    ) -> Result<Option<hedgerow_index::Done>, IndexError> {
-        let (begin, written) = if job.is_spill() {
+    /// Lets be seen what was done. Whoever waits may go on before all shards are done.
+    fn install(&self, index: &TieredIndex, done: Done) {
+        index.install(done);
+        let mut now = self.now.lock();
+        now.failed = None;
+        self.changed.notify_all();
+    }
+
+    /// Spills what is due in any shard: nobody waits for memory while a long merge goes on.
+    fn spill_first(&self, all: &[TieredIndex]) -> Result<(), IndexError> {
+        for index in all {
+            while let Some(job) = index.spill() {
+                let Some(done) = self.run_job(job, all)? else { return Ok(()) };
+                self.install(index, done);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does a job, and between the steps of a merge the spills that come due; `None` if the store is being closed.
+    fn run_job(&self, mut job: Job, all: &[TieredIndex]) -> Result<Option<Done>, IndexError> {
+        let is_spill = job.is_spill();
+        let (begin, written) = if is_spill {
             (points::INDEX_SPILL_BEGIN, points::INDEX_SPILL_WRITTEN)
         } else {
             (points::INDEX_MERGE_BEGIN, points::INDEX_MERGE_WRITTEN)
@@ -290,12 +303,89 @@ impl Turn {
                 return Ok(None);
             }
             match job.step()? {
-                Step::More(more) => job = *more,
+                Step::More(more) => {
+                    job = *more;
+                    if !is_spill {
+                        self.spill_first(all)?;
+                    }
+                }
                 Step::Done(done) => {
                     self.disk.at_point(written)?;
                     return Ok(Some(*done));
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use hedgerow_index::{Index, Place, TieredOptions};
+    use hedgerow_types::{KeyHash, LogPosition, SerialNumber, ShardId};
+    use hedgerow_vfs::MemDisk;
+
+    /// So many keys of a shard, spread evenly, from the `first` on.
+    fn creates(first: u64, count: u64) -> Vec<Edit> {
+        let create = |n: u64| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 4).to_be_bytes());
+            let new = Place { at: LogPosition(8 * n), sn: SerialNumber(n) };
+            Edit { key: KeyHash(key), old: None, new: Some(new) }
+        };
+        let mut edits: Vec<_> = (first..first + count).map(create).collect();
+        edits.sort_unstable_by_key(|edit| edit.key);
+        edits
+    }
+
+    /// A merge of many steps is under way when another shard's memory is full: it is spilled before the merge is
+    /// done, and so is what comes to the shard that is merged.
+    #[test]
+    fn a_spill_does_not_wait_for_a_merge() {
+        let disk: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+        let of_shard = |number| TieredOptions {
+            folder: "/index".into(),
+            store: [1; 16],
+            shard: ShardId::new(number).unwrap(),
+            memory_bytes: 1 << 20,
+        };
+        let create = |n| TieredIndex::create(Arc::clone(&disk), of_shard(n)).unwrap();
+        let index = [create(0), create(1)];
+        let mut next = 1;
+        let mut fill = |index: &TieredIndex| {
+            index.apply(&creates(next, 4000)).unwrap();
+            next += 4000;
+        };
+        let merge = loop {
+            match index[0].work() {
+                Some(job) if !job.is_spill() && job.records() > 100_000 => break job,
+                Some(job) => index[0].install(job.run().unwrap()),
+                None => fill(&index[0]),
+            }
+        };
+        while !index[1].behind().is_late() {
+            fill(&index[1]);
+        }
+        fill(&index[0]);
+        let options = Options::new().disk(Arc::clone(&disk));
+        let tiers = Tiers::new(index.to_vec(), 2 << 20, &options);
+        let before = index.each_ref().map(|index| index.stats());
+        let done = tiers.turn.run_job(merge, &index).unwrap().unwrap();
+        let after = index.each_ref().map(|index| index.stats());
+        assert!(after[1].spills > before[1].spills, "{after:?}");
+        assert!(!index[1].behind().is_late());
+        tiers.turn.install(&index[0], done);
+        assert_eq!(index[0].stats().merges, before[0].merges + 1);
+        let keys: Vec<KeyHash> = creates(1, next - 1).iter().map(|edit| edit.key).collect();
+        let found: usize = index
+            .iter()
+            .map(|index| {
+                let mut found = vec![];
+                index.candidates(&keys, &mut found).unwrap();
+                found.len()
+            })
+            .sum();
+        assert_eq!(found as u64, next - 1, "each key is in one of them");
     }
 }
