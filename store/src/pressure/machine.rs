@@ -131,7 +131,7 @@ impl Machine {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -145,7 +145,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        Machine::at(root.path()).figures()
+        Machine::at(root.path()).look()
     }
 
     const MEMINFO: (&str, &str) = (

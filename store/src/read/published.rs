@@ -270,16 +270,23 @@ impl Published {
     /// Applies the edits of every shard: all, or none if one does not fit.
     fn apply(&self, next: &Next<'_>, pool: &rayon::ThreadPool) -> Result<(), Error> {
         let Next { edits, tiers, .. } = *next;
-        let one = |(shard, (index, edits)): (usize, (&Box<dyn Index>, &Vec<Edit>))| match tiers {
+        let one = |shard: usize, index: &dyn Index, edits: &[Edit]| match tiers {
             Some(tiers) => tiers.apply(shard, edits),
             None => index.apply(edits),
         };
         let total: usize = edits.iter().map(Vec::len).sum();
         let results: Vec<Result<(), IndexError>> = if total < PARALLEL_EDITS {
-            self.index.iter().zip(edits).enumerate().map(one).collect()
+            self.index
+                .iter()
+                .zip(edits)
+                .enumerate()
+                .map(|(shard, (index, edits))| one(shard, &**index, edits))
+                .collect()
         } else {
             let work = self.index.par_iter().zip(edits).enumerate();
-            pool.install(|| work.map(one).collect())
+            pool.install(|| {
+                work.map(|(shard, (index, edits))| one(shard, &**index, edits)).collect()
+            })
         };
         let Some(error) = results.iter().find_map(|result| result.as_ref().err()) else {
             return Ok(());
