@@ -5,20 +5,18 @@
 mod common;
 
 use common::forge::with_meta;
+use common::twin::{Pairs, Twin};
 use common::{TIERED, dir, disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{Error, IndexMode, IndexStats, Options, Store};
 use hedgerow_testkit::Limit;
-use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{Hook, HookedDisk, VfsOp};
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 type Damage<'a> = &'a dyn Fn(&Arc<dyn Vfs>, &Path);
 
 fn tiered(disk: &Arc<dyn Vfs>) -> Options {
@@ -27,63 +25,6 @@ fn tiered(disk: &Arc<dyn Vfs>) -> Options {
 
 fn index(store: &Store) -> IndexStats {
     store.stats().index.unwrap()
-}
-
-/// A store beside the keys and values that it must have.
-struct Twin {
-    rng: SplitMix64,
-    pairs: Pairs,
-    keys: u64,
-}
-
-impl Twin {
-    fn new(seed: u64, keys: u64) -> Self {
-        println!("seed {seed}");
-        Self { rng: SplitMix64::new(seed), pairs: Pairs::new(), keys }
-    }
-
-    /// Keys that come, change and go.
-    fn block(&mut self, stores: &mut [&mut Store], ops: u64) {
-        let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = (0..ops)
-            .map(|_| {
-                let key = format!("key {}", self.rng.below(self.keys)).into_bytes();
-                let gone = self.rng.below(5) == 0;
-                (key, (!gone).then(|| self.rng.next_u64().to_le_bytes().to_vec()))
-            })
-            .collect();
-        let mut roots = Vec::new();
-        for store in stores {
-            let mut block = store.next_block().unwrap();
-            for (key, value) in &changes {
-                match value {
-                    Some(value) => block.put(key, value).unwrap(),
-                    None => block.delete(key).unwrap(),
-                }
-            }
-            roots.push(block.commit().unwrap().root);
-        }
-        assert!(roots.windows(2).all(|two| two[0] == two[1]));
-        for (key, value) in changes {
-            match value {
-                Some(value) => drop(self.pairs.insert(key, value)),
-                None => drop(self.pairs.remove(&key)),
-            }
-        }
-    }
-
-    fn compare(&self, store: &Store) {
-        let reader = store.reader();
-        for number in 0..self.keys {
-            let key = format!("key {number}").into_bytes();
-            assert_eq!(reader.get(&key).unwrap(), self.pairs.get(&key).cloned(), "key {number}");
-        }
-        let mut all = Pairs::new();
-        for pair in reader.iter() {
-            let (key, value) = pair.unwrap();
-            assert!(all.insert(key, value).is_none(), "a key twice");
-        }
-        assert!(all == self.pairs);
-    }
 }
 
 #[test]
