@@ -100,8 +100,18 @@ impl Files {
         let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
             let (journal, progress) = (*journal, meter.as_deref());
             let index = &IndexPlace::new(&place.dir, options, manifest.store_id, checkpoint);
-            let source =
-                Source { log, twigs, manifest, journal, hasher, progress, checkpoint, index };
+            let compared = None;
+            let source = Source {
+                log,
+                twigs,
+                manifest,
+                journal,
+                hasher,
+                progress,
+                checkpoint,
+                index,
+                compared,
+            };
             pool.install(|| rebuild(&source))
         };
         let checkpoint = checkpoint::find(&*place.vfs, &place.dir, manifest);

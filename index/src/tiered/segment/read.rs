@@ -251,6 +251,11 @@ impl Segment {
         numbered.map(page).collect()
     }
 
+    /// The error of what is wrong with it.
+    pub(crate) fn damaged(&self, what: &'static str) -> IndexError {
+        damaged(self.file.path(), what)
+    }
+
     /// All its records in order.
     pub(crate) fn scan(self: &Arc<Self>) -> Scan {
         Scan {

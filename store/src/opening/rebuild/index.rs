@@ -4,10 +4,12 @@
 //!   memory   the keys of the checkpoint and the entries since are listed; in the end they are merged
 //!   tiered   the segments that the checkpoint names are opened; the entries since go in run after run, so
 //!            that opening needs no more memory than the open store, with or without a checkpoint
+//!   summed   there is one already, in files, which is compared with the log: see `sums`
 //! ```
 
 use super::Source;
 use super::resume::unusable;
+use super::sums::{Keys, Sums};
 use crate::Error;
 use crate::options::{IndexMode, Options};
 use crate::read::published::in_index;
@@ -35,6 +37,8 @@ pub(crate) enum IndexPlace {
         /// Whether its files may be changed.
         writable: bool,
     },
+    /// There are indexes of all shards, with which the log is compared.
+    Summed(Vec<TieredIndex>, Arc<Keys>),
 }
 
 impl IndexPlace {
@@ -94,6 +98,13 @@ impl IndexPlace {
     pub(crate) fn create(&self, shard: ShardId) -> Result<Option<TieredIndex>, Error> {
         let Some((disk, options)) = self.of(shard) else { return Ok(None) };
         TieredIndex::create(disk, options).map(Some).map_err(in_index)
+    }
+
+    /// What the log has to say of the index of a shard, if that is all that is asked.
+    pub(super) fn sums(&self, shard: ShardId) -> Option<Sums> {
+        let Self::Summed(index, keys) = self else { return None };
+        let index = index.get(shard.index())?.clone();
+        Some(Sums::new(shard, index, Arc::clone(keys)))
     }
 
     /// Where the files of a shard are, if they are to be files.
