@@ -12,6 +12,7 @@
 
 use crate::Error;
 use crate::opening::limits::{STACK_BYTES, no_thread};
+use crate::read::given_up::Mark;
 use crate::read::published::in_index;
 use hedgerow_index::{IndexError, Job, Step, TieredIndex};
 use parking_lot::{Condvar, Mutex};
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Tiers {
     /// One per shard.
     pub(crate) index: Vec<TieredIndex>,
+    /// What gives them up, if they may be.
+    pub(crate) mark: Option<Arc<Mark>>,
     turn: Arc<Turn>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -56,16 +59,17 @@ struct Now {
 
 impl Tiers {
     /// The indexes of all shards.
-    pub(crate) fn new(index: Vec<TieredIndex>) -> Self {
-        Self { index, turn: Arc::default(), thread: Mutex::new(None) }
+    pub(crate) fn new(index: Vec<TieredIndex>, mark: Option<Arc<Mark>>) -> Self {
+        Self { index, mark, turn: Arc::default(), thread: Mutex::new(None) }
     }
 
     /// Starts the thread.
     pub(crate) fn start(&self) -> Result<(), Error> {
         let (index, turn) = (self.index.clone(), Arc::clone(&self.turn));
+        let mark = self.mark.clone();
         let body = move || {
             let _end = End(&turn);
-            turn.run(&index);
+            turn.run(&index, mark.as_deref());
         };
         let thread = std::thread::Builder::new().name(NAME.into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(body).map_err(|error| no_thread(NAME, error))?;
@@ -149,7 +153,7 @@ impl Drop for End<'_> {
 }
 
 impl Turn {
-    fn run(&self, index: &[TieredIndex]) {
+    fn run(&self, index: &[TieredIndex], mark: Option<&Mark>) {
         loop {
             {
                 let mut now = self.now.lock();
@@ -166,6 +170,10 @@ impl Turn {
                 now.due = false;
             }
             let done = index.iter().try_for_each(|index| self.work_off(index));
+            let done = done.map_err(|error| match mark {
+                Some(mark) => mark.note(error),
+                None => error,
+            });
             let mut now = self.now.lock();
             if let Err(error) = &done {
                 tracing::warn!(%error, "a part of the index stays in memory until it can be written");

@@ -67,7 +67,11 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
     shared.twigs.file.check_files()?;
     let progress = Meter::new(shared.options.progress.as_ref());
     let index = match &shared.tiers {
-        Some(tiers) => IndexPlace::Summed(tiers.index.clone(), Arc::new(Keys::default())),
+        Some(tiers) => IndexPlace::Summed {
+            index: tiers.index.clone(),
+            keys: Arc::new(Keys::default()),
+            mark: tiers.mark.clone(),
+        },
         None => IndexPlace::Memory,
     };
     let rebuilt = shared.pool.install(|| {

@@ -147,7 +147,7 @@ impl Place {
             hasher,
         };
         let mut store = start(parts, lock)?;
-        store.locks.parts = store.place.hold_parts()?;
+        store.locks.parts = store.place.hold_parts(&store.shared.options)?;
         Ok(store)
     }
 }

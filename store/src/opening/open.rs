@@ -14,6 +14,7 @@ use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
 use crate::opening::rebuild::{INDEX, IndexPlace, Indexed, Rebuilt, Source, rebuild};
 use crate::options::Options;
+use crate::read::given_up::{self, Mark};
 use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
 use crate::store::Store;
@@ -114,7 +115,12 @@ impl Files {
             };
             pool.install(|| rebuild(&source))
         };
+        let given_up = given_up::is_given_up(&*place.vfs, &place.dir)?;
+        if given_up {
+            tracing::warn!("the index is damaged and made anew: opening reads the log");
+        }
         let checkpoint = checkpoint::find(&*place.vfs, &place.dir, manifest);
+        let checkpoint = checkpoint.filter(|it| !(given_up && it.head().tiered));
         let checkpoint = checkpoint.filter(|checkpoint| {
             let index = IndexPlace::new(&place.dir, options, manifest.store_id, Some(checkpoint));
             if !index.suits(checkpoint) {
@@ -184,14 +190,25 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
     // Who only reads hashes nothing.
     let threads = if options.read_only { 1 } else { options.threads };
     let tiers: Option<Vec<_>> = rebuilt.index.iter().map(Indexed::tiered).collect();
-    if tiers.is_none() && !options.read_only {
-        remove_index(&place)?;
+    if !options.read_only {
+        if tiers.is_none() {
+            remove_index(&place)?;
+        }
+        // What it was about is gone.
+        given_up::forget(&*place.vfs, &place.dir)?;
     }
+    let mark = Mark::new(&place.dir, &options);
     let shared = Arc::new(Shared {
         log,
         twigs,
         meta: RwLock::new(Some(meta)),
-        published: Published::new(height, manifest.log_end, rebuilt.index, &rebuilt.forest),
+        published: Published::new(
+            height,
+            manifest.log_end,
+            rebuilt.index,
+            mark.as_ref(),
+            &rebuilt.forest,
+        ),
         flow: Arc::new(Flow::new(height, settled)),
         recent: Mutex::new(behind.rows.iter().cloned().collect()),
         hasher,
@@ -205,7 +222,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         checkpoints,
         copies: Copies::default(),
         prunings: Prunings::default(),
-        tiers: tiers.map(Tiers::new),
+        tiers: tiers.map(|index| Tiers::new(index, mark)),
     });
     let params = manifest.params;
     let Rebuilt { forest, open, writers, .. } = rebuilt;
@@ -240,7 +257,7 @@ pub(crate) fn pool(threads: usize, name: &'static str) -> Result<rayon::ThreadPo
 fn remove_index(place: &Place) -> Result<(), Error> {
     let dir = place.path(INDEX);
     if place.vfs.exists(&dir)? {
-        for name in place.vfs.read_dir(&dir)? {
+        for name in place.vfs.read_dir(&dir)?.iter().filter(|name| *name != given_up::MARK) {
             place.vfs.remove_file(&dir.join(name))?;
         }
     }

@@ -12,6 +12,7 @@ use super::resume::unusable;
 use super::sums::{Keys, Sums};
 use crate::Error;
 use crate::options::{IndexMode, Options};
+use crate::read::given_up::{Mark, Watched};
 use crate::read::published::in_index;
 use hedgerow_index::{Index, Record, ShardIndex, SharedIndex, TieredIndex, TieredOptions};
 use hedgerow_state::ActiveBits;
@@ -38,7 +39,13 @@ pub(crate) enum IndexPlace {
         writable: bool,
     },
     /// There are indexes of all shards, with which the log is compared.
-    Summed(Vec<TieredIndex>, Arc<Keys>),
+    Summed {
+        index: Vec<TieredIndex>,
+        /// What records are hashed with.
+        keys: Arc<Keys>,
+        /// What gives the indexes up if they differ.
+        mark: Option<Arc<Mark>>,
+    },
 }
 
 impl IndexPlace {
@@ -102,9 +109,9 @@ impl IndexPlace {
 
     /// What the log has to say of the index of a shard, if that is all that is asked.
     pub(super) fn sums(&self, shard: ShardId) -> Option<Sums> {
-        let Self::Summed(index, keys) = self else { return None };
+        let Self::Summed { index, keys, mark } = self else { return None };
         let index = index.get(shard.index())?.clone();
-        Some(Sums::new(shard, index, Arc::clone(keys)))
+        Some(Sums::new(shard, index, Arc::clone(keys), mark.clone()))
     }
 
     /// Where the files of a shard are, if they are to be files.
@@ -135,11 +142,12 @@ impl Indexed {
         }
     }
 
-    /// As the store asks it.
-    pub(crate) fn shared(self) -> Box<dyn Index> {
-        match self {
-            Self::Memory(index) => Box::new(SharedIndex::from(index)),
-            Self::Tiered(index) => Box::new(index),
+    /// As the store asks it. One in files is given up by `mark`, if it may be.
+    pub(crate) fn shared(self, mark: Option<&Arc<Mark>>) -> Box<dyn Index> {
+        match (self, mark.cloned()) {
+            (Self::Memory(index), _) => Box::new(SharedIndex::from(index)),
+            (Self::Tiered(index), Some(mark)) => Box::new(Watched { index, mark }),
+            (Self::Tiered(index), None) => Box::new(index),
         }
     }
 

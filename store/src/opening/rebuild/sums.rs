@@ -14,12 +14,13 @@
 //! by chance, nor made to be.
 
 use crate::Error;
-use crate::read::published::in_index;
+use crate::read::given_up::{Mark, noted};
 use hedgerow_entryfile::EntryLog;
 use hedgerow_index::{Audited, GROUPS, Index, Record, Stem, TieredIndex};
 use hedgerow_metadb::Manifest;
 use hedgerow_state::{ActiveBits, key_hash_of};
 use hedgerow_types::{SerialNumber, ShardId};
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -42,6 +43,8 @@ pub(crate) struct Sums {
     shard: ShardId,
     index: TieredIndex,
     keys: Arc<Keys>,
+    /// What gives the index up if it differs.
+    mark: Option<Arc<Mark>>,
     of_groups: Vec<u128>,
 }
 
@@ -52,8 +55,13 @@ impl fmt::Debug for Sums {
 }
 
 impl Sums {
-    pub(super) fn new(shard: ShardId, index: TieredIndex, keys: Arc<Keys>) -> Self {
-        Self { shard, index, keys, of_groups: vec![0; GROUPS] }
+    pub(super) fn new(
+        shard: ShardId,
+        index: TieredIndex,
+        keys: Arc<Keys>,
+        mark: Option<Arc<Mark>>,
+    ) -> Self {
+        Self { shard, index, keys, mark, of_groups: vec![0; GROUPS] }
     }
 
     fn counts(&self, sn: SerialNumber) -> bool {
@@ -79,21 +87,19 @@ impl Sums {
             if said != word {
                 let bit = u64::from((said ^ word).trailing_zeros());
                 let is = if said >> bit & 1 == 1 {
-                    "counts, and was replaced"
+                    "counts though the log has it replaced"
                 } else {
-                    "does not count"
+                    "does not count though nothing in the log replaced it"
                 };
-                return Err(Error::Corrupt(format!(
-                    "index: shard {shard}: entry {} {is}, says the index; the log says otherwise",
-                    first.plus(bit)
-                )));
+                return Err(
+                    self.differs(format!("entry {} of shard {shard} {is}", first.plus(bit)))
+                );
             }
         }
         let len = self.index.counting();
         if (len, self.index.len() as u64) != (count, count) {
-            return Err(Error::Corrupt(format!(
-                "index: shard {shard}: {len} entries count, the log has {count}"
-            )));
+            let what = format!("{len} entries of shard {shard} count, in the log {count} do");
+            return Err(self.differs(what));
         }
         Ok(())
     }
@@ -101,19 +107,30 @@ impl Sums {
     /// Compares what the index has with the sums.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] with what is wrong, and in which file; those of reading it.
+    /// [`Error::Index`] with what is wrong, and in which file; those of reading it.
     pub(crate) fn compare(&self, log: &EntryLog, manifest: &Manifest) -> Result<(), Error> {
-        self.index.check_files().map_err(in_index)?;
+        let noted = |error| noted(self.mark.as_ref(), error);
+        self.index.check_files().map_err(noted)?;
         let mut found = Vec::new();
         for (group, said) in self.of_groups.iter().enumerate() {
             found.clear();
-            self.index.audit(group, &mut found).map_err(in_index)?;
+            self.index.audit(group, &mut found).map_err(noted)?;
             let sum = |sum: u128, it: &Audited| sum.wrapping_add(self.keys.hash(&it.record));
             if found.iter().fold(0, sum) != *said {
                 return Err(self.explain(group, &found, log, manifest)?);
             }
         }
         Ok(())
+    }
+
+    /// The error of what is wrong with the index, which is given up.
+    fn differs(&self, what: String) -> Error {
+        let left = self
+            .mark
+            .as_ref()
+            .is_some_and(|mark| mark.leave(&format!("the index differs from the log: {what}")));
+        let then = if left { "; the next opening makes the index anew from the log" } else { "" };
+        Error::Index(format!("the index differs from the log: {what}{then}"))
     }
 
     /// What is wrong with a group.
@@ -125,9 +142,13 @@ impl Sums {
         manifest: &Manifest,
     ) -> Result<Error, Error> {
         let mut right = Vec::new();
+        let mut places: HashMap<_, _> = found.iter().map(|it| (it.record.sn, None)).collect();
         for record in log.scan(manifest.log_start, manifest.log_end) {
             for (at, entry) in record?.entries(self.shard) {
                 let sn = entry.serial_number();
+                if let Some(place) = places.get_mut(&sn) {
+                    *place = Some(at);
+                }
                 if self.counts(sn) {
                     let stem = Stem::of(&key_hash_of(entry));
                     right.extend((stem.group() == group).then_some(Record { stem, at, sn }));
@@ -144,8 +165,7 @@ impl Sums {
                     Some(number) => self.index.file(*number).display().to_string(),
                     None => "what is in memory".to_owned(),
                 };
-                let other = right.iter().find(|it| it.sn == *sn).map(|it| it.at);
-                match other {
+                match places.get(sn).copied().flatten() {
                     Some(other) if other != *at => format!(
                         "{place} has entry {sn} of shard {shard} at {at}, the log has it at {other}"
                     ),
@@ -159,7 +179,7 @@ impl Sums {
             }
             (None, None) => format!("shard {shard} changed while it was compared with the log"),
         };
-        Ok(Error::Corrupt(format!("index: {what}")))
+        Ok(self.differs(what))
     }
 }
 
