@@ -10,6 +10,7 @@
 //!   <dir>/twigs/      the twig file, derived from the log
 //!   <dir>/checkpoints/  the state at a height, derived from the log
 //!   <dir>/index/      the index, if it is in files: derived from the log
+//!   <dir>/index/GIVEN_UP  there while one of its files is known to be damaged
 //! ```
 //!
 //! Each of these directories is locked itself: what lies below `<dir>` may be a link to somewhere
