@@ -152,7 +152,7 @@ impl From<&Error> for Kind {
             | Error::SerialUnavailable { .. }
             | Error::Pruned { .. } => Self::Absent,
             Error::Poisoned { cause } => Self::from(&**cause),
-            Error::Corrupt(_) | Error::RootMismatch { .. } => Self::Damaged,
+            Error::Corrupt(_) | Error::Index(_) | Error::RootMismatch { .. } => Self::Damaged,
             Error::UnexpectedRoot { .. } => Self::NotProved,
             Error::Log(error) => of_log(error),
             Error::Meta(error) => of_metadata(error),

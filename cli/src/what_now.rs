@@ -13,6 +13,10 @@ pub(crate) fn what_now(error: &Error) -> Option<&'static str> {
         Error::UnfinishedCopy(_) => Some(
             "give the same `hedgerow backup` or `hedgerow restore` again, or remove the directory",
         ),
+        Error::Index(_) => Some(
+            "nothing is lost: the index is made anew from the log when the store is opened again or, where no \
+             mark could be left, once its directory index/ is removed (docs/operations.md)",
+        ),
         error if error.is_damage() => Some(
             "keep the files as they are; restore a backup with `hedgerow restore BACKUP NEW_DIR`; \
              without one, `hedgerow export --salvage DIR` writes what can be read (docs/operations.md)",

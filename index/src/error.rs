@@ -42,6 +42,17 @@ pub enum IndexError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The same, and whoever owns the index has seen to it that the next opening does without its files.
+    #[error(
+        "index file {} is damaged: {what}; the next opening makes the index anew from the log",
+        file.display()
+    )]
+    GivenUp {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] VfsError),
@@ -57,7 +68,8 @@ impl PartialEq for IndexError {
                 (key, at) == (other, there)
             }
             (Self::Number { sn: a }, Self::Number { sn: b }) => a == b,
-            (Self::Damaged { file, what }, Self::Damaged { file: other, what: that }) => {
+            (Self::Damaged { file, what }, Self::Damaged { file: other, what: that })
+            | (Self::GivenUp { file, what }, Self::GivenUp { file: other, what: that }) => {
                 (file, what) == (other, that)
             }
             (Self::Disk(a), Self::Disk(b)) => a.to_string() == b.to_string(),

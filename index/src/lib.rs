@@ -91,6 +91,6 @@ pub use shard::ShardIndex;
 pub use shared::{Index, SharedIndex};
 pub use slot::{GROUPS, MAX_POSITION, Stem};
 pub use tiered::{
-    Behind, Done, Job, LOWEST_TIER, Late, MemoryStats, Record, SegmentEntry, Snapshot,
+    Audited, Behind, Done, Job, LOWEST_TIER, Late, MemoryStats, Record, SegmentEntry, Snapshot,
     SnapshotRecords, Step, TierStats, TieredIndex, TieredOptions, TieredStats,
 };

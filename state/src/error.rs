@@ -65,11 +65,20 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The index could not answer.
-    #[error("the store is damaged: index: {0}")]
+    #[error("{}", of_index(.0))]
     Index(#[from] IndexError),
     /// The hashing backend failed.
     #[error(transparent)]
     Hash(#[from] HashError),
+}
+
+/// A disk that failed is no damage.
+fn of_index(error: &IndexError) -> String {
+    match error {
+        IndexError::Disk(error) => error.to_string(),
+        IndexError::Damaged { .. } | IndexError::GivenUp { .. } => error.to_string(),
+        other => format!("the store is damaged: index: {other}"),
+    }
 }
 
 fn presence(op: OpKind) -> &'static str {
@@ -81,5 +90,24 @@ struct HexBytes<'a>(&'a [u8]);
 impl fmt::Display for HexBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex::write(f, self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hedgerow_types::{KeyHash, LogPosition};
+    use hedgerow_vfs::{VfsError, VfsOp};
+    use std::path::Path;
+
+    #[test]
+    fn a_failing_disk_is_not_called_damage() {
+        let full = std::io::ErrorKind::StorageFull.into();
+        let disk = VfsError::new(VfsOp::Write, Path::new("index/00-00000001.idx"), None, full);
+        let said = Error::from(IndexError::Disk(disk.clone())).to_string();
+        assert_eq!(said, disk.to_string());
+        let (key, at) = (KeyHash([7; 32]), LogPosition(8));
+        let damage = Error::from(IndexError::Missing { key, at }).to_string();
+        assert!(damage.starts_with("the store is damaged: index: "), "{damage}");
     }
 }

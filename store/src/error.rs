@@ -155,6 +155,10 @@ pub enum Error {
     /// What is on disk contradicts itself.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
+    /// The index in files is damaged, or differs from the log. It is derived from the log: where the text says so, the
+    /// next opening makes it anew; else whoever removes the directory `index/` of the closed store has it made anew.
+    #[error("{0}")]
+    Index(String),
     /// The recomputed root differs from the recorded one.
     #[error("the state at height {height} hashes to {computed}, the manifest says {recorded}")]
     RootMismatch {
@@ -267,7 +271,7 @@ impl Error {
     /// is in `docs/operations.md`.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Corrupt(_) | Self::RootMismatch { .. } => true,
+            Self::Corrupt(_) | Self::Index(_) | Self::RootMismatch { .. } => true,
             Self::Log(LogError::Failed(error)) => is_log_damage(error),
             Self::Log(error) => is_log_damage(error),
             Self::Meta(error) => {
@@ -281,7 +285,7 @@ impl Error {
     /// Whether files contradict each other, or what they should: not that one could not be read.
     pub(crate) fn is_contradiction(&self) -> bool {
         match self {
-            Self::Corrupt(_) | Self::RootMismatch { .. } => true,
+            Self::Corrupt(_) | Self::Index(_) | Self::RootMismatch { .. } => true,
             Self::Log(error) => !matches!(error, LogError::Io { .. } | LogError::Failed(_)),
             Self::Merkle(error) => !matches!(error, MerkleError::Hash(_)),
             _ => false,

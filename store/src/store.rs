@@ -131,7 +131,7 @@ impl Store {
         if !place.has_database()? {
             return Err(Error::NotEmpty(place.dir));
         }
-        locks.parts = place.hold_parts()?;
+        locks.parts = place.hold_parts(&options)?;
         place.open(Some(params), options, hasher, locks)
     }
 

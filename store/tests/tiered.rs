@@ -5,23 +5,23 @@
 mod common;
 
 use common::forge::with_meta;
+use common::twin::{Pairs, Twin};
 use common::{TIERED, dir, disk, on, params};
 use hedgerow::disk::{RealDisk, Vfs};
 use hedgerow::{
-    Error, IndexMode, IndexStats, MemoryFigures, MemoryLevel, MemoryWatch, Options, Store,
-    WaitReason, Waited,
+    BackupOptions, Error, IndexMode, IndexStats, MemoryFigures, MemoryLevel, MemoryWatch, Options,
+    Store, WaitReason, Waited,
 };
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_types::SHARDS;
 use hedgerow_vfs::power_loss::{Calls, PowerLossDisk};
-use hedgerow_vfs::{Hook, HookedDisk, VfsOp};
-use std::collections::BTreeMap;
+use hedgerow_vfs::{Hook, HookedDisk, Sharing, VfsErrorKind, VfsOp};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 type Damage<'a> = &'a dyn Fn(&Arc<dyn Vfs>, &Path);
 
 fn tiered(disk: &Arc<dyn Vfs>) -> Options {
@@ -30,63 +30,6 @@ fn tiered(disk: &Arc<dyn Vfs>) -> Options {
 
 fn index(store: &Store) -> IndexStats {
     store.stats().index.unwrap()
-}
-
-/// A store beside the keys and values that it must have.
-struct Twin {
-    rng: SplitMix64,
-    pairs: Pairs,
-    keys: u64,
-}
-
-impl Twin {
-    fn new(seed: u64, keys: u64) -> Self {
-        println!("seed {seed}");
-        Self { rng: SplitMix64::new(seed), pairs: Pairs::new(), keys }
-    }
-
-    /// Keys that come, change and go.
-    fn block(&mut self, stores: &mut [&mut Store], ops: u64) {
-        let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = (0..ops)
-            .map(|_| {
-                let key = format!("key {}", self.rng.below(self.keys)).into_bytes();
-                let gone = self.rng.below(5) == 0;
-                (key, (!gone).then(|| self.rng.next_u64().to_le_bytes().to_vec()))
-            })
-            .collect();
-        let mut roots = Vec::new();
-        for store in stores {
-            let mut block = store.next_block().unwrap();
-            for (key, value) in &changes {
-                match value {
-                    Some(value) => block.put(key, value).unwrap(),
-                    None => block.delete(key).unwrap(),
-                }
-            }
-            roots.push(block.commit().unwrap().root);
-        }
-        assert!(roots.windows(2).all(|two| two[0] == two[1]));
-        for (key, value) in changes {
-            match value {
-                Some(value) => drop(self.pairs.insert(key, value)),
-                None => drop(self.pairs.remove(&key)),
-            }
-        }
-    }
-
-    fn compare(&self, store: &Store) {
-        let reader = store.reader();
-        for number in 0..self.keys {
-            let key = format!("key {number}").into_bytes();
-            assert_eq!(reader.get(&key).unwrap(), self.pairs.get(&key).cloned(), "key {number}");
-        }
-        let mut all = Pairs::new();
-        for pair in reader.iter() {
-            let (key, value) = pair.unwrap();
-            assert!(all.insert(key, value).is_none(), "a key twice");
-        }
-        assert!(all == self.pairs);
-    }
 }
 
 #[test]
@@ -144,6 +87,14 @@ fn a_store_may_be_opened_with_either_index() {
         store = Store::open(&path, tiered(&real).index(mode)).unwrap();
         assert_eq!(store.stats().index.is_some(), mode == TIERED);
     }
+    store.close().unwrap();
+    // The directory of the index is locked from the first opening on that has one.
+    let path = temp.path().join("another");
+    Store::create(&path, params(100, 1, 2), tiered(&real).index(IndexMode::Memory)).unwrap();
+    assert!(!path.join("index").exists());
+    let mut store = Store::open(&path, tiered(&real)).unwrap();
+    let held = real.hold_dir(&path.join("index"), Sharing::Exclusive).unwrap_err();
+    assert_eq!(held.kind(), VfsErrorKind::InUse);
     store.check().unwrap();
 }
 
@@ -480,4 +431,41 @@ fn a_reader_takes_the_index_that_is_there() {
     for (key, value) in &twin.pairs {
         assert_eq!(reader.get(key).unwrap().as_ref(), Some(value));
     }
+}
+
+/// A backup has the files of the index that its checkpoint names, and opens from them; beside a writer too.
+#[test]
+fn a_backup_has_the_index() {
+    let _limit = Limit::new();
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    let real: Arc<dyn Vfs> = Arc::new(RealDisk);
+    let mut twin = Twin::new(21, 10_000);
+    let mut store = Store::create(path("store"), params(100, 1, 2), tiered(&real)).unwrap();
+    (0..10).for_each(|_| twin.block(&mut [&mut store], 1_500));
+    store.flush().unwrap();
+    let report = store.reader().backup(path("linked"), BackupOptions::new()).unwrap();
+    assert!(report.checked.is_some() && report.linked_files > SHARDS as u64, "{report:?}");
+    // Closed, so that the last height is known to be durable by who looks.
+    store.close().unwrap();
+    let mut beside = Store::open_read_only(path("store"), tiered(&real)).unwrap();
+    beside.backup(path("copied"), BackupOptions::new().link(false).check(false)).unwrap();
+    drop(beside);
+    store = Store::open(path("store"), tiered(&real)).unwrap();
+    let then = twin.pairs.clone();
+    // What the store merges away later stays in the copies.
+    (0..10).for_each(|_| twin.block(&mut [&mut store], 1_500));
+    store.check().unwrap();
+    store.close().unwrap();
+    let now = std::mem::replace(&mut twin.pairs, then);
+    for name in ["linked", "copied"] {
+        let mut copy = Store::open(path(name), tiered(&real)).unwrap();
+        assert!(copy.stats().opened_from.is_some(), "{name}");
+        twin.compare(&copy);
+        copy.check().unwrap();
+        copy.close().unwrap();
+    }
+    twin.pairs = now;
+    let store = Store::open(path("store"), tiered(&real)).unwrap();
+    twin.compare(&store);
 }

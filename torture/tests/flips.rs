@@ -17,7 +17,7 @@ fn damage_is_reported_or_does_not_matter() {
         peak: || ALLOCATOR.peak_usage(),
         reset: || ALLOCATOR.reset_peak_usage(),
     };
-    let plan = Plan { seed: 10, count: 150, stride: 151, workers: 2 };
+    let plan = Plan { seed: 10, count: 150, stride: 151, workers: 2, only_index: false };
     let report = run(plan, memory).unwrap();
     println!("{report}");
     assert!(report.failures.is_empty(), "{}", report.failures.join("\n"));

@@ -10,6 +10,7 @@
 //! A program that has a store open can make backups itself (`Reader::backup` of the library), of the height
 //! that is published, and without having its log read once more.
 
+use super::index::{IndexArgs, as_it_is};
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use crate::text::as_text;
@@ -134,7 +135,8 @@ fn copy(
     beside: bool,
 ) -> Result<(), CliError> {
     let bar = out.log_bar("reading the log");
-    let options = || Options::new().threads(how.threads).on_progress(follow(&bar));
+    // The copy has its index where the store has it.
+    let options = || as_it_is(from, Options::new().threads(how.threads).on_progress(follow(&bar)));
     let how = BackupOptions::new().link(link).check(!how.no_check);
     let (report, in_use) = match Store::restore(from, to, options(), how) {
         // One of the two. If it is the target, it is so still.
@@ -164,6 +166,8 @@ pub(crate) struct PruneArgs {
     /// Heights whose entries and history are kept. The library's default unless given
     #[arg(long, value_name = "N")]
     keep_heights: Option<NonZeroU64>,
+    #[command(flatten)]
+    index: IndexArgs,
 }
 
 /// `{"log_freed", "twigs_freed", "log_bytes", "twigs_bytes", "held_by"}`
@@ -221,6 +225,7 @@ pub(super) fn prune(args: &PruneArgs, out: Output) -> Result<(), CliError> {
         Some(n) => Options::new().keep_heights(n.get()).keep_history(n.get()),
         None => Options::new(),
     };
+    let options = args.index.apply(&args.dir, options)?;
     let mut store = super::open(&args.dir, options, out)?;
     let report = store.prune();
     let closed = store.close();

@@ -1,6 +1,7 @@
 //! `create`: a new store in an empty directory.
 
 use super::compaction_rule;
+use super::index::IndexArgs;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::text::as_text;
@@ -50,6 +51,9 @@ pub(super) struct ParamArgs {
     /// Metadata engine: redb, rocksdb or sled, if compiled in
     #[arg(long, value_name = "NAME", value_parser = engine)]
     engine: Option<Engine>,
+
+    #[command(flatten)]
+    index: IndexArgs,
 }
 
 fn engine(name: &str) -> Result<Engine, String> {
@@ -72,7 +76,7 @@ impl ParamArgs {
             let reason = error.to_string();
             hedgerow::Error::Option { option: "first_height", reason }
         })?;
-        let mut options = tune(Options::new());
+        let mut options = self.index.apply(dir, tune(Options::new()))?;
         if let Some(engine) = self.engine {
             options = options.engine(engine);
         }

@@ -1,12 +1,13 @@
 //! `stat` and `check`: figures of a store, and the proof that its files agree with its root.
 
 use super::create::Compaction;
+use super::index::IndexArgs;
 use super::open_to_read;
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use crate::text::{Counted, as_text};
 use clap::Args;
-use hedgerow::{Digest, Error, Options, Store};
+use hedgerow::{Digest, Error, IndexStats, Options, Store};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use std::fmt;
@@ -27,6 +28,25 @@ pub(crate) struct CheckArgs {
     /// Threads to use; 0 stands for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+    #[command(flatten)]
+    index: IndexArgs,
+}
+
+/// An index in files.
+#[derive(Serialize)]
+struct InFiles {
+    files: u64,
+    bytes: u64,
+    records: u64,
+    /// Records that are in memory, to be written to files.
+    in_memory: u64,
+}
+
+impl From<&IndexStats> for InFiles {
+    fn from(stats: &IndexStats) -> Self {
+        let (bytes, records) = (stats.file_bytes, stats.file_records);
+        Self { files: stats.files, bytes, records, in_memory: stats.memory_records }
+    }
 }
 
 /// Sizes in bytes; the last two lists have one number per shard.
@@ -42,6 +62,8 @@ struct StatReport {
     /// Bytes of log before this position were pruned.
     log_start: u64,
     index_bytes: usize,
+    /// What of it is in files; null if all of it is in memory.
+    index_files: Option<InFiles>,
     tree_bytes: usize,
     engine: &'static str,
     hasher: String,
@@ -72,6 +94,12 @@ impl fmt::Display for StatReport {
             HumanBytes(self.log_start)
         )?;
         writeln!(f, "index         {} of memory", HumanBytes(self.index_bytes as u64))?;
+        if let Some(InFiles { files, bytes, records, in_memory }) = &self.index_files {
+            let (files, bytes) = (Counted(*files, "file"), HumanBytes(*bytes));
+            let (records, in_memory) = (HumanCount(*records), HumanCount(*in_memory));
+            let what = format!("{files}, {bytes}: {records} records, and {in_memory} in memory");
+            writeln!(f, "              tiered, {what}")?;
+        }
         writeln!(f, "trees         {} of memory", HumanBytes(self.tree_bytes as u64))?;
         writeln!(f, "compaction    {}", self.compaction)?;
         writeln!(f, "metadata      {}", self.engine)?;
@@ -125,6 +153,7 @@ pub(super) fn stat(args: &StatArgs, out: Output) -> Result<(), CliError> {
         log_segments: stats.log.segments,
         log_start: stats.log_start.0,
         index_bytes: stats.index_bytes,
+        index_files: stats.index.as_ref().map(InFiles::from),
         tree_bytes: stats.tree_bytes,
         engine: stats.engine,
         hasher: stats.hasher.name,
@@ -139,6 +168,7 @@ pub(super) fn check(args: &CheckArgs, out: Output) -> Result<(), CliError> {
     // The store reads its log twice, once to open and once to check, and reports both here.
     let bar = out.log_bar("reading the log");
     let options = Options::new().threads(args.threads).on_progress(follow(&bar));
+    let options = args.index.apply(&args.dir, options)?;
     let mut store = match Store::open(&args.dir, options.clone()) {
         Err(Error::NotWritable { .. }) => Store::open(&args.dir, options.read_only())?,
         other => other?,

@@ -24,6 +24,8 @@ pub(crate) struct PutArgs {
     max_value_bytes: usize,
     #[command(flatten)]
     keep: super::KeepArgs,
+    #[command(flatten)]
+    index: super::index::IndexArgs,
 }
 
 /// Print the value of a key; prints "absent" on standard error, and exits with 3, if it has none
@@ -44,6 +46,8 @@ pub(crate) struct DeleteArgs {
     key: BytesArg,
     #[command(flatten)]
     keep: super::KeepArgs,
+    #[command(flatten)]
+    index: super::index::IndexArgs,
 }
 
 /// `{"height", "root", "created", "updated", "deleted", "absent_deletes", "durable"}`
@@ -90,11 +94,13 @@ impl fmt::Display for Found<'_> {
 
 pub(super) fn put(args: &PutArgs, out: Output) -> Result<(), CliError> {
     let options = args.keep.options().max_value_bytes(args.max_value_bytes);
+    let options = args.index.apply(&args.dir, options)?;
     one_block(&args.dir, options, out, |block| block.put(&args.key.0, &args.value.0))
 }
 
 pub(super) fn delete(args: &DeleteArgs, out: Output) -> Result<(), CliError> {
-    one_block(&args.dir, args.keep.options(), out, |block| block.delete(&args.key.0))
+    let options = args.index.apply(&args.dir, args.keep.options())?;
+    one_block(&args.dir, options, out, |block| block.delete(&args.key.0))
 }
 
 fn one_block(

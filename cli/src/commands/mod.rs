@@ -11,6 +11,7 @@
 //!   inspect  stat check        figures, and the full check
 //!   backup   restore prune     copies of a store, and giving disk back
 //!   repair                     what follows from the log, derived anew at the operator's word
+//!   index                      where the index of a store is, asked by all that write
 //!   devices                    the hashing backends of this machine
 //!   replay                     recorded workloads, compared block by block
 //!   generate completions man   what shells and man(1) know of the program
@@ -25,6 +26,7 @@ mod export;
 mod exported;
 mod generate;
 mod import;
+mod index;
 mod inspect;
 mod keys;
 mod list;

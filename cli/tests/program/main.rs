@@ -28,6 +28,7 @@ mod devices;
 mod files;
 mod help;
 mod import;
+mod index;
 mod kill;
 mod limits;
 mod looking;

@@ -52,6 +52,11 @@ impl Bits {
         self.block(sn).is_some_and(|block| block.words[word].load(Relaxed) & mask != 0)
     }
 
+    /// The bits of 64 entries from `first`, a multiple of 64, on.
+    pub(crate) fn word(&self, first: SerialNumber) -> u64 {
+        self.block(first).map_or(0, |block| block.words[place(first).0].load(Relaxed))
+    }
+
     /// Whether the bit can be set.
     pub(crate) fn covers(&self, sn: SerialNumber) -> bool {
         self.block(sn).is_some()

@@ -47,6 +47,7 @@
 //! * An error is never "no such key".
 
 mod age;
+mod audit;
 mod bits;
 mod edit;
 mod jobs;
@@ -59,6 +60,7 @@ mod record;
 mod segment;
 mod stats;
 
+pub use audit::Audited;
 pub use jobs::{Done, Job, Step};
 pub use open::{SegmentEntry, Snapshot, SnapshotRecords};
 pub use policy::LOWEST_TIER;

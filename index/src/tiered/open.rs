@@ -291,7 +291,7 @@ fn remove(inner: &Inner, name: &str) -> Result<(), IndexError> {
 }
 
 /// A file of the list that is not there is damage.
-fn missing(error: IndexError, options: &TieredOptions, id: SegmentId) -> IndexError {
+pub(super) fn missing(error: IndexError, options: &TieredOptions, id: SegmentId) -> IndexError {
     match error {
         IndexError::Disk(error) if error.kind() == VfsErrorKind::NotFound => {
             IndexError::Damaged { file: options.folder.join(id.name()), what: "it is missing" }

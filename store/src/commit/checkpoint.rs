@@ -170,6 +170,11 @@ impl Checkpoints {
         (self.newest.lock().map(|(name, _)| name.height), self.opened_from, self.replayed_bytes)
     }
 
+    /// The directory of the store.
+    pub(crate) fn store(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
+    }
+
     /// The file of the checkpoint that a manifest names, and its length.
     pub(crate) fn path_of(&self, manifest: &Manifest) -> Option<(PathBuf, u64)> {
         let CheckpointName { height, bytes } = manifest.checkpoint?;

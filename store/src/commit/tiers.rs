@@ -17,6 +17,7 @@
 use super::waits::{IndexWaits, WaitReason, Waits};
 use crate::opening::limits::{STACK_BYTES, no_thread};
 use crate::pressure::{MemoryLevel, MemoryWatch};
+use crate::read::given_up::Mark;
 use crate::read::published::in_index;
 use crate::{Error, Options, points};
 use hedgerow_index::{Done, Edit, IndexError, Job, Late, Step, TieredIndex};
@@ -36,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Tiers {
     /// One per shard.
     pub(crate) index: Vec<TieredIndex>,
+    /// What gives them up, if they may be.
+    pub(crate) mark: Option<Arc<Mark>>,
     turn: Arc<Turn>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -68,7 +71,12 @@ struct Now {
 
 impl Tiers {
     /// The indexes of all shards, which have so much memory together.
-    pub(crate) fn new(index: Vec<TieredIndex>, budget: u64, options: &Options) -> Self {
+    pub(crate) fn new(
+        index: Vec<TieredIndex>,
+        budget: u64,
+        options: &Options,
+        mark: Option<Arc<Mark>>,
+    ) -> Self {
         let now = Now {
             budget,
             level: MemoryLevel::None,
@@ -81,15 +89,16 @@ impl Tiers {
         };
         let (watch, disk) = (options.watch.clone(), Arc::clone(&options.disk));
         let turn = Turn { now: Mutex::new(now), changed: Condvar::new(), watch, disk };
-        Self { index, turn: Arc::new(turn), thread: Mutex::new(None) }
+        Self { index, mark, turn: Arc::new(turn), thread: Mutex::new(None) }
     }
 
     /// Starts the thread.
     pub(crate) fn start(&self) -> Result<(), Error> {
         let (index, turn) = (self.index.clone(), Arc::clone(&self.turn));
+        let mark = self.mark.clone();
         let body = move || {
             let _end = End(&turn);
-            turn.run(&index);
+            turn.run(&index, mark.as_deref());
         };
         let thread = std::thread::Builder::new().name(NAME.into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(body).map_err(|error| no_thread(NAME, error))?;
@@ -220,7 +229,7 @@ impl Drop for End<'_> {
 }
 
 impl Turn {
-    fn run(&self, index: &[TieredIndex]) {
+    fn run(&self, index: &[TieredIndex], mark: Option<&Mark>) {
         loop {
             {
                 let mut now = self.now.lock();
@@ -237,6 +246,10 @@ impl Turn {
                 now.due = false;
             }
             let done = index.iter().try_for_each(|one| self.work_off(one, index));
+            let done = done.map_err(|error| match mark {
+                Some(mark) => mark.note(error),
+                None => error,
+            });
             let mut now = self.now.lock();
             if let Err(error) = &done {
                 tracing::warn!(%error, "a part of the index stays in memory until it can be written");
@@ -369,7 +382,7 @@ mod tests {
         }
         fill(&index[0]);
         let options = Options::new().disk(Arc::clone(&disk));
-        let tiers = Tiers::new(index.to_vec(), 2 << 20, &options);
+        let tiers = Tiers::new(index.to_vec(), 2 << 20, &options, None);
         let before = index.each_ref().map(|index| index.stats());
         let done = tiers.turn.run_job(merge, &index).unwrap().unwrap();
         let after = index.each_ref().map(|index| index.stats());

@@ -10,6 +10,7 @@
 //!                          the others                   ► log/       copies, synced
 //!     twig records         as they are                  ► twigs/     copies, synced
 //!     the checkpoint that the manifest names            ► checkpoints/
+//!     files of the index that the checkpoint names      ► index/     second names, or copies
 //!   ended: pruning goes on                              names synced
 //!                                                       opened and checked, all of it, by the CPU
 //!                                                       COPYING goes, synced
@@ -32,7 +33,8 @@
 //!
 //! Invariants:
 //! * Nothing of the source is changed. A file that gets a second name is one that neither store will ever
-//!   write to or cut: see `entryfile`, `segments/parts.rs`, and a checkpoint, which is written once.
+//!   write to or cut: see `entryfile`, `segments/parts.rs`, and a checkpoint and the files of an index, which
+//!   are written once.
 //! * As long as `COPYING` is there, the target is no store: nobody opens it, nor creates one in its place.
 //!   It goes last, when everything else is durable, and checked if that was asked for.
 //! * The copy has the id of its source. Their logs are the same up to the height of the backup and differ
@@ -43,12 +45,15 @@ use crate::commit::copies::Copying;
 use crate::opening::check::CheckReport;
 use crate::opening::limits;
 use crate::opening::place::{LOG, Locks, META, Place, TWIGS};
+use crate::opening::rebuild::INDEX;
 use crate::options::Options;
+use crate::read::given_up;
 use crate::shared::{Shared, missing_row};
 use crate::{Error, ReadOnlyStore, Reader, Store};
 use hedgerow_entryfile::{LogError, SegmentPart};
 use hedgerow_metadb::{Commit, Engine, HistoryRow, Manifest, MetaDb};
-use hedgerow_types::{Digest, Height, LogPosition};
+use hedgerow_state::checkpoint::Checkpoint;
+use hedgerow_types::{Digest, Height, LogPosition, ShardId};
 use hedgerow_vfs::{OpenMode, Vfs, VfsError, VfsErrorKind, VfsFile};
 use std::path::Path;
 use std::sync::Arc;
@@ -373,7 +378,7 @@ impl Copied {
             return Ok(report);
         }
         let hasher = options.check()?;
-        locks.parts = place.hold_parts()?;
+        locks.parts = place.hold_parts(&options)?;
         let mut store = place.open(None, options, hasher, locks)?;
         let checked = store.check()?;
         if (checked.height, checked.root) != (report.height, report.root) {
@@ -440,9 +445,6 @@ impl Filling<'_> {
 
     /// Returns whether there is one. Opening does without, only longer.
     fn copy_checkpoint(&mut self, manifest: &Manifest) -> Result<bool, Error> {
-        if self.shared.tiers.is_some() {
-            return Ok(false); // it names files of the index, which is made again from the log
-        }
         let (name, disk) = (checkpoint::CHECKPOINTS, &self.place.vfs);
         let Some((path, bytes)) = self.shared.checkpoints.path_of(manifest) else {
             return Ok(false);
@@ -456,9 +458,43 @@ impl Filling<'_> {
         if file.len()? != bytes {
             return Ok(false);
         }
+        let store = self.shared.checkpoints.store();
+        let found = checkpoint::find(&*self.shared.options.disk, store, manifest);
+        let Some(found) = found else { return Ok(false) };
+        if found.head().tiered && !self.copy_index(&found)? {
+            return Ok(false);
+        }
         disk.create_dir_all(&self.place.path(name))?;
         self.put(name, &*file, bytes, true)?;
         disk.sync_dir(&self.place.path(name))?;
+        Ok(true)
+    }
+
+    /// Copies the files of the index that the checkpoint names, which never change. Returns whether all are there.
+    fn copy_index(&mut self, checkpoint: &Checkpoint) -> Result<bool, Error> {
+        let (shared, disk) = (self.shared, &*self.shared.options.disk);
+        let (Some(tiers), store) = (&shared.tiers, shared.checkpoints.store()) else {
+            return Ok(false);
+        };
+        if given_up::is_given_up(disk, store)? {
+            return Ok(false);
+        }
+        self.place.vfs.create_dir_all(&self.place.path(INDEX))?;
+        for (shard, index) in ShardId::all().zip(&tiers.index) {
+            for segment in checkpoint.tiers(shard)?.0 {
+                let file = match disk.open(&index.file(segment.number), OpenMode::Read) {
+                    Ok(file) => file,
+                    // A later checkpoint does without it. What was copied already goes when the copy is opened.
+                    Err(error) if error.kind() == VfsErrorKind::NotFound => return Ok(false),
+                    Err(error) => return Err(error.into()),
+                };
+                if file.len()? != segment.len {
+                    return Ok(false);
+                }
+                self.put(INDEX, &*file, segment.len, true)?;
+            }
+        }
+        self.place.vfs.sync_dir(&self.place.path(INDEX))?;
         Ok(true)
     }
 

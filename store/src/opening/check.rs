@@ -10,16 +10,21 @@
 //!   log start       the first segment                                                   here
 //!   all of it       the history row of its height; rows without a gap up to it          here
 //! ```
+//!
+//! Twig records are compared as they are made, and of an index in files the log makes sums, no second index: a check
+//! takes the memory of a second tree and a second set of active bits, and only where the index is in memory that of
+//! a second one.
 
 use crate::Error;
 use crate::hasher;
 use crate::opening::progress::Meter;
-use crate::opening::rebuild::{IndexPlace, Source, rebuild};
+use crate::opening::rebuild::{IndexPlace, Keys, Source, Sums, rebuild};
 use crate::shared::{Shared, missing_row};
 use hedgerow_entryfile::Journal;
 use hedgerow_metadb::Manifest;
-use hedgerow_state::twig_agrees;
 use hedgerow_types::{Digest, Height};
+use rayon::prelude::*;
+use std::sync::Arc;
 
 /// What [`Store::check`](crate::Store::check) went through.
 ///
@@ -61,6 +66,14 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
     shared.log.check_files()?;
     shared.twigs.file.check_files()?;
     let progress = Meter::new(shared.options.progress.as_ref());
+    let index = match &shared.tiers {
+        Some(tiers) => IndexPlace::Summed {
+            index: tiers.index.clone(),
+            keys: Arc::new(Keys::default()),
+            mark: tiers.mark.clone(),
+        },
+        None => IndexPlace::Memory,
+    };
     let rebuilt = shared.pool.install(|| {
         rebuild(&Source {
             log: &shared.log,
@@ -70,23 +83,16 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             hasher: hasher::trusted(),
             progress: progress.as_deref(),
             checkpoint: None,
-            index: &IndexPlace::Memory,
+            index: &index,
+            compared: Some(&shared.twigs),
         })
     })?;
     check_log(shared, &manifest)?;
     let history_rows = check_history(shared, &manifest)?;
-    let (mut twigs, mut twigs_missing) = (0, 0);
-    for fresh in &rebuilt.twigs {
-        match shared.twigs.get(fresh.shard, fresh.twig)? {
-            Some(kept) if twig_agrees(&kept, fresh) => twigs += 1,
-            Some(_) => {
-                return Err(Error::Corrupt(format!(
-                    "the record of twig {} of shard {} differs from its entries",
-                    fresh.twig, fresh.shard
-                )));
-            }
-            None => twigs_missing += 1,
-        }
+    if let Some((shard, twig)) = rebuilt.compared.different {
+        return Err(Error::Corrupt(format!(
+            "the record of twig {twig} of shard {shard} differs from its entries"
+        )));
     }
     let state = shared.published.current();
     if state.height != manifest.height || state.roots() != rebuilt.forest.roots() {
@@ -96,9 +102,15 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             recorded: state.roots().state,
         });
     }
-    let different = shared.published.differs(rebuilt.index)?;
-    if let Some(shard) = different {
-        return Err(Error::Corrupt(format!("the index of shard {shard} differs from the log")));
+    if rebuilt.sums.is_empty() {
+        let different = shared.published.differs(rebuilt.index)?;
+        if let Some(shard) = different {
+            let reason = format!("the index of shard {shard} differs from the log");
+            return Err(Error::Corrupt(reason));
+        }
+    } else {
+        let compare = |sums: &Sums| sums.compare(&shared.log, &manifest);
+        shared.pool.install(|| rebuilt.sums.par_iter().try_for_each(compare))?;
     }
     let active: u64 = manifest.shards.iter().map(|part| part.active).sum();
     Ok(CheckReport {
@@ -106,8 +118,8 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
         root: manifest.state_root,
         log_bytes: manifest.log_end.0 - manifest.log_start.0,
         keys: active - manifest.shards.len() as u64 * hedgerow_types::SENTRIES_PER_SHARD,
-        twigs,
-        twigs_missing,
+        twigs: rebuilt.compared.same,
+        twigs_missing: rebuilt.compared.missing,
         history_rows,
     })
 }

@@ -9,7 +9,7 @@ use crate::hasher::BatchHasher;
 use crate::opening::genesis::genesis;
 use crate::opening::open::{Parts, pool, start};
 use crate::opening::place::{CREATING, LOG, Locks, META, Place, TWIGS};
-use crate::opening::rebuild::{IndexPlace, Indexed, Rebuilt};
+use crate::opening::rebuild::{ComparedTwigs, IndexPlace, Indexed, Rebuilt};
 use crate::options::Options;
 use crate::read::published::in_index;
 use crate::store::Store;
@@ -123,6 +123,8 @@ impl Place {
         let settled = forest.roots().clone();
         let (twigs_made, contradicted) = (vec![], None);
         let rebuilt = Rebuilt {
+            sums: vec![],
+            compared: ComparedTwigs::default(),
             forest,
             index,
             writers,
@@ -145,7 +147,7 @@ impl Place {
             hasher,
         };
         let mut store = start(parts, lock)?;
-        store.locks.parts = store.place.hold_parts()?;
+        store.locks.parts = store.place.hold_parts(&store.shared.options)?;
         Ok(store)
     }
 }

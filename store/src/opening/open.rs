@@ -14,6 +14,7 @@ use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
 use crate::opening::rebuild::{INDEX, IndexPlace, Indexed, Rebuilt, Source, rebuild};
 use crate::options::Options;
+use crate::read::given_up::{self, Mark};
 use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
 use crate::store::Store;
@@ -100,11 +101,26 @@ impl Files {
         let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
             let (journal, progress) = (*journal, meter.as_deref());
             let index = &IndexPlace::new(&place.dir, options, manifest.store_id, checkpoint);
-            let source =
-                Source { log, twigs, manifest, journal, hasher, progress, checkpoint, index };
+            let compared = None;
+            let source = Source {
+                log,
+                twigs,
+                manifest,
+                journal,
+                hasher,
+                progress,
+                checkpoint,
+                index,
+                compared,
+            };
             pool.install(|| rebuild(&source))
         };
+        let given_up = given_up::is_given_up(&*place.vfs, &place.dir)?;
+        if given_up {
+            tracing::warn!("the index is damaged and made anew: opening reads the log");
+        }
         let checkpoint = checkpoint::find(&*place.vfs, &place.dir, manifest);
+        let checkpoint = checkpoint.filter(|it| !(given_up && it.head().tiered));
         let checkpoint = checkpoint.filter(|checkpoint| {
             let index = IndexPlace::new(&place.dir, options, manifest.store_id, Some(checkpoint));
             if !index.suits(checkpoint) {
@@ -174,18 +190,29 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
     // Who only reads hashes nothing.
     let threads = if options.read_only { 1 } else { options.threads };
     let tiers: Option<Vec<_>> = rebuilt.index.iter().map(Indexed::tiered).collect();
-    if tiers.is_none() && !options.read_only {
-        remove_index(&place)?;
+    if !options.read_only {
+        if tiers.is_none() {
+            remove_index(&place)?;
+        }
+        // What it was about is gone.
+        given_up::forget(&*place.vfs, &place.dir)?;
     }
+    let mark = Mark::new(&place.dir, &options);
     let tiers = tiers.map(|index| {
         let budget = index.iter().map(|it| it.stats().memory.budget as u64).sum();
-        Tiers::new(index, budget, &options)
+        Tiers::new(index, budget, &options, mark.clone())
     });
     let shared = Arc::new(Shared {
         log,
         twigs,
         meta: RwLock::new(Some(meta)),
-        published: Published::new(height, manifest.log_end, rebuilt.index, &rebuilt.forest),
+        published: Published::new(
+            height,
+            manifest.log_end,
+            rebuilt.index,
+            mark.as_ref(),
+            &rebuilt.forest,
+        ),
         flow: Arc::new(Flow::new(height, settled)),
         recent: Mutex::new(behind.rows.iter().cloned().collect()),
         hasher,
@@ -234,7 +261,7 @@ pub(crate) fn pool(threads: usize, name: &'static str) -> Result<rayon::ThreadPo
 fn remove_index(place: &Place) -> Result<(), Error> {
     let dir = place.path(INDEX);
     if place.vfs.exists(&dir)? {
-        for name in place.vfs.read_dir(&dir)? {
+        for name in place.vfs.read_dir(&dir)?.iter().filter(|name| *name != given_up::MARK) {
             place.vfs.remove_file(&dir.join(name))?;
         }
     }

@@ -10,6 +10,7 @@
 //!   <dir>/twigs/      the twig file, derived from the log
 //!   <dir>/checkpoints/  the state at a height, derived from the log
 //!   <dir>/index/      the index, if it is in files: derived from the log
+//!   <dir>/index/GIVEN_UP  there while one of its files is known to be damaged
 //! ```
 //!
 //! Each of these directories is locked itself: what lies below `<dir>` may be a link to somewhere
@@ -18,7 +19,7 @@
 
 use crate::commit::checkpoint::CHECKPOINTS;
 use crate::opening::rebuild::INDEX;
-use crate::options::Options;
+use crate::options::{IndexMode, Options};
 use crate::{Error, points};
 use hedgerow_entryfile::{LogOptions, SegmentSize, StoreId, TwigFileOptions};
 use hedgerow_metadb::{Engine, Manifest, MetaDb, MetaError, Renew};
@@ -121,7 +122,7 @@ impl Place {
         if place.has_mark()? {
             return Err(Error::Unfinished(place.dir));
         }
-        locks.parts = place.hold_parts()?;
+        locks.parts = place.hold_parts(options)?;
         Ok((place, locks))
     }
 
@@ -242,9 +243,15 @@ impl Place {
         Ok(Locks { root, parts: vec![], process: std::process::id() })
     }
 
-    /// Locks the directories in it too, which may be links to somewhere else.
-    pub(crate) fn hold_parts(&self) -> Result<Vec<DirLock>, Error> {
+    /// Locks the directories in it too, which may be links to somewhere else. That of an index in files is made
+    /// for it if it is not there.
+    pub(crate) fn hold_parts(&self, options: &Options) -> Result<Vec<DirLock>, Error> {
         let mut parts = vec![];
+        let needs_index = matches!(options.index, IndexMode::Tiered { .. }) && !options.read_only;
+        if needs_index && !self.has(INDEX)? {
+            self.vfs.create_dir_all(&self.path(INDEX))?;
+            self.vfs.sync_dir(&self.dir)?;
+        }
         for name in [META, LOG, TWIGS, INDEX] {
             let path = self.path(name);
             match self.vfs.hold_dir(&path, Sharing::Exclusive) {

@@ -27,9 +27,11 @@
 mod index;
 mod resume;
 mod shard;
+mod sums;
 
 pub(crate) use index::{INDEX, IndexPlace, Indexed};
-pub(crate) use shard::{RunWork, ShardScan};
+pub(crate) use shard::{ComparedTwigs, RunWork, ShardScan};
+pub(crate) use sums::{Keys, Sums};
 
 use crate::Error;
 use crate::commit::pipeline::Unsettled;
@@ -60,17 +62,24 @@ pub(crate) struct Source<'a> {
     pub(crate) checkpoint: Option<&'a Checkpoint>,
     /// Where the index is to be.
     pub(crate) index: &'a IndexPlace,
+    /// The twig records that those made from the entries are compared with, and then forgotten.
+    pub(crate) compared: Option<&'a TwigStore>,
 }
 
 /// The memory of a store.
 #[derive(Debug)]
 pub(crate) struct Rebuilt {
     pub(crate) forest: Forest,
+    /// Empty if there is one already.
     pub(crate) index: Vec<Indexed>,
+    /// What the log has to say of one that is there.
+    pub(crate) sums: Vec<Sums>,
     pub(crate) writers: Vec<ShardWriter>,
     pub(crate) open: Vec<OpenTwig>,
     /// Records of finished twigs that had to be made from the entries.
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
+    /// What comparing such records came to.
+    pub(crate) compared: ComparedTwigs,
     /// The state, and what of it the manifest on disk does not know.
     pub(crate) behind: Unsettled,
     /// The roots at the manifest's height.
@@ -232,10 +241,10 @@ fn scan_record(
     source.hasher.messages(&mut leaves)?;
     if record.record().bytes_len() >= PARALLEL_BYTES {
         let work = shards.par_iter_mut().zip(work);
-        work.try_for_each(|(scan, work)| scan.take_leaves(source.hasher, work))
+        work.try_for_each(|(scan, work)| scan.take_leaves(source, work))
     } else {
         let mut work = shards.iter_mut().zip(work);
-        work.try_for_each(|(scan, work)| scan.take_leaves(source.hasher, work))
+        work.try_for_each(|(scan, work)| scan.take_leaves(source, work))
     }
 }
 
@@ -266,11 +275,21 @@ fn restore(
 
 fn finish(source: &Source<'_>, ended: Ended, mut shards: Vec<ShardScan>) -> Result<Rebuilt, Error> {
     let Ended { forest, behind, settled, contradicted } = ended;
-    let index = shards.par_iter_mut().map(|scan| scan.index(source)).collect::<Result<_, _>>()?;
+    let sums = shards.par_iter_mut().map(ShardScan::sums);
+    let sums: Vec<Sums> = sums.filter_map(Result::transpose).collect::<Result<_, Error>>()?;
+    let index = if sums.is_empty() {
+        shards.par_iter_mut().map(|scan| scan.index(source)).collect::<Result<_, _>>()?
+    } else {
+        vec![]
+    };
+    let compared =
+        shards.iter().fold(ComparedTwigs::default(), |all, scan| all.and(&scan.compared));
     let parts = behind.manifest.shards.clone();
     let mut rebuilt = Rebuilt {
         forest,
         index,
+        sums,
+        compared,
         writers: vec![],
         open: vec![],
         twigs: vec![],

@@ -186,6 +186,7 @@ impl Found {
                 progress: progress.as_deref(),
                 checkpoint: None,
                 index: &IndexPlace::Memory,
+                compared: None,
             })
         })?;
         let row = meta.history(manifest.height)?;

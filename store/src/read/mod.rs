@@ -7,8 +7,10 @@
 //!     ├─ iter     all its keys, in the order of their hashes
 //!     └─ prove    a proof that a key has a value in it, or has none
 //!   reader      hands out views, and answers from the newest
+//!   given_up    what becomes of an index in files that is damaged
 //! ```
 
+pub(crate) mod given_up;
 pub(crate) mod iter;
 pub(crate) mod prove;
 pub(crate) mod published;

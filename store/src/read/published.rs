@@ -31,6 +31,7 @@
 use crate::Error;
 use crate::commit::tiers::Tiers;
 use crate::opening::rebuild::Indexed;
+use crate::read::given_up::Mark;
 use arc_swap::ArcSwap;
 use hedgerow_index::{Edit, GROUPS, Index, IndexError, Stem};
 use hedgerow_merkle::{
@@ -191,11 +192,13 @@ impl Held {
 }
 
 impl Published {
-    /// The state that a store begins with: its height, where its log ends.
+    /// The state that a store begins with: its height, where its log ends. An index in files is given up by
+    /// `mark`, if it may be.
     pub(crate) fn new(
         height: Height,
         log_end: LogPosition,
         index: Vec<Indexed>,
+        mark: Option<&Arc<Mark>>,
         forest: &Forest,
     ) -> Self {
         let tree = forest.head();
@@ -206,7 +209,7 @@ impl Published {
         let mut held = Held::default();
         held.push(&state);
         Self {
-            index: index.into_iter().map(Indexed::shared).collect(),
+            index: index.into_iter().map(|index| index.shared(mark)).collect(),
             tree: forest.publish(),
             current: ArcSwap::new(state),
             held: Mutex::new(held),
@@ -471,7 +474,7 @@ impl Published {
     pub(crate) fn differs(&self, other: Vec<Indexed>) -> Result<Option<ShardId>, Error> {
         let (mut mine, mut theirs) = (Vec::new(), Vec::new());
         for (shard, other) in ShardId::all().zip(other) {
-            let other = other.shared();
+            let other = other.shared(None);
             for group in 0..GROUPS {
                 mine.clear();
                 theirs.clear();
@@ -490,6 +493,7 @@ impl Published {
 pub(crate) fn in_index(error: IndexError) -> Error {
     match error {
         IndexError::Disk(error) => error.into(),
+        IndexError::Damaged { .. } | IndexError::GivenUp { .. } => Error::Index(error.to_string()),
         other => Error::Corrupt(format!("index: {other}")),
     }
 }

@@ -131,3 +131,55 @@ pub(crate) fn seal(segment: &[u8], at: usize, hashed: &mut Vec<u8>) {
     let crc = crc32c::crc32c(hashed) ^ place;
     hashed.extend(crc.to_le_bytes());
 }
+
+/// Bytes of a page of an index segment.
+const PAGE: usize = 4096;
+
+/// The pages of records of an index segment.
+pub(crate) fn index_pages(segment: &[u8]) -> usize {
+    u64::from_le_bytes(segment[48..56].try_into().unwrap()) as usize
+}
+
+/// Changes every record (stem's fragment, position / 8, serial number) of a page of an index segment, and sees to
+/// it that no checksum tells: 4 bytes behind the records, which nobody reads, make up for the change. `None` if the
+/// page has no room for them.
+pub(crate) fn change_index_page(
+    segment: &[u8],
+    number: usize,
+    change: impl Fn(&mut [u8; 4], &mut [u8; 6], &mut [u8; 6]),
+) -> Option<Vec<u8>> {
+    let mut page = segment[PAGE * (1 + number)..][..PAGE].to_vec();
+    let u16_at = |at: usize| usize::from(u16::from_le_bytes([page[at], page[at + 1]]));
+    let (from, count) = (8 + 4 * u16_at(4), u16_at(6));
+    let end = from + 16 * count;
+    if end + 4 > PAGE {
+        return None;
+    }
+    let wanted = crc32c::crc32c(&page[4..]);
+    for record in page[from..end].chunks_exact_mut(16) {
+        let (fragment, rest) = record.split_first_chunk_mut().unwrap();
+        let (at, sn) = rest.split_first_chunk_mut().unwrap();
+        change(fragment, at, sn.try_into().unwrap());
+    }
+    // A checksum of so many bytes is linear: which bits turn over which is found out bit by bit.
+    let with = |page: &mut Vec<u8>, bits: u32| {
+        page[end..end + 4].copy_from_slice(&bits.to_le_bytes());
+        crc32c::crc32c(&page[4..])
+    };
+    let base = with(&mut page, 0);
+    let mut rows: Vec<(u32, u32)> =
+        (0..32).map(|bit| (with(&mut page, 1 << bit) ^ base, 1 << bit)).collect();
+    let (mut left, mut bits) = (base ^ wanted, 0);
+    for place in (0..32).rev() {
+        let Some(number) = rows.iter().position(|row| row.0 >> place & 1 == 1) else { continue };
+        let pivot = rows.swap_remove(number);
+        for row in rows.iter_mut().filter(|row| row.0 >> place & 1 == 1) {
+            *row = (row.0 ^ pivot.0, row.1 ^ pivot.1);
+        }
+        if left >> place & 1 == 1 {
+            (left, bits) = (left ^ pivot.0, bits ^ pivot.1);
+        }
+    }
+    assert_eq!(with(&mut page, bits), wanted, "no checksum tells");
+    Some(page)
+}

@@ -9,6 +9,7 @@
 pub(crate) mod disks;
 pub(crate) mod forge;
 pub(crate) mod said;
+pub(crate) mod twin;
 pub(crate) mod written;
 
 use hedgerow::disk::{MemDisk, Vfs};

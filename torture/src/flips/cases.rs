@@ -2,7 +2,7 @@
 
 use super::change::{Change, SECTOR};
 use super::layout;
-use super::specimen::{File, Kind, Specimen, Specimens};
+use super::specimen::{File, Kind, Specimen, Specimens, Which, other_of};
 use hedgerow_testkit::recipe::SplitMix64;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,8 +19,8 @@ pub(super) struct Case {
     pub(super) while_open: bool,
     /// Every byte there counts: somebody must notice.
     pub(super) must_report: bool,
-    /// To the store whose last blocks are in the log alone.
-    pub(super) journal: bool,
+    /// To which store.
+    pub(super) store: Which,
 }
 
 impl Case {
@@ -28,9 +28,13 @@ impl Case {
     pub(super) fn command(&self, seed: u64) -> String {
         let while_open = if self.while_open { " --while-open" } else { "" };
         let must_report = if self.must_report { " --must-report" } else { "" };
-        let journal = if self.journal { " --journal" } else { "" };
+        let store = match self.store {
+            Which::Closed => "",
+            Which::Journal => " --journal",
+            Which::Tiered => " --tiered",
+        };
         format!(
-            "torture flips --seed {seed} --replay {}{while_open}{must_report}{journal}",
+            "torture flips --seed {seed} --replay {}{while_open}{must_report}{store}",
             self.change
         )
     }
@@ -41,7 +45,7 @@ impl Case {
 pub(super) fn all(specimens: &Specimens, seed: u64, count: u64, stride: usize) -> Vec<Case> {
     let mut rng = SplitMix64::new(seed);
     let mut cases = Vec::new();
-    let Specimens { closed, journal } = specimens;
+    let Specimens { closed, journal, tiered } = specimens;
     every_byte(closed, &mut rng, stride.max(1), &mut cases);
     moved(closed, &mut rng, stride.max(1), &mut cases);
     names(closed, &mut cases);
@@ -55,6 +59,7 @@ pub(super) fn all(specimens: &Specimens, seed: u64, count: u64, stride: usize) -
     let of_closed = cases.len();
     cases.extend((0..count / 3).map(|_| random(journal, &mut rng)));
     mark(&mut cases[of_closed..]);
+    index(tiered, &mut rng, stride.max(1), &mut cases);
     if stride > 1 {
         // The quick run: a part of these too.
         let mut number = 0;
@@ -73,7 +78,7 @@ pub(super) fn all(specimens: &Specimens, seed: u64, count: u64, stride: usize) -
 /// These are done to the store whose last blocks are in the log alone.
 fn mark(cases: &mut [Case]) {
     for case in cases {
-        case.journal = true;
+        case.store = Which::Journal;
         case.class = format!("journal: {}", case.class);
         // What looks like a crash is taken for one.
         case.must_report &= !case.change.loses();
@@ -100,7 +105,7 @@ fn last_blocks(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: 
                     change,
                     while_open: false,
                     must_report: true,
-                    journal: true,
+                    store: Which::Journal,
                 });
             };
             case("zeros", Change::Zero { file: name(), at, len });
@@ -117,8 +122,8 @@ fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &
             let change = Change::Flip { file: file.name.clone(), at: at as u64, mask };
             let class = format!("every byte: {class}");
             let must_report = file.kind != Kind::Twigs;
-            let journal = false;
-            cases.push(Case { class, change, while_open: false, must_report, journal });
+            let store = Which::Closed;
+            cases.push(Case { class, change, while_open: false, must_report, store });
         }
     };
     for file in &specimen.files {
@@ -130,7 +135,7 @@ fn every_byte(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &
                     every("the manifest", file, manifest);
                 }
             }
-            Kind::Other => {}
+            Kind::Index | Kind::Other => {}
         }
     }
     for (file, record) in specimen.last_two() {
@@ -162,7 +167,7 @@ fn moved(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut V
         let class = if while_open { "log, while open: frame moved" } else { "log: frame moved" };
         let change = Change::Move { file: file.clone(), from, to, len };
         let class = class.into();
-        cases.push(Case { class, change, while_open, must_report: true, journal: false });
+        cases.push(Case { class, change, while_open, must_report: true, store: Which::Closed });
     }
 }
 
@@ -175,7 +180,8 @@ fn mask(rng: &mut SplitMix64) -> u8 {
 fn names(specimen: &Specimen, cases: &mut Vec<Case>) {
     let mut case = |class: &str, change| {
         let class = class.to_owned();
-        cases.push(Case { class, change, while_open: false, must_report: false, journal: false });
+        let store = Which::Closed;
+        cases.push(Case { class, change, while_open: false, must_report: false, store });
     };
     for (number, file) in specimen.files.iter().enumerate() {
         let name = || file.name.clone();
@@ -205,10 +211,71 @@ fn other_names(specimen: &Specimen, number: usize) -> Vec<String> {
             to.extend(next.map(|next| next.name.clone()));
         }
         Kind::Meta => to.extend(["meta/meta.redb.new", "meta/meta.sled"].map(String::from)),
-        Kind::Other => {}
+        Kind::Index | Kind::Other => {}
     }
     to.retain(|to| *to != file.name);
     to
+}
+
+/// Every page of every file of the index in every way, and every file as a whole: at rest, and under the open store.
+/// It is derived data: opening never fails for it, and what an open store cannot read it calls an error. A page that is
+/// asked for, or that a check reads, is noticed.
+fn index(specimen: &Specimen, rng: &mut SplitMix64, stride: usize, cases: &mut Vec<Case>) {
+    let files: Vec<&File> = specimen.files.iter().filter(|it| it.kind == Kind::Index).collect();
+    let mut all = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        let (name, len) = (|| file.name.clone(), file.bytes.len() as u64);
+        for page in (0..len).step_by(PAGE as usize) {
+            let end = (page + PAGE).min(len);
+            let within = |rng: &mut SplitMix64| page + rng.below(end - page);
+            // What is there, not the zeros behind it.
+            let (at, near) = (within(rng), page + rng.below((end - page).min(SECTOR)));
+            all.push(("1 byte", Change::Flip { file: name(), at, mask: mask(rng) }));
+            all.push(("1 byte", Change::Flip { file: name(), at: near, mask: mask(rng) }));
+            let sector = |at: u64| at / SECTOR * SECTOR;
+            let zeros = |from: u64, len: u64| Change::Zero { file: name(), at: from, len };
+            let one = sector(near);
+            all.push(("sector of zeros", zeros(one, SECTOR.min(len - one))));
+            all.push(("page of zeros", zeros(page, end - page)));
+            let (a, b) = (sector(near), sector(rng.below(len)));
+            all.push(("sectors swapped", Change::Swap { file: name(), a, b }));
+        }
+        for cut in [0, rng.below(len), rng.below(len) / PAGE * PAGE, len - 1] {
+            all.push(("cut", Change::Len { file: name(), len: cut }));
+        }
+        all.push(("extended", Change::Len { file: name(), len: len + PAGE }));
+        all.push(("removed", Change::Remove { file: name() }));
+        if let Some(other) = other_of(&file.name) {
+            let other = other.to_string_lossy().into_owned();
+            all.push(("another store's", Change::Copy { file: other, to: name() }));
+        }
+        if let Some(next) = files.get(number + 1) {
+            let to = next.name.clone();
+            all.push(("another file of this store", Change::Copy { file: name(), to }));
+        }
+    }
+    let differs = |file: &str, a: usize, b: usize, len: usize| {
+        let bytes = files.iter().find(|it| it.name == file).map_or(&[][..], |it| &it.bytes);
+        bytes.get(a..a + len).unwrap_or_default() != bytes.get(b..b + len).unwrap_or_default()
+    };
+    all.retain(|(_, change)| match change {
+        Change::Swap { file, a, b } => differs(file, *a as usize, *b as usize, SECTOR as usize),
+        _ => true,
+    });
+    for (number, (what, change)) in all.into_iter().enumerate().step_by(stride.div_ceil(4)) {
+        let quick = stride > 1;
+        for while_open in [false, true] {
+            if quick && while_open == (number / stride.div_ceil(4)).is_multiple_of(2) {
+                continue;
+            }
+            let class = format!("index{}: {what}", if while_open { ", while open" } else { "" });
+            let (change, store) = (change.clone(), Which::Tiered);
+            // At rest opening may have made that file anew.
+            let must_report =
+                while_open && matches!(what, "1 byte" | "another store's" | "removed");
+            cases.push(Case { class, change, while_open, must_report, store });
+        }
+    }
 }
 
 fn pick<'a, T>(rng: &mut SplitMix64, of: &'a [T]) -> Option<&'a T> {
@@ -256,7 +323,7 @@ fn random(specimen: &Specimen, rng: &mut SplitMix64) -> Case {
             Change::Flip { .. } => format!("{kind}, {region}: {what}"),
             _ => format!("{kind}: {what}"),
         };
-        return Case { class, change, while_open, must_report, journal: false };
+        return Case { class, change, while_open, must_report, store: Which::Closed };
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command `torture flips`.
 
+use super::specimen::Which;
 use super::{Change, Memory, Plan, replay, run};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,6 +20,9 @@ pub struct FlipsArgs {
     /// Cases at once. Default: as many as there are cores.
     #[arg(long)]
     workers: Option<usize>,
+    /// Only damage the files of an index.
+    #[arg(long)]
+    only_index: bool,
     /// Run this one case: flip:FILE:AT:MASK, zero:FILE:AT:LEN, swap:FILE:A:B,
     /// move:FILE:FROM:TO:LEN, len:FILE:LEN, remove:FILE, rename:FILE:TO, copy:FILE:TO.
     #[arg(long)]
@@ -32,6 +36,9 @@ pub struct FlipsArgs {
     /// With --replay: damage the store whose last blocks are in the log alone.
     #[arg(long)]
     journal: bool,
+    /// With --replay: damage the store whose index is in files.
+    #[arg(long, conflicts_with = "journal")]
+    tiered: bool,
 }
 
 /// Runs the command; `memory` asks the program's allocator.
@@ -40,11 +47,17 @@ pub fn flips(args: &FlipsArgs, memory: Memory) -> ExitCode {
     println!("seed {seed}");
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let workers = args.workers.unwrap_or(cores);
-    let plan = Plan { seed, count: args.count, stride: args.stride, workers };
+    let (count, stride, only_index) = (args.count, args.stride, args.only_index);
+    let plan = Plan { seed, count, stride, workers, only_index };
     let result = match &args.replay {
         Some(change) => {
+            let store = match (args.journal, args.tiered) {
+                (true, _) => Which::Journal,
+                (false, true) => Which::Tiered,
+                (false, false) => Which::Closed,
+            };
             let (while_open, must_report) = (args.while_open, args.must_report);
-            let replayed = replay(change, while_open, must_report, args.journal, seed, memory);
+            let replayed = replay(change, while_open, must_report, store, seed, memory);
             replayed.map(|text| (text, Vec::new()))
         }
         None => run(plan, memory).map(|report| (report.to_string(), report.failures.clone())),

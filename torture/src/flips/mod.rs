@@ -6,7 +6,8 @@
 //!      │ copy: pages are shared
 //!      ▼
 //!   change     one damage           every byte of the segment headers, the manifest, the last two
-//!      │                            blocks; every file missing, misnamed, twice; and at random
+//!      │                            blocks; every file missing, misnamed, twice; every page of an index
+//!      │                            in files, and those files; and at random
 //!      ▼
 //!   probe      open ► get of every key ► iter ► history ► prove ► check ► close
 //!      │
@@ -34,7 +35,7 @@ use cases::Case;
 use hedgerow_testkit::Limit;
 use panics::Panics;
 use probe::{Verdict, probe};
-use specimen::Specimens;
+use specimen::{Specimens, Which};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -56,6 +57,8 @@ pub struct Plan {
     pub stride: usize,
     /// How many cases run at once.
     pub workers: usize,
+    /// Only what damages the files of an index.
+    pub only_index: bool,
 }
 
 /// The allocator that counts, in programs that have one.
@@ -88,7 +91,7 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
     let panics = Panics::watch();
     let specimens = Specimens::make()?;
     let (mut one, mut size) = (0, 0);
-    for specimen in [&specimens.closed, &specimens.journal] {
+    for specimen in specimens.all() {
         let (undamaged, most) = memory.most(|| probe(specimen, None, false, plan.seed));
         if undamaged != Verdict::Unaffected {
             return Err(format!("the undamaged store: {undamaged:?}"));
@@ -96,7 +99,10 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
         one = most.max(one);
         size = specimen.files.iter().map(|file| file.bytes.len()).sum::<usize>().max(size);
     }
-    let cases = cases::all(&specimens, plan.seed, plan.count, plan.stride);
+    let mut cases = cases::all(&specimens, plan.seed, plan.count, plan.stride);
+    if plan.only_index {
+        cases.retain(|case| case.store == Which::Tiered);
+    }
     (memory.reset)();
     let before = (memory.now)();
     // Twice what the undamaged store takes, and a copy of its files.
@@ -155,18 +161,18 @@ pub fn run(plan: Plan, memory: Memory) -> Result<Report, String> {
 ///
 /// # Errors
 /// What was wrong.
-pub fn replay(
+fn replay(
     change: &Change,
     while_open: bool,
     must_report: bool,
-    journal: bool,
+    store: Which,
     seed: u64,
     memory: Memory,
 ) -> Result<String, String> {
     let panics = Panics::watch();
     let specimens = Specimens::make()?;
     let change = change.clone();
-    let case = Case { class: "replayed".into(), change, while_open, must_report, journal };
+    let case = Case { class: "replayed".into(), change, while_open, must_report, store };
     let (verdict, most) = memory.most(|| in_a_thread(&specimens, &case, seed));
     let panics = panics.take();
     let text = format!("{verdict:?}, {most} bytes in use at once, panics: {panics:?}");
@@ -182,7 +188,7 @@ fn in_a_thread(specimens: &Specimens, case: &Case, seed: u64) -> Verdict {
     let asked = std::thread::scope(|scope| {
         let body = || {
             let _limit = Limit::of(LIMIT);
-            let specimen = specimens.of(case.journal);
+            let specimen = specimens.of(case.store);
             probe(specimen, Some(&case.change), case.while_open, seed)
         };
         let name = case.command(seed);

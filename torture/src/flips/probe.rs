@@ -5,6 +5,7 @@ use super::specimen::{Answers, Kind, Specimen, kind_of, options};
 use crate::crash::session::dir;
 use hedgerow::{Error, Height, Reader, Store};
 use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_vfs::power_loss::PowerLossDisk;
 
 /// Proofs that are made and verified per case, if no twig is damaged: else every key is proved.
 const PROOFS: u64 = 8;
@@ -37,7 +38,7 @@ impl Said {
     fn verdict(self) -> Verdict {
         let Some((by, text)) = self.0 else { return Verdict::Unaffected };
         let names_a_file =
-            [".log", ".twigs", "meta.redb", "/meta"].iter().any(|name| text.contains(name));
+            [".log", ".twigs", ".idx", "meta.redb", "/meta"].iter().any(|name| text.contains(name));
         Verdict::Reported { by, names_a_file, text }
     }
 }
@@ -58,14 +59,13 @@ pub(super) fn probe(
         return verdict;
     }
     let twigs = |file: &&str| kind_of(file) == Kind::Twigs;
+    let derived = |file: &&str| matches!(kind_of(file), Kind::Twigs | Kind::Index);
     let mut said = Said::default();
-    let mut store = match Store::open(dir(), options(&disk)) {
+    let mut store = match Store::open(dir(), options(&disk, specimen.which)) {
         Ok(store) => store,
         Err(error) => {
-            if change.is_some_and(|change| change.files().iter().all(twigs)) {
-                return Verdict::Wrong(format!(
-                    "a damaged twig file keeps the store shut: {error}"
-                ));
+            if change.is_some_and(|change| change.files().iter().all(derived)) {
+                return Verdict::Wrong(format!("what is derived keeps the store shut: {error}"));
             }
             said.note("open", &error);
             return said.verdict();
@@ -90,6 +90,12 @@ pub(super) fn probe(
     if let Err(error) = store.close() {
         said.note("close", &error);
     }
+    let index = |file: &&str| kind_of(file) == Kind::Index;
+    if change.is_some_and(|change| change.files().iter().all(index))
+        && let Err(wrong) = ask_again(specimen, &disk, &some)
+    {
+        return Verdict::Wrong(wrong);
+    }
     let only_twigs = change.is_some_and(|change| change.files().iter().all(twigs));
     match said.verdict() {
         // What opening finds damaged it makes again from the log.
@@ -98,6 +104,20 @@ pub(super) fn probe(
         }
         Verdict::Unaffected if height < specimen.height => Verdict::Cut,
         verdict => verdict,
+    }
+}
+
+/// What was noticed of a damaged index is mended by the next opening: every answer is right then, and no call an
+/// error. What was not noticed a check finds.
+fn ask_again(specimen: &Specimen, disk: &PowerLossDisk, some: &[usize]) -> Result<(), String> {
+    let again = |error: Error| format!("opened again: {error}");
+    let mut store = Store::open(dir(), options(disk, specimen.which)).map_err(again)?;
+    let mut said = Said::default();
+    ask(specimen, specimen.height, &mut store, &mut said, some)?;
+    store.close().map_err(again)?;
+    match said.0 {
+        None => Ok(()),
+        Some((by, text)) => Err(format!("opened again, {by}: {text}")),
     }
 }
 

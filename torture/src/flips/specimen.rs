@@ -1,18 +1,19 @@
 //! The stores that are damaged: small, with everything in them; one closed in peace, one whose last
-//! blocks are in the log alone, as a killed process leaves it.
+//! blocks are in the log alone, as a killed process leaves it; one whose index is in files.
 
 use super::layout;
 use crate::crash::cycle::{submit_net, tasks};
 use crate::crash::image::{Image, KEYS};
 use crate::crash::session::dir;
-use hedgerow::{CompactionRule, Digest, Error, Height, Options, Store};
+use hedgerow::{CompactionRule, Digest, Error, Height, IndexMode, Options, Store, StoreParams};
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::model::Model;
+use hedgerow_types::SHARDS;
 use hedgerow_vfs::power_loss::PowerLossDisk;
 use hedgerow_vfs::{OpenMode, Vfs, VfsError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Heights whose rows are kept.
@@ -31,6 +32,7 @@ pub(super) struct Answers {
 
 /// A store, and the right answers to every question.
 pub(super) struct Specimen {
+    pub(super) which: Which,
     pub(super) disk: PowerLossDisk,
     pub(super) height: u64,
     /// By height, from that of the manifest to the last.
@@ -45,31 +47,61 @@ pub(super) struct Specimen {
     pub(super) live: Vec<(usize, Range<usize>)>,
 }
 
-/// Both.
-pub(super) struct Specimens {
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
     /// Closed in peace.
-    pub(super) closed: Specimen,
+    Closed,
     /// Whose last blocks the manifest does not know.
+    Journal,
+    /// Whose index is in files, closed in peace.
+    Tiered,
+}
+
+/// All of them.
+pub(super) struct Specimens {
+    pub(super) closed: Specimen,
     pub(super) journal: Specimen,
+    pub(super) tiered: Specimen,
+}
+
+/// Where the disk of the one with an index in files has files of another store's.
+const OTHER: &str = "/data/other";
+
+/// A file of another store's index, and of the same shard as this one.
+pub(super) fn other_of(name: &str) -> Option<PathBuf> {
+    let shard = name.strip_prefix("index/")?.get(..2)?;
+    Some(Path::new(OTHER).join(shard))
 }
 
 impl Specimens {
-    /// Both, with everything in them.
+    /// All, with everything in them.
     ///
     /// # Errors
     /// What went wrong, or is missing.
     pub(super) fn make() -> Result<Self, String> {
-        let make = |journal| {
-            let made = Specimen::make(journal);
+        let make = |which| {
+            let made = Specimen::make(which);
             let specimen = made.map_err(|error| format!("making the store: {error}"))?;
             specimen.is_worth_it().map(|()| specimen)
         };
-        Ok(Self { closed: make(false)?, journal: make(true)? })
+        let tiered = make(Which::Tiered)?;
+        tiered.put_beside().map_err(|error| format!("making another store: {error}"))?;
+        Ok(Self { closed: make(Which::Closed)?, journal: make(Which::Journal)?, tiered })
     }
 
     /// The one that is damaged.
-    pub(super) fn of(&self, journal: bool) -> &Specimen {
-        if journal { &self.journal } else { &self.closed }
+    pub(super) fn of(&self, which: Which) -> &Specimen {
+        match which {
+            Which::Closed => &self.closed,
+            Which::Journal => &self.journal,
+            Which::Tiered => &self.tiered,
+        }
+    }
+
+    /// Each of them.
+    pub(super) fn all(&self) -> [&Specimen; 3] {
+        [&self.closed, &self.journal, &self.tiered]
     }
 }
 
@@ -79,6 +111,7 @@ pub(super) enum Kind {
     Log,
     Twigs,
     Meta,
+    Index,
     Other,
 }
 
@@ -96,18 +129,26 @@ pub(super) fn kind_of(name: &str) -> Kind {
         Some(("log", _)) => Kind::Log,
         Some(("twigs", _)) => Kind::Twigs,
         Some(("meta", _)) => Kind::Meta,
+        Some(("index", _)) => Kind::Index,
         _ => Kind::Other,
     }
 }
 
-/// How the specimen is opened.
-pub(super) fn options(disk: &PowerLossDisk) -> Options {
-    Options::new()
+/// How a specimen is opened.
+pub(super) fn options(disk: &PowerLossDisk, which: Which) -> Options {
+    let options = Options::new()
         .disk(Arc::new(disk.clone()))
         .threads(1)
         .segment_bytes(150_000)
         .keep_heights(3)
-        .keep_history(HISTORY)
+        .keep_history(HISTORY);
+    match which {
+        Which::Closed | Which::Journal => options,
+        // Each checkpoint ends a memory age, and of so many ages a file is made, however few records they have.
+        Which::Tiered => {
+            options.index(IndexMode::Tiered { memory_bytes: 4 << 20 }).checkpoint_bytes(20_000)
+        }
+    }
 }
 
 fn shape(keys_per_change_set: u64, max_value_len: u64) -> GenShape {
@@ -115,24 +156,24 @@ fn shape(keys_per_change_set: u64, max_value_len: u64) -> GenShape {
 }
 
 impl Specimen {
-    /// The same blocks whenever it is made; only the store's id differs. With `journal` the manifest is
-    /// some blocks behind.
+    /// The same blocks whenever it is made; only the store's id differs.
     ///
     /// # Errors
     /// What the store or the disk said.
-    pub(super) fn make(journal: bool) -> Result<Self, Error> {
+    pub(super) fn make(which: Which) -> Result<Self, Error> {
+        let journal = which == Which::Journal;
         let rule = CompactionRule::new(1, 1, 1).unwrap_or_default();
         let Image { disk, mut model, mut blocks, .. } = Image::of(rule, None)?;
         let disk = disk.settled_copy(1);
         let mut rows = BTreeMap::new();
-        let mut store = Store::open(dir(), options(&disk))?;
+        let mut store = Store::open(dir(), options(&disk, which))?;
         blocks.go_on(3, shape(60, 20_000));
         let mut models = vec![];
         for number in 0..14 + if journal { JOURNAL } else { 0 } {
             if number == 14 {
                 // The manifest comes to here.
                 store.close()?;
-                store = Store::open(dir(), options(&disk))?;
+                store = Store::open(dir(), options(&disk, which))?;
                 models.clear();
                 models.push(model.clone());
                 blocks.go_on(5, shape(60, 20_000));
@@ -182,9 +223,19 @@ impl Specimen {
                 Answers { values: keys.iter().map(value).collect(), pairs: pairs.collect() },
             )
         };
-        let files = files(&disk, &dir())?;
+        let mut files = files(&disk, &dir())?;
+        // What no checkpoint names goes when the store is opened: nothing can be damaged there.
+        let opened = disk.settled_copy(1);
+        Store::open(dir(), options(&opened, which))?.close()?;
+        let stays = |file: &File| opened.exists(&dir().join(&file.name));
+        for file in std::mem::take(&mut files) {
+            if file.kind != Kind::Index || stays(&file)? {
+                files.push(file);
+            }
+        }
         let answers: BTreeMap<_, _> = models.iter().map(answers).collect();
         Ok(Self {
+            which,
             height: model.height(),
             live: answers
                 .last_key_value()
@@ -207,6 +258,34 @@ impl Specimen {
         self.answers.first_key_value().map_or(self.height, |(&height, _)| height)
     }
 
+    /// Puts files of another store's index beside this one's, one for each shard.
+    ///
+    /// # Errors
+    /// What that store or the disk said.
+    fn put_beside(&self) -> Result<(), Error> {
+        let disk = PowerLossDisk::new(2);
+        let mut store = Store::create(dir(), StoreParams::default(), options(&disk, self.which))?;
+        for height in 1..=8 {
+            let mut block = store.begin_block(Height(height))?;
+            for number in 0..40 {
+                block.put(format!("key {number}"), vec![height as u8; 1_000])?;
+            }
+            block.commit()?;
+            store.flush()?;
+        }
+        store.close()?;
+        self.disk.create_dir_all(Path::new(OTHER))?;
+        for file in files(&disk, &dir())?.iter().filter(|file| file.kind == Kind::Index) {
+            let Some(to) =
+                other_of(&file.name).filter(|to| self.disk.exists(to).is_ok_and(|is| !is))
+            else {
+                continue;
+            };
+            self.disk.open(&to, OpenMode::CreateNew)?.write_all_at(&file.bytes, 0)?;
+        }
+        Ok(())
+    }
+
     /// What is tried must be there.
     ///
     /// # Errors
@@ -226,6 +305,10 @@ impl Specimen {
             (!(self.settled() + 1..=self.height).any(manifests), "blocks that it does not know"),
             (journal.is_empty() || segments.len() > 1, "a journal in several segments"),
             (count(Kind::Log) >= 5, "several segments of the log"),
+            (
+                (count(Kind::Index) >= SHARDS) == (self.which == Which::Tiered),
+                "an index in files, where it is to be",
+            ),
             (count(Kind::Twigs) >= 2, "several segments of the twig file"),
             (log.is_some_and(|log| !log.name.ends_with("/0000000000000000.log")), "pruned log"),
             (

@@ -68,6 +68,8 @@ pub(crate) struct ApplyArgs {
     #[command(flatten)]
     keep: super::KeepArgs,
     #[command(flatten)]
+    index: super::index::IndexArgs,
+    #[command(flatten)]
     lines: LineArgs,
 }
 
@@ -113,6 +115,7 @@ pub(super) struct Applied {
 pub(super) fn run(args: &ApplyArgs, out: Output) -> Result<(), CliError> {
     let durability = args.durability.into();
     let options = args.keep.options().durability(durability).max_value_bytes(args.max_value_bytes);
+    let options = args.index.apply(&args.dir, options)?;
     let bar = InputBar::new(out, "applying", bytes_of(&args.file));
     let lines = JsonLines::followed(&args.file, args.lines, &bar.bytes)?;
     let mut store = open(&args.dir, options, out)?;

@@ -18,6 +18,7 @@
 mod compare;
 mod recording;
 
+use super::index::IndexArgs;
 use crate::error::{CliError, during};
 use crate::input::LineArgs;
 use crate::outfile::is_dash;
@@ -94,6 +95,8 @@ pub(crate) struct ReplayArgs {
         hasher::CHECK_ONE_OF
     ))]
     check_one_of: Option<u32>,
+    #[command(flatten)]
+    index: IndexArgs,
     #[command(flatten)]
     lines: LineArgs,
 }
@@ -267,6 +270,7 @@ impl Replay {
                 Path::new(MEMORY_DIR).to_owned()
             }
         };
+        let options = args.index.apply(&dir, options)?;
         Ok(Self { dir, params, options, bar, blocks: 0, operations: 0 })
     }
 

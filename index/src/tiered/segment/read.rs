@@ -262,11 +262,16 @@ impl Segment {
     }
 
     /// Reads pages that lie one after the other.
-    fn read(&self, pages: Range<u32>) -> Result<Vec<Page>, IndexError> {
+    pub(crate) fn read(&self, pages: Range<u32>) -> Result<Vec<Page>, IndexError> {
         let mut bytes = vec![0; PAGE * pages.len()];
         let (file, offset) = self.place_of(pages.start);
         file.read_exact_at(&mut bytes, offset).map_err(|error| self.unreadable(error))?;
         pages.zip(bytes.chunks_exact(PAGE)).map(|(number, it)| self.page(number, it)).collect()
+    }
+
+    /// The error of what is wrong with it.
+    pub(crate) fn damaged(&self, what: &'static str) -> IndexError {
+        damaged(self.file.path(), what)
     }
 
     /// All its records in order.

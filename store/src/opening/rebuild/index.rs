@@ -4,12 +4,15 @@
 //!   memory   the keys of the checkpoint and the entries since are listed; in the end they are merged
 //!   tiered   the segments that the checkpoint names are opened; the entries since go in run after run, so
 //!            that opening needs no more memory than the open store, with or without a checkpoint
+//!   summed   there is one already, in files, which is compared with the log: see `sums`
 //! ```
 
 use super::Source;
 use super::resume::unusable;
+use super::sums::{Keys, Sums};
 use crate::Error;
 use crate::options::{IndexMode, Options};
+use crate::read::given_up::{Mark, Watched};
 use crate::read::published::in_index;
 use hedgerow_index::{Index, Record, ShardIndex, SharedIndex, TieredIndex, TieredOptions};
 use hedgerow_state::ActiveBits;
@@ -34,6 +37,14 @@ pub(crate) enum IndexPlace {
         memory_bytes: u64,
         /// Whether its files may be changed.
         writable: bool,
+    },
+    /// There are indexes of all shards, with which the log is compared.
+    Summed {
+        index: Vec<TieredIndex>,
+        /// What records are hashed with.
+        keys: Arc<Keys>,
+        /// What gives the indexes up if they differ.
+        mark: Option<Arc<Mark>>,
     },
 }
 
@@ -96,6 +107,13 @@ impl IndexPlace {
         TieredIndex::create(disk, options).map(Some).map_err(in_index)
     }
 
+    /// What the log has to say of the index of a shard, if that is all that is asked.
+    pub(super) fn sums(&self, shard: ShardId) -> Option<Sums> {
+        let Self::Summed { index, keys, mark } = self else { return None };
+        let index = index.get(shard.index())?.clone();
+        Some(Sums::new(shard, index, Arc::clone(keys), mark.clone()))
+    }
+
     /// Where the files of a shard are, if they are to be files.
     fn of(&self, shard: ShardId) -> Option<(Arc<dyn Vfs>, TieredOptions)> {
         let Self::Tiered { disk, folder, store, memory_bytes, .. } = self else { return None };
@@ -124,11 +142,12 @@ impl Indexed {
         }
     }
 
-    /// As the store asks it.
-    pub(crate) fn shared(self) -> Box<dyn Index> {
-        match self {
-            Self::Memory(index) => Box::new(SharedIndex::from(index)),
-            Self::Tiered(index) => Box::new(index),
+    /// As the store asks it. One in files is given up by `mark`, if it may be.
+    pub(crate) fn shared(self, mark: Option<&Arc<Mark>>) -> Box<dyn Index> {
+        match (self, mark.cloned()) {
+            (Self::Memory(index), _) => Box::new(SharedIndex::from(index)),
+            (Self::Tiered(index), Some(mark)) => Box::new(Watched { index, mark }),
+            (Self::Tiered(index), None) => Box::new(index),
         }
     }
 

@@ -3,15 +3,18 @@
 use super::Source;
 use super::index::Indexed;
 use super::resume::{Base, unusable};
+use super::sums::Sums;
 use crate::Error;
 use crate::read::published::in_index;
 use hedgerow_entryfile::{RunCursor, ScannedRecord, TwigRecord};
-use hedgerow_hasher_api::{BatchHasher, Span};
+use hedgerow_hasher_api::Span;
 use hedgerow_index::{Record, ShardIndex, Stem, TieredIndex};
 use hedgerow_merkle::{FinishedTwig, ShardRestore};
 use hedgerow_metadb::ShardManifest;
 use hedgerow_state::checkpoint::Checkpoint;
-use hedgerow_state::{Misfit, OpenTwig, RunChange, ShardState, TwigPlaces, run_position};
+use hedgerow_state::{
+    Misfit, OpenTwig, RunChange, ShardState, TwigPlaces, TwigStore, run_position, twig_agrees,
+};
 use hedgerow_types::entry::HEADER_LEN;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use std::sync::Arc;
@@ -34,6 +37,36 @@ pub(crate) struct RunWork {
     key_of: Vec<usize>,
     /// Which entries of `seen` replaced one that the checkpoint has, of the same key.
     own: Vec<usize>,
+}
+
+/// Twig records beside those that are kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ComparedTwigs {
+    /// Those that agree.
+    pub(crate) same: u64,
+    /// Those that are not kept, or unreadable.
+    pub(crate) missing: u64,
+    /// The first that differs.
+    pub(crate) different: Option<(ShardId, TwigId)>,
+}
+
+impl ComparedTwigs {
+    fn note(&mut self, kept: &TwigStore, fresh: &TwigRecord) -> Result<(), Error> {
+        match kept.get(fresh.shard, fresh.twig)? {
+            Some(kept) if twig_agrees(&kept, fresh) => self.same += 1,
+            Some(_) => {
+                self.different.get_or_insert((fresh.shard, fresh.twig));
+            }
+            None => self.missing += 1,
+        }
+        Ok(())
+    }
+
+    /// With those of another shard.
+    pub(super) fn and(self, other: &Self) -> Self {
+        let (same, missing) = (self.same + other.same, self.missing + other.missing);
+        Self { same, missing, different: self.different.or(other.different) }
+    }
 }
 
 /// What the index has to know of an entry, if it is still active at the end.
@@ -71,8 +104,12 @@ pub(crate) struct ShardScan {
     tiered: Option<TieredIndex>,
     /// Whether it may write what memory has no room for.
     spills: bool,
+    /// What the log has to say of an index that is there.
+    sums: Option<Sums>,
     pub(super) open: OpenTwig,
     pub(crate) twigs: Vec<Arc<TwigRecord>>,
+    /// What comparing twig records with those that are kept came to.
+    pub(super) compared: ComparedTwigs,
     /// The keys of the checkpoint that this began with.
     base: Option<Base>,
 }
@@ -106,11 +143,13 @@ impl ShardScan {
             state,
             spills: source.index.is_writable(),
             tiered,
+            sums: source.index.sums(shard),
             first: None,
             left: Some(Left { roots: left_roots, leaves: Vec::new() }),
             seen: Vec::new(),
             open: OpenTwig::default(),
             twigs: Vec::new(),
+            compared: ComparedTwigs::default(),
             base: None,
         })
     }
@@ -314,12 +353,13 @@ impl ShardScan {
         for (number, digest) in run.key_of.iter().zip(&run.keys) {
             self.seen[*number].prefix = KeyHash(digest.0).prefix_u64();
         }
+        let record =
+            |seen: Seen| Record { stem: Stem::of_prefix(seen.prefix), at: seen.at, sn: seen.sn };
+        if let Some(sums) = &mut self.sums {
+            self.seen.drain(..).map(record).for_each(|record| sums.take(&record));
+            return Ok(());
+        }
         if let Some(index) = &self.tiered {
-            let record = |seen: Seen| Record {
-                stem: Stem::of_prefix(seen.prefix),
-                at: seen.at,
-                sn: seen.sn,
-            };
             let records: Vec<_> = self.seen.drain(..).map(record).collect();
             // Piece by piece: a block may be larger than the memory that the index has.
             for records in records.chunks(PIECE) {
@@ -349,11 +389,7 @@ impl ShardScan {
     }
 
     /// Takes the leaves of a run, and makes the records of twigs that it finished.
-    pub(super) fn take_leaves(
-        &mut self,
-        hasher: &dyn BatchHasher,
-        work: RunWork,
-    ) -> Result<(), Error> {
+    pub(super) fn take_leaves(&mut self, source: &Source<'_>, work: RunWork) -> Result<(), Error> {
         let needed: Vec<_> =
             work.filled.into_iter().filter(|places| self.needs_leaves(places.twig)).collect();
         let Some(left) = &mut self.left else { return Ok(()) };
@@ -364,13 +400,24 @@ impl ShardScan {
                 let reason = format!("twig {} begins before the log", places.twig);
                 return Err(self.corrupt(reason));
             }
-            let twig = FinishedTwig::from_leaves(hasher, self.shard, places.twig, &left.leaves)?;
+            let twig =
+                FinishedTwig::from_leaves(source.hasher, self.shard, places.twig, &left.leaves)?;
             left.leaves.clear();
             let number = (places.twig.0 - self.part.first_kept.0) as usize;
             if let Some(root) = left.roots.get_mut(number) {
                 *root = Some(twig.left_root());
             }
-            self.twigs.push(Arc::new(places.into_record(self.shard, twig.nodes)?));
+            let record = places.into_record(self.shard, twig.nodes)?;
+            let needed = match source.compared {
+                Some(kept) => {
+                    self.compared.note(kept, &record)?;
+                    record.twig == self.part.oldest_active.twig()
+                }
+                None => true,
+            };
+            if needed {
+                self.twigs.push(Arc::new(record));
+            }
         }
         left.leaves.extend(leaves);
         Ok(())
@@ -426,6 +473,13 @@ impl ShardScan {
             youngest_leaves: leaves,
             oldest_active: self.part.oldest_active,
         })
+    }
+
+    /// The sums, if they are all that is asked, once the index agrees on what counts.
+    pub(super) fn sums(&mut self) -> Result<Option<Sums>, Error> {
+        let sums = self.sums.take();
+        sums.iter().try_for_each(|sums| sums.agree_on(self.state.bits()))?;
+        Ok(sums)
     }
 
     /// Active entries into the index.
