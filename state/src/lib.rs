@@ -17,6 +17,7 @@
 //!
 //! ```text
 //!  update, entry by entry ─────────────────┐
+//!  load, a stream in key-hash order ───────┤
 //!  a new store's sentries ─────────────────┤
 //!  records, when a store is opened ────────┼─► ShardState::take ─► Undo ─► ShardState::undo
 //!  to come: rollback, drafts, sync ────────┘

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{TIERED, copy, dir, disk, on, params};
+use common::{TIERED, copy, dir, disk, on};
 use hedgerow::disk::Vfs;
 use hedgerow::{
     CompactionRule, Error, Height, IMPORT_BLOCK_BYTES, Options, Refused, Store, StoreParams, verify,
@@ -205,6 +205,30 @@ fn so_does_one_with_an_index_in_files() {
     for (name, rule) in rules() {
         println!("{name}");
         is_same(rule, |disk| on(disk).index(TIERED), 7, 3_000);
+    }
+}
+
+/// One file for each shard, which nobody merged.
+#[test]
+fn an_index_in_files_is_written_once() {
+    let _limit = Limit::new();
+    let pairs = pairs(&mut SplitMix64::new(8), 3_000, 0..10);
+    let disk = disk();
+    let options = || on(&disk).index(TIERED);
+    let mut made = import(StoreParams::default(), options(), &pairs).unwrap();
+    let index = made.stats().index.unwrap();
+    // The sentries, for which there is no room in memory, and what the stream brought: each key, and the sentry
+    // before it unless that has another one.
+    assert!((16..=32).contains(&index.files) && index.merges == 0, "{index:?}");
+    let records = index.file_records + index.memory_records;
+    assert!((65_536 + 3_000..65_536 + 6_000).contains(&records), "{index:?}");
+    assert!(index.bytes_written == index.file_bytes, "{index:?}");
+    made.check().unwrap();
+    made.close().unwrap();
+    let opened = Store::open(dir(), options()).unwrap();
+    assert!(opened.stats().opened_from.is_some() && opened.stats().index.unwrap().files >= 16);
+    for (key, value) in &pairs {
+        assert_eq!(opened.reader().get(key).unwrap().as_ref(), Some(value));
     }
 }
 

@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, ValueEnum};
-use hedgerow::{Options, Store, StoreParams};
+use hedgerow::{IndexMode, Options, Store, StoreParams};
 use hedgerow_benches::usage::{self, Meter};
 use hedgerow_hasher_api::hash_message;
 use std::path::PathBuf;
@@ -25,6 +25,9 @@ struct Args {
     /// Bytes of a value.
     #[arg(long, default_value_t = 32)]
     value_bytes: usize,
+    /// Puts the index into files, with so many MiB of memory.
+    #[arg(long)]
+    index_memory_mb: Option<u64>,
     /// Operations of a block of puts.
     #[arg(long, default_value_t = 50_000)]
     block: usize,
@@ -71,6 +74,13 @@ fn keys(args: &Args, sorted: bool) -> Vec<[u8; 32]> {
     keys
 }
 
+fn options(args: &Args) -> Options {
+    match args.index_memory_mb {
+        Some(mib) => Options::new().index(IndexMode::Tiered { memory_bytes: mib << 20 }),
+        None => Options::new(),
+    }
+}
+
 fn run(args: &Args, phase: Phase) -> Result<(), Failure> {
     let keys = keys(args, phase != Phase::Puts);
     let folder = tempfile::tempdir()?;
@@ -80,7 +90,7 @@ fn run(args: &Args, phase: Phase) -> Result<(), Failure> {
     let meter = Meter::read()?;
     let store = match phase {
         Phase::Puts | Phase::Sorted => {
-            let mut store = Store::create(&dir, StoreParams::default(), Options::new())?;
+            let mut store = Store::create(&dir, StoreParams::default(), options(args))?;
             for keys in keys.chunks(args.block.max(1)) {
                 let mut block = store.next_block()?;
                 for key in keys {
@@ -92,7 +102,7 @@ fn run(args: &Args, phase: Phase) -> Result<(), Failure> {
         }
         Phase::Import => {
             let pairs = keys.iter().map(|key| Ok::<_, hedgerow::Error>((key, &value)));
-            Store::import(&dir, StoreParams::default(), Options::new(), pairs)?
+            Store::import(&dir, StoreParams::default(), options(args), pairs)?
         }
     };
     store.flush()?;

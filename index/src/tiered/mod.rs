@@ -48,6 +48,7 @@
 mod age;
 mod bits;
 mod edit;
+mod fill;
 mod jobs;
 mod merge;
 mod open;
@@ -150,6 +151,8 @@ struct Editing {
     floors: VecDeque<u64>,
     /// Records of the mutable age.
     records: usize,
+    /// It is being filled in key order.
+    filling: Option<fill::Filling>,
 }
 
 struct State {
@@ -158,6 +161,8 @@ struct State {
     next_file: u64,
     spill: Option<Arc<Running>>,
     merge: Option<Arc<Running>>,
+    /// What is being filled in key order.
+    filling: Option<Arc<Running>>,
     /// Files that some snapshot names and the list does not any more.
     retired: Vec<String>,
 }
@@ -233,7 +238,7 @@ impl Inner {
 
 impl State {
     fn running(&self) -> impl Iterator<Item = &Arc<Running>> {
-        self.spill.iter().chain(&self.merge)
+        self.spill.iter().chain(&self.merge).chain(&self.filling)
     }
 }
 

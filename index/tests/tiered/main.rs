@@ -9,6 +9,7 @@
 //!   crashes    the power goes at every call of spills, merges and removals
 //!   damage     every page of every file flipped, every file cut
 //!   faults     named tests, one for each fault that is known of other indexes of this kind
+//!   filling    an index that is filled in key order
 //!   format     the bytes of a segment
 //! ```
 //!
@@ -20,6 +21,7 @@ mod crashes;
 mod damage;
 mod everyone;
 mod faults;
+mod filling;
 mod format;
 mod moving;
 mod restarts;

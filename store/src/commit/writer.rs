@@ -158,11 +158,20 @@ impl Writer {
                     return Ok(deltas);
                 }
                 stream.in_order = false;
+                // From here on the index is asked: what was filled in has to be found.
+                writer.end_filling()?;
             }
             writer.apply(height, ops)
         })?;
         stream.last = self.last_pair(ops, &stream.key_hashes)?;
         Ok(ticket)
+    }
+
+    /// Lets what the blocks of a stream brought be found, in an index in files.
+    pub(crate) fn end_filling(&self) -> Result<(), Error> {
+        let Some(tiers) = &self.shared.tiers else { return Ok(()) };
+        self.shared.flow.wait_for(|at| (at.published >= at.accepted).then_some(()))?;
+        tiers.index.iter().try_for_each(|index| index.end_filling()).map_err(in_index)
     }
 
     /// The last pair of a block of a stream that was taken in.

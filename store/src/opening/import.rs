@@ -3,7 +3,7 @@
 //! ```text
 //!   COPYING, synced ► genesis, durable          as a creation, behind another mark
 //!     │
-//!   pairs ─► block, 16 MiB ─► hashes of its keys, a batch: do they ascend? ─► Writer::load ─► the stages
+//!   pairs ─► block, 8 MiB ──► hashes of its keys, a batch: do they ascend? ─► Writer::load ─► the stages
 //!     │         ▲                                                                               │
 //!     │         └─ the next block is collected meanwhile ◄──────────────────────────────────────┘
 //!     ▼ the end
@@ -15,7 +15,7 @@
 //! A record of the log is held in memory by everybody who writes or reads it. So a stream becomes several blocks if
 //! it is long, and where they end follows from the pairs alone. What these blocks do to the state is what puts
 //! of the same pairs do; that each is looked up and what it meets is read is what is left out
-//! (`state/src/load.rs`).
+//! (`state/src/load.rs`). An index in files gets one segment for each shard (`index/src/tiered/fill.rs`).
 //!
 //! **Invariant:** as long as `COPYING` is there, there is no store: it goes after all else is durable.
 
@@ -25,6 +25,7 @@ use crate::opening::create::rand_id;
 use crate::opening::limits;
 use crate::opening::place::Place;
 use crate::options::Options;
+use crate::read::published::in_index;
 use crate::store::{OPENING, Store};
 use crate::{Error, Refused};
 use hedgerow_entryfile::StoreId;
@@ -36,7 +37,7 @@ use std::path::Path;
 
 /// What ends a block of [`Store::import`]: the pair with which keys and values, and 64 bytes for each pair, come
 /// to so many bytes.
-pub const IMPORT_BLOCK_BYTES: usize = 16 << 20;
+pub const IMPORT_BLOCK_BYTES: usize = 8 << 20;
 /// What a pair counts beside its key and value.
 const PAIR_BYTES: usize = 64;
 
@@ -144,7 +145,12 @@ impl Import {
 
     fn of(store: Store, sentries: [LogPosition; SHARDS]) -> Result<Self, Error> {
         let stream = Stream { key_hashes: vec![], last: None, sentries, in_order: true };
-        Ok(Self { store: Some(store), ops: begun()?, bytes: 0, stream })
+        let mut import = Self { store: Some(store), ops: BlockOps::default(), bytes: 0, stream };
+        import.ops.begin_change_set()?;
+        if let Some(tiers) = import.store.as_ref().and_then(|store| store.shared.tiers.as_ref()) {
+            tiers.index.iter().try_for_each(|index| index.begin_filling()).map_err(in_index)?;
+        }
+        Ok(import)
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
@@ -163,7 +169,9 @@ impl Import {
         hash(store, ops, &mut stream.key_hashes)?;
         check_order(ops, stream)?;
         store.writer.load(ops, stream)?;
-        (self.ops, self.bytes) = (begun()?, 0);
+        ops.clear();
+        ops.begin_change_set()?;
+        self.bytes = 0;
         Ok(())
     }
 
@@ -173,6 +181,7 @@ impl Import {
         }
         let Some(store) = &mut self.store else { return Err(Error::Closed) };
         store.writer.settle()?;
+        store.writer.end_filling()?;
         store.locks.check_places()?;
         let Some(mut store) = self.store.take() else { return Err(Error::Closed) };
         if let Err(error) = store.place.finish_copy() {
@@ -197,13 +206,6 @@ impl Drop for Import {
 
 fn tell(error: &Error) {
     tracing::warn!(%error, "what there is of an import that failed stays, marked as unfinished");
-}
-
-/// An empty block.
-fn begun() -> Result<BlockOps, Refused> {
-    let mut ops = BlockOps::default();
-    ops.begin_change_set()?;
-    Ok(ops)
 }
 
 /// The hashes of the keys of a block.
