@@ -11,7 +11,8 @@ pub(crate) fn what_now(error: &Error) -> Option<&'static str> {
              backup with `hedgerow restore BACKUP DIR` (docs/operations.md)",
         ),
         Error::UnfinishedCopy(_) => Some(
-            "give the same `hedgerow backup` or `hedgerow restore` again, or remove the directory",
+            "give the same `hedgerow backup` or `hedgerow restore` again, begin the import again, or remove \
+             the directory",
         ),
         error if error.is_damage() => Some(
             "keep the files as they are; restore a backup with `hedgerow restore BACKUP NEW_DIR`; \
