@@ -1,5 +1,5 @@
-//! Input, line by line: a file, a gzip file, or standard input. A line is read into memory as a whole,
-//! so it has a limit; a small gzip file may hold a very long one.
+//! Input, line by line: a file, a packed one, or standard input. A line is read into memory as a whole, so
+//! it has a limit; a small packed file may hold a very long one.
 //!
 //! ```text
 //!   JsonLines::object    the next object, when the caller asks for it
@@ -8,8 +8,8 @@
 
 use crate::error::CliError;
 use crate::outfile::is_dash;
+use crate::packing::unpacked;
 use clap::Args;
-use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -97,7 +97,7 @@ pub(crate) struct JsonLines {
 }
 
 impl JsonLines {
-    /// Opens a file; `-` is standard input. A name that ends in `.gz` is unpacked.
+    /// Opens a file; `-` is standard input. What a name ending in `.gz` or `.zst` leads to is unpacked.
     ///
     /// # Errors
     /// [`CliError::File`].
@@ -122,12 +122,7 @@ impl JsonLines {
                 path: path.to_owned(),
                 source,
             })?;
-            let file = bar.wrap_read(file);
-            if path.extension().is_some_and(|ext| ext == "gz") {
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file)))
-            } else {
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
-            }
+            unpacked(path, bar.wrap_read(file))
         };
         let LineArgs { max_line_bytes } = limit;
         let place = Place { input: name_of(path).into(), line: 0 };

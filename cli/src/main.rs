@@ -28,6 +28,7 @@ mod input;
 mod interrupt;
 mod outfile;
 mod output;
+mod packing;
 mod recipe;
 mod table;
 mod text;

@@ -11,6 +11,7 @@
 //! whatever interrupts the writing.
 
 use crate::error::CliError;
+use crate::packing::Packer;
 use clap::Args;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -34,6 +35,7 @@ pub(crate) fn is_dash(path: &Path) -> bool {
 pub(crate) struct OutFile {
     path: PathBuf,
     to: To,
+    packer: Option<Packer>,
 }
 
 enum To {
@@ -53,7 +55,15 @@ impl OutFile {
         } else {
             Self::open(path, force)?
         };
-        Ok(Self { path: path.to_owned(), to })
+        Ok(Self { path: path.to_owned(), to, packer: None })
+    }
+
+    /// The same; what is written is packed if the name ends in `.gz` or `.zst`.
+    ///
+    /// # Errors
+    /// As [`OutFile::create`].
+    pub(crate) fn create_packed(path: &Path, force: ForceArg) -> Result<Self, CliError> {
+        Ok(Self { packer: Packer::of(path), ..Self::create(path, force)? })
     }
 
     fn open(path: &Path, force: bool) -> Result<To, CliError> {
@@ -109,6 +119,18 @@ impl OutFile {
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), CliError> {
+        let packed = match &mut self.packer {
+            Some(packer) => write(packer).map(|()| packer.take()),
+            None => return self.put_plain(write),
+        };
+        let packed = packed.map_err(|source| self.failed(source))?;
+        self.put_plain(|writer| writer.write_all(&packed))
+    }
+
+    fn put_plain(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), CliError> {
         let written = match &mut self.to {
             To::Stdout(writer) => write(writer),
             To::Beside { file, .. } => write(file),
@@ -129,8 +151,12 @@ impl OutFile {
     /// # Errors
     /// As [`OutFile::put`], and [`CliError::Exists`] if somebody was faster.
     pub(crate) fn finish(mut self) -> Result<(), CliError> {
-        self.put(|writer| writer.flush())?;
-        let Self { path, to } = self;
+        if let Some(packer) = self.packer.take() {
+            let rest = packer.finish().map_err(|source| self.failed(source))?;
+            self.put_plain(|writer| writer.write_all(&rest))?;
+        }
+        self.put_plain(|writer| writer.flush())?;
+        let Self { path, to, .. } = self;
         let To::Beside { file, target, force } = to else { return Ok(()) };
         let failed = |source| CliError::File { doing: "writing", path: path.clone(), source };
         let file = file.into_inner().map_err(|error| failed(error.into_error()))?;

@@ -11,7 +11,8 @@ pub(crate) fn what_now(error: &Error) -> Option<&'static str> {
              backup with `hedgerow restore BACKUP DIR` (docs/operations.md)",
         ),
         Error::UnfinishedCopy(_) => Some(
-            "give the same `hedgerow backup` or `hedgerow restore` again, or remove the directory",
+            "give the same `hedgerow backup` or `hedgerow restore` again, begin the import again, or remove \
+             the directory",
         ),
         Error::Index(_) => Some(
             "nothing is lost: the index is made anew from the log when the store is opened again or, where no \

@@ -43,6 +43,13 @@ pub enum Refused {
         /// Its key.
         key: Vec<u8>,
     },
+    /// A key of a stream that is imported does not come after the one before it, in the order of the hashes
+    /// of keys.
+    #[error("the key 0x{} comes before the one that it follows, in the order of the hashes of keys", HexBytes(.0))]
+    OutOfOrder(Vec<u8>),
+    /// A stream that is imported has a key twice.
+    #[error("the key 0x{} comes twice", HexBytes(.0))]
+    Twice(Vec<u8>),
     /// A block has 2^24 change sets already.
     #[error("a block can have at most 16777216 change sets")]
     TooManyChangeSets,

@@ -17,6 +17,7 @@
 //!
 //! ```text
 //!  update, entry by entry ─────────────────┐
+//!  load, a stream in key-hash order ───────┤
 //!  a new store's sentries ─────────────────┤
 //!  records, when a store is opened ────────┼─► ShardState::take ─► Undo ─► ShardState::undo
 //!  to come: rollback, drafts, sync ────────┘
@@ -40,6 +41,7 @@ pub mod checkpoint;
 mod error;
 mod keys;
 mod layer;
+mod load;
 mod ops;
 mod resolve;
 mod shard;
@@ -53,6 +55,7 @@ pub use bits::ActiveBits;
 pub use error::{Error, Refused};
 pub use keys::{is_entry_of, key_hash_of};
 pub use layer::{Layer, Now, newest};
+pub use load::{LastPair, LoadBlock, load};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
 pub use resolve::ShardView;
 pub use shard::{Misfit, RunChange, ShardState, Undo};

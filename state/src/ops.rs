@@ -111,6 +111,13 @@ impl Default for BlockOps {
 }
 
 impl BlockOps {
+    /// Forgets all operations and change sets, and keeps the memory for the next ones.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.ops.clear();
+        (self.dead, self.change_sets) = (0, 0);
+    }
+
     /// Begins the next change set.
     pub fn begin_change_set(&mut self) -> Result<(), Refused> {
         if self.change_sets == Version::CHANGE_SETS_PER_BLOCK {

@@ -52,6 +52,30 @@ pub(crate) fn spread(
     Ok(())
 }
 
+/// Whether [`spread`] would move anything, after the runs were ended.
+///
+/// # Errors
+/// What it would meet with.
+pub(crate) fn would_spread(
+    writers: &[ShardWriter],
+    deltas: &[ShardDelta],
+    before: u64,
+    rule: &CompactionRule,
+) -> Result<bool, Error> {
+    let wrote: usize = deltas.iter().map(|delta| delta.spans.len()).sum();
+    if rule.spread() == 0 || wrote == 0 {
+        return Ok(false);
+    }
+    let active: u64 = writers.iter().map(|writer| writer.state.active()).sum();
+    for (writer, delta) in writers.iter().zip(deltas) {
+        let from = log_held(&writer.state, delta.first_sn, before)?;
+        if rule.spreads((before + wrote as u64).saturating_sub(from), active) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// How many entries of all shards precede what a shard needs of the log: the block that wrote the first
 /// entry of the twig of its oldest active one.
 fn log_held(state: &ShardState, first_sn: SerialNumber, before: u64) -> Result<u64, Error> {

@@ -85,7 +85,7 @@ impl Counts {
 pub struct ShardDelta {
     pub(crate) undo: Undo,
     /// Where the cursor stood.
-    cursor: RunCursor,
+    pub(crate) cursor: RunCursor,
     /// The new entries, framed, in serial-number order.
     pub run: Vec<u8>,
     /// The hashed bytes of each entry within `run`.

@@ -63,11 +63,11 @@ pub enum Error {
     /// The directory holds a store whose creation did not finish; `open_or_create` starts it again.
     #[error("the creation of the store in {0} did not finish; open_or_create begins it again")]
     Unfinished(PathBuf),
-    /// The directory holds a copy of a store that is not whole: a backup, or a restoring of one, that was
-    /// cut short. To begin it again replaces it.
+    /// The directory holds a copy of a store that is not whole: a backup, a restoring of one, or an import,
+    /// that was cut short. To begin it again replaces it.
     #[error(
-        "the copy of a store in {} is not finished; begin the backup or restore into it again, or \
-         remove the directory: the store it was made of is untouched", .0.display()
+        "the copy of a store in {} is not finished; begin the backup, restore or import into it again, or \
+         remove the directory: what it was made of is untouched", .0.display()
     )]
     UnfinishedCopy(PathBuf),
     /// `create` found a directory that is not empty.

@@ -118,6 +118,7 @@ pub use hedgerow_types::{
 pub use opening::backup::{BackupOptions, BackupReport};
 pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;
+pub use opening::import::IMPORT_BLOCK_BYTES;
 pub use opening::repair::{RepairReport, RepairWord};
 pub use opening::salvage::{LostPart, SalvageReport};
 pub use options::{Durability, IndexMode, Options, Progress};

@@ -46,6 +46,8 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     pub(crate) params: StoreParams,
     pub(crate) place: Place,
+    /// It was thrown away: nothing more is written.
+    pub(crate) unwanted: bool,
     /// Given back last.
     pub(crate) locks: Locks,
 }
@@ -206,7 +208,7 @@ impl Store {
     }
 
     /// Whether this process may write to these directories still.
-    fn check_may_write(&self) -> Result<(), Error> {
+    pub(crate) fn check_may_write(&self) -> Result<(), Error> {
         self.locks.check_process()?;
         if self.shared.options.read_only {
             return Err(Error::ReadOnly);
@@ -301,19 +303,9 @@ impl Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        if self.locks.check_process().is_err() {
-            // A copy in a forked process: the threads are not here, and the files are not ours.
-            self.writer.forget();
-            if let Some(tiers) = &self.shared.tiers {
-                tiers.forget();
-            }
-            if let Some(mut meta) = self.shared.meta.try_write() {
-                std::mem::forget(meta.take());
-            }
-            return;
-        }
+impl Store {
+    /// Ends all threads, after what they have; returns whether all of that is settled.
+    fn stop(&mut self) -> bool {
         // Nobody else is to have the directory while it is copied.
         self.shared.copies.end();
         if let Err(error) = self.writer.stop() {
@@ -327,7 +319,37 @@ impl Drop for Store {
         if let Some(tiers) = &self.shared.tiers {
             tiers.stop();
         }
-        let mut settled = self.shared.flow.look(Progress::is_settled);
+        self.shared.flow.look(Progress::is_settled)
+    }
+
+    /// Ends a store that is not to be, and removes what there is of it; whatever stays is marked.
+    pub(crate) fn discard(mut self) -> Result<(), Error> {
+        self.unwanted = true;
+        self.stop();
+        *self.shared.meta.write() = None;
+        self.locks.parts.clear();
+        self.place.remove_copy()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.locks.check_process().is_err() {
+            // A copy in a forked process: the threads are not here, and the files are not ours.
+            self.writer.forget();
+            if let Some(tiers) = &self.shared.tiers {
+                tiers.forget();
+            }
+            if let Some(mut meta) = self.shared.meta.try_write() {
+                std::mem::forget(meta.take());
+            }
+            return;
+        }
+        let mut settled = self.stop();
+        if self.unwanted {
+            *self.shared.meta.write() = None;
+            return;
+        }
         if settled && let Err(error) = self.writer.checkpoint_at_close() {
             tracing::error!(%error, "while closing");
             settled = false;

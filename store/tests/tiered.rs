@@ -13,7 +13,6 @@ use hedgerow::{
     Store, WaitReason, Waited,
 };
 use hedgerow_testkit::Limit;
-use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_types::SHARDS;
 use hedgerow_vfs::power_loss::{Calls, PowerLossDisk};
 use hedgerow_vfs::{Hook, HookedDisk, Sharing, VfsErrorKind, VfsOp};

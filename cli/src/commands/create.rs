@@ -65,22 +65,30 @@ impl ParamArgs {
     ///
     /// # Errors
     /// What the parameters or the disk say against it.
-    pub(super) fn create(
+    pub(super) fn create(&self, dir: &Path, first: Height) -> Result<Store, CliError> {
+        let (params, options) = self.both(dir, first)?;
+        Ok(Store::create(dir, params, options)?)
+    }
+
+    /// The parameters of a store in `dir` whose first block has this height, and options.
+    ///
+    /// # Errors
+    /// What is wrong with the parameters.
+    pub(super) fn both(
         &self,
         dir: &Path,
         first: Height,
-        tune: impl FnOnce(Options) -> Options,
-    ) -> Result<Store, CliError> {
+    ) -> Result<(StoreParams, Options), CliError> {
         let params = StoreParams::default().with_compaction(self.rule()?);
         let params = params.with_first_height(first).map_err(|error| {
             let reason = error.to_string();
             hedgerow::Error::Option { option: "first_height", reason }
         })?;
-        let mut options = self.index.apply(dir, tune(Options::new()))?;
+        let mut options = self.index.apply(dir, Options::new())?;
         if let Some(engine) = self.engine {
             options = options.engine(engine);
         }
-        Ok(Store::create(dir, params, options)?)
+        Ok((params, options))
     }
 
     /// The rule; what is not given is as in the default.
@@ -138,7 +146,7 @@ impl fmt::Display for Created {
 }
 
 pub(super) fn run(args: &CreateArgs, out: Output) -> Result<(), CliError> {
-    let store = args.params.create(&args.dir, Height(args.first_height), |options| options)?;
+    let store = args.params.create(&args.dir, Height(args.first_height))?;
     let (height, root) = store.reader().root();
     let (engine, rule) = (store.stats().engine, store.params().compaction());
     store.close()?;

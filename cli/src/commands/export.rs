@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub(crate) struct ExportArgs {
     /// Directory of the store
     pub(super) dir: PathBuf,
-    /// File to write, - for standard output
+    /// File to write, - for standard output; a name that ends in .gz or .zst is packed
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(super) output: PathBuf,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub(super) fn run(args: &ExportArgs, out: Output) -> Result<(), CliError> {
         return super::salvage::run(args);
     }
     // Before the store is opened, which may take a while.
-    let file = OutFile::create(&args.output, args.force)?;
+    let file = OutFile::create_packed(&args.output, args.force)?;
     let store = open_to_read(&args.dir, Options::new(), out)?;
     let interrupt = Interrupt::watch(out, || {})?;
     let total = store.stats().keys;

@@ -1,26 +1,29 @@
 //! `import`: a new store from an export.
 //!
 //! ```text
-//!   export ─► read ─► check ─► blocks ─► DIR.importing.XXXX
-//!                       │                     │ closed
-//!                       └─ the last line ─► renamed to DIR
+//!   export ─► read ─► check ─► pairs ─► Store::import into DIR.importing.XXXX
+//!                       │                                │ closed
+//!                       └─ the last line ─────────► renamed to DIR
 //! ```
 //!
 //! Whether an export is whole is known at its end. So the store is made beside its place, and gets its
 //! name when all is there; else nothing is left of it.
+//!
+//! Every export is in the order of the hashes of its keys, as it comes from a view, so that one bulk load takes it in. What
+//! is not in that order was made by somebody else, and is for `apply`.
 
-use super::apply::{self, DEFAULT_MAX_VALUE_BYTES};
-use super::blocks::ExportLine;
+use super::apply::DEFAULT_MAX_VALUE_BYTES;
+use super::blocks::{ExportLine, ReadOp};
 use super::create::ParamArgs;
 use super::exported::{ExportCheck, Exported};
 use crate::error::CliError;
-use crate::input::{Event, JsonLines, LineArgs, bytes_of};
+use crate::input::{Event, JsonLines, LineArgs, Place, bytes_of};
 use crate::interrupt::Interrupt;
 use crate::outfile::{is_dash, sync_dir};
 use crate::output::{InputBar, Output};
 use crate::text::{Counted, as_text};
 use clap::Args;
-use hedgerow::{Digest, Error, Height, Store};
+use hedgerow::{Digest, Error, Height, Refused, Store};
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -36,7 +39,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 pub(crate) struct ImportArgs {
     /// Directory of the new store, empty or not there
     dir: PathBuf,
-    /// The export, - for standard input; a name that ends in .gz is unpacked
+    /// The export, - for standard input; a name that ends in .gz or .zst is unpacked
     #[arg(default_value = "-")]
     file: PathBuf,
     #[command(flatten)]
@@ -123,35 +126,24 @@ fn fill(
     interrupt: &Interrupt,
     bar: &InputBar,
 ) -> Result<Imported, CliError> {
-    let mut check = ExportCheck::default();
-    let mut store: Option<Store> = None;
-    let mut blocks = 0;
-    let create =
-        |first| args.params.create(dir, first, |it| it.max_value_bytes(args.max_value_bytes));
-    let of: Exported = loop {
-        let event = events.recv();
-        interrupt.check()?;
-        let (place, line) = match event {
-            Ok(Event::Object(place, line)) => (place, line),
-            Ok(Event::End(place)) => break check.end(&place)?,
-            Ok(Event::Failed(error)) => return Err(error),
-            // Only a signal sends one, and the reader ends with an event.
-            Ok(Event::Stop) | Err(_) => return Err(CliError::Interrupted),
-        };
-        let Some(block) = check.line(&place, line)? else { continue };
-        let store = match &mut store {
-            Some(store) => store,
-            None => store.insert(create(Height(block.height))?),
-        };
-        apply::submit(store, &place, &block)?.root()?;
-        blocks += 1;
-        bar.block(block.height);
+    let mut pairs = Pairs {
+        events,
+        interrupt,
+        bar,
+        check: ExportCheck::default(),
+        block: Vec::new().into_iter(),
+        height: None,
+        operation: 0,
+        place: None,
+        of: None,
     };
-    let store = match store {
-        Some(store) => store,
-        // An export of no keys has no block.
-        None => create(Height(1))?,
-    };
+    // An export of no keys has no block.
+    let first = pairs.next_block()?.unwrap_or(1);
+    let (params, options) = args.params.both(dir, Height(first))?;
+    let options = options.max_value_bytes(args.max_value_bytes);
+    let store = Store::import(dir, params, options, &mut pairs)
+        .map_err(|error: CliError| pairs.named(error))?;
+    let of = pairs.end()?;
     let (reader, keys) = (store.reader(), store.stats().keys);
     let (height, root) = reader.root();
     store.close()?;
@@ -160,10 +152,109 @@ fn fill(
         height: height.0,
         root,
         keys,
-        blocks,
+        blocks: height.0 + 1 - first,
         exported_height: of.height,
         exported_root: of.root,
     })
+}
+
+/// The pairs of an export, which end without an error only if it is whole.
+struct Pairs<'a> {
+    events: &'a Receiver<Event<ExportLine>>,
+    interrupt: &'a Interrupt,
+    bar: &'a InputBar,
+    check: ExportCheck,
+    /// What is left of the block that was read last, its height, and the number of the last operation taken.
+    block: std::vec::IntoIter<ReadOp>,
+    height: Option<u64>,
+    operation: usize,
+    place: Option<Place>,
+    /// What it is an export of, once all of it was read.
+    of: Option<Exported>,
+}
+
+impl Pairs<'_> {
+    /// Reads the next block and returns its height; `None` at the end of a whole export.
+    fn next_block(&mut self) -> Result<Option<u64>, CliError> {
+        if self.of.is_some() {
+            return Ok(None);
+        }
+        loop {
+            let event = self.events.recv();
+            self.interrupt.check()?;
+            let (place, line) = match event {
+                Ok(Event::Object(place, line)) => (place, line),
+                Ok(Event::End(place)) => {
+                    self.of = Some(std::mem::take(&mut self.check).end(&place)?);
+                    return Ok(None);
+                }
+                Ok(Event::Failed(error)) => return Err(error),
+                // Only a signal sends one, and the reader ends with an event.
+                Ok(Event::Stop) | Err(_) => return Err(CliError::Interrupted),
+            };
+            let Some(block) = self.check.line(&place, line)? else { continue };
+            if let Some(expected) = self.height.map(|height| Height(height).next()) {
+                let given = Height(block.height);
+                if given != expected {
+                    let wrong = Error::WrongHeight { given, expected };
+                    return Err(place.refused(format!("block {given}"), wrong));
+                }
+            }
+            (self.height, self.operation) = (Some(block.height), 0);
+            (self.block, self.place) = (block.ops.into_iter(), Some(place));
+            self.bar.block(block.height);
+            return Ok(self.height);
+        }
+    }
+
+    fn pair(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, CliError> {
+        loop {
+            match self.block.next() {
+                Some(ReadOp::Put(key, value)) => {
+                    self.operation += 1;
+                    return Ok(Some((key, value)));
+                }
+                // Refused where it was checked.
+                Some(ReadOp::Delete(_)) => {}
+                None if self.next_block()?.is_none() => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// Says where in the input it is what the store does not accept.
+    fn named(&self, error: CliError) -> CliError {
+        let (CliError::Store(source), Some(place)) = (&error, &self.place) else { return error };
+        let height = self.height.unwrap_or_default();
+        match &**source {
+            // Seen a little later.
+            Error::Refused(Refused::OutOfOrder(_) | Refused::Twice(_)) => {
+                let what = "an export has each key once, in the order of the hashes; `hedgerow \
+                            apply` takes blocks in any order: up to this line";
+                place.refused(what, (**source).clone())
+            }
+            Error::Refused(_) => {
+                let what = format!("operation {} of block {height}", self.operation);
+                place.refused(what, (**source).clone())
+            }
+            _ => error,
+        }
+    }
+
+    /// What it was an export of.
+    fn end(mut self) -> Result<Exported, CliError> {
+        self.next_block()?;
+        // The end was seen.
+        self.of.ok_or(CliError::Interrupted)
+    }
+}
+
+impl Iterator for Pairs<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>), CliError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.pair().transpose()
+    }
 }
 
 /// Gives the finished store its name.

@@ -35,7 +35,7 @@ impl Blocks {
 }
 
 pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
-    let out = OutFile::create(&args.output, args.force)?;
+    let out = OutFile::create_packed(&args.output, args.force)?;
     let mut blocks = Blocks { out, next: args.first_height, batch: Vec::new(), bytes: 0 };
     let mut written = Ok(());
     let report = Store::salvage(&args.dir, Options::new(), |key, value| {

@@ -330,14 +330,15 @@ fn export_and_import_carry_all_keys_over() {
 
     let imported = run_with_input(place.args(&["import", "COPY", "--json"]), &text).json();
     let said = (&imported["keys"], &imported["blocks"], &imported["exported_height"]);
-    assert_eq!(said, (&json!(wanted.len()), &json!(blocks), &json!(20)));
+    // So few pairs are one block of a bulk load, however many the export has.
+    assert_eq!(said, (&json!(wanted.len()), &json!(1), &json!(20)));
     assert_eq!(imported["exported_root"], json!(place.root()));
     let copied = place.run(&["export", "COPY"]).ok();
     assert_eq!(exported(&copied, 1).0, wanted);
     let root = place.run(&["root", "COPY", "--json"]).json();
-    assert_eq!((&root["root"], &root["height"]), (&imported["root"], &json!(blocks)));
+    assert_eq!((&root["root"], &root["height"]), (&imported["root"], &json!(1)));
     place.run(&["check", "COPY"]).ok();
-    // The heights are those of the export.
+    // The first height is that of the export.
     let said = place.run(&["import", "THIRD", "EXPORT"]).ok();
     assert!(said.contains(" in 1 block into ") && said.contains("; height 3, root "), "{said}");
 }

@@ -100,6 +100,67 @@ fn an_export_that_was_changed_is_refused() {
     assert!(error.contains("line 1: this is an export, which `hedgerow import` reads"), "{error}");
 }
 
+/// Packed by its name, and unpacked by it.
+#[test]
+fn exports_are_packed() {
+    let _limit = Limit::new();
+    let (place, lines) = exported();
+    let path = |name: &str| place.path("STORE").with_file_name(name).display().to_string();
+    let plain = path("plain.jsonl");
+    place.run(&["export", "STORE", "-o", &plain, "--block-ops", "150"]).ok();
+    assert_eq!(fs::read_to_string(&plain).expect("text"), lines.concat());
+    place.run(&["import", "PLAIN", &plain]).ok();
+    let root = place.run(&["root", "PLAIN"]).ok();
+    let len = |name: &str| fs::metadata(name).expect("a file").len();
+    for end in ["gz", "zst"] {
+        let packed = path(&format!("packed.{end}"));
+        place.run(&["export", "STORE", "-o", &packed]).ok();
+        assert!(len(&packed) < len(&plain) * 3 / 4, "{end}: {} {}", len(&packed), len(&plain));
+        let copy = format!("COPY-{end}");
+        place.run(&["import", &path(&copy), &packed]).ok();
+        assert_eq!(place.run(&["root", &path(&copy)]).ok(), root);
+        let bytes = fs::read(&packed).expect("it");
+        let cut = path(&format!("cut.{end}"));
+        for len in [bytes.len() / 2, bytes.len() - 1, 1] {
+            fs::write(&cut, &bytes[..len]).expect("written");
+            place.run(&["import", "CUT", &cut]).fails(5);
+            assert!(!place.path("CUT").exists());
+        }
+    }
+}
+
+/// An export that somebody else made, whole and in another order.
+#[test]
+fn an_export_in_another_order_is_refused() {
+    let _limit = Limit::new();
+    let of = format!(r#"{{"version":1,"height":3,"root":"{}"}}"#, "0".repeat(64));
+    let export = |keys: &[&str]| {
+        let mut hashed = vec![];
+        for key in keys {
+            hashed.extend([2]);
+            hashed.extend(key.bytes());
+            hashed.extend(1_u32.to_le_bytes());
+            hashed.extend(b"v");
+        }
+        let digest = hedgerow_hasher_api::hash_message(&hashed);
+        let ops: Vec<_> = keys.iter().map(|key| json!(["put", key, "v"])).collect();
+        let block = json!({"height": 1, "ops": ops});
+        let end = format!(r#"{{"blocks":1,"keys":{},"digest":"{digest}"}}"#, keys.len());
+        format!("{{\"export\":{of}}}\n{block}\n{{\"export\":{of},\"end\":{end}}}\n")
+    };
+    // As `the_format_is_that_of_version_1` has them.
+    let place = Place::new();
+    run_with_input(place.args(&["import", "GOOD"]), &export(&["k2", "k3", "k1"])).ok();
+    for (keys, reason) in
+        [(["k3", "k2", "k1"], "comes before"), (["k2", "k3", "k3"], "comes twice")]
+    {
+        let ran = run_with_input(place.args(&["import", "BAD"]), &export(&keys));
+        let error = ran.fails(5);
+        assert!(error.contains(reason) && error.contains("line 2"), "{error}");
+        assert!(!place.path("BAD").exists());
+    }
+}
+
 #[test]
 fn a_store_is_imported_where_nothing_is() {
     let _limit = Limit::new();

@@ -15,6 +15,9 @@ impl Inner {
     pub(super) fn apply(&self, edits: &[Edit], wait: &dyn Fn()) -> Result<(), IndexError> {
         let mut editing = self.editing.lock();
         self.cover(edits.iter().filter_map(|edit| edit.new))?;
+        if editing.filling.is_some() {
+            return self.fill(edits, &mut editing);
+        }
         let mut done = 0;
         let mut failed = None;
         'all: for (number, run) in runs(edits, |edit| Stem::of(&edit.key).group()) {
@@ -124,7 +127,7 @@ impl Inner {
     }
 
     /// Counts keys: one less, one more.
-    fn count(&self, less: bool, more: bool) {
+    pub(super) fn count(&self, less: bool, more: bool) {
         if more && !less {
             self.live.fetch_add(1, Relaxed);
         } else if less && !more {
@@ -189,6 +192,9 @@ impl Inner {
 
     pub(super) fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
         let mut editing = self.editing.lock();
+        if editing.filling.is_some() {
+            return Ok(()); // it is thrown away, because another index failed
+        }
         self.cover(applied.iter().filter_map(|edit| edit.old))?;
         // Nobody else edits: what is found now holds for all that follows.
         let restored: HashSet<SerialNumber> =

@@ -32,6 +32,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// One that takes so many bytes of memory.
+    pub(super) fn taking(bytes: usize) -> Self {
+        Self { cut: AtomicU64::new(u64::MAX), bytes }
+    }
+
     pub(super) fn cut_to(&self, cut: SerialNumber) {
         self.cut.fetch_min(cut.0, Ordering::Relaxed);
     }
@@ -39,16 +44,16 @@ impl Running {
 
 /// What a job is to read.
 #[derive(Clone)]
-enum Input {
+pub(super) enum Input {
     Ages(Vec<Age>),
     Segments(Vec<Arc<Segment>>),
 }
 
 /// A claim to the only spill, or the only merge, which is given back when it is dropped.
-struct Claim {
-    index: Arc<Inner>,
-    running: Arc<Running>,
-    spill: bool,
+pub(super) struct Claim {
+    pub(super) index: Arc<Inner>,
+    pub(super) running: Arc<Running>,
+    pub(super) spill: bool,
 }
 
 impl Drop for Claim {
@@ -89,11 +94,11 @@ pub enum Step {
 
 /// A job that was done and is to be [installed](TieredIndex::install). Dropped instead it leaves nothing behind.
 pub struct Done {
-    output: Option<(Segment, Unfinished)>,
-    input: Input,
-    tier: u8,
-    dropped: usize,
-    claim: Claim,
+    pub(super) output: Option<(Segment, Unfinished)>,
+    pub(super) input: Input,
+    pub(super) tier: u8,
+    pub(super) dropped: usize,
+    pub(super) claim: Claim,
 }
 
 impl fmt::Debug for Job {
@@ -250,7 +255,7 @@ impl TieredIndex {
         };
         let filter = filter_records as usize * filter_bits as usize / 8;
         let bytes = filter + records as usize / 255 * 8 + 17 * PAGE + scans;
-        let running = Arc::new(Running { cut: AtomicU64::new(u64::MAX), bytes });
+        let running = Arc::new(Running::taking(bytes));
         let claimed = Some(Arc::clone(&running));
         *(if spill { &mut state.spill } else { &mut state.merge }) = claimed;
         index.balance(state);

@@ -50,6 +50,7 @@ mod age;
 mod audit;
 mod bits;
 mod edit;
+mod fill;
 mod jobs;
 mod merge;
 mod open;
@@ -179,6 +180,8 @@ struct Editing {
     next: u64,
     /// What `next` was before each of the last batches.
     floors: VecDeque<u64>,
+    /// It is being filled in key order.
+    filling: Option<fill::Filling>,
 }
 
 struct State {
@@ -187,6 +190,8 @@ struct State {
     next_file: u64,
     spill: Option<Arc<Running>>,
     merge: Option<Arc<Running>>,
+    /// What is being filled in key order.
+    filling: Option<Arc<Running>>,
     /// Files that some snapshot names and the list does not any more.
     retired: Vec<String>,
     /// Ages that were spilled while a snapshot had them: a part of each, and the bytes of all.
@@ -291,7 +296,7 @@ impl Inner {
 
 impl State {
     fn running(&self) -> impl Iterator<Item = &Arc<Running>> {
-        self.spill.iter().chain(&self.merge)
+        self.spill.iter().chain(&self.merge).chain(&self.filling)
     }
 
     /// Bytes of ages that were spilled and that a snapshot has still.

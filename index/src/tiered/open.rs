@@ -165,12 +165,17 @@ impl TieredIndex {
         let inner = Inner {
             vfs,
             options,
-            editing: Mutex::new(Editing { next: next.min(MAX_NUMBER), floors: VecDeque::new() }),
+            editing: Mutex::new(Editing {
+                next: next.min(MAX_NUMBER),
+                floors: VecDeque::new(),
+                filling: None,
+            }),
             state: Mutex::new(State {
                 frozen: Vec::new(),
                 next_file,
                 spill: None,
                 merge: None,
+                filling: None,
                 retired: Vec::new(),
                 held: Vec::new(),
             }),

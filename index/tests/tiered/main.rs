@@ -10,6 +10,7 @@
 //!   damage     every page of every file flipped, every file cut
 //!   depth      pages that are read many at once, in every way
 //!   faults     named tests, one for each fault that is known of other indexes of this kind
+//!   filling    an index that is filled in key order
 //!   format     the bytes of a segment
 //! ```
 //!
@@ -22,6 +23,7 @@ mod damage;
 mod depth;
 mod everyone;
 mod faults;
+mod filling;
 mod format;
 mod moving;
 mod restarts;

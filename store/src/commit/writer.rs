@@ -16,8 +16,8 @@ use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, p
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::Place;
 use hedgerow_state::{
-    self as state, BlockOps, Counts, Files, Layer, Now, ShardDelta, ShardView, ShardWriter, Tools,
-    TwigBegins, is_entry_of, newest, run_position,
+    self as state, BlockOps, Counts, Files, LastPair, Layer, LoadBlock, Now, ShardDelta, ShardView,
+    ShardWriter, Tools, TwigBegins, is_entry_of, newest, run_position,
 };
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -31,6 +31,19 @@ pub const MAX_EXTRA_BYTES: usize = 1 << 20;
 /// waking others.
 const PLACED_ALONE: usize = 1 << 20;
 
+/// A stream of pairs that is taken in block by block, see [`Writer::load`].
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// The hashes of the keys of the block at hand, which ascend and are above all before.
+    pub(crate) key_hashes: Vec<KeyHash>,
+    /// The last pair of the block before.
+    pub(crate) last: Option<LastPair>,
+    /// Where the sentries of each shard begin in the log.
+    pub(crate) sentries: [LogPosition; SHARDS],
+    /// No entry has been moved so far.
+    pub(crate) in_order: bool,
+}
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -42,6 +55,8 @@ pub(crate) struct Writer {
     shards: Vec<ShardWriter>,
     /// Blocks that are accepted and, as far as the writer knows, not published; oldest first.
     layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
+    /// No checkpoint is begun: what is made may be thrown away.
+    pub(crate) loading: bool,
     /// It was said that handing in does not wait.
     said: bool,
     /// Bytes of log since the last checkpoint that was asked for: one that fails is not asked for again at
@@ -59,7 +74,8 @@ impl Writer {
         log_bytes: u64,
     ) -> Self {
         let layers = VecDeque::new();
-        Self { shared, pipeline, rule, height, shards, layers, said: false, log_bytes }
+        let (loading, said) = (false, false);
+        Self { shared, pipeline, rule, height, shards, layers, loading, said, log_bytes }
     }
 
     /// Writes a checkpoint, after the stages have ended and if it is worth while, and names it.
@@ -126,6 +142,57 @@ impl Writer {
     /// Takes a block in. Waits while too much is in flight, not for hashing or the disk.
     /// Takes `extra` only if it accepts the block.
     pub(crate) fn submit(&mut self, ops: &BlockOps, extra: &mut Vec<u8>) -> Result<Ticket, Error> {
+        self.take(extra, |writer, height| writer.apply(height, ops))
+    }
+
+    /// Takes a block of a stream in, which is that of puts of its pairs. `stream` is what came before it, and
+    /// comes to be what comes before the next one.
+    pub(crate) fn load(&mut self, ops: &BlockOps, stream: &mut Stream) -> Result<Ticket, Error> {
+        let ticket = self.take(&mut vec![], |writer, height| {
+            if stream.in_order {
+                let Self { shared, shards, rule, .. } = writer;
+                let Stream { key_hashes, last, sentries, .. } = &*stream;
+                let block = LoadBlock { ops, key_hashes, last: last.as_ref(), sentries };
+                let loaded = shared.pool.install(|| state::load(shards, block, height, rule))?;
+                if let Some(deltas) = loaded {
+                    return Ok(deltas);
+                }
+                stream.in_order = false;
+                // From here on the index is asked: what was filled in has to be found.
+                writer.end_filling()?;
+            }
+            writer.apply(height, ops)
+        })?;
+        stream.last = self.last_pair(ops, &stream.key_hashes)?;
+        Ok(ticket)
+    }
+
+    /// Lets what the blocks of a stream brought be found, in an index in files.
+    pub(crate) fn end_filling(&self) -> Result<(), Error> {
+        let Some(tiers) = &self.shared.tiers else { return Ok(()) };
+        self.shared.flow.wait_for(|at| (at.published >= at.accepted).then_some(()))?;
+        tiers.index.iter().try_for_each(|index| index.end_filling()).map_err(in_index)
+    }
+
+    /// The last pair of a block of a stream that was taken in.
+    fn last_pair(&self, ops: &BlockOps, key_hashes: &[KeyHash]) -> Result<Option<LastPair>, Error> {
+        let (Some(op), Some(&key_hash)) = (ops.ops().last(), key_hashes.last()) else {
+            return Ok(None);
+        };
+        let layers = self.layers.back().map(|(_, layers)| &layers[key_hash.shard().index()]);
+        let Some(place) = layers.and_then(|layer| layer.place(&key_hash)) else {
+            return Err(Error::Corrupt("a key that was just written has no place".into()));
+        };
+        let (key, value) = (ops.key(op).to_vec(), ops.value(op).to_vec());
+        Ok(Some(LastPair { key_hash, key, value, place }))
+    }
+
+    /// Takes a block in, of which `apply` makes what it does to the shards.
+    fn take(
+        &mut self,
+        extra: &mut Vec<u8>,
+        apply: impl FnOnce(&mut Self, Height) -> Result<Vec<ShardDelta>, Error>,
+    ) -> Result<Ticket, Error> {
         let height = self.height.next();
         self.check_begin(height)?;
         if extra.len() > MAX_EXTRA_BYTES {
@@ -141,7 +208,7 @@ impl Writer {
         // A panic below, which would be a bug, must not leave a half-updated writer in use.
         let flow = Arc::clone(&self.shared.flow);
         let _guard = PanicGuard { name: "submit", flow: &flow };
-        let deltas = self.apply(height, ops)?;
+        let deltas = apply(self, height)?;
         // From here on the writer's view of the shards is that after the block.
         let block = match self.record(height, deltas, std::mem::take(extra)) {
             Ok(block) => Arc::new(block),
@@ -261,8 +328,8 @@ impl Writer {
         log.announce(Arc::clone(&record))?;
         self.log_bytes += record.bytes_len();
         let active = self.shards.iter().map(|shard| shard.state.active()).sum();
-        let due =
-            self.shared.checkpoints.is_due(self.log_bytes, active, self.shared.tiers.is_some());
+        let due = !self.loading
+            && self.shared.checkpoints.is_due(self.log_bytes, active, self.shared.tiers.is_some());
         if due {
             self.log_bytes = 0;
         }

@@ -12,14 +12,15 @@ use crate::opening::place::{CREATING, LOG, Locks, META, Place, TWIGS};
 use crate::opening::rebuild::{ComparedTwigs, IndexPlace, Indexed, Rebuilt};
 use crate::options::Options;
 use crate::read::published::in_index;
+use crate::shared::per_shard;
 use crate::store::Store;
 use crate::{Error, points};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{BlockState, EntryLog, Record, StoreId, TwigFile};
 use hedgerow_index::{Record as IndexRecord, ShardIndex, Stem};
-use hedgerow_metadb::{Commit, HistoryRow, Manifest, ShardManifest, StoreParams};
+use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb, ShardManifest, StoreParams};
 use hedgerow_state::{TwigStore, run_position};
-use hedgerow_types::{Height, SHARDS, SerialNumber, ShardId, TwigId};
+use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
 
 impl Place {
@@ -31,15 +32,30 @@ impl Place {
         hasher: Arc<dyn BatchHasher>,
         lock: Locks,
     ) -> Result<Store, Error> {
-        let genesis = genesis()?;
-        // That of the state before the first block.
-        let height = Height(params.first_height().0 - 1);
         let id = StoreId(rand_id()?);
         self.sync_names()?;
         hedgerow_vfs::write_atomic(&*self.vfs, &self.path(CREATING), &id.0)?;
         self.vfs.at_point(points::CREATE_MARKED)?;
+        let made = self.make(params, &options, id)?;
+        let place = &made.place;
+        place.vfs.remove_file(&place.path(CREATING))?;
+        place.vfs.sync_dir(&place.dir)?;
+        place.vfs.at_point(points::CREATE_DONE)?;
+        made.start(options, hasher, lock)
+    }
 
-        let log_options = Self::log_options(&options);
+    /// Makes a store that is durable, in a directory that is marked as holding none.
+    pub(crate) fn make(
+        self,
+        params: StoreParams,
+        options: &Options,
+        id: StoreId,
+    ) -> Result<Made, Error> {
+        let genesis = genesis()?;
+        // That of the state before the first block.
+        let height = Height(params.first_height().0 - 1);
+
+        let log_options = Self::log_options(options);
         let log = EntryLog::create(Arc::clone(&self.vfs), &self.path(LOG), id, log_options)?;
         let counts = [genesis.spans.len() as u32; SHARDS];
         let at = log.next_position();
@@ -51,12 +67,12 @@ impl Place {
         log.sync()?;
         self.vfs.at_point(points::CREATE_LOG_SYNCED)?;
 
-        let twig_options = Self::twig_options(&options);
+        let twig_options = Self::twig_options(options);
         let file = TwigFile::create(Arc::clone(&self.vfs), &self.path(TWIGS), id, twig_options)?;
         let twigs = TwigStore::new(file);
         let (mut index, mut open, mut writers) = (vec![], vec![], vec![]);
         let mut places = HashMap::new();
-        let place = IndexPlace::new(&self.dir, &options, id.0, None);
+        let place = IndexPlace::new(&self.dir, options, id.0, None);
         for shard in ShardId::all() {
             let start = run_position(&record, shard);
             let entries = genesis.index_entries(shard, start);
@@ -94,7 +110,7 @@ impl Place {
             store_id: id.0,
             params,
             height,
-            log_start: hedgerow_types::LogPosition(0),
+            log_start: LogPosition(0),
             log_end: record.end(),
             state_root: roots.state,
             history_from: height,
@@ -109,16 +125,13 @@ impl Place {
             }),
         };
         self.vfs.create_dir_all(&self.path(META))?;
-        let meta = self.meta(&options, true)?;
+        let meta = self.meta(options, true)?;
         let rows = [(height, row)];
         let commit =
             Commit { manifest: &manifest, rows: &rows, history_from: manifest.history_from };
         meta.commit(&commit)?;
         self.vfs.at_point(points::CREATE_MANIFEST_WRITTEN)?;
         self.vfs.sync_dir(&self.dir)?;
-        self.vfs.remove_file(&self.path(CREATING))?;
-        self.vfs.sync_dir(&self.dir)?;
-        self.vfs.at_point(points::CREATE_DONE)?;
         let behind = Unsettled { manifest, rows: vec![], bytes: 0 };
         let settled = forest.roots().clone();
         let (twigs_made, contradicted) = (vec![], None);
@@ -134,18 +147,34 @@ impl Place {
             settled,
             contradicted,
         };
+        let sentries = per_shard(|shard| run_position(&record, shard));
+        Ok(Made { place: self, log, twigs, meta, rebuilt, sentries })
+    }
+}
+
+/// A store that was made and is not open yet.
+pub(crate) struct Made {
+    pub(crate) place: Place,
+    log: EntryLog,
+    twigs: TwigStore,
+    meta: Box<dyn MetaDb>,
+    rebuilt: Rebuilt,
+    /// Where the sentries of each shard begin in the log.
+    pub(crate) sentries: [LogPosition; SHARDS],
+}
+
+impl Made {
+    /// Opens it.
+    pub(crate) fn start(
+        self,
+        options: Options,
+        hasher: Arc<dyn BatchHasher>,
+        lock: Locks,
+    ) -> Result<Store, Error> {
+        let Self { place, log, twigs, meta, rebuilt, .. } = self;
         let pool = pool(options.threads, "hedgerow")?;
-        let parts = Parts {
-            checkpointed: None,
-            place: self,
-            log,
-            twigs,
-            meta,
-            rebuilt,
-            pool,
-            options,
-            hasher,
-        };
+        let checkpointed = None;
+        let parts = Parts { checkpointed, place, log, twigs, meta, rebuilt, pool, options, hasher };
         let mut store = start(parts, lock)?;
         store.locks.parts = store.place.hold_parts(&store.shared.options)?;
         Ok(store)
@@ -153,7 +182,7 @@ impl Place {
 }
 
 /// 16 random bytes: what tells one store's files from another's.
-fn rand_id() -> Result<[u8; 16], Error> {
+pub(crate) fn rand_id() -> Result<[u8; 16], Error> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| Error::Random(error.to_string()))?;
     Ok(id)

@@ -6,6 +6,7 @@
 //!   progress   what opening reports while it reads
 //!     │
 //!     ├─ create   genesis: the 16 × 4096 sentries ► first manifest ► mark taken away
+//!     │    └─ import    the same, and a stream of keys and values in it before the mark goes
 //!     ├─ open     checkpoint or log ► state of the manifest ► journal ► threads        ◄── begin here
 //!     │    ├─ rebuild   the state of the manifest: from a checkpoint, or from all of the log
 //!     │    └─ replay    the blocks behind it, one after the other
@@ -24,6 +25,7 @@ pub(crate) mod beside;
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod genesis;
+pub(crate) mod import;
 pub(crate) mod limits;
 pub(crate) mod open;
 pub(crate) mod place;

@@ -3,7 +3,7 @@
 //! ```text
 //!   <dir>/LOCK        held while the store is open
 //!   <dir>/CREATING    there while a creation is not finished
-//!   <dir>/COPYING     there while a backup of another store, or a restoring, is not finished
+//!   <dir>/COPYING     there while a backup of another store, a restoring or an import is not finished
 //!   <dir>/CLOSED      there while the store is closed and everything was synced without an error
 //!   <dir>/meta/       the manifest and the history: what is durable
 //!   <dir>/log/        the entry log
@@ -31,8 +31,8 @@ use std::sync::Arc;
 
 const LOCK: &str = "LOCK";
 pub(crate) const CREATING: &str = "CREATING";
-/// Like [`CREATING`], and yet another name: what it marks is a copy of what somebody wrote, and nobody is to
-/// begin an empty store in its place.
+/// Like [`CREATING`], and yet another name: what it marks is to be a copy of what somebody wrote, and nobody is
+/// to begin an empty store in its place.
 const COPYING: &str = "COPYING";
 const CLOSED: &str = "CLOSED";
 pub(crate) const META: &str = "meta";
@@ -312,7 +312,8 @@ impl Place {
         self.remove_parts(&[META, LOG, TWIGS, INDEX], CREATING)
     }
 
-    /// The same for a copy. What it shares with the store that it was made of lives on there.
+    /// The same for a copy, or what an import has made. What it shares with the store that it was made of lives
+    /// on there.
     pub(crate) fn remove_copy(&self) -> Result<(), Error> {
         if self.has(CLOSED)? {
             self.vfs.remove_file(&self.path(CLOSED))?;

@@ -49,7 +49,7 @@ const TICKETS: usize = 256;
 pub(crate) struct ApplyArgs {
     /// Directory of the store
     dir: PathBuf,
-    /// File to read, - for standard input; a name that ends in .gz is unpacked
+    /// File to read, - for standard input; a name that ends in .gz or .zst is unpacked
     #[arg(default_value = "-")]
     file: PathBuf,
     /// Pass over blocks that the store has already. As far as the input of the last of them can be

@@ -48,7 +48,7 @@ const MEMORY_DIR: &str = "/replay";
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("workload").required(true).args(["ops", "recipe"]))]
 pub(crate) struct ReplayArgs {
-    /// Recorded operations, one block per line, - for standard input; .gz is unpacked
+    /// Recorded operations, one block per line, - for standard input; .gz and .zst are unpacked
     #[arg(long, value_name = "FILE")]
     ops: Option<PathBuf>,
     /// Workload that is made from a seed
@@ -57,7 +57,7 @@ pub(crate) struct ReplayArgs {
     /// Seed of the recipe
     #[arg(long, value_name = "N", requires = "recipe")]
     seed: Option<u64>,
-    /// Recorded states, one per line from height 0 on, - for standard input; .gz is unpacked
+    /// Recorded states, one per line from height 0 on, - for standard input; .gz and .zst are unpacked
     #[arg(long, value_name = "FILE")]
     expect: PathBuf,
     /// Compaction threshold of the recording
