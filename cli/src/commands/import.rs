@@ -158,6 +158,9 @@ fn fill(
     })
 }
 
+/// A key and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// The pairs of an export, which end without an error only if it is whole.
 struct Pairs<'a> {
     events: &'a Receiver<Event<ExportLine>>,
@@ -207,7 +210,7 @@ impl Pairs<'_> {
         }
     }
 
-    fn pair(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, CliError> {
+    fn pair(&mut self) -> Result<Option<Pair>, CliError> {
         loop {
             match self.block.next() {
                 Some(ReadOp::Put(key, value)) => {
@@ -250,7 +253,7 @@ impl Pairs<'_> {
 }
 
 impl Iterator for Pairs<'_> {
-    type Item = Result<(Vec<u8>, Vec<u8>), CliError>;
+    type Item = Result<Pair, CliError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.pair().transpose()
