@@ -10,6 +10,12 @@ use std::{
 
 /// The real disk, which reads every batch in one way from its first read on, whether the system has the
 /// bytes in memory or not. A way that the system does not have is replaced by the next one that it has.
+///
+/// ```
+/// use hedgerow_vfs::{OneWayDisk, ReadWay, Vfs};
+/// let disk = OneWayDisk::new(ReadWay::Threads);   // where io_uring must not be tried, for example
+/// assert_eq!(disk.many_reads().way, ReadWay::Threads);
+/// ```
 #[derive(Clone, Debug)]
 pub struct OneWayDisk {
     reads: ManyReads,

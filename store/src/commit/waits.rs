@@ -8,6 +8,24 @@
 use std::time::{Duration, Instant};
 
 /// What blocks wait for at an index in files.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{IndexMode, Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let options = options.index(IndexMode::Tiered { memory_bytes: 64 << 20 });
+/// # let store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::WaitReason;
+/// let index = store.reader().stats().index.expect("it is in files");
+/// let what_helps = match index.waits.now {
+///     None => "nothing is waited for",
+///     Some(WaitReason::DiskFailing) => "room on the disk",
+///     Some(_) => "a larger budget, or a faster disk",
+/// };
+/// assert_eq!(what_helps, "nothing is waited for");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -21,6 +39,19 @@ pub enum WaitReason {
 }
 
 /// How often blocks waited for something, and for how long.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{IndexMode, Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let options = options.index(IndexMode::Tiered { memory_bytes: 64 << 20 });
+/// # let store = Store::create("/state", StoreParams::default(), options)?;
+/// let waits = store.stats().index.expect("it is in files").waits;
+/// let waited = waits.memory_full;
+/// assert_eq!((waited.times, waited.time.as_secs()), (0, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -33,6 +64,18 @@ pub struct Waited {
 
 /// What blocks waited for since the store was opened: those that come in, and those that are published, whose shards
 /// count each by itself.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{IndexMode, Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let options = options.index(IndexMode::Tiered { memory_bytes: 64 << 20 });
+/// # let store = Store::create("/state", StoreParams::default(), options)?;
+/// let waits = store.stats().index.expect("it is in files").waits;
+/// assert_eq!((waits.now, waits.times()), (None, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -27,6 +27,13 @@ use std::fmt;
 use std::sync::Arc;
 
 /// How much memory there is.
+///
+/// ```
+/// use hedgerow::{MemoryFigures, MemoryWatch};
+/// let all_is_there = MemoryFigures { limit: 8 << 30, available: 8 << 30 };
+/// let watch = MemoryWatch::new(move || Some(all_is_there));
+/// # let _ = watch;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryFigures {
     /// Bytes in all.
@@ -36,6 +43,20 @@ pub struct MemoryFigures {
 }
 
 /// How scarce memory is.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{IndexMode, Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let options = options.index(IndexMode::Tiered { memory_bytes: 64 << 20 });
+/// # let store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::MemoryLevel;
+/// let index = store.stats().index.expect("it is in files");
+/// assert_eq!(index.memory_level, MemoryLevel::None);   // nobody looks: see Options::watch_memory
+/// assert_eq!(index.budget_now, index.budget);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum MemoryLevel {
@@ -84,6 +105,13 @@ impl MemoryLevel {
 }
 
 /// Who says how much memory there is: see [`Options::watch_memory`](crate::Options::watch_memory).
+///
+/// ```
+/// use hedgerow::{IndexMode, MemoryWatch, Options};
+/// let index = IndexMode::Tiered { memory_bytes: 1 << 30 };
+/// let options = Options::new().index(index).watch_memory(MemoryWatch::of_machine());
+/// # let _ = options;
+/// ```
 #[derive(Clone)]
 pub struct MemoryWatch(Arc<dyn Fn() -> Option<MemoryFigures> + Send + Sync>);
 

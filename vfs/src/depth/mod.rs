@@ -48,6 +48,21 @@ use crate::{Vfs, VfsError, VfsFile, VfsOp};
 use std::{fmt, io};
 
 /// One read of a batch: which bytes of which file, where they go, and how it went.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// use hedgerow_vfs::{OpenMode, ReadAt, RealDisk, Vfs};
+/// let file = RealDisk.open(&dir.path().join("file"), OpenMode::CreateNew)?;
+/// file.write_all_at(b"of many places", 0)?;
+/// let (mut one, mut other) = ([0; 2], [0; 6]);
+/// let mut reads = [ReadAt::new(&*file, 0, &mut one), ReadAt::new(&*file, 8, &mut other)];
+/// RealDisk.read_batch(&mut reads);
+/// reads.into_iter().try_for_each(ReadAt::into_result)?;
+/// assert_eq!((&one, &other), (b"of", b"places"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ReadAt<'a> {
     file: &'a dyn VfsFile,
@@ -111,6 +126,12 @@ impl<'a> ReadAt<'a> {
 }
 
 /// A way of reading many places.
+///
+/// ```
+/// use hedgerow_vfs::{MemDisk, ReadWay, Vfs};
+/// assert_eq!(MemDisk::new().many_reads().way, ReadWay::OneByOne);
+/// assert_eq!(ReadWay::Ring.to_string(), "ring");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadWay {
     /// One read after the other.
@@ -142,6 +163,12 @@ impl fmt::Display for ReadWay {
 }
 
 /// How a disk reads many places that the system does not have in memory.
+///
+/// ```
+/// use hedgerow_vfs::{RealDisk, ReadWay, Vfs};
+/// let reads = RealDisk.many_reads();
+/// assert_eq!(reads.why.is_none(), reads.way == ReadWay::Ring);   // else it says why not
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManyReads {
     /// The way.
@@ -158,6 +185,21 @@ impl ManyReads {
 }
 
 /// How the reads of a batch were made.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// use hedgerow_vfs::{OpenMode, ReadAt, RealDisk, Vfs};
+/// let file = RealDisk.open(&dir.path().join("file"), OpenMode::CreateNew)?;
+/// file.write_all_at(b"of many places", 0)?;
+/// let (mut one, mut other) = ([0; 2], [0; 6]);
+/// let mut reads = [ReadAt::new(&*file, 0, &mut one), ReadAt::new(&*file, 8, &mut other)];
+/// let how = RealDisk.read_batch(&mut reads);
+/// assert_eq!(how.reads(), 2);
+/// assert!(how.depth >= 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HowRead {
     /// Reads that were made one after the other.
