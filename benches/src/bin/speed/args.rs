@@ -37,6 +37,9 @@ Figures (JSON names):
                                  (update phase; and all of the log, log_bytes_per_op), index_peak_mb (sampled
                                  after each block), fixed_mb of it that no budget goes below, waits of blocks,
                                  index_read_depth and log_read_depth (most reads under way at a time)
+  past                           with --past: at heights spread over the blocks of --past, reads_s and proofs_s of such
+                                 a height's state against its root, against_newest_s against the newest root; CPU each
+  roll_back_s                    with --roll-back: taking so many blocks back, durable; last, before closing
   close_s, reopen_s              closing; opening again, files still in the page cache
   root                           state root at the end, the same before and after reopening
 Results are checked: the last block's keys, 1000 reads and 1000 proofs, and the root after reopening.";
@@ -99,6 +102,15 @@ pub(crate) struct Args {
     /// Keys to prove after the update phase.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) proofs: u64,
+    /// Earlier heights that can be proved, and taken back to, if not the store's default.
+    #[arg(long)]
+    pub(crate) window: Option<u64>,
+    /// Read and prove the keys of --proofs at the last so many earlier heights too.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) past: u64,
+    /// Take so many blocks back in the end.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) roll_back: u64,
     /// Directory for the store, empty or not there yet; what is written stays. Without it, a
     /// temporary directory that is removed.
     #[arg(long)]

@@ -39,16 +39,25 @@ pub(crate) fn value(generator: &Generator, id: u32, value: Option<&[u8]>) -> Res
     }
 }
 
-/// Verifies a proof against the root of the final state.
+/// Verifies a proof of a key that is there, against the root of the state.
 pub(crate) fn proof(
     generator: &Generator,
     id: u32,
     proven: &Proven,
     root: &Digest,
 ) -> Result<(), Failure> {
+    value(generator, id, verified(generator, id, proven, root)?)
+}
+
+/// What a proof proves against this root.
+pub(crate) fn verified<'p>(
+    generator: &Generator,
+    id: u32,
+    proven: &'p Proven,
+    root: &Digest,
+) -> Result<Option<&'p [u8]>, Failure> {
     let mut key = Vec::new();
     generator.key(id, &mut key);
-    let proved = hedgerow_proof::verify(root, &key, proven.proof.as_bytes())
-        .map_err(|error| Failure::Wrong(format!("the proof of key {id}: {error}")))?;
-    value(generator, id, proved)
+    hedgerow_proof::verify(root, &key, proven.proof.as_bytes())
+        .map_err(|error| Failure::Wrong(format!("the proof of key {id}: {error}")))
 }

@@ -5,6 +5,7 @@
 //!   update   ──► K blocks of B operations   │  CPU of the whole process, bytes written
 //!   reads, proofs ──► one reader thread     ┘
 //!   checks   ──► last block's keys, sampled reads, sampled proofs        (beside the clock)
+//!   past     ──► the same at earlier heights; blocks taken back
 //!   reopen   ──► close, open, same root
 //!   --kill       instead of all that: a child writes, is killed, and this process opens what is left
 //! ```
@@ -15,6 +16,7 @@
 mod args;
 mod check;
 mod kill;
+mod past;
 mod report;
 mod run;
 

@@ -34,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) rss_peak_mb: Option<f64>,
     pub(crate) driver_mb: Option<f64>,
     pub(crate) rss_peak_reopen_mb: Option<f64>,
+    pub(crate) past: Option<PastFigures>,
+    pub(crate) roll_back_s: Option<f64>,
     pub(crate) index: Option<IndexFigures>,
     pub(crate) index_mb: f64,
     pub(crate) tree_mb: f64,
@@ -45,6 +47,18 @@ pub(crate) struct Report {
     pub(crate) close_s: f64,
     pub(crate) reopen_s: f64,
     pub(crate) root: String,
+}
+
+/// Answers about earlier heights, on one thread.
+#[derive(Debug, Serialize)]
+pub(crate) struct PastFigures {
+    pub(crate) heights: u64,
+    pub(crate) reads_s: f64,
+    pub(crate) reads_cpu_us: Option<f64>,
+    pub(crate) proofs_s: f64,
+    pub(crate) proofs_cpu_us: Option<f64>,
+    pub(crate) against_newest_s: f64,
+    pub(crate) against_newest_cpu_us: Option<f64>,
 }
 
 /// What an index in files did.
@@ -147,6 +161,21 @@ impl fmt::Display for Report {
         ];
         for (name, value, digits, unit) in rows {
             writeln!(f, "{name:22} {:>9} {unit}", Figure(value, digits))?;
+        }
+        if let Some(past) = &self.past {
+            writeln!(f, "at the {} heights before:", past.heights)?;
+            let rows = [
+                ("  reads", past.reads_s, past.reads_cpu_us),
+                ("  proofs", past.proofs_s, past.proofs_cpu_us),
+                ("  against the newest root", past.against_newest_s, past.against_newest_cpu_us),
+            ];
+            for (name, rate, cpu) in rows {
+                let (rate, cpu) = (Figure(Some(rate), 0), Figure(cpu, 2));
+                writeln!(f, "{name:26} {rate:>9} per second, {cpu:>9} us CPU")?;
+            }
+        }
+        if self.roll_back_s.is_some() {
+            writeln!(f, "{:22} {:>9} s", "blocks taken back", Figure(self.roll_back_s, 3))?;
         }
         if let Some(index) = &self.index {
             let rows = [

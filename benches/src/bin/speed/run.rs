@@ -3,6 +3,7 @@
 use crate::Failure;
 use crate::args::{Args, DurabilityArg, IndexArg};
 use crate::check;
+use crate::past;
 use crate::report::{Cpu, CpuPhases, IndexFigures, Milliseconds, Report};
 use hedgerow::{
     Digest, Height, IndexStats, Options, Proven, Reader, Store, StoreParams, Ticket, hasher,
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     let update = writer.update(args, &drawn)?;
     let (index_after, log_after) = (writer.index(), writer.store.stats().log_end.0);
     let index_peak = writer.index_peak;
-    let store = writer.store;
+    let mut store = writer.store;
     drop_caches(args)?;
 
     let reader = store.reader();
@@ -46,8 +47,10 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     let reads = reads(&reader, &generator, &drawn.reads, args.read_threads as usize)?;
     let index_read = store.stats().index.unwrap_or_default();
     let proofs = proofs(&reader, &generator, &drawn.proofs)?;
+    let past =
+        (args.past > 0).then(|| past::measure(&reader, &generator, &drawn.proofs, args.past));
+    let past = past.transpose()?;
     let stats = store.stats();
-    let (_, root) = reader.root();
     drop(reader);
     if stats.keys != drawn.keys.len() as u64 {
         let expected = drawn.keys.len();
@@ -55,6 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     }
 
     let rss_peak = peak_memory();
+    let back = (args.roll_back > 0).then(|| past::roll_back(&mut store, args.roll_back));
+    let roll_back_s = back.transpose()?;
+    let (_, root) = store.reader().root();
     let start = Instant::now();
     store.close()?;
     let close = start.elapsed();
@@ -130,6 +136,8 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         rss_peak_mb: rss_peak.map(mb),
         driver_mb: driver.map(mb),
         rss_peak_reopen_mb: peak_memory().map(mb),
+        past,
+        roll_back_s,
         index,
         index_mb: mb(stats.index_bytes as u64),
         tree_mb: mb(stats.tree_bytes as u64),
@@ -172,6 +180,9 @@ pub(crate) fn options(args: &Args) -> Options {
         options = options.entry_cache_bytes(bytes);
     }
     options = options.index(args.index_mode());
+    if let Some(heights) = args.window {
+        options = options.proof_window(heights).rollback_window(heights);
+    }
     if let Some(engine) = args.engine {
         options = options.engine(engine);
     }
@@ -199,7 +210,7 @@ fn rate(cost: &Cost, count: u64) -> Option<f64> {
     (count > 0).then(|| cost.rate(count))
 }
 
-fn micros_per(cost: &Cost, count: u64) -> Option<f64> {
+pub(crate) fn micros_per(cost: &Cost, count: u64) -> Option<f64> {
     (count > 0).then(|| cost.cpu().as_secs_f64() * 1e6 / count as f64)
 }
 
