@@ -202,7 +202,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         next_sn,
         oldest_active: per_shard(|shard| state.oldest_active(shard)),
         proofs: counters.proofs.load(Ordering::Relaxed),
-        views: shared.published.held(),
+        views: shared.published.held() + shared.pins.count(),
         checkpoint,
         opened_from,
         replayed_bytes,

@@ -150,6 +150,10 @@ impl HashWork<BlockDelta> for HashStage {
             }
         }
         let twigs = shared.twigs.finish(applied.finished, &mut places)?;
+        for (shard, part) in ShardId::all().zip(&block.parts) {
+            let start = run_position(record, shard);
+            shared.twigs.note_open(shard, record.position(), start, part.first_sn, &part.spans);
+        }
         let row = Arc::new(HistoryRow {
             root: applied.roots.state,
             shard_roots: applied.roots.shards,

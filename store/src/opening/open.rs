@@ -9,6 +9,7 @@ use crate::commit::prune::Prunings;
 use crate::commit::tiers::Tiers;
 use crate::commit::writer::Writer;
 use crate::hasher::BatchHasher;
+use crate::history::pins::Pins;
 use crate::opening::limits::{STACK_BYTES, no_thread};
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
@@ -24,7 +25,7 @@ use hedgerow_merkle::Forest;
 use hedgerow_metadb::{Manifest, MetaDb, StoreParams};
 use hedgerow_state::checkpoint::Checkpoint;
 use hedgerow_state::{OpenTwig, ShardWriter, TwigStore};
-use hedgerow_types::{Height, LogPosition};
+use hedgerow_types::{Height, LogPosition, ShardId};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -202,6 +203,10 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         let budget = index.iter().map(|it| it.stats().memory.budget as u64).sum();
         Tiers::new(index, budget, &options, mark.clone())
     });
+    let first_kept = per_shard(|shard| manifest.shards[shard.index()].first_kept);
+    for ((shard, part), open) in ShardId::all().zip(&manifest.shards).zip(&rebuilt.open) {
+        twigs.set_open(shard, part.next_sn, open.clone());
+    }
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -219,13 +224,14 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         pool,
         hash_pool: self::pool(threads, "hedgerow-hash")?,
         options,
-        first_kept: Mutex::new(per_shard(|shard| manifest.shards[shard.index()].first_kept)),
+        first_kept: Mutex::new(first_kept),
         prune_hold: Mutex::new(None),
         abandoned: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoints,
         copies: Copies::default(),
         prunings: Prunings::default(),
+        pins: Pins::new(first_kept),
         tiers,
     });
     let params = manifest.params;

@@ -10,6 +10,8 @@
 //! nothing is pruned that a held state needs.
 
 use crate::Error;
+use crate::history::past::Past;
+use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
 use crate::read::prove;
 use crate::read::published::State;
@@ -55,38 +57,56 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct View {
     pub(crate) shared: Arc<Shared>,
+    /// That of its height, or the one from which a past height is looked back at.
     pub(crate) state: Arc<State>,
+    /// What it shows, if that is a past height.
+    pub(crate) past: Option<Arc<Past>>,
 }
 
 impl View {
     /// The newest state.
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), state: shared.published.current() }
+        Self { shared: Arc::clone(shared), state: shared.published.current(), past: None }
+    }
+
+    /// The state of a height, which may be a past one.
+    pub(crate) fn at(shared: &Arc<Shared>, height: Height) -> Result<Self, Error> {
+        let newest = Self::new(shared);
+        if newest.height() == height {
+            return Ok(newest);
+        }
+        let past = Past::new(shared, height)?;
+        // Only now: what is looked back at is held.
+        Ok(Self { past: Some(past), ..Self::new(shared) })
     }
 
     /// The height of this state.
     pub fn height(&self) -> Height {
-        self.state.height
+        self.past.as_ref().map_or(self.state.height, |past| past.height)
     }
 
     /// The state root.
     pub fn root(&self) -> Digest {
-        self.state.roots().state
+        self.roots().state
     }
 
     /// The state root and the roots of the shards.
     pub fn roots(&self) -> &Roots {
-        self.state.roots()
+        self.past.as_ref().map_or(self.state.roots(), |past| &past.roots)
     }
 
-    /// Number of keys that have a value.
-    pub fn len(&self) -> u64 {
-        self.state.keys
+    /// Number of keys that have a value; `None` if it is not known: at a past height further back than
+    /// [`Options::proof_window`](crate::Options::proof_window).
+    pub fn len(&self) -> Option<u64> {
+        match &self.past {
+            None => Some(self.state.keys),
+            Some(past) => past.keys(),
+        }
     }
 
-    /// Whether no key has a value.
-    pub fn is_empty(&self) -> bool {
-        self.state.keys == 0
+    /// Whether no key has a value; `None` where [`len`](Self::len) is.
+    pub fn is_empty(&self) -> Option<bool> {
+        self.len().map(|keys| keys == 0)
     }
 
     /// The value of `key`, or `None` if it is absent.
@@ -107,7 +127,17 @@ impl View {
         key: impl AsRef<[u8]>,
         show: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        value_of(&self.shared, &self.state, key.as_ref(), show)
+        let key = key.as_ref();
+        if self.past.is_none() {
+            return value_of(&self.shared, &self.state, key, show);
+        }
+        check_key(key)?;
+        let key_hash = KeyHash(hash_message(key).0);
+        let entry = self.locate_value(key, &key_hash);
+        let entry = entry.map_err(self.shared.read_for(self.height()))?;
+        self.shared.check_not_abandoned()?;
+        let entry = entry.get();
+        Ok(is_entry_of(entry, key).then(|| show(entry.value())))
     }
 
     /// The values of many keys.
@@ -115,6 +145,9 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        if self.past.is_some() {
+            return keys.iter().map(|key| self.get(key)).collect();
+        }
         let mut hashes = Vec::with_capacity(keys.len());
         for key in keys {
             check_key(key.as_ref())?;
@@ -160,8 +193,38 @@ impl View {
         proven.map_err(self.shared.read_for(self.height()))
     }
 
-    /// The entry of `key`, or else the one before it.
+    /// Every version of `key` that is still on disk, newest first, up to this height.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn key_history(&self, key: impl AsRef<[u8]>) -> Result<KeyHistory, Error> {
+        let key = key.as_ref();
+        check_key(key)?;
+        let history = KeyHistory::new(self.clone(), key, KeyHash(hash_message(key).0));
+        history.map_err(self.shared.read_for(self.height()))
+    }
+
+    /// What has the key, the value and the next key hash of the entry of `key` in this state, or else of the one
+    /// before it. At a past height it may be a later copy of that one.
+    pub(crate) fn locate_value(
+        &self,
+        key: &[u8],
+        key_hash: &KeyHash,
+    ) -> Result<StoredEntry, Error> {
+        let entry = self.locate_in_anchor(key, key_hash)?;
+        match &self.past {
+            Some(past) => Ok(past.value_entry(&self.shared, entry, key_hash)?.entry),
+            None => Ok(entry),
+        }
+    }
+
+    /// The entry of `key` in this state, or else the one before it.
     pub(crate) fn locate(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+        self.locate_in_anchor(key, key_hash)
+    }
+
+    /// The entry of `key` in the state that is looked back from, or else the one before it.
+    fn locate_in_anchor(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
         let stem = Stem::of(key_hash);
         let mut below = Some(stem);
         let mut nearest: Option<(KeyHash, StoredEntry)> = None;
