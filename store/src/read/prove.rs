@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 /// A proof that `key` has its value, or that it is absent.
 pub(crate) fn by_key(view: &View, key: &[u8]) -> Result<Proven, Error> {
-    let View { shared, state, .. } = view;
+    let View { shared, state } = view;
     let key_hash = KeyHash(hash_message(key).0);
     let shard = key_hash.shard();
     shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
@@ -53,7 +53,7 @@ pub(crate) fn by_serial(
     shard: ShardId,
     sn: SerialNumber,
 ) -> Result<SerialPath, Error> {
-    let View { shared, state, .. } = view;
+    let View { shared, state } = view;
     let unavailable = |reason: String| Error::SerialUnavailable { shard, sn, reason };
     let path = match shared.published.path(state, shard, sn) {
         Ok(path) => path,
