@@ -2,19 +2,25 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use hedgerow_proof::{Proof, ProofError};
+use hedgerow_proof::{EntryPath, Proof, ProofError};
 use hedgerow_testkit::model::ModelProof;
 use hedgerow_testkit::naive::{self, ShardPath, ShardTree};
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId, Version};
 
-/// The path of a naive tree as a proof by key.
+/// An entry and its path in naive trees.
+pub(crate) fn entry_path(entry: &[u8], path: &ShardPath, state: &[Digest; 4]) -> EntryPath {
+    let ShardPath { left, page, right, ref upper, .. } = *path;
+    EntryPath { entry: entry.to_vec(), left, page, right, upper: upper.clone(), state: *state }
+}
+
+/// The path of a naive tree as a proof of one entry.
 pub(crate) fn assemble(
     entry: &[u8],
     path: &ShardPath,
     state: &[Digest; 4],
 ) -> Result<Proof, ProofError> {
-    Proof::assemble(entry, &path.left, &path.page, &path.right, &path.upper, state)
+    Proof::assemble(&[entry_path(entry, path, state)])
 }
 
 /// The model's proof as bytes.
