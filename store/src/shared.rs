@@ -16,6 +16,7 @@ use crate::commit::prune::{PruneHold, Prunings};
 use crate::commit::tiers::Tiers;
 use crate::error::Kept;
 use crate::history::pins::Pins;
+use crate::history::undo::UndoStore;
 use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
 use crate::{Error, Options};
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) copies: Copies,
     pub(crate) prunings: Prunings,
+    /// What blocks replaced in the tree, for proofs against old roots.
+    pub(crate) undo: UndoStore,
     /// Past heights that are held.
     pub(crate) pins: Arc<Pins>,
     /// The indexes, if they are in files.

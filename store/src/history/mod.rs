@@ -20,4 +20,5 @@
 pub(crate) mod cover;
 pub(crate) mod past;
 pub(crate) mod pins;
+pub(crate) mod undo;
 pub(crate) mod versions;

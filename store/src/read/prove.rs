@@ -51,13 +51,13 @@ pub(crate) fn path_of(
     entry: &EntryRef<'_>,
 ) -> Result<EntryPath, Error> {
     let (sn, height) = (entry.serial_number(), view.height());
-    let path = view.shared.published.path(&view.state, shard, sn)?;
+    let (path, left) = view.path(shard, sn)?;
     if !path.is_active() {
         return Err(Error::Corrupt(format!(
             "the index leads to entry {sn} of shard {shard}, which is not active at height {height}"
         )));
     }
-    let Some((_, left)) = left_part(&view.shared, shard, sn, &path)? else {
+    let Some((_, left)) = left else {
         return Err(Error::Corrupt(format!(
             "entry {sn} of shard {shard} was pruned, and is active at height {height}"
         )));
@@ -87,16 +87,16 @@ pub(crate) fn by_serial(
     shard: ShardId,
     sn: SerialNumber,
 ) -> Result<SerialPath, Error> {
-    let View { shared, state } = view;
+    let shared = &view.shared;
     let unavailable = |reason: String| Error::SerialUnavailable { shard, sn, reason };
-    let path = match shared.published.path(state, shard, sn) {
-        Ok(path) => path,
-        Err(error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. })) => {
+    let (path, left) = match view.path(shard, sn) {
+        Ok(found) => found,
+        Err(Error::Merkle(error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. }))) => {
             return Err(unavailable(error.to_string()));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    let Some((leaf, left)) = left_part(shared, shard, sn, &path)? else {
+    let Some((leaf, left)) = left else {
         return Err(unavailable("it is pruned".into()));
     };
     shared.check_not_abandoned()?;

@@ -20,7 +20,7 @@ use crate::shared::Shared;
 use hedgerow_entryfile::{Fill, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::Stem;
-use hedgerow_merkle::Roots;
+use hedgerow_merkle::{Roots, TreePath};
 use hedgerow_proof::SerialPath;
 use hedgerow_state::{check_key, is_entry_of, key_hash_of};
 use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId};
@@ -77,7 +77,9 @@ impl View {
         }
         let past = Past::new(shared, height)?;
         // Only now: what is looked back at is held.
-        Ok(Self { past: Some(past), ..Self::new(shared) })
+        let anchor = Self::new(shared);
+        let past = (anchor.height() > height).then_some(past);
+        Ok(Self { past, ..anchor })
     }
 
     /// The height of this state.
@@ -220,7 +222,36 @@ impl View {
 
     /// The entry of `key` in this state, or else the one before it.
     pub(crate) fn locate(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
-        self.locate_in_anchor(key, key_hash)
+        let entry = self.locate_in_anchor(key, key_hash)?;
+        match &self.past {
+            Some(past) => past.active_entry(&self.shared, entry, key_hash),
+            None => Ok(entry),
+        }
+    }
+
+    /// The path of a serial number to the root of this height, and the hash of its leaf with the siblings in the left
+    /// tree; these are `None` if its twig is pruned.
+    pub(crate) fn path(
+        &self,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<(TreePath, Option<(Digest, [Digest; 11])>), Error> {
+        let shared = &self.shared;
+        let path = match &self.past {
+            Some(past) => past.path(shared, &self.state, shard, sn)?,
+            None => shared.published.path(&self.state, shard, sn)?,
+        };
+        let left = prove::left_part(shared, shard, sn, &path)?;
+        if let (Some(_), Some((leaf, siblings))) = (&self.past, &left)
+            && path.fold(leaf, siblings) != (path.shard_root, path.state_root)
+        {
+            return Err(Error::Corrupt(format!(
+                "the undo records lead to another root than height {} had; without the directory undo/ of the \
+                 closed store there are no proofs of it",
+                self.height()
+            )));
+        }
+        Ok((path, left))
     }
 
     /// The entry of `key` in the state that is looked back from, or else the one before it.
