@@ -109,7 +109,9 @@ pub use hedgerow_metadb::{
     DecodeError, Engine, FirstHeightError, HashFunction, HistoryRow, InvalidField, MetaError,
     StoreParams,
 };
-pub use hedgerow_proof::{Proof, ProofError, ProofRef, SerialPath, verify, verify_with_limit};
+pub use hedgerow_proof::{
+    Proof, ProofError, ProofRef, SerialPath, Verified, verify, verify_past, verify_with_limit,
+};
 pub use hedgerow_state::{ChangeSet, Op, OpKind, Refused, Task};
 pub use hedgerow_types::entry::{EntryError, EntryRef};
 pub use hedgerow_types::{

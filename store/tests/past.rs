@@ -4,12 +4,12 @@
 mod common;
 
 use common::{apply_net, dir, disk, on, params, tasks};
-use hedgerow::{Error, Height, Kept, Options, PruneHold, Reader, Store, StoreParams, View};
+use hedgerow::{Error, Height, Kept, Options, Reader, Store, StoreParams, View};
 use hedgerow_testkit::Limit;
-use hedgerow_testkit::generate::{BlockGen, GenShape, SeedNote, adversarial_keys};
-use hedgerow_testkit::model::{Model, NetChangeSet};
+use hedgerow_testkit::generate::{BlockGen, GenShape, SeedNote};
+use hedgerow_testkit::model::Model;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_types::Digest;
+use hedgerow_types::{Digest, SerialNumber, ShardId};
 use std::collections::BTreeMap;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -61,6 +61,58 @@ impl All {
             assert_eq!(found.as_deref(), expected, "{key_shown} at {height}");
             assert_eq!(view.get(key).unwrap(), found, "{key_shown} at {height}");
         }
+        self.check_proofs(view, keys);
+    }
+
+    /// Where the view has what proofs need, they prove what was there against the root of then; else it says so.
+    fn check_proofs(&self, view: &View, keys: &[Vec<u8>]) {
+        let height = view.height();
+        let root = self.at(height).root;
+        for key in keys {
+            let (expected, key_shown) = (self.value(height, key), key.escape_ascii());
+            let proven = match view.prove(key) {
+                Ok(proven) => proven,
+                Err(Error::HeightUnavailable { height: said, first, kept, .. }) => {
+                    assert_eq!((said, kept, view.len()), (height, Kept::Proofs, None));
+                    assert!(first > height);
+                    return;
+                }
+                Err(error) => panic!("{key_shown} at {height}: {error}"),
+            };
+            assert!(view.len().is_some());
+            assert_eq!((proven.height, proven.root), (height, root));
+            let verified = hedgerow_proof::verify(&root, key, &proven.proof);
+            assert_eq!(verified.unwrap(), expected, "{key_shown} at {height}");
+        }
+        self.check_past_proofs(view, keys);
+        // Every place of a shard, also one that was not taken yet.
+        let shard = ShardId::new(height.0 as usize % 16).unwrap();
+        let of_shard = view.roots().shards[shard.index()];
+        for sn in (0..9_000).step_by(331).map(SerialNumber) {
+            match view.prove_serial(shard, sn) {
+                Ok(path) => path.verify(&of_shard).unwrap(),
+                Err(Error::SerialUnavailable { .. }) => {}
+                Err(error) => panic!("{sn} at {height}: {error}"),
+            }
+        }
+    }
+
+    /// What keys had at earlier heights, under the root of this one.
+    fn check_past_proofs(&self, view: &View, keys: &[Vec<u8>]) {
+        let newest = view.height();
+        for (number, key) in keys.iter().enumerate().take(12) {
+            let height = Height(newest.0.saturating_sub(number as u64 * number as u64));
+            let key_shown = key.escape_ascii();
+            let proven = match view.prove_past(key, height) {
+                Ok(proven) => proven,
+                Err(Error::HeightUnavailable { .. }) => continue,
+                Err(error) => panic!("{key_shown} at {height} from {newest}: {error}"),
+            };
+            assert_eq!((proven.height, proven.root), (newest, self.at(newest).root));
+            let verified =
+                hedgerow_proof::verify_past(&proven.root, key, height, &proven.proof).unwrap();
+            assert_eq!(verified.value(), self.value(height, key), "{key_shown} at {height}");
+        }
     }
 
     fn check_pairs(&self, view: &View) {
@@ -69,12 +121,14 @@ impl All {
     }
 
     /// Every height that is to be had shows itself, and they reach to the newest. Returns the first.
-    fn check_all(&self, reader: &Reader, keys: &[Vec<u8>], pairs_of: u64) -> Height {
+    fn check_all(&self, reader: &Reader, keys: &[Vec<u8>], pairs_of: u64, window: u64) -> Height {
         let mut first = None;
         for height in (0..=self.last().0).map(Height) {
             match reader.at(height) {
                 Ok(view) => {
                     assert_eq!(view.height(), height);
+                    let provable = height.0 + window >= self.last().0;
+                    assert!(view.len().is_some() || !provable, "height {height}");
                     self.check(&view, keys);
                     if height.0 % pairs_of == 0 {
                         self.check_pairs(&view);
@@ -125,13 +179,15 @@ struct Case {
     blocks: u64,
     shape: GenShape,
     params: StoreParams,
+    window: u64,
     options: Options,
 }
 
 /// Blocks of all kinds; now and then, and at the end, all that is to be had of the past is looked at, then again
 /// after reopening.
 fn past(case: Case) {
-    let Case { seed, blocks: count, shape, params, options } = case;
+    let Case { seed, blocks: count, shape, params, window, options } = case;
+    let options = options.proof_window(window);
     let mut rng = SplitMix64::new(seed);
     let mut blocks = BlockGen::new(seed, shape);
     let mut model = Model::without_history(params.compaction());
@@ -162,7 +218,7 @@ fn past(case: Case) {
         keys.push(b"never there".to_vec());
         held.iter().for_each(|view| all.check(view, &keys));
         if number % 20 == 7 {
-            all.check_all(&store.reader(), &keys, 10);
+            all.check_all(&store.reader(), &keys, 10, window);
         }
         if number % 9 == 4 {
             store = reopen(store, &options);
@@ -170,7 +226,7 @@ fn past(case: Case) {
     }
     let keys = blocks.keys().to_vec();
     let looked = |store: &Store| {
-        let first = all.check_all(&store.reader(), &keys, 3);
+        let first = all.check_all(&store.reader(), &keys, 3, window);
         keys.iter().for_each(|key| all.check_history(&store.reader(), key, first));
     };
     looked(&store);
@@ -201,7 +257,7 @@ fn past_heights_are_what_they_were() {
         let params = if seed % 2 == 0 { params(1, 1, 1) } else { StoreParams::default() };
         let options =
             on(&disk()).keep_heights(4 + 9 * seed).segment_bytes(40_000).manifest_blocks(1 + seed);
-        let shape = GenShape { keys: 150, ..GenShape::default() };
-        past(Case { seed, blocks: 70, shape, params, options });
+        let shape = GenShape { keys: 110, ..GenShape::default() };
+        past(Case { seed, blocks: 50, shape, params, window: [1, 5, 12, 200, 7, 30][seed as usize], options });
     }
 }

@@ -11,6 +11,9 @@
 //! in the middle: [`entry_path`], [`assemble`].
 
 use crate::Error;
+use crate::error::Kept;
+use crate::history::cover::Covering;
+use crate::history::past::Past;
 use crate::read::reader::Proven;
 use crate::read::view::View;
 use crate::shared::Shared;
@@ -20,7 +23,7 @@ use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_part_as_of, left_pat
 use hedgerow_proof::{EntryPath, Proof, SerialPath};
 use hedgerow_state::GROUP;
 use hedgerow_types::entry::EntryRef;
-use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId, TwigId};
+use hedgerow_types::{Digest, Height, KeyHash, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,6 +34,39 @@ pub(crate) fn by_key(view: &View, key: &[u8]) -> Result<Proven, Error> {
     let entry = view.locate(key, &key_hash)?;
     let path = path_of(view, key_hash.shard(), &entry.get())?;
     proven(view, assemble(&[path])?)
+}
+
+/// A proof of what a key had at a height, which is not above that of the view, under the root of the view.
+pub(crate) fn past_by_key(view: &View, key: &[u8], height: Height) -> Result<Proven, Error> {
+    let shared = &view.shared;
+    let key_hash = KeyHash(hash_message(key).0);
+    let shard = key_hash.shard();
+    shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
+    if height > view.height() {
+        return Err(Error::HeightUnavailable {
+            height,
+            first: height.min(view.height()),
+            last: view.height(),
+            kept: Kept::State,
+        });
+    }
+    // Held meanwhile, unless it is the view's own.
+    let past = (height < view.height()).then(|| Past::new(shared, height)).transpose()?;
+    let entry = view.locate(key, &key_hash)?;
+    let covering = match &past {
+        Some(past) => past.value_entry(shared, entry, &key_hash)?,
+        None => Covering { entry, by: None },
+    };
+    let mut paths = Vec::with_capacity(2);
+    for entry in [Some(&covering.entry), covering.by.as_ref()].into_iter().flatten() {
+        let sn = entry.get().serial_number();
+        let (path, Some((_, left))) = view.path(shard, sn)? else {
+            let reason = format!("entry {sn} of shard {shard} was pruned while it was held");
+            return Err(Error::Corrupt(reason));
+        };
+        paths.push(entry_path(&entry.get(), path, left));
+    }
+    proven(view, assemble(&paths)?)
 }
 
 /// A proof that is made, with what it was made for.

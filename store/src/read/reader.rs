@@ -196,6 +196,33 @@ impl Reader {
         self.view().prove(key)
     }
 
+    /// A proof of what `key` had at an earlier height, under the root of the published state: see
+    /// [`View::prove_past`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// # for value in ["100", "50"] {
+    /// #     let mut block = store.next_block()?;
+    /// #     block.put("alice", value)?;
+    /// #     block.commit()?;
+    /// # }
+    /// use hedgerow::{Height, verify_past};
+    /// let proven = store.reader().prove_past("alice", Height(1))?;
+    /// let verified = verify_past(&proven.root, b"alice", Height(1), &proven.proof)?;
+    /// assert_eq!(verified.value(), Some(&b"100"[..]));     // under the root of height 2
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`View::prove_past`].
+    pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
+        self.view().prove_past(key, height)
+    }
+
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
     /// root in the published state.
     ///

@@ -185,6 +185,20 @@ impl View {
         proven.map_err(self.shared.read_for(self.height()))
     }
 
+    /// A proof of what `key` had at an earlier height, under the root of this state:
+    /// [`verify_past`](hedgerow_proof::verify_past) checks it. It has the entry that was current then and, if that
+    /// is not active any more, the one that took its place. Both are in the tree of every height since, so no root of
+    /// the earlier height is needed, nor a record of what its tree was: it works as far back as [`Reader::at`](crate::Reader::at)
+    /// does, whatever [`Options::proof_window`](crate::Options::proof_window) says.
+    ///
+    /// # Errors
+    /// [`Refused::KeyLength`](crate::Refused::KeyLength), [`Error::HeightUnavailable`], or a failed read.
+    pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
+        check_key(key.as_ref())?;
+        let proven = prove::past_by_key(self, key.as_ref(), height);
+        proven.map_err(self.shared.read_for(self.height()))
+    }
+
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
     /// root in this state.
     ///
