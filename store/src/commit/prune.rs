@@ -235,7 +235,7 @@ impl Pruning {
                 oldest = PruneHold::View { height: oldest_view.height };
             }
             if let Some(pinned) = &pinned
-                && pinned.oldest_active[shard.index()].twig() < sn.twig()
+                && pinned.oldest_active[shard.index()].twig() <= sn.twig()
             {
                 sn = pinned.oldest_active[shard.index()];
                 oldest = PruneHold::View { height: pinned.height };
