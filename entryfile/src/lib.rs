@@ -35,6 +35,7 @@
 //! | announced | readable from memory, perhaps not on disk yet |
 //! | written | in the file; durable after the next sync |
 //! | twig record | what is kept of a finished twig: [`TwigRecord`] |
+//! | undo record | what a block replaced in the tree: [`EncodedUndo`] |
 //!
 //! # A record's life
 //!
@@ -84,6 +85,7 @@ mod read;
 mod record;
 mod segments;
 mod twig;
+mod undo;
 
 pub use error::{Damage, LogError};
 pub use log::{EntryLog, LogOptions, LogStats};
@@ -104,3 +106,5 @@ pub use segments::parts::SegmentPart;
 pub use segments::segment::SegmentSize;
 pub use twig::file::{TwigFile, TwigFileOptions, TwigFileStats};
 pub use twig::record::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};
+pub use undo::file::{UndoFile, UndoFileOptions, UndoFileStats};
+pub use undo::record::{EncodedUndo, ShardUndoParts, UndoHead, UndoNodes, UndoSection};

@@ -16,6 +16,11 @@
 //! the undo of h + 1, h + 2, ... : the first that names a node has it as it was at h. So it gets the
 //! path of its own height, however far publishing has come meanwhile.
 //!
+//! Of a height whose head nobody kept there may be something on disk ([`Replaced`]): the nodes of the upper trees that
+//! blocks replaced, and which entries they deactivated. That is enough for a path ([`Published::past_path`]): pages
+//! follow from the newer ones and the entries that were deactivated since, and the rest of the right tree from the
+//! pages.
+//!
 //! What is dropped here leaves nothing to undo. An evicted twig has no active entry, so its right tree is
 //! the null tree unless an undo says otherwise. A pruned twig is gone, for readers of older heights too:
 //! whoever holds such a height sees to it that nothing which it needs is pruned.
@@ -34,9 +39,10 @@ use crate::shard::ShardTree;
 use crate::upper::{level_of, levels_above_twigs};
 use crate::{Dirty, Forest, MerkleError, Roots};
 use hedgerow_hasher_api::{hash_node, null_table};
-use hedgerow_types::{Digest, SHARDS, STATE_LEVELS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
+use hedgerow_types::{Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
 use parking_lot::RwLock;
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// Levels of a left tree above its leaves.
 const LEFT_LEVELS: usize = 11;
@@ -84,10 +90,16 @@ struct ShardUndo {
     l1: Nodes,
     l2: Nodes,
     /// By row, from the twig roots upward.
-    upper: Vec<Nodes>,
+    upper: Arc<Vec<Nodes>>,
 }
 
 impl TreeUndo {
+    /// The nodes of a shard's upper tree that the block replaced: by row, from the twig roots up, each with its
+    /// index in the row, ascending.
+    pub fn upper(&self, shard: ShardId) -> Arc<Vec<Vec<(u64, Digest)>>> {
+        self.shards.get(shard.index()).map(|undo| Arc::clone(&undo.upper)).unwrap_or_default()
+    }
+
     /// Bytes of heap.
     pub fn heap_bytes(&self) -> usize {
         let nodes = |nodes: &Nodes| nodes.capacity() * size_of::<(u64, Digest)>();
@@ -137,7 +149,9 @@ impl ShardTree {
         let [pages, l1, l2] =
             [&self.bits.pages, &self.bits.l1, &self.bits.l2].map(|row| take(row, &mut indexes));
         let mut twigs = dirty.twigs();
-        let upper = self.upper.rows().iter().map(|row| take(row, &mut twigs)).collect();
+        let upper: Vec<_> =
+            self.upper.rows().iter().map(|row| take(row, &mut twigs)).collect();
+        let upper = Arc::new(upper);
         ShardUndo { pages, l1, l2, upper }
     }
 
@@ -214,10 +228,204 @@ impl Published {
         path_in(self.shards[shard.index()].read(), head, undos, shard, sn)
     }
 
+    /// The path from an entry to the state root at a height before that of `head`, for which nobody kept a
+    /// head: `past` says what blocks in between replaced. `undos` as for [`path`](Self::path).
+    ///
+    /// What comes out is a path of that height if what `past` says is right: fold it
+    /// ([`TreePath::fold`]) and compare.
+    ///
+    /// # Errors
+    /// As [`path`](Self::path).
+    pub fn past_path<'u, R: Replaced>(
+        &self,
+        past: &PastShard<'_, R>,
+        undos: impl IntoIterator<Item = &'u TreeUndo>,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<TreePath, MerkleError> {
+        past_path_in(self.shards[shard.index()].read(), past, undos, shard, sn)
+    }
+
     /// Heap bytes of all arrays, slack included.
     pub fn heap_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().heap_bytes()).sum()
     }
+}
+
+/// What a block replaced in one shard, as far as it is kept when its [`TreeUndo`] is not.
+pub trait Replaced {
+    /// The node that had this index in a row of the upper tree, counted from the twig roots up, before the
+    /// block; `None` if the block did not replace it.
+    fn upper(&self, row: usize, index: u64) -> Option<Digest>;
+
+    /// The entries from `from` to before `to` that the block deactivated, of those that were there before it.
+    fn deactivated(
+        &self,
+        from: SerialNumber,
+        to: SerialNumber,
+        each: &mut dyn FnMut(SerialNumber),
+    );
+}
+
+/// A shard at a past height, for [`Published::past_path`].
+#[derive(Debug)]
+pub struct PastShard<'r, R> {
+    /// The roots of that height.
+    pub roots: &'r Roots,
+    /// The next serial number of the shard at that height.
+    pub next_sn: SerialNumber,
+    /// What the blocks after it replaced, oldest first, up to the height whose undos follow.
+    pub blocks: &'r [R],
+}
+
+/// Makes nodes what they were before the blocks of `undos`, oldest first. Asks for the first undo only now.
+fn look_back<'u>(
+    nodes: &mut [Digest],
+    places: &[Place],
+    undos: impl IntoIterator<Item = &'u TreeUndo>,
+    shard: ShardId,
+) {
+    let mut open: Vec<bool> = vec![true; nodes.len()];
+    for undo in undos {
+        let undo = &undo.shards[shard.index()];
+        let nodes = nodes.iter_mut().zip(places).zip(&mut open);
+        for ((node, &place), open) in nodes.filter(|(_, open)| **open) {
+            if let Some(was) = undo.get(place) {
+                (*node, *open) = (was, false);
+            }
+        }
+    }
+}
+
+/// Nodes of the newest state, and the left part of a path when `next` was the next serial number.
+fn nodes_in(
+    tree: impl Deref<Target = ShardTree>,
+    places: &[Place],
+    shard: ShardId,
+    sn: SerialNumber,
+    next: SerialNumber,
+) -> Result<(LeftPart, Vec<Digest>), MerkleError> {
+    let twig = sn.twig();
+    let pruned = MerkleError::Pruned { shard, twig };
+    if twig > next.twig() {
+        return Err(MerkleError::OutOfRange { shard, sn });
+    }
+    if twig < tree.upper.first_kept() {
+        return Err(pruned);
+    }
+    let nodes: Option<Vec<Digest>> = places.iter().map(|&place| tree.node(place)).collect();
+    Ok((tree.left_part(sn, next), nodes.ok_or(pruned)?))
+}
+
+/// A node right of the youngest twig was null, whatever came since.
+fn null_right_of(youngest: TwigId, nodes: &mut [Digest], places: &[Place]) {
+    for (node, place) in nodes.iter_mut().zip(places) {
+        if let Place::Upper(row, index) = *place
+            && index > youngest.0 >> row
+        {
+            *node = null_table().upper[usize::from(level_of(row))];
+        }
+    }
+}
+
+/// The siblings of a twig's root when `youngest` was the youngest twig.
+fn upper_places(twig: TwigId, youngest: TwigId) -> impl Iterator<Item = Place> {
+    (0..levels_above_twigs(youngest)).map(move |row| Place::Upper(row, (twig.0 >> row) ^ 1))
+}
+
+/// See [`Published::past_path`].
+fn past_path_in<'u, R: Replaced>(
+    tree: impl Deref<Target = ShardTree>,
+    past: &PastShard<'_, R>,
+    undos: impl IntoIterator<Item = &'u TreeUndo>,
+    shard: ShardId,
+    sn: SerialNumber,
+) -> Result<TreePath, MerkleError> {
+    let PastShard { roots, next_sn: next, blocks } = *past;
+    let twig = sn.twig();
+    let pages = twig.0.saturating_mul(PAGES)..twig.0.saturating_add(1).saturating_mul(PAGES);
+    let mut places: Vec<Place> = pages.map(Place::Page).collect();
+    places.extend(upper_places(twig, next.twig()));
+    let (left, mut nodes) = nodes_in(tree, &places, shard, sn, next)?;
+    look_back(&mut nodes, &places, undos, shard);
+    let out_of_range = MerkleError::OutOfRange { shard, sn };
+    let Some((pages, upper)) = nodes.split_first_chunk_mut::<{ PAGES as usize }>() else {
+        return Err(out_of_range);
+    };
+    let upper_of = places.get(pages.len()..).unwrap_or_default();
+    for (node, place) in upper.iter_mut().zip(upper_of) {
+        let Place::Upper(row, index) = *place else { continue };
+        if let Some(was) = blocks.iter().find_map(|block| block.upper(row, index)) {
+            *node = was;
+        }
+    }
+    null_right_of(next.twig(), upper, upper_of);
+    // The order of the blocks does not matter: what is active once and then not, is never active again.
+    let first = twig.first();
+    for block in blocks {
+        block.deactivated(first, next.min(twig.next().first()), &mut |sn| set_bit(pages, sn));
+    }
+    clear_from(pages, next.0.saturating_sub(first.0));
+    let node = |level: u8, nodes: &[Digest], index: usize| match nodes.get(2 * index..2 * index + 2)
+    {
+        Some([left, right]) => hash_node(level, left, right),
+        _ => Digest::ZERO,
+    };
+    let [l1_0, l1_1, l1_2, l1_3] = std::array::from_fn(|index| node(8, pages, index));
+    let l1 = [l1_0, l1_1, l1_2, l1_3];
+    let l2: [Digest; 2] = std::array::from_fn(|index| node(9, &l1, index));
+    let page = sn.leaf() / (TWIG_LEAVES / pages.len());
+    let (Some(own), Some(neighbour), Some(l1), Some(l2)) = (
+        pages.get(page),
+        pages.get(page ^ 1),
+        l1.get((page >> 1) ^ 1),
+        l2.get((page >> 2) ^ 1),
+    ) else {
+        return Err(out_of_range);
+    };
+    let state = state_siblings(&roots.shards, shard);
+    Ok(TreePath {
+        shard,
+        sn,
+        left,
+        page: *own,
+        right: [*neighbour, *l1, *l2],
+        upper: upper.to_vec(),
+        state,
+        shard_root: roots.shards[shard.index()],
+        state_root: roots.state,
+    })
+}
+
+/// Sets the active bit of an entry in the pages of its twig.
+fn set_bit(pages: &mut [Digest; PAGES as usize], sn: SerialNumber) {
+    let leaf = sn.leaf();
+    if let Some(byte) = pages.get_mut(leaf / 256).and_then(|page| page.0.get_mut(leaf % 256 / 8)) {
+        *byte |= 1 << (leaf % 8);
+    }
+}
+
+/// Clears the active bits from the leaf `first` of a twig on.
+fn clear_from(pages: &mut [Digest; PAGES as usize], first: u64) {
+    let bytes = pages.iter_mut().flat_map(|page| &mut page.0);
+    for (number, byte) in (0..).zip(bytes) {
+        // Leaves of this byte that stay.
+        let stay = first.saturating_sub(8 * number).min(8);
+        *byte &= (0xff_u16 >> (8 - stay)) as u8;
+    }
+}
+
+/// The siblings of a shard's root up to those below the state root.
+fn state_siblings(shards: &[Digest; SHARDS], shard: ShardId) -> [Digest; STATE_LEVELS] {
+    let mut row = shards.to_vec();
+    let mut index = shard.index();
+    let mut siblings = [Digest::ZERO; STATE_LEVELS];
+    for (level, sibling) in (STATE_ROOT_LEVEL..).zip(&mut siblings) {
+        *sibling = row.get(index ^ 1).copied().unwrap_or_default();
+        row = row.as_chunks::<2>().0.iter().map(|[a, b]| hash_node(level, a, b)).collect();
+        index >>= 1;
+    }
+    siblings
 }
 
 /// See [`Published::path`]. Reads `tree` and lets go of it before it asks for the first undo.
@@ -228,12 +436,7 @@ fn path_in<'u>(
     shard: ShardId,
     sn: SerialNumber,
 ) -> Result<TreePath, MerkleError> {
-    let twig = sn.twig();
-    let next = head.next_sn(shard);
-    if twig > next.twig() {
-        return Err(MerkleError::OutOfRange { shard, sn });
-    }
-    let pruned = MerkleError::Pruned { shard, twig };
+    let (twig, next) = (sn.twig(), head.next_sn(shard));
     let page = page_of(sn.0);
     let mut places = vec![
         Place::Page(page),
@@ -241,35 +444,10 @@ fn path_in<'u>(
         Place::L1((page >> 1) ^ 1),
         Place::L2((page >> 2) ^ 1),
     ];
-    let above = levels_above_twigs(next.twig());
-    places.extend((0..above).map(|row| Place::Upper(row, (twig.0 >> row) ^ 1)));
-    let (left, nodes) = {
-        let tree = tree; // let go of at the end of this block
-        if twig < tree.upper.first_kept() {
-            return Err(pruned);
-        }
-        let nodes: Option<Vec<Digest>> = places.iter().map(|&place| tree.node(place)).collect();
-        (tree.left_part(sn, next), nodes)
-    };
-    let mut nodes = nodes.ok_or(pruned)?;
-    // A node right of the youngest twig was null, whatever came since.
-    for (node, place) in nodes.iter_mut().zip(&places) {
-        if let Place::Upper(row, index) = *place
-            && index > next.twig().0 >> row
-        {
-            *node = null_table().upper[usize::from(level_of(row))];
-        }
-    }
-    let mut open: Vec<bool> = vec![true; nodes.len()];
-    for undo in undos {
-        let undo = &undo.shards[shard.index()];
-        let nodes = nodes.iter_mut().zip(&places).zip(&mut open);
-        for ((node, &place), open) in nodes.filter(|(_, open)| **open) {
-            if let Some(was) = undo.get(place) {
-                (*node, *open) = (was, false);
-            }
-        }
-    }
+    places.extend(upper_places(twig, next.twig()));
+    let (left, mut nodes) = nodes_in(tree, &places, shard, sn, next)?;
+    null_right_of(next.twig(), &mut nodes, &places);
+    look_back(&mut nodes, &places, undos, shard);
     let heap = SHARDS + shard.index();
     let [page, neighbour, l1, l2, upper @ ..] = &nodes[..] else {
         return Err(MerkleError::OutOfRange { shard, sn });

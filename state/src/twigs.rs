@@ -10,10 +10,17 @@
 //!
 //! A record keeps the nodes from level 4 up. A proof reads the 16 entries of its group, whose places
 //! follow from the group's first position and the breaks, and hashes them.
+//!
+//! ```text
+//!   reader, entry sn   record of its twig? ─► yes: its place
+//!                      the open twig?      ─► yes: its place      noted after the records are there, so that
+//!                      record of its twig? ─► yes: its place      whoever comes too late for the open twig
+//!                      it was pruned, or is not there yet         finds the record
+//! ```
 
 use crate::Error;
 use hashbrown::HashMap;
-use hedgerow_entryfile::{Record, TwigFile, TwigRecord};
+use hedgerow_entryfile::{EntryLog, Record, StoredEntry, TwigFile, TwigRecord};
 use hedgerow_hasher_api::Span;
 use hedgerow_merkle::{FinishedTwig, left_path_in};
 use hedgerow_types::{Digest, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
@@ -55,6 +62,15 @@ impl OpenTwig {
         breaks: Vec<(u16, LogPosition)>,
     ) -> Self {
         Self { record, groups, breaks }
+    }
+
+    /// Where the group of a leaf begins, and the leaves of it that do not directly follow the one before;
+    /// `None` if there is no entry of that group yet.
+    fn group(&self, leaf: usize) -> Option<(LogPosition, &[(u16, LogPosition)])> {
+        let start = *self.groups.get(leaf / GROUP)?;
+        let before = |limit: usize| self.breaks.partition_point(|at| usize::from(at.0) < limit);
+        let first = leaf - leaf % GROUP;
+        Some((start, self.breaks.get(before(first)..before(first + GROUP))?))
     }
 
     /// Notes a run of the shard: entries from `first_sn` on, at `spans` of a run that begins at
@@ -113,18 +129,80 @@ impl TwigPlaces {
     }
 }
 
-/// The twig file, and the records on their way to it.
+/// The twig file, the records on their way to it, and where the entries of the open twigs lie.
 #[derive(Debug)]
 pub struct TwigStore {
     /// The file that keeps them.
     pub file: TwigFile,
     pending: RwLock<HashMap<(ShardId, TwigId), Arc<TwigRecord>>>,
+    /// By shard, for readers: the youngest twig, and where its entries lie.
+    open: [RwLock<(TwigId, OpenTwig)>; SHARDS],
 }
 
 impl TwigStore {
     /// The records of a file, and none on their way.
     pub fn new(file: TwigFile) -> Self {
-        Self { file, pending: RwLock::default() }
+        Self { file, pending: RwLock::default(), open: Default::default() }
+    }
+
+    /// Where the entries of the youngest twig of a shard lie, whose next entry is `next_sn`.
+    pub fn set_open(&self, shard: ShardId, next_sn: SerialNumber, open: OpenTwig) {
+        if let Some(place) = self.open.get(shard.index()) {
+            *place.write() = (next_sn.twig(), open);
+        }
+    }
+
+    /// Notes a run of a shard for readers, as [`OpenTwig::note_run`] does, after the records of the twigs that
+    /// it filled are there.
+    pub fn note_open(
+        &self,
+        shard: ShardId,
+        record: LogPosition,
+        run_start: LogPosition,
+        first_sn: SerialNumber,
+        spans: &[Span],
+    ) {
+        let Some(place) = self.open.get(shard.index()).filter(|_| !spans.is_empty()) else {
+            return;
+        };
+        let mut place = place.write();
+        place.1.note_run(record, run_start, first_sn, spans);
+        place.0 = first_sn.plus(spans.len() as u64).twig();
+    }
+
+    /// An entry of a shard, active or not; `None` if its twig has no record and is not the open one: it was
+    /// pruned, is damaged, or not there yet.
+    pub fn read_entry(
+        &self,
+        log: &EntryLog,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<Option<StoredEntry>, Error> {
+        let (twig, leaf) = (sn.twig(), sn.leaf());
+        if let Some(entry) = self.read_finished(log, shard, sn)? {
+            return Ok(Some(entry));
+        }
+        let open = self.open.get(shard.index()).and_then(|open| {
+            let open = open.read();
+            let (start, breaks) = (open.0 == twig).then(|| open.1.group(leaf)).flatten()?;
+            Some((start, breaks.to_vec()))
+        });
+        match open {
+            Some((start, breaks)) => Ok(Some(log.read_leaf(twig, (start, &breaks), leaf)?)),
+            // Filled meanwhile.
+            None => self.read_finished(log, shard, sn),
+        }
+    }
+
+    fn read_finished(
+        &self,
+        log: &EntryLog,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<Option<StoredEntry>, Error> {
+        let Some(record) = self.get(shard, sn.twig())? else { return Ok(None) };
+        let Some(group) = record.group(sn.leaf()) else { return Ok(None) };
+        Ok(Some(log.read_leaf(sn.twig(), group, sn.leaf())?))
     }
 
     /// Pairs the nodes of finished twigs with their places; the records are readable from now on.

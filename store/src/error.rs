@@ -122,15 +122,17 @@ pub enum Error {
     /// The store was created with other parameters.
     #[error("the store has other parameters: {0}")]
     Params(String),
-    /// Nothing is known about this height: it lies ahead, or its history row was dropped.
-    #[error("height {height} is not available; the store keeps {first} to {last}")]
+    /// A height lies ahead, or what was asked of it is not kept any more.
+    #[error("height {height} is not available; the store keeps {kept} of heights {first} to {last}")]
     HeightUnavailable {
         /// The height asked for.
         height: Height,
-        /// First height that is kept.
+        /// First height of which that is kept.
         first: Height,
         /// Last published height.
         last: Height,
+        /// What of it was asked for.
+        kept: Kept,
     },
     /// The serial number was pruned, or its shard has not come that far.
     #[error("serial number {sn} of shard {shard} is not available: {reason}")]
@@ -215,6 +217,40 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+}
+
+/// What a store keeps of its heights: of some less than of others. See [`Error::HeightUnavailable`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let store = Store::create("/state", StoreParams::default(), options)?;
+/// use hedgerow::{Error, Height, Kept};
+/// let Err(Error::HeightUnavailable { last, kept, .. }) = store.reader().at(Height(7)) else { panic!() };
+/// assert_eq!((last, kept), (Height(0), Kept::Roots));      // it is not there yet
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kept {
+    /// Roots and extra data: see [`Options::keep_history`](crate::Options::keep_history).
+    Roots,
+    /// The entries: see [`Options::keep_heights`](crate::Options::keep_heights).
+    State,
+    /// What proofs against their roots need: see [`Options::proof_window`](crate::Options::proof_window).
+    Proofs,
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Roots => "the roots",
+            Self::State => "the state",
+            Self::Proofs => "what proofs need",
+        })
+    }
 }
 
 /// Says who uses a store.

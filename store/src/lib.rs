@@ -87,6 +87,7 @@ mod block;
 mod commit;
 mod error;
 pub mod hasher;
+mod history;
 mod opening;
 mod options;
 mod points;
@@ -101,20 +102,23 @@ pub use block::Block;
 pub use commit::prune::{PruneHold, PruneReport};
 pub use commit::waits::{IndexWaits, WaitReason, Waited};
 pub use commit::writer::MAX_EXTRA_BYTES;
-pub use error::Error;
+pub use error::{Error, Kept};
 pub use hedgerow_entryfile::{Damage, LogError, LogStats, Stub};
 pub use hedgerow_merkle::{MerkleError, Roots};
 pub use hedgerow_metadb::{
     DecodeError, Engine, FirstHeightError, HashFunction, HistoryRow, InvalidField, MetaError,
     StoreParams,
 };
-pub use hedgerow_proof::{Proof, ProofError, ProofRef, SerialPath, verify, verify_with_limit};
+pub use hedgerow_proof::{
+    Proof, ProofError, ProofRef, SerialPath, Verified, verify, verify_past, verify_with_limit,
+};
 pub use hedgerow_state::{ChangeSet, Op, OpKind, Refused, Task};
 pub use hedgerow_types::entry::{EntryError, EntryRef};
 pub use hedgerow_types::{
     CompactionRule, Digest, Height, KeyHash, LogPosition, ParamsError, SerialNumber, ShardId,
     TwigId, Version,
 };
+pub use history::versions::{KeyHistory, KeyVersion};
 pub use opening::backup::{BackupOptions, BackupReport};
 pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;

@@ -133,6 +133,7 @@ pub struct Options {
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
     pub(crate) manifest_blocks: u64,
+    pub(crate) proof_window: u64,
     /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
     pub(crate) index: IndexMode,
@@ -163,6 +164,7 @@ impl Default for Options {
             keep_history: Keep::Default,
             keep_heights: Keep::Default,
             manifest_blocks: 64,
+            proof_window: 128,
             checkpoint_bytes: None,
             index: IndexMode::Memory,
             watch: None,
@@ -351,6 +353,17 @@ impl Options {
     #[must_use]
     pub fn manifest_blocks(mut self, blocks: u64) -> Self {
         self.manifest_blocks = blocks;
+        self
+    }
+
+    /// Of how many of the last heights, beside the newest, there are proofs against the roots of their own:
+    /// [`Reader::at`](crate::Reader::at), then [`View::prove`](crate::View::prove). Default 128; 0 for none. Each costs
+    /// some 8 bytes of disk per update of a key, and 40 per twig and level that the block changed. What a height needs must not
+    /// be pruned either: see [`keep_heights`](Self::keep_heights). A store that is opened with a larger window than before
+    /// reaches back further as blocks come.
+    #[must_use]
+    pub fn proof_window(mut self, blocks: u64) -> Self {
+        self.proof_window = blocks;
         self
     }
 
@@ -561,6 +574,7 @@ impl fmt::Debug for Options {
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)
             .field("manifest_blocks", &self.manifest_blocks)
+            .field("proof_window", &self.proof_window)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("index", &self.index)
             .field("watch", &self.watch)

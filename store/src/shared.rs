@@ -14,6 +14,9 @@ use crate::commit::copies::Copies;
 use crate::commit::flow::Flow;
 use crate::commit::prune::{PruneHold, Prunings};
 use crate::commit::tiers::Tiers;
+use crate::error::Kept;
+use crate::history::pins::Pins;
+use crate::history::undo::UndoStore;
 use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
 use crate::{Error, Options};
@@ -65,6 +68,10 @@ pub(crate) struct Shared {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) copies: Copies,
     pub(crate) prunings: Prunings,
+    /// What blocks replaced in the tree, for proofs against old roots.
+    pub(crate) undo: UndoStore,
+    /// Past heights that are held.
+    pub(crate) pins: Arc<Pins>,
     /// The indexes, if they are in files.
     pub(crate) tiers: Option<Tiers>,
 }
@@ -85,7 +92,7 @@ impl Shared {
             }
             let first = self.with_meta(|meta| Ok(meta.manifest()?.map(|it| it.history_from)))?;
             let (first, last) = (first.unwrap_or(height), self.published.height());
-            return Err(Error::HeightUnavailable { height, first, last });
+            return Err(Error::HeightUnavailable { height, first, last, kept: Kept::Roots });
         }
         // Rows leave `recent` only after they are in the engine.
         let row = self.with_meta(|meta| meta.history(height)).map_err(self.read_for(height))?;
@@ -114,7 +121,8 @@ impl Shared {
             return Err(missing);
         }
         let last = self.flow.look(|progress| progress.published);
-        Err(Error::HeightUnavailable { height, first: *after.start(), last })
+        let first = *after.start();
+        Err(Error::HeightUnavailable { height, first, last, kept: Kept::Roots })
     }
 
     /// Asks the metadata engine.

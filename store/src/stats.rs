@@ -61,7 +61,8 @@ pub struct Stats {
     pub oldest_active: [SerialNumber; SHARDS],
     /// Proofs by key that were asked for since the store was opened.
     pub proofs: u64,
-    /// States of different heights that are held, by views and iterators; the newest one always is.
+    /// States of different heights that are held, by views and iterators; the newest one always is. A view of a past
+    /// height counts beside the state from which it looks back.
     pub views: usize,
     /// The height of the newest checkpoint, if there is one.
     pub checkpoint: Option<Height>,
@@ -202,7 +203,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         next_sn,
         oldest_active: per_shard(|shard| state.oldest_active(shard)),
         proofs: counters.proofs.load(Ordering::Relaxed),
-        views: shared.published.held(),
+        views: shared.published.held() + shared.pins.count(),
         checkpoint,
         opened_from,
         replayed_bytes,

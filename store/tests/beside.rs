@@ -179,7 +179,7 @@ fn compare(told: &Told, beside: &ReadOnlyStore) {
     let (view, reader) = (beside.view(), beside.reader());
     let height = view.height();
     let (pairs, root) = told.state(height);
-    assert_eq!((view.root(), view.len()), (root, pairs.len() as u64), "height {height}");
+    assert_eq!((view.root(), view.len().unwrap()), (root, pairs.len() as u64), "height {height}");
     let found: Pairs = view.iter().map(Result::unwrap).collect();
     assert_eq!(found, *pairs, "height {height}");
     let keys: Vec<_> = (0..KEYS).map(|key| format!("key {key}").into_bytes()).collect();

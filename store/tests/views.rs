@@ -33,7 +33,7 @@ impl Held {
 
     fn check(&self, keys: &[Vec<u8>]) {
         let view = &self.view;
-        assert_eq!((view.root(), view.len()), (self.root, self.pairs.len() as u64));
+        assert_eq!((view.root(), view.len().unwrap()), (self.root, self.pairs.len() as u64));
         let many = view.get_many(keys).unwrap();
         for (key, found) in keys.iter().zip(many) {
             let expected = self.value(key);

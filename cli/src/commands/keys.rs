@@ -1,6 +1,6 @@
-//! `put`, `get`, `delete`: one key. A put or a delete is a block of its own, at the next height.
+//! `put`, `get`, `delete`, `history`: one key. A put or a delete is a block of its own, at the next height.
 
-use super::{open, open_to_read};
+use super::{open, open_to_read, view_at};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::text::{BytesArg, Hex, Shown, as_text};
@@ -35,6 +35,28 @@ pub(crate) struct GetArgs {
     dir: PathBuf,
     /// The key: 0x and hex digits, or plain text
     key: BytesArg,
+    /// Height of the state; the last one if not given
+    #[arg(long, value_name = "H")]
+    at: Option<u64>,
+}
+
+/// Print every version of a key that is still on disk, newest first
+///
+/// A line has the height of the block that wrote or removed the key, a tab, and the value, or "absent" without one. The oldest
+/// begins with <= if the block before it is pruned: then the key has had that value since this height or longer.
+/// With --json a line is {"height":7,"exact":true,"present":true,"value":"0x.."}.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Directory of the store
+    dir: PathBuf,
+    /// The key: 0x and hex digits, or plain text
+    key: BytesArg,
+    /// Height from which to look back; the last one if not given
+    #[arg(long, value_name = "H")]
+    at: Option<u64>,
+    /// Most versions that are printed
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
 }
 
 /// Remove a key, as a block of its own
@@ -124,15 +146,15 @@ fn one_block(
 
 pub(super) fn get(args: &GetArgs, out: Output) -> Result<(), CliError> {
     let store = open_to_read(&args.dir, Options::new(), out)?;
-    let reader = store.reader();
-    let value = reader.get(&args.key.0)?;
+    let view = view_at(&store, args.at)?;
+    let value = view.get(&args.key.0)?;
     if value.is_none() {
         // Not on standard output, where it could be taken for a value.
         out.say("absent");
     }
     let found = value.as_deref();
     let answer = Found {
-        height: reader.height().0,
+        height: view.height().0,
         key: Hex(&args.key.0),
         present: found.is_some(),
         value: found.map(Hex),
@@ -142,4 +164,40 @@ pub(super) fn get(args: &GetArgs, out: Output) -> Result<(), CliError> {
         out.report(&answer)?;
     }
     if answer.present { Ok(()) } else { Err(CliError::Absent) }
+}
+
+/// `{"height", "exact", "present", "value"}`; the value of a removed key is null.
+#[derive(Serialize)]
+struct Version<'a> {
+    height: u64,
+    exact: bool,
+    present: bool,
+    value: Option<Hex<'a>>,
+}
+
+impl fmt::Display for Version<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_before = if self.exact { "" } else { "<=" };
+        write!(f, "{or_before}{}\t", self.height)?;
+        match self.value {
+            Some(Hex(value)) => Shown(value).fmt(f),
+            None => f.write_str("absent"),
+        }
+    }
+}
+
+pub(super) fn history(args: &HistoryArgs, out: Output) -> Result<(), CliError> {
+    let store = open_to_read(&args.dir, Options::new(), out)?;
+    let versions = view_at(&store, args.at)?.key_history(&args.key.0)?;
+    for version in versions.take(args.limit.unwrap_or(usize::MAX)) {
+        let version = version?;
+        let value = version.value.as_deref();
+        out.report(&Version {
+            height: version.height.0,
+            exact: version.is_exact,
+            present: value.is_some(),
+            value: value.map(Hex),
+        })?;
+    }
+    Ok(store.close()?)
 }

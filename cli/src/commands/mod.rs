@@ -3,6 +3,7 @@
 //! ```text
 //!   create                     a new store
 //!   keys     put get delete    one key; a put or delete is a block of its own
+//!            history           its versions
 //!   list                       all keys
 //!   apply                      many blocks as lines of JSON (blocks: their format)
 //!   export   import            a state as a file (exported: its format)
@@ -40,7 +41,8 @@ use crate::error::CliError;
 use crate::output::{Output, follow};
 use clap::{Args, Subcommand};
 use hedgerow::{
-    CompactionRule, Error, MetaError, Options, ReadOnlyStore, Reader, Stats, Store, StoreParams,
+    CompactionRule, Error, Height, MetaError, Options, ReadOnlyStore, Reader, Stats, Store,
+    StoreParams, View,
 };
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -52,6 +54,7 @@ pub(crate) enum Command {
     Put(keys::PutArgs),
     Get(keys::GetArgs),
     Delete(keys::DeleteArgs),
+    History(keys::HistoryArgs),
     List(list::ListArgs),
     Apply(apply::ApplyArgs),
     Export(export::ExportArgs),
@@ -82,6 +85,7 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Put(args) => keys::put(&args, out),
         Command::Get(args) => keys::get(&args, out),
         Command::Delete(args) => keys::delete(&args, out),
+        Command::History(args) => keys::history(&args, out),
         Command::List(args) => list::run(&args, out),
         Command::Apply(args) => apply::run(&args, out),
         Command::Export(args) => export::run(&args, out),
@@ -184,6 +188,12 @@ fn open_to_read(dir: &Path, options: Options, out: Output) -> Result<ToRead, Cli
         }
         other => Ok(ToRead::Beside(Box::new(other?))),
     }
+}
+
+/// The state at a height; the last one if none is given.
+fn view_at(store: &ToRead, height: Option<u64>) -> Result<View, Error> {
+    let reader = store.reader();
+    height.map_or_else(|| Ok(reader.view()), |height| reader.at(Height(height)))
 }
 
 /// A compaction rule as `--compaction` takes it.

@@ -8,7 +8,7 @@
 //! Root and height are not part of the file: whoever verifies must have the root from somewhere he
 //! trusts.
 
-use super::open_to_read;
+use super::{open_to_read, view_at};
 use super::proof_file::ProofArgs;
 use crate::error::CliError;
 use crate::outfile::{ForceArg, OutFile};
@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::text::{BytesArg, Hex, Shown, as_text};
 use clap::Args;
 use hedgerow::{Digest, Height, Options};
-use hedgerow_proof::ProofError;
+use hedgerow_proof::{ProofError, Verifier};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -38,6 +38,12 @@ pub(crate) struct ProveArgs {
     dir: PathBuf,
     /// The key: 0x and hex digits, or plain text
     key: BytesArg,
+    /// Height of the state; the proof is against the root of that height. The last one if not given
+    #[arg(long, value_name = "H")]
+    at: Option<u64>,
+    /// Proves what the key had at this earlier height, against the root of the last height, or that of --at
+    #[arg(long, value_name = "H")]
+    past: Option<u64>,
     /// File to write the proof to, - for standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -54,6 +60,9 @@ pub(crate) struct VerifyArgs {
     /// The key: 0x and hex digits, or plain text
     #[arg(long)]
     key: BytesArg,
+    /// The proof is of what the key had at this height, which is not above that of the root
+    #[arg(long, value_name = "H")]
+    past: Option<u64>,
     #[command(flatten)]
     proof: ProofArgs,
 }
@@ -72,13 +81,15 @@ impl fmt::Display for RootReport {
     }
 }
 
-/// `{"height", "root", "durable", "key", "present", "value", "proof_bytes"}`
+/// `{"height", "root", "durable", "past", "key", "present", "value", "proof_bytes"}`; `past` only if it was asked for.
 #[derive(Serialize)]
 struct ProvenReport<'a> {
     height: u64,
     #[serde(serialize_with = "as_text")]
     root: Digest,
     durable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    past: Option<u64>,
     #[serde(flatten)]
     answer: Answer<'a>,
     proof_bytes: usize,
@@ -86,7 +97,8 @@ struct ProvenReport<'a> {
 
 impl fmt::Display for ProvenReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { height, root, answer, proof_bytes, .. } = self;
+        let Self { height, root, past, answer, proof_bytes, .. } = self;
+        f.write_str(&past.map(|past| format!("at height {past}: ")).unwrap_or_default())?;
         write!(f, "{answer}\nheight {height}, root {root}\nproof of {proof_bytes} bytes")
     }
 }
@@ -127,10 +139,14 @@ pub(super) fn root(args: &RootArgs, out: Output) -> Result<(), CliError> {
 pub(super) fn prove(args: &ProveArgs, out: Output) -> Result<(), CliError> {
     let store = open_to_read(&args.dir, Options::new(), out)?;
     let key = &args.key.0;
-    let proven = store.reader().prove(key)?;
+    let view = view_at(&store, args.at)?;
+    let proven = match args.past {
+        Some(height) => view.prove_past(key, Height(height))?,
+        None => view.prove(key)?,
+    };
     let proof = proven.proof.as_bytes();
     // What the proof says is taken from the proof itself.
-    let value = hedgerow_proof::verify(&proven.root, key, proof).map_err(|source| {
+    let value = said(&proven.root, key, args.past, proof, proof.len()).map_err(|source| {
         let (input, key) = ("the proof".to_owned(), Shown(key).to_string());
         CliError::NotProved { input, key, root: proven.root, source }
     })?;
@@ -141,17 +157,36 @@ pub(super) fn prove(args: &ProveArgs, out: Output) -> Result<(), CliError> {
             height: proven.height.0,
             root: proven.root,
             durable: proven.durable,
+            past: args.past,
             answer: Answer::new(key, value),
             proof_bytes: proof.len(),
         },
     )
 }
 
+/// What a proof says of a key, now or at an earlier height.
+fn said<'p>(
+    root: &Digest,
+    key: &[u8],
+    past: Option<u64>,
+    proof: &'p [u8],
+    max_bytes: usize,
+) -> Result<Option<&'p [u8]>, ProofError> {
+    match past {
+        Some(height) => {
+            // Of two entries.
+            let verifier = Verifier::new().with_limit(max_bytes.saturating_mul(2));
+            Ok(verifier.verify_past(root, key, Height(height), proof)?.value())
+        }
+        None => hedgerow_proof::verify_with_limit(root, key, proof, max_bytes),
+    }
+}
+
 pub(super) fn verify(args: &VerifyArgs, out: Output) -> Result<(), CliError> {
-    let VerifyArgs { root, key: BytesArg(key), proof } = args;
+    let VerifyArgs { root, key: BytesArg(key), past, proof } = args;
     let (input, max_bytes) = (proof.name(), proof.max_bytes());
     let proof = proof.read()?;
-    let verified = hedgerow_proof::verify_with_limit(root, key, &proof, max_bytes);
+    let verified = said(root, key, *past, &proof, max_bytes);
     let value = verified.map_err(|source: ProofError| CliError::NotProved {
         input,
         key: Shown(key).to_string(),

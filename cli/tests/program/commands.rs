@@ -462,3 +462,49 @@ fn a_reader_that_goes_away_is_no_reason_to_complain() {
     read.expect("UTF-8");
     assert_eq!((child.wait().expect("it ends").code(), stderr.as_str()), (Some(1), ""));
 }
+
+/// What a key had at earlier heights: read, proved against the root of then, and against the last one.
+#[test]
+fn earlier_heights_are_read_and_proved() {
+    let _limit = Limit::new();
+    let place = Place::new();
+    for value in ["100", "50"] {
+        place.run(&["put", "STORE", "alice", value]).ok();
+    }
+    place.run(&["put", "STORE", "bob", "1"]).ok();
+    place.run(&["delete", "STORE", "alice"]).ok();
+    assert_eq!(place.run(&["get", "STORE", "alice", "--at", "2"]).ok(), "50\n");
+    assert_eq!(place.run(&["get", "STORE", "alice", "--at", "0"]).code, Some(3));
+    let ahead = place.run(&["get", "STORE", "alice", "--at", "9"]);
+    assert_eq!(ahead.code, Some(3));
+    assert!(ahead.stderr.contains("height 9 is not available"), "{}", ahead.stderr);
+
+    assert_eq!(place.run(&["history", "STORE", "alice"]).ok(), "4\tabsent\n2\t50\n1\t100\n");
+    let earlier = place.run(&["history", "STORE", "alice", "--at", "3", "--limit", "1"]);
+    assert_eq!(earlier.ok(), "2\t50\n");
+    let line = place.run(&["history", "STORE", "alice", "--at", "1", "--json"]).json();
+    let wanted = json!({"height": 1, "exact": true, "present": true, "value": "0x313030"});
+    assert_eq!(line, wanted);
+
+    let root_of = |height: &str| {
+        place.run(&["root", "STORE", "--height", height]).ok().trim_end().to_owned()
+    };
+    let (then, now) = (root_of("1"), place.root());
+    let at = place.run(&["prove", "STORE", "alice", "-o", "AT", "--at", "1", "--json"]).json();
+    assert_eq!((&at["height"], &at["root"]), (&json!(1), &json!(then)));
+    let verified = place.run(&["verify", "--root", &then, "--key", "alice", "AT"]);
+    assert_eq!(verified.ok(), "present 100\n");
+    assert_eq!(place.run(&["verify", "--root", &now, "--key", "alice", "AT"]).code, Some(4));
+
+    let past = ["prove", "STORE", "alice", "-o", "PAST", "--past", "2", "--json"];
+    let past = place.run(&past).json();
+    assert_eq!((&past["height"], &past["past"]), (&json!(4), &json!(2)));
+    assert_eq!((&past["root"], &past["value"]), (&json!(now), &json!("0x3530")));
+    let verify = |height: &str| {
+        place.run(&["verify", "--root", &now, "--key", "alice", "--past", height, "PAST"])
+    };
+    assert_eq!(verify("2").ok(), "present 50\n");
+    assert_eq!(verify("1").code, Some(4));
+    assert_eq!(verify("4").code, Some(4));
+    assert_eq!(place.run(&["verify", "--root", &now, "--key", "alice", "PAST"]).code, Some(4));
+}

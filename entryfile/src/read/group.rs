@@ -2,11 +2,12 @@
 //! that the twig file keeps.
 
 use crate::log::EntryLog;
-use crate::read::stored::StoredFrame;
+use crate::read::stored::{StoredEntry, StoredFrame};
 use crate::read::window::{Frame, Window};
 use crate::twig::record::{GROUP_LEAVES, TwigRecord};
 use crate::{Damage, LogError};
-use hedgerow_types::LogPosition;
+use hedgerow_types::{LogPosition, TwigId};
+use std::ops::RangeInclusive;
 
 /// Bytes read at a time: most groups in one go.
 const WINDOW: u64 = 4 << 10;
@@ -23,13 +24,56 @@ impl EntryLog {
         twig: &TwigRecord,
         leaf: usize,
     ) -> Result<Vec<(LogPosition, StoredFrame)>, LogError> {
-        let first_leaf = leaf - leaf % GROUP_LEAVES;
-        let (start, breaks) =
+        let group =
             twig.group(leaf).ok_or(LogError::Malformed("a leaf that a twig does not have"))?;
         let mut frames = Vec::with_capacity(GROUP_LEAVES);
+        let first = leaf - leaf % GROUP_LEAVES;
+        let leaves = first..=first + GROUP_LEAVES - 1;
+        self.visit_leaves(twig.twig, group, leaves, |at, frame| frames.push((at, frame)))?;
+        Ok(frames)
+    }
+
+    /// The entry of the leaf `leaf` of a twig, finished or not: `group` says where its group of 16 begins,
+    /// and which leaves of it do not directly follow the one before. Verified, its serial number included.
+    ///
+    /// # Errors
+    /// As [`EntryLog::read`]; [`LogError::Pruned`] if it, or an entry before it in its group, was pruned.
+    pub fn read_leaf(
+        &self,
+        twig: TwigId,
+        group: (LogPosition, &[(u16, LogPosition)]),
+        leaf: usize,
+    ) -> Result<StoredEntry, LogError> {
+        // What lies before the last break need not be read.
+        let (start, breaks) = group;
+        let last = breaks.iter().rfind(|(at, _)| usize::from(*at) <= leaf);
+        let (first, start) = match last {
+            Some(&(at, position)) => (usize::from(at), position),
+            None => (leaf - leaf % GROUP_LEAVES, start),
+        };
+        let mut found = None;
+        self.visit_leaves(twig, (start, &[]), first..=leaf, |at, frame| found = Some((at, frame)))?;
+        match found {
+            Some((_, StoredFrame::Entry(entry))) => Ok(entry),
+            Some((at, StoredFrame::Stub(stub))) => {
+                Err(LogError::NotKept { at, stub })
+            }
+            None => Err(LogError::Malformed("a leaf that a twig does not have")),
+        }
+    }
+
+    /// Shows the frames of some leaves of a twig, the first of which is at `start`; of `breaks` those count
+    /// that are among them.
+    fn visit_leaves(
+        &self,
+        twig: TwigId,
+        (start, breaks): (LogPosition, &[(u16, LogPosition)]),
+        leaves: RangeInclusive<usize>,
+        mut show: impl FnMut(LogPosition, StoredFrame),
+    ) -> Result<(), LogError> {
         let (mut at, mut limit) = (start.0, None);
         let mut window = Window::default();
-        for leaf in first_leaf..first_leaf + GROUP_LEAVES {
+        for leaf in leaves {
             if let Some((_, position)) = breaks.iter().find(|(at, _)| usize::from(*at) == leaf) {
                 (at, limit) = (position.0, None);
             }
@@ -44,15 +88,15 @@ impl EntryLog {
             let Frame { bytes, offset, len } = window.frame_at(self, at, end, WINDOW)?;
             let frame =
                 StoredFrame::at(bytes, offset, at).map_err(|what| self.damaged(at, what))?;
-            let expected = twig.twig.first().plus(leaf as u64).0;
+            let expected = twig.first().plus(leaf as u64).0;
             let found = frame.serial_number().0;
             if found != expected {
                 return Err(self.damaged(at, Damage::SerialNumber { expected, found }));
             }
-            frames.push((LogPosition(at), frame));
+            show(LogPosition(at), frame);
             at += len;
         }
-        Ok(frames)
+        Ok(())
     }
 
     /// Where frames that follow the one at `at` end at the latest, and a window on them if they are

@@ -17,12 +17,13 @@ use crate::commit::checkpoint;
 use crate::commit::prune::{PruneIntent, Pruning};
 use crate::commit::stages::{self, CommitWork, HashWork, LogWork, WAITING};
 use crate::points;
-use crate::read::published::Next;
+use crate::history::undo::BlockUndo;
+use crate::read::published::{Next, State};
 use crate::shared::{Shared, per_shard};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::Span;
-use hedgerow_merkle::{Forest, Roots, ShardChange};
+use hedgerow_merkle::{Forest, Roots, ShardChange, TreeUndo};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
 use hedgerow_state::{Counts, Layer, OpenTwig, TwigBegins, run_position};
 use hedgerow_types::{
@@ -67,6 +68,8 @@ struct Hashed {
     shards: [(SerialNumber, SerialNumber, u64); SHARDS],
     roots: Roots,
     twigs: Vec<Arc<TwigRecord>>,
+    /// What the block replaced in the tree, if that is kept.
+    undo: Option<Arc<BlockUndo>>,
     row: Arc<HistoryRow>,
 }
 
@@ -150,6 +153,10 @@ impl HashWork<BlockDelta> for HashStage {
             }
         }
         let twigs = shared.twigs.finish(applied.finished, &mut places)?;
+        for (shard, part) in ShardId::all().zip(&block.parts) {
+            let start = run_position(record, shard);
+            shared.twigs.note_open(shard, record.position(), start, part.first_sn, &part.spans);
+        }
         let row = Arc::new(HistoryRow {
             root: applied.roots.state,
             shard_roots: applied.roots.shards,
@@ -171,7 +178,20 @@ impl HashWork<BlockDelta> for HashStage {
             tiers: shared.tiers.as_ref(),
         };
         // Not before: a block that cannot be published never happened.
-        let kept = || drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
+        let mut undo = None;
+        let kept = |before: &State, tree: &TreeUndo| {
+            if shared.undo.is_on() {
+                let place = (record.position(), record.end());
+                let shard = |shard: ShardId| {
+                    let part = &block.parts[shard.index()];
+                    (part.first_sn, &part.deactivated[..])
+                };
+                let upper = per_shard(|shard| tree.upper(shard));
+                let made = BlockUndo::new(block.height, place, before.keys, shard, upper);
+                shared.undo.note(Arc::clone(undo.insert(made)));
+            }
+            drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
+        };
         shared.published.publish(&next, &shared.hash_pool, kept)?;
         if let Some(tiers) = &shared.tiers {
             tiers.nudge();
@@ -185,7 +205,8 @@ impl HashWork<BlockDelta> for HashStage {
             let next_sn = part.first_sn.plus(part.spans.len() as u64);
             (next_sn, part.oldest_active, part.active)
         });
-        Ok(Hashed { height, log_end, log_bytes, shards, roots: applied.roots, twigs, row })
+        let roots = applied.roots;
+        Ok(Hashed { height, log_end, log_bytes, shards, roots, twigs, undo, row })
     }
 }
 
@@ -233,6 +254,7 @@ impl CommitWork<Hashed> for CommitStage {
 
     fn clean_up(&mut self) -> Result<(), Error> {
         self.shared.options.disk.at_point(points::COMMIT_DONE)?;
+        self.shared.undo.let_go(self.behind.manifest.height, &self.shared.pins);
         // Only now: the manifest no longer needs it.
         self.pruning.carry_out(self.intent.take());
         Ok(())
@@ -274,18 +296,21 @@ impl CommitStage {
         Ok(())
     }
 
-    /// The twig records that blocks filled.
+    /// The twig records that blocks filled, and what they replaced in the tree.
     fn write_twigs(&self, ready: &[Hashed]) -> Result<(), Error> {
         for hashed in ready {
             self.shared.twigs.write(&hashed.twigs)?;
         }
+        let undos = ready.iter().filter_map(|hashed| hashed.undo.clone());
+        self.shared.undo.write(&undos.collect::<Vec<_>>())?;
         Ok(self.shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?)
     }
 
-    /// Opening drops the twig records of blocks that the manifest does not know; all others must be there
-    /// for good.
+    /// Opening drops the twig records and undo records of blocks that the manifest does not know; all others must be
+    /// there for good.
     fn sync_twigs(&self) -> Result<(), Error> {
         self.shared.twigs.file.sync()?;
+        self.shared.undo.sync()?;
         Ok(self.shared.options.disk.at_point(points::MANIFEST_TWIGS_SYNCED)?)
     }
 

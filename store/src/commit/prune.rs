@@ -176,8 +176,14 @@ impl Pruning {
 
     /// Enters into `manifest`, which is about to be committed, what it no longer needs.
     pub(crate) fn plan(&mut self, manifest: &mut Manifest) -> Result<Option<PruneIntent>, Error> {
-        let Plan { log_start, first_kept, hold } = self.look(manifest)?;
         let shared = &*self.shared;
+        let Plan { log_start, first_kept, hold } = loop {
+            let plan = self.look(manifest)?;
+            // Unless an older height has been held meanwhile.
+            if plan.log_start.is_none() || shared.pins.plan(&plan.first_kept) {
+                break plan;
+            }
+        };
         *shared.prune_hold.lock() = Some(hold);
         let Some(log_start) = log_start else {
             self.say_if_useless(hold, manifest);
@@ -217,6 +223,7 @@ impl Pruning {
         };
         // Whoever takes a view from now on takes one that is at least as new as this manifest.
         let oldest_view = shared.published.oldest();
+        let pinned = shared.pins.oldest();
         let mut cut = manifest.log_end;
         let mut first_kept = [TwigId(0); SHARDS];
         let mut hold = PruneHold::OneSegment;
@@ -226,6 +233,12 @@ impl Pruning {
             if oldest_view.oldest_active(shard).twig() < sn.twig() {
                 sn = oldest_view.oldest_active(shard);
                 oldest = PruneHold::View { height: oldest_view.height };
+            }
+            if let Some(pinned) = &pinned
+                && pinned.oldest_active[shard.index()].twig() <= sn.twig()
+            {
+                sn = pinned.oldest_active[shard.index()];
+                oldest = PruneHold::View { height: pinned.height };
             }
             // The youngest twig has no record yet; its entries are recent, so nothing is lost by
             // waiting until it has.

@@ -29,7 +29,7 @@ use crate::commit::checkpoint::CHECKPOINTS;
 use crate::hasher::BatchHasher;
 use crate::opening::limits;
 use crate::opening::open::{Begun, Files, Parts, begin, pool};
-use crate::opening::place::{LOG, META, Place, TWIGS};
+use crate::opening::place::{LOG, META, Place, TWIGS, UNDO};
 use crate::opening::rebuild::INDEX;
 use crate::options::Options;
 use crate::read::reader::Reader;
@@ -298,7 +298,7 @@ impl Copied {
         let engine = seen.engine(&options)?;
         if engine.can_be_copied() {
             // Before the manifest: what it names is among these, or came after them.
-            for name in [LOG, TWIGS, CHECKPOINTS, INDEX, META] {
+            for name in [LOG, TWIGS, UNDO, CHECKPOINTS, INDEX, META] {
                 still.hold_all(&seen.path(name))?;
             }
         }
@@ -338,14 +338,16 @@ impl Copied {
         let dir = place.path(TWIGS);
         let (file, _) = TwigFile::open(vfs(), &dir, store, twig_options, end)?;
         let pool = pool(options.threads, "hedgerow")?;
-        let files = Files { log, twigs: TwigStore::new(file), meta, manifest, journal };
+        let undo = place.undo(&options, store, manifest.height, end)?;
+        let files = Files { log, twigs: TwigStore::new(file), undo, meta, manifest, journal };
         let (mut rebuilt, checkpointed) = files.come_to(&place, &options, &**hasher, &pool)?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
         // Into memory.
         files.twigs.write(&rebuilt.twigs)?;
-        let Files { log, twigs, meta, .. } = files;
+        let Files { log, twigs, undo, meta, .. } = files;
         let hasher = Arc::clone(hasher);
-        let parts = Parts { place, log, twigs, meta, rebuilt, checkpointed, pool, options, hasher };
+        let parts =
+            Parts { place, log, twigs, undo, meta, rebuilt, checkpointed, pool, options, hasher };
         let Begun { shared, params, .. } = begin(parts)?;
         Ok(Some(Looked { shared, params, store }))
     }

@@ -84,6 +84,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             progress: progress.as_deref(),
             checkpoint: None,
             index: &index,
+            undo: None,
             compared: Some(&shared.twigs),
         })
     })?;

@@ -6,6 +6,7 @@
 
 use crate::commit::pipeline::Unsettled;
 use crate::hasher::BatchHasher;
+use crate::history::undo::UndoStore;
 use crate::opening::genesis::genesis;
 use crate::opening::open::{Parts, pool, start};
 use crate::opening::place::{CREATING, LOG, Locks, META, Place, TWIGS};
@@ -139,6 +140,7 @@ impl Place {
             sums: vec![],
             compared: ComparedTwigs::default(),
             forest,
+            published: None,
             index,
             writers,
             open,
@@ -148,7 +150,8 @@ impl Place {
             contradicted,
         };
         let sentries = per_shard(|shard| run_position(&record, shard));
-        Ok(Made { place: self, log, twigs, meta, rebuilt, sentries })
+        let undo = self.undo(options, id, height, record.end())?;
+        Ok(Made { place: self, log, twigs, undo, meta, rebuilt, sentries })
     }
 }
 
@@ -157,6 +160,7 @@ pub(crate) struct Made {
     pub(crate) place: Place,
     log: EntryLog,
     twigs: TwigStore,
+    undo: UndoStore,
     meta: Box<dyn MetaDb>,
     rebuilt: Rebuilt,
     /// Where the sentries of each shard begin in the log.
@@ -171,10 +175,21 @@ impl Made {
         hasher: Arc<dyn BatchHasher>,
         lock: Locks,
     ) -> Result<Store, Error> {
-        let Self { place, log, twigs, meta, rebuilt, .. } = self;
+        let Self { place, log, twigs, undo, meta, rebuilt, .. } = self;
         let pool = pool(options.threads, "hedgerow")?;
         let checkpointed = None;
-        let parts = Parts { checkpointed, place, log, twigs, meta, rebuilt, pool, options, hasher };
+        let parts = Parts {
+            checkpointed,
+            place,
+            log,
+            twigs,
+            undo,
+            meta,
+            rebuilt,
+            pool,
+            options,
+            hasher,
+        };
         let mut store = start(parts, lock)?;
         store.locks.parts = store.place.hold_parts(&store.shared.options)?;
         Ok(store)

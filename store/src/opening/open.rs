@@ -9,6 +9,8 @@ use crate::commit::prune::Prunings;
 use crate::commit::tiers::Tiers;
 use crate::commit::writer::Writer;
 use crate::hasher::BatchHasher;
+use crate::history::pins::Pins;
+use crate::history::undo::UndoStore;
 use crate::opening::limits::{STACK_BYTES, no_thread};
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
@@ -24,7 +26,7 @@ use hedgerow_merkle::Forest;
 use hedgerow_metadb::{Manifest, MetaDb, StoreParams};
 use hedgerow_state::checkpoint::Checkpoint;
 use hedgerow_state::{OpenTwig, ShardWriter, TwigStore};
-use hedgerow_types::{Height, LogPosition};
+use hedgerow_types::{Height, LogPosition, ShardId};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -62,15 +64,17 @@ impl Place {
         let twigs = TwigStore::new(file);
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(options.threads, "hedgerow")?;
-        let files = Files { log, twigs, meta, manifest, journal };
+        let undo = self.undo(&options, id, manifest.height, manifest.log_end)?;
+        let files = Files { log, twigs, undo, meta, manifest, journal };
         let (mut rebuilt, checkpointed) = files.come_to(&self, &options, &*hasher, &pool)?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_REBUILT)?;
         files.twigs.write(&rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
-        let Files { log, twigs, meta, .. } = files;
+        let Files { log, twigs, undo, meta, .. } = files;
         let place = self;
-        let parts = Parts { place, log, twigs, meta, rebuilt, checkpointed, pool, options, hasher };
+        let parts =
+            Parts { place, log, twigs, undo, meta, rebuilt, checkpointed, pool, options, hasher };
         let store = start(parts, lock)?;
         store.place.vfs.at_point(points::OPEN_DONE)?;
         Ok(store)
@@ -81,6 +85,7 @@ impl Place {
 pub(crate) struct Files {
     pub(crate) log: EntryLog,
     pub(crate) twigs: TwigStore,
+    pub(crate) undo: UndoStore,
     pub(crate) meta: Box<dyn MetaDb>,
     pub(crate) manifest: Manifest,
     pub(crate) journal: Journal,
@@ -96,7 +101,8 @@ impl Files {
         hasher: &dyn BatchHasher,
         pool: &rayon::ThreadPool,
     ) -> Result<(Rebuilt, Option<LogPosition>), Error> {
-        let Self { log, twigs, manifest, journal, .. } = self;
+        let Self { log, twigs, undo, manifest, journal, .. } = self;
+        let undo = Some(undo);
         let meter = Meter::new(options.progress.as_ref());
         let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
             let (journal, progress) = (*journal, meter.as_deref());
@@ -111,6 +117,7 @@ impl Files {
                 progress,
                 checkpoint,
                 index,
+                undo,
                 compared,
             };
             pool.install(|| rebuild(&source))
@@ -157,6 +164,7 @@ pub(crate) struct Parts {
     pub(crate) place: Place,
     pub(crate) log: EntryLog,
     pub(crate) twigs: TwigStore,
+    pub(crate) undo: UndoStore,
     pub(crate) meta: Box<dyn MetaDb>,
     pub(crate) rebuilt: Rebuilt,
     /// Where the log of the checkpoint ended that it was made from, if it was.
@@ -180,7 +188,7 @@ pub(crate) struct Begun {
 
 /// Puts together what readers need.
 pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
-    let Parts { place, log, twigs, meta, rebuilt, checkpointed, pool, options, hasher } = parts;
+    let Parts { place, log, twigs, undo, meta, rebuilt, checkpointed, pool, options, hasher } = parts;
     let behind = rebuilt.behind;
     let (height, manifest) = (behind.manifest.height, &behind.manifest);
     // The manifest on disk is older by the rows that are to follow it.
@@ -202,6 +210,10 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         let budget = index.iter().map(|it| it.stats().memory.budget as u64).sum();
         Tiers::new(index, budget, &options, mark.clone())
     });
+    let first_kept = per_shard(|shard| manifest.shards[shard.index()].first_kept);
+    for ((shard, part), open) in ShardId::all().zip(&manifest.shards).zip(&rebuilt.open) {
+        twigs.set_open(shard, part.next_sn, open.clone());
+    }
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -212,6 +224,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
             rebuilt.index,
             mark.as_ref(),
             &rebuilt.forest,
+            rebuilt.published,
         ),
         flow: Arc::new(Flow::new(height, settled)),
         recent: Mutex::new(behind.rows.iter().cloned().collect()),
@@ -219,15 +232,20 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         pool,
         hash_pool: self::pool(threads, "hedgerow-hash")?,
         options,
-        first_kept: Mutex::new(per_shard(|shard| manifest.shards[shard.index()].first_kept)),
+        first_kept: Mutex::new(first_kept),
         prune_hold: Mutex::new(None),
         abandoned: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoints,
         copies: Copies::default(),
         prunings: Prunings::default(),
+        undo,
+        pins: Pins::new(first_kept),
         tiers,
     });
+    if !shared.options.read_only {
+        shared.undo.let_go(height, &shared.pins);
+    }
     let params = manifest.params;
     let Rebuilt { forest, open, writers, .. } = rebuilt;
     Ok(Begun { place, shared, params, forest, open, writers, behind, log_bytes })

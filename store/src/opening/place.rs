@@ -8,6 +8,7 @@
 //!   <dir>/meta/       the manifest and the history: what is durable
 //!   <dir>/log/        the entry log
 //!   <dir>/twigs/      the twig file, derived from the log
+//!   <dir>/undo/       what the last blocks replaced in the tree, derived from the log
 //!   <dir>/checkpoints/  the state at a height, derived from the log
 //!   <dir>/index/      the index, if it is in files: derived from the log
 //!   <dir>/index/GIVEN_UP  there while one of its files is known to be damaged
@@ -18,11 +19,15 @@
 //! made sure that the paths still lead to what is locked.
 
 use crate::commit::checkpoint::CHECKPOINTS;
+use crate::history::undo::UndoStore;
 use crate::opening::rebuild::INDEX;
 use crate::options::{IndexMode, Options};
 use crate::{Error, points};
-use hedgerow_entryfile::{LogOptions, SegmentSize, StoreId, TwigFileOptions};
+use hedgerow_entryfile::{
+    LogOptions, SegmentSize, StoreId, TwigFileOptions, UndoFile, UndoFileOptions,
+};
 use hedgerow_metadb::{Engine, Manifest, MetaDb, MetaError, Renew};
+use hedgerow_types::{Height, LogPosition};
 use hedgerow_vfs::{DirLock, OpenMode, Sharing, TEMP_SUFFIX, Vfs, VfsError, VfsErrorKind};
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -38,6 +43,7 @@ const CLOSED: &str = "CLOSED";
 pub(crate) const META: &str = "meta";
 pub(crate) const LOG: &str = "log";
 pub(crate) const TWIGS: &str = "twigs";
+pub(crate) const UNDO: &str = "undo";
 /// What a fresh volume has in its root.
 const LOST_AND_FOUND: &str = "lost+found";
 /// How the name of every engine's database begins.
@@ -243,16 +249,18 @@ impl Place {
         Ok(Locks { root, parts: vec![], process: std::process::id() })
     }
 
-    /// Locks the directories in it too, which may be links to somewhere else. That of an index in files is made
-    /// for it if it is not there.
+    /// Locks the directories in it too, which may be links to somewhere else. Those of an index in files and of undo
+    /// records are made for it if they are not there.
     pub(crate) fn hold_parts(&self, options: &Options) -> Result<Vec<DirLock>, Error> {
         let mut parts = vec![];
-        let needs_index = matches!(options.index, IndexMode::Tiered { .. }) && !options.read_only;
-        if needs_index && !self.has(INDEX)? {
-            self.vfs.create_dir_all(&self.path(INDEX))?;
-            self.vfs.sync_dir(&self.dir)?;
+        let needs_index = matches!(options.index, IndexMode::Tiered { .. });
+        for (name, needed) in [(INDEX, needs_index), (UNDO, true)] {
+            if needed && !options.read_only && !self.has(name)? {
+                self.vfs.create_dir_all(&self.path(name))?;
+                self.vfs.sync_dir(&self.dir)?;
+            }
         }
-        for name in [META, LOG, TWIGS, INDEX] {
+        for name in [META, LOG, TWIGS, UNDO, INDEX] {
             let path = self.path(name);
             match self.vfs.hold_dir(&path, Sharing::Exclusive) {
                 Ok(lock) => parts.push(lock),
@@ -309,7 +317,7 @@ impl Place {
 
     /// Removes what a creation that did not finish left behind; its mark goes last.
     pub(crate) fn remove_unfinished(&self) -> Result<(), Error> {
-        self.remove_parts(&[META, LOG, TWIGS, INDEX], CREATING)
+        self.remove_parts(&[META, LOG, TWIGS, UNDO, INDEX], CREATING)
     }
 
     /// The same for a copy, or what an import has made. What it shares with the store that it was made of lives
@@ -318,7 +326,7 @@ impl Place {
         if self.has(CLOSED)? {
             self.vfs.remove_file(&self.path(CLOSED))?;
         }
-        self.remove_parts(&[META, LOG, TWIGS, CHECKPOINTS, INDEX], COPYING)
+        self.remove_parts(&[META, LOG, TWIGS, UNDO, CHECKPOINTS, INDEX], COPYING)
     }
 
     fn remove_parts(&self, parts: &[&str], mark: &str) -> Result<(), Error> {
@@ -389,6 +397,29 @@ impl Place {
             cache_bytes: options.entry_cache_bytes,
             tail_bytes: options.tail_bytes,
         }
+    }
+
+    /// The undo records of a store, whose manifest says that its newest block is that of `height`, and where the
+    /// record of that ends.
+    pub(crate) fn undo(
+        &self,
+        options: &Options,
+        id: StoreId,
+        height: Height,
+        log_end: LogPosition,
+    ) -> Result<UndoStore, Error> {
+        let default = UndoFileOptions::default();
+        let SegmentSize { most, .. } = default.segment_size;
+        let given = options.segment_bytes.map(|bytes| SegmentSize::fixed(bytes.min(most)));
+        let file_options =
+            UndoFileOptions { segment_size: given.unwrap_or(default.segment_size), ..default };
+        let (vfs, dir) = (Arc::clone(&self.vfs), self.path(UNDO));
+        let file = UndoFile::open(vfs, &dir, id, &file_options, height, log_end)?;
+        let undo = UndoStore::new(file, id, options.proof_window);
+        if !undo.is_on() {
+            undo.forget_all();
+        }
+        Ok(undo)
     }
 
     pub(crate) fn twig_options(options: &Options) -> TwigFileOptions {

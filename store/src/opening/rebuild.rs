@@ -36,6 +36,7 @@ pub(crate) use sums::{Keys, Sums};
 use crate::Error;
 use crate::commit::pipeline::Unsettled;
 use crate::hasher::hash_keys;
+use crate::history::undo::UndoStore;
 use crate::opening::progress::Meter;
 use crate::opening::replay::{Contradicted, Ended, Replay};
 use hedgerow_entryfile::{EntryLog, Journal, ScannedRecord, TwigRecord};
@@ -62,6 +63,8 @@ pub(crate) struct Source<'a> {
     pub(crate) checkpoint: Option<&'a Checkpoint>,
     /// Where the index is to be.
     pub(crate) index: &'a IndexPlace,
+    /// Where the undo records of the journal's blocks go.
+    pub(crate) undo: Option<&'a UndoStore>,
     /// The twig records that those made from the entries are compared with, and then forgotten.
     pub(crate) compared: Option<&'a TwigStore>,
 }
@@ -70,6 +73,8 @@ pub(crate) struct Source<'a> {
 #[derive(Debug)]
 pub(crate) struct Rebuilt {
     pub(crate) forest: Forest,
+    /// A copy of it for readers, if one was made.
+    pub(crate) published: Option<hedgerow_merkle::Published>,
     /// Empty if there is one already.
     pub(crate) index: Vec<Indexed>,
     /// What the log has to say of one that is there.
@@ -274,7 +279,7 @@ fn restore(
 }
 
 fn finish(source: &Source<'_>, ended: Ended, mut shards: Vec<ShardScan>) -> Result<Rebuilt, Error> {
-    let Ended { forest, behind, settled, contradicted } = ended;
+    let Ended { forest, behind, published, settled, contradicted } = ended;
     let sums = shards.par_iter_mut().map(ShardScan::sums);
     let sums: Vec<Sums> = sums.filter_map(Result::transpose).collect::<Result<_, Error>>()?;
     let index = if sums.is_empty() {
@@ -287,6 +292,7 @@ fn finish(source: &Source<'_>, ended: Ended, mut shards: Vec<ShardScan>) -> Resu
     let parts = behind.manifest.shards.clone();
     let mut rebuilt = Rebuilt {
         forest,
+        published,
         index,
         sums,
         compared,

@@ -186,6 +186,7 @@ impl Found {
                 progress: progress.as_deref(),
                 checkpoint: None,
                 index: &IndexPlace::Memory,
+                undo: None,
                 compared: None,
             })
         })?;

@@ -4,6 +4,7 @@
 //!   state of the manifest ─► record h+1 ─► record h+2 ─► ... ─► the newest durable state
 //!                              entries ► shard states, index, places of twigs (`rebuild::read_runs`)
 //!                              tree pass ► root ► history row
+//!                                          what it replaced ► undo record
 //! ```
 //!
 //! A record says how the block left the shards, so nothing is decided anew: no operation is known here,
@@ -12,13 +13,16 @@
 
 use crate::Error;
 use crate::commit::pipeline::Unsettled;
+use crate::history::undo::{BlockUndo, UndoStore};
 use crate::opening::rebuild::{Roots, RunWork, ShardScan, Source, read_runs};
 use crate::shared::per_shard;
 use hashbrown::HashMap;
 use hedgerow_entryfile::ScannedRecord;
-use hedgerow_merkle::{FinishedTwig, Forest, Roots as TreeRoots, ShardChange};
+use hedgerow_merkle::{FinishedTwig, Forest, Published, Roots as TreeRoots, ShardChange};
 use hedgerow_metadb::{HistoryRow, Manifest};
-use hedgerow_types::{Digest, Height, LogPosition, SHARDS, ShardId};
+use hedgerow_types::{
+    Digest, Height, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId,
+};
 use std::sync::Arc;
 
 /// A root that was told, and what the log leads to.
@@ -38,12 +42,32 @@ pub(crate) struct Replay<'a> {
     /// The roots at the manifest's height, once it is reached.
     settled: Option<TreeRoots>,
     contradicted: Option<Contradicted>,
+    undo: Option<MakesUndo<'a>>,
+}
+
+/// Makes the undo records of blocks again.
+struct MakesUndo<'a> {
+    store: &'a UndoStore,
+    /// The first block that wants one.
+    from: Height,
+    /// The tree before the block.
+    before: Published,
+}
+
+/// A block that is taken in, and how things were before it.
+struct Taken<'r> {
+    scanned: &'r ScannedRecord,
+    runs: Vec<RunWork>,
+    next_sn: [SerialNumber; SHARDS],
+    active: u64,
 }
 
 /// What is known once all records were read.
 pub(crate) struct Ended {
     pub(crate) forest: Forest,
     pub(crate) behind: Unsettled,
+    /// A copy of the forest for readers, if one was made.
+    pub(crate) published: Option<Published>,
     /// The roots at the manifest's height.
     pub(crate) settled: TreeRoots,
     pub(crate) contradicted: Option<Contradicted>,
@@ -58,9 +82,14 @@ impl<'a> Replay<'a> {
         good: Roots,
         shards: &[ShardScan],
     ) -> Result<Self, Error> {
+        let end = source.journal.height;
+        let undo = source.undo.filter(|undo| undo.is_on() && base.height < end).map(|store| {
+            let from = store.begin_replay(base.height, source.manifest.height, end);
+            MakesUndo { store, from, before: forest.publish() }
+        });
         let behind = Unsettled { manifest: base, rows: Vec::new(), bytes: 0 };
         let (settled, contradicted) = (None, None);
-        let mut replay = Self { source, good, forest, behind, settled, contradicted };
+        let mut replay = Self { source, good, forest, behind, settled, contradicted, undo };
         replay.note_roots();
         replay.settle(shards)?;
         Ok(replay)
@@ -142,8 +171,10 @@ impl<'a> Replay<'a> {
             }
         }
         self.compare_root(record)?;
+        let next_sn = per_shard(|shard| shards[shard.index()].state.next_sn());
+        let active = shards.iter().map(|scan| scan.state.active()).sum();
         let runs = read_runs(shards, record)?;
-        self.apply(shards, record, runs)
+        self.apply(shards, Taken { scanned: record, runs, next_sn, active })
     }
 
     /// Whether a root that was known when the record was made is what it came to here.
@@ -172,9 +203,9 @@ impl<'a> Replay<'a> {
     fn apply(
         &mut self,
         shards: &mut [ShardScan],
-        scanned: &ScannedRecord,
-        runs: Vec<RunWork>,
+        taken: Taken<'_>,
     ) -> Result<(), Error> {
+        let Taken { scanned, runs, next_sn, active } = taken;
         let record = scanned.record();
         let oldest_active = *record.oldest_active();
         let change = |shard: ShardId| {
@@ -188,6 +219,20 @@ impl<'a> Replay<'a> {
         };
         let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
         let applied = self.forest.apply(self.source.hasher, &changes)?;
+        if let Some(MakesUndo { store, from, before }) = &self.undo {
+            let height = scanned.height();
+            if height >= *from {
+                let tree = before.before(&applied.dirty);
+                let place = (scanned.position(), scanned.end());
+                let keys = active.saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
+                let shard = |shard: ShardId| {
+                    (next_sn[shard.index()], &runs[shard.index()].deactivated[..])
+                };
+                let upper = per_shard(|shard| tree.upper(shard));
+                store.write(&[BlockUndo::new(height, place, keys, shard, upper)])?;
+            }
+            before.copy(&self.forest, &applied.dirty);
+        }
         let mut places = HashMap::new();
         for (shard, run) in ShardId::all().zip(runs) {
             places.extend(run.filled.into_iter().map(|filled| ((shard, filled.twig), filled)));
@@ -234,10 +279,11 @@ impl<'a> Replay<'a> {
             part.next_sn = scan.state.next_sn();
             part.active = scan.state.active();
         }
-        let Self { forest, behind, settled, contradicted, .. } = self;
+        let Self { forest, behind, settled, contradicted, undo, .. } = self;
         let Some(settled) = settled else {
             return Err(Error::Corrupt("the log ends before the manifest's height".into()));
         };
-        Ok(Ended { forest, behind, settled, contradicted })
+        let published = undo.map(|undo| undo.before);
+        Ok(Ended { forest, behind, published, settled, contradicted })
     }
 }

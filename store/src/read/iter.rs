@@ -15,12 +15,17 @@
 //! The index is asked group by group as the iterator comes to them; the view that it holds makes all of
 //! them groups of the same height.
 //!
+//! At a past height the entries of the anchor are gone through, sentries included: what was covered then is found
+//! in the range of each that is newer than the height, from there back. What such a range held and was deleted since
+//! costs a step for each key that was deleted after it.
+//!
 //! Every entry names the key hash of the next one. The iterator follows these links from entry to entry,
 //! and reports a state in which they do not meet as damaged. Of a sentry that is passed over it knows
 //! the key hash, to which the entry before has to lead, and takes the index's word that nothing follows;
 //! [`Store::check`](crate::Store::check) reads them all.
 
 use crate::Error;
+use crate::history::versions::Within;
 use crate::read::view::View;
 use hedgerow_entryfile::StoredEntry;
 use hedgerow_index::{GROUPS, Stem};
@@ -63,6 +68,8 @@ pub struct Iter {
     ready: VecDeque<Step>,
     /// The key hash that the last entry leads to.
     next: KeyHash,
+    /// At a past height: the range of an entry of the anchor that is gone through.
+    within: Option<Within>,
 }
 
 /// A key and its value.
@@ -97,11 +104,12 @@ const ALL_GROUPS: usize = SHARDS * GROUPS;
 // What `Place::Alone` relies on.
 const _: () = assert!(GROUPS as u64 == SENTRIES_PER_SHARD);
 
-/// Adds the places of a group, whose keys are `slots`.
-fn places(group: usize, slots: &[(Stem, LogPosition)], places: &mut Vec<Place>) {
+/// Adds the places of a group, whose keys are `slots`. A sentry that is alone is passed over if `pass` says so.
+fn places(group: usize, slots: &[(Stem, LogPosition)], pass: bool, places: &mut Vec<Place>) {
     // The one key of a group that has the fragment 0 is its sentry; if there are two, both are read.
     if let [(stem, _)] = slots
         && stem.fragment() == 0
+        && pass
     {
         match places.last_mut() {
             Some(Place::Alone { first, count }) if *first + *count == group => *count += 1,
@@ -123,7 +131,8 @@ fn sentry_of(group: usize) -> KeyHash {
 
 impl Iter {
     pub(crate) fn new(view: View) -> Self {
-        Self { view, group: 0, ready: VecDeque::new(), next: KeyHash::sentry(0) }
+        let (ready, next) = (VecDeque::new(), KeyHash::sentry(0));
+        Self { view, group: 0, ready, next, within: None }
     }
 
     /// The height of the state that is iterated over.
@@ -133,19 +142,19 @@ impl Iter {
 
     /// The places of the next groups; none at the end.
     fn next_places(&mut self) -> Result<Vec<Place>, Error> {
-        let View { shared, state } = &self.view;
+        let View { shared, state, past } = &self.view;
         let mut chunk = Vec::new();
         let mut slots = Vec::new();
         while chunk.len() < CHUNK && self.group < ALL_GROUPS {
             let Some(shard) = ShardId::new(self.group / GROUPS) else { break };
-            if state.keys == 0 {
+            if state.keys == 0 && past.is_none() {
                 // Every group has its sentry.
                 chunk.push(Place::Alone { first: self.group, count: GROUPS });
                 self.group += GROUPS;
             } else {
                 slots.clear();
                 shared.published.group(state, shard, self.group % GROUPS, &mut slots)?;
-                places(self.group, &slots, &mut chunk);
+                places(self.group, &slots, past.is_none(), &mut chunk);
                 self.group += 1;
             }
             if self.group.is_multiple_of(GROUPS) {
@@ -195,6 +204,13 @@ impl Iter {
     /// The next entry that is not a sentry.
     fn step(&mut self) -> Result<Option<Pair>, Error> {
         loop {
+            if let Some(within) = &mut self.within {
+                match within.next(&self.view)? {
+                    Some(entry) if !entry.get().is_sentry() => return Ok(Some(pair(&entry))),
+                    Some(_) => continue,
+                    None => self.within = None,
+                }
+            }
             if self.ready.is_empty() && !self.fill()? {
                 return Ok(None);
             }
@@ -219,15 +235,22 @@ impl Iter {
                 }
                 Step::Alone { to, .. } => self.next = to,
                 Step::Entry(_, entry) => {
-                    let entry = entry.get();
-                    self.next = entry.next_key_hash();
-                    if !entry.is_sentry() {
-                        return Ok(Some((entry.key().to_vec(), entry.value().to_vec())));
+                    self.next = entry.get().next_key_hash();
+                    let height = entry.get().version().height();
+                    if self.view.past.as_ref().is_some_and(|past| past.height < height) {
+                        self.within = Some(Within::new(entry));
+                    } else if !entry.get().is_sentry() {
+                        return Ok(Some(pair(&entry)));
                     }
                 }
             }
         }
     }
+}
+
+fn pair(entry: &StoredEntry) -> Pair {
+    let entry = entry.get();
+    (entry.key().to_vec(), entry.value().to_vec())
 }
 
 /// Moves the entries of a tie to `ready`, in the order of their key hashes.
@@ -244,6 +267,7 @@ impl Iterator for Iter {
         if matches!(item, Some(Err(_))) {
             self.group = ALL_GROUPS;
             self.ready.clear();
+            self.within = None;
         }
         item
     }

@@ -35,7 +35,8 @@ use crate::read::given_up::Mark;
 use arc_swap::ArcSwap;
 use hedgerow_index::{Edit, GROUPS, Index, IndexError, Stem};
 use hedgerow_merkle::{
-    Dirty, Forest, MerkleError, Published as Tree, Roots, TreeHead, TreePath, TreeUndo,
+    Dirty, Forest, MerkleError, PastShard, Published as Tree, Replaced, Roots, TreeHead, TreePath,
+    TreeUndo,
 };
 use hedgerow_types::{
     Digest, Height, KeyHash, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId, TwigId,
@@ -193,13 +194,14 @@ impl Held {
 
 impl Published {
     /// The state that a store begins with: its height, where its log ends. An index in files is given up by
-    /// `mark`, if it may be.
+    /// `mark`, if it may be. `published` is a copy of the forest for readers, if there is one already.
     pub(crate) fn new(
         height: Height,
         log_end: LogPosition,
         index: Vec<Indexed>,
         mark: Option<&Arc<Mark>>,
         forest: &Forest,
+        published: Option<Tree>,
     ) -> Self {
         let tree = forest.head();
         let active: usize = index.iter().map(Indexed::len).sum();
@@ -210,7 +212,7 @@ impl Published {
         held.push(&state);
         Self {
             index: index.into_iter().map(|index| index.shared(mark)).collect(),
-            tree: forest.publish(),
+            tree: published.unwrap_or_else(|| forest.publish()),
             current: ArcSwap::new(state),
             held: Mutex::new(held),
         }
@@ -237,8 +239,8 @@ impl Published {
         &*self.index[shard.index()] // one per shard
     }
 
-    /// Publishes a state: readers see the one before, and then it. Calls `before_it` when nothing can
-    /// fail any more and no reader has seen it.
+    /// Publishes a state: readers see the one before, and then it. Calls `before_it` with the one before, and what
+    /// the block replaced in the tree, when nothing can fail any more and no reader has seen it.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if an edit does not fit the index; then readers go on seeing the state before.
@@ -246,25 +248,27 @@ impl Published {
         &self,
         next: &Next<'_>,
         pool: &rayon::ThreadPool,
-        before_it: impl FnOnce(),
+        before_it: impl FnOnce(&State, &TreeUndo),
     ) -> Result<(), Error> {
         let now = self.current();
         let was = |edit: &Edit| edit.old.map(|old| (Stem::of(&edit.key), old.at));
         let replaced = |edits: &Vec<Edit>| edits.iter().filter_map(was).collect::<Vec<_>>();
         let since = Arc::<Link>::default();
-        let change = Change {
+        let change = Arc::new(Change {
             index: next.edits.iter().map(replaced).collect(),
             tree: self.tree.before(next.dirty),
             after: Arc::clone(&since),
-        };
-        if now.since.0.set(Arc::new(change)).is_err() {
+        });
+        if now.since.0.set(Arc::clone(&change)).is_err() {
             return Err(Error::Corrupt(format!("height {} was published before", next.height)));
         }
         self.apply(next, pool)?;
         self.tree.copy(next.forest, next.dirty);
         let Next { height, log_end, keys, forest, .. } = *next;
         let state = Arc::new(State { height, log_end, keys, tree: forest.head(), since });
-        before_it();
+        before_it(&now, &change.tree);
+        // It is kept by the states before it alone.
+        drop(change);
         self.held.lock().push(&state);
         self.current.store(state);
         Ok(())
@@ -437,6 +441,18 @@ impl Published {
     ) -> Result<TreePath, MerkleError> {
         let undos = state.changes().map(|change| &change.tree);
         self.tree.path(&state.tree, undos, shard, sn)
+    }
+
+    /// The path of a serial number to the root of a height before that of a state.
+    pub(crate) fn past_path<R: Replaced>(
+        &self,
+        state: &State,
+        past: &PastShard<'_, R>,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<TreePath, MerkleError> {
+        let undos = state.changes().map(|change| &change.tree);
+        self.tree.past_path(past, undos, shard, sn)
     }
 
     /// See [`Forest::edges`].

@@ -2,6 +2,7 @@
 //! nobody. Whoever wants several answers of one height takes a [`View`].
 
 use crate::Error;
+use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
 use crate::read::view::{View, value_of};
 use crate::shared::Shared;
@@ -74,6 +75,36 @@ impl Reader {
         View::new(&self.shared)
     }
 
+    /// The state at a height, published or past, to be held: it stays as it is, and pruning waits for it.
+    ///
+    /// Cheap, whatever the height. What a past view answers costs a step for each entry that has covered the key
+    /// since: for each time that the key, or the one before it, was written or moved.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// # for value in ["100", "50"] {
+    /// #     let mut block = store.next_block()?;
+    /// #     block.put("alice", value)?;
+    /// #     block.commit()?;
+    /// # }
+    /// let before = store.reader().at(hedgerow::Height(1))?;
+    /// assert_eq!(before.get("alice")?, Some(b"100".to_vec()));
+    /// assert_eq!(store.reader().get("alice")?, Some(b"50".to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::HeightUnavailable`] if it is not published, its history row was not kept
+    /// ([`Options::keep_history`](crate::Options::keep_history)), or entries that it needs are pruned
+    /// ([`Options::keep_heights`](crate::Options::keep_heights)); [`Error::Closed`].
+    pub fn at(&self, height: Height) -> Result<View, Error> {
+        View::at(&self.shared, height)
+    }
+
     /// The height of the published state.
     pub fn height(&self) -> Height {
         self.shared.published.height()
@@ -142,6 +173,14 @@ impl Reader {
         self.view().get_many(keys)
     }
 
+    /// Every version of `key` that is still on disk, newest first: see [`KeyHistory`].
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn key_history(&self, key: impl AsRef<[u8]>) -> Result<KeyHistory, Error> {
+        self.view().key_history(key)
+    }
+
     /// All keys and values of the published state of one height, in the order of the key hashes: see
     /// [`View::iter`].
     pub fn iter(&self) -> Iter {
@@ -155,6 +194,33 @@ impl Reader {
     /// As [`View::prove`].
     pub fn prove(&self, key: impl AsRef<[u8]>) -> Result<Proven, Error> {
         self.view().prove(key)
+    }
+
+    /// A proof of what `key` had at an earlier height, under the root of the published state: see
+    /// [`View::prove_past`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// # for value in ["100", "50"] {
+    /// #     let mut block = store.next_block()?;
+    /// #     block.put("alice", value)?;
+    /// #     block.commit()?;
+    /// # }
+    /// use hedgerow::{Height, verify_past};
+    /// let proven = store.reader().prove_past("alice", Height(1))?;
+    /// let verified = verify_past(&proven.root, b"alice", Height(1), &proven.proof)?;
+    /// assert_eq!(verified.value(), Some(&b"100"[..]));     // under the root of height 2
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`View::prove_past`].
+    pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
+        self.view().prove_past(key, height)
     }
 
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's

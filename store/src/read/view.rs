@@ -10,6 +10,8 @@
 //! nothing is pruned that a held state needs.
 
 use crate::Error;
+use crate::history::past::Past;
+use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
 use crate::read::prove;
 use crate::read::published::State;
@@ -18,7 +20,7 @@ use crate::shared::Shared;
 use hedgerow_entryfile::{Fill, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::Stem;
-use hedgerow_merkle::Roots;
+use hedgerow_merkle::{Roots, TreePath};
 use hedgerow_proof::SerialPath;
 use hedgerow_state::{check_key, is_entry_of, key_hash_of};
 use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId};
@@ -55,38 +57,58 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct View {
     pub(crate) shared: Arc<Shared>,
+    /// That of its height, or the one from which a past height is looked back at.
     pub(crate) state: Arc<State>,
+    /// What it shows, if that is a past height.
+    pub(crate) past: Option<Arc<Past>>,
 }
 
 impl View {
     /// The newest state.
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), state: shared.published.current() }
+        Self { shared: Arc::clone(shared), state: shared.published.current(), past: None }
+    }
+
+    /// The state of a height, which may be a past one.
+    pub(crate) fn at(shared: &Arc<Shared>, height: Height) -> Result<Self, Error> {
+        let newest = Self::new(shared);
+        if newest.height() == height {
+            return Ok(newest);
+        }
+        let past = Past::new(shared, height)?;
+        // Only now: what is looked back at is held.
+        let anchor = Self::new(shared);
+        let past = (anchor.height() > height).then_some(past);
+        Ok(Self { past, ..anchor })
     }
 
     /// The height of this state.
     pub fn height(&self) -> Height {
-        self.state.height
+        self.past.as_ref().map_or(self.state.height, |past| past.height)
     }
 
     /// The state root.
     pub fn root(&self) -> Digest {
-        self.state.roots().state
+        self.roots().state
     }
 
     /// The state root and the roots of the shards.
     pub fn roots(&self) -> &Roots {
-        self.state.roots()
+        self.past.as_ref().map_or(self.state.roots(), |past| &past.roots)
     }
 
-    /// Number of keys that have a value.
-    pub fn len(&self) -> u64 {
-        self.state.keys
+    /// Number of keys that have a value; `None` if it is not known: at a past height further back than
+    /// [`Options::proof_window`](crate::Options::proof_window).
+    pub fn len(&self) -> Option<u64> {
+        match &self.past {
+            None => Some(self.state.keys),
+            Some(past) => past.keys(),
+        }
     }
 
-    /// Whether no key has a value.
-    pub fn is_empty(&self) -> bool {
-        self.state.keys == 0
+    /// Whether no key has a value; `None` where [`len`](Self::len) is.
+    pub fn is_empty(&self) -> Option<bool> {
+        self.len().map(|keys| keys == 0)
     }
 
     /// The value of `key`, or `None` if it is absent.
@@ -107,7 +129,17 @@ impl View {
         key: impl AsRef<[u8]>,
         show: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        value_of(&self.shared, &self.state, key.as_ref(), show)
+        let key = key.as_ref();
+        if self.past.is_none() {
+            return value_of(&self.shared, &self.state, key, show);
+        }
+        check_key(key)?;
+        let key_hash = KeyHash(hash_message(key).0);
+        let entry = self.locate_value(key, &key_hash);
+        let entry = entry.map_err(self.shared.read_for(self.height()))?;
+        self.shared.check_not_abandoned()?;
+        let entry = entry.get();
+        Ok(is_entry_of(entry, key).then(|| show(entry.value())))
     }
 
     /// The values of many keys.
@@ -115,6 +147,9 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        if self.past.is_some() {
+            return keys.iter().map(|key| self.get(key)).collect();
+        }
         let mut hashes = Vec::with_capacity(keys.len());
         for key in keys {
             check_key(key.as_ref())?;
@@ -150,6 +185,20 @@ impl View {
         proven.map_err(self.shared.read_for(self.height()))
     }
 
+    /// A proof of what `key` had at an earlier height, under the root of this state:
+    /// [`verify_past`](hedgerow_proof::verify_past) checks it. It has the entry that was current then and, if that
+    /// is not active any more, the one that took its place. Both are in the tree of every height since, so no root of
+    /// the earlier height is needed, nor a record of what its tree was: it works as far back as [`Reader::at`](crate::Reader::at)
+    /// does, whatever [`Options::proof_window`](crate::Options::proof_window) says.
+    ///
+    /// # Errors
+    /// [`Refused::KeyLength`](crate::Refused::KeyLength), [`Error::HeightUnavailable`], or a failed read.
+    pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
+        check_key(key.as_ref())?;
+        let proven = prove::past_by_key(self, key.as_ref(), height);
+        proven.map_err(self.shared.read_for(self.height()))
+    }
+
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
     /// root in this state.
     ///
@@ -160,8 +209,67 @@ impl View {
         proven.map_err(self.shared.read_for(self.height()))
     }
 
-    /// The entry of `key`, or else the one before it.
+    /// Every version of `key` that is still on disk, newest first, up to this height.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn key_history(&self, key: impl AsRef<[u8]>) -> Result<KeyHistory, Error> {
+        let key = key.as_ref();
+        check_key(key)?;
+        let history = KeyHistory::new(self.clone(), key, KeyHash(hash_message(key).0));
+        history.map_err(self.shared.read_for(self.height()))
+    }
+
+    /// What has the key, the value and the next key hash of the entry of `key` in this state, or else of the one
+    /// before it. At a past height it may be a later copy of that one.
+    pub(crate) fn locate_value(
+        &self,
+        key: &[u8],
+        key_hash: &KeyHash,
+    ) -> Result<StoredEntry, Error> {
+        let entry = self.locate_in_anchor(key, key_hash)?;
+        match &self.past {
+            Some(past) => Ok(past.value_entry(&self.shared, entry, key_hash)?.entry),
+            None => Ok(entry),
+        }
+    }
+
+    /// The entry of `key` in this state, or else the one before it.
     pub(crate) fn locate(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+        let entry = self.locate_in_anchor(key, key_hash)?;
+        match &self.past {
+            Some(past) => past.active_entry(&self.shared, entry, key_hash),
+            None => Ok(entry),
+        }
+    }
+
+    /// The path of a serial number to the root of this height, and the hash of its leaf with the siblings in the left
+    /// tree; these are `None` if its twig is pruned.
+    pub(crate) fn path(
+        &self,
+        shard: ShardId,
+        sn: SerialNumber,
+    ) -> Result<(TreePath, Option<(Digest, [Digest; 11])>), Error> {
+        let shared = &self.shared;
+        let path = match &self.past {
+            Some(past) => past.path(shared, &self.state, shard, sn)?,
+            None => shared.published.path(&self.state, shard, sn)?,
+        };
+        let left = prove::left_part(shared, shard, sn, &path)?;
+        if let (Some(_), Some((leaf, siblings))) = (&self.past, &left)
+            && path.fold(leaf, siblings) != (path.shard_root, path.state_root)
+        {
+            return Err(Error::Corrupt(format!(
+                "the undo records lead to another root than height {} had; without the directory undo/ of the \
+                 closed store there are no proofs of it",
+                self.height()
+            )));
+        }
+        Ok((path, left))
+    }
+
+    /// The entry of `key` in the state that is looked back from, or else the one before it.
+    fn locate_in_anchor(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
         let stem = Stem::of(key_hash);
         let mut below = Some(stem);
         let mut nearest: Option<(KeyHash, StoredEntry)> = None;
