@@ -1,7 +1,7 @@
 //! One life of the store, its end, and what opens afterwards.
 
 use super::choose::{self, After, End, Settings, pick};
-use super::compare::compare;
+use super::compare::{PastRow, compare};
 use super::session::{Session, dir};
 use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Store, Task, Ticket};
 use hedgerow_testkit::generate::GenShape;
@@ -396,14 +396,15 @@ fn recover(
         if sent.root.is_some_and(|told| told != root) {
             return Err(format!("the root of height {at} was told wrongly"));
         }
-        session.past.rows.insert(at, (root, sent.extra));
+        let row = PastRow::of(root, model, sent.extra, session.blocks.keys(), &mut session.rng);
+        session.past.rows.insert(at, row);
         session.past.kept_from = session.past.kept_from.max(settings.history_from(at));
     }
     drop(session.past.rows.split_off(&(height + 1)));
     let thoroughly = session.rng.below(3) == 0;
     let keys = session.blocks.keys().to_vec();
-    let Session { model, past, rng, .. } = session;
-    compare(&mut store, model, past, &keys, rng, thoroughly)?;
+    let Session { model, past, rng, reach, .. } = session;
+    compare(&mut store, model, past, &keys, rng, reach, thoroughly)?;
     store.close().map_err(|error| format!("closing: {error}"))?;
     // In half of the cycles nothing more has reached the disk when the power goes again.
     if session.rng.below(2) == 0 {

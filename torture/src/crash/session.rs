@@ -2,11 +2,11 @@
 
 use super::beside::Beside;
 use super::choose;
-use super::compare::Past;
+use super::compare::{Past, PastRow};
 use super::cycle::cycle;
 use super::image::{Image, KEYS};
 use super::reach::{CYCLES, Reach, TIERED_CYCLES};
-use hedgerow::{CompactionRule, Engine, IndexMode, Options, Store, StoreParams};
+use hedgerow::{CompactionRule, Digest, Engine, IndexMode, Options, Store, StoreParams};
 use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape};
 use hedgerow_testkit::limit::Limit;
@@ -130,7 +130,8 @@ impl Session {
         } else {
             self.create()?;
             let root = self.model.state_root();
-            self.past.rows.insert(0, (root, Vec::new()));
+            let row = self.first_row(root);
+            self.past.rows.insert(0, row);
         }
         for number in 0..cycles {
             self.notes.clear();
@@ -175,6 +176,11 @@ impl Session {
         }
     }
 
+    /// What is known of the height at which the model is, of a store that has just been begun with.
+    fn first_row(&mut self, root: Digest) -> PastRow {
+        PastRow::of(root, &self.model, Vec::new(), self.blocks.keys(), &mut self.rng)
+    }
+
     /// Begins with a store that has lived for a while.
     fn take_image(&mut self) -> Result<(), String> {
         let made = |error: &dyn std::fmt::Display| format!("making an image: {error}");
@@ -186,9 +192,10 @@ impl Session {
         let shape = choose::shape(&mut self.rng);
         blocks.go_on(self.rng.next_u64(), GenShape { keys: KEYS, ..shape });
         self.disk = disk.settled_copy(self.rng.next_u64());
-        self.past.kept_from = model.height();
-        self.past.rows.insert(model.height(), (root, Vec::new()));
         (self.model, self.blocks, self.has_lived) = (model, blocks, true);
+        self.past.kept_from = self.model.height();
+        let row = self.first_row(root);
+        self.past.rows.insert(self.model.height(), row);
         Ok(())
     }
 
