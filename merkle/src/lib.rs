@@ -63,7 +63,7 @@ pub use dirty::Dirty;
 pub use error::MerkleError;
 pub use finished::{FINISHED_NODES, FinishedTwig, GROUP_LEAVES, left_path_in};
 pub use path::{LeftPart, TreePath};
-pub use published::{PastShard, Replaced, Published, TreeHead, TreeUndo, left_part_as_of};
+pub use published::{PastShard, Published, Replaced, TreeHead, TreeUndo, left_part_as_of};
 pub use restore::ShardRestore;
 
 use flush::StateHeap;

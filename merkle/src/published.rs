@@ -39,7 +39,9 @@ use crate::shard::ShardTree;
 use crate::upper::{level_of, levels_above_twigs};
 use crate::{Dirty, Forest, MerkleError, Roots};
 use hedgerow_hasher_api::{hash_node, null_table};
-use hedgerow_types::{Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
+use hedgerow_types::{
+    Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TWIG_LEAVES, TwigId,
+};
 use parking_lot::RwLock;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -149,8 +151,7 @@ impl ShardTree {
         let [pages, l1, l2] =
             [&self.bits.pages, &self.bits.l1, &self.bits.l2].map(|row| take(row, &mut indexes));
         let mut twigs = dirty.twigs();
-        let upper: Vec<_> =
-            self.upper.rows().iter().map(|row| take(row, &mut twigs)).collect();
+        let upper: Vec<_> = self.upper.rows().iter().map(|row| take(row, &mut twigs)).collect();
         let upper = Arc::new(upper);
         ShardUndo { pages, l1, l2, upper }
     }
@@ -259,12 +260,7 @@ pub trait Replaced {
     fn upper(&self, row: usize, index: u64) -> Option<Digest>;
 
     /// The entries from `from` to before `to` that the block deactivated, of those that were there before it.
-    fn deactivated(
-        &self,
-        from: SerialNumber,
-        to: SerialNumber,
-        each: &mut dyn FnMut(SerialNumber),
-    );
+    fn deactivated(&self, from: SerialNumber, to: SerialNumber, each: &mut dyn FnMut(SerialNumber));
 }
 
 /// A shard at a past height, for [`Published::past_path`].
@@ -375,12 +371,9 @@ fn past_path_in<'u, R: Replaced>(
     let l1 = [l1_0, l1_1, l1_2, l1_3];
     let l2: [Digest; 2] = std::array::from_fn(|index| node(9, &l1, index));
     let page = sn.leaf() / (TWIG_LEAVES / pages.len());
-    let (Some(own), Some(neighbour), Some(l1), Some(l2)) = (
-        pages.get(page),
-        pages.get(page ^ 1),
-        l1.get((page >> 1) ^ 1),
-        l2.get((page >> 2) ^ 1),
-    ) else {
+    let (Some(own), Some(neighbour), Some(l1), Some(l2)) =
+        (pages.get(page), pages.get(page ^ 1), l1.get((page >> 1) ^ 1), l2.get((page >> 2) ^ 1))
+    else {
         return Err(out_of_range);
     };
     let state = state_siblings(&roots.shards, shard);

@@ -123,7 +123,9 @@ pub enum Error {
     #[error("the store has other parameters: {0}")]
     Params(String),
     /// A height lies ahead, or what was asked of it is not kept any more.
-    #[error("height {height} is not available; the store keeps {kept} of heights {first} to {last}")]
+    #[error(
+        "height {height} is not available; the store keeps {kept} of heights {first} to {last}"
+    )]
     HeightUnavailable {
         /// The height asked for.
         height: Height,

@@ -8,8 +8,8 @@
 //! Root and height are not part of the file: whoever verifies must have the root from somewhere he
 //! trusts.
 
-use super::{open_to_read, view_at};
 use super::proof_file::ProofArgs;
+use super::{open_to_read, view_at};
 use crate::error::CliError;
 use crate::outfile::{ForceArg, OutFile};
 use crate::output::Output;

@@ -486,9 +486,8 @@ fn earlier_heights_are_read_and_proved() {
     let wanted = json!({"height": 1, "exact": true, "present": true, "value": "0x313030"});
     assert_eq!(line, wanted);
 
-    let root_of = |height: &str| {
-        place.run(&["root", "STORE", "--height", height]).ok().trim_end().to_owned()
-    };
+    let root_of =
+        |height: &str| place.run(&["root", "STORE", "--height", height]).ok().trim_end().to_owned();
     let (then, now) = (root_of("1"), place.root());
     let at = place.run(&["prove", "STORE", "alice", "-o", "AT", "--at", "1", "--json"]).json();
     assert_eq!((&at["height"], &at["root"]), (&json!(1), &json!(then)));

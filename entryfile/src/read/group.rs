@@ -55,9 +55,7 @@ impl EntryLog {
         self.visit_leaves(twig, (start, &[]), first..=leaf, |at, frame| found = Some((at, frame)))?;
         match found {
             Some((_, StoredFrame::Entry(entry))) => Ok(entry),
-            Some((at, StoredFrame::Stub(stub))) => {
-                Err(LogError::NotKept { at, stub })
-            }
+            Some((at, StoredFrame::Stub(stub))) => Err(LogError::NotKept { at, stub }),
             None => Err(LogError::Malformed("a leaf that a twig does not have")),
         }
     }

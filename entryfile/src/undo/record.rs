@@ -292,7 +292,8 @@ mod tests {
 
     fn example() -> EncodedUndo {
         let sns: Vec<_> = [3, 4, 9_000].map(SerialNumber).to_vec();
-        let rows = vec![vec![(1, Digest([7; 32])), (4, Digest([8; 32]))], vec![(0, Digest([9; 32]))]];
+        let rows =
+            vec![vec![(1, Digest([7; 32])), (4, Digest([8; 32]))], vec![(0, Digest([9; 32]))]];
         let parts: [ShardUndoParts<'_>; SHARDS] = std::array::from_fn(|shard| ShardUndoParts {
             next_sn: SerialNumber(10_000 + shard as u64),
             deactivated: if shard == 2 { &sns } else { &[] },
@@ -308,7 +309,10 @@ mod tests {
         let (head, _) = made.bytes().split_first_chunk().unwrap();
         let head = UndoHead::decode(head, StoreId([5; 16])).unwrap();
         assert_eq!(&head, made.head());
-        assert_eq!((head.height, head.keys, head.record_len()), (Height(12), 77, made.bytes.len() as u64));
+        assert_eq!(
+            (head.height, head.keys, head.record_len()),
+            (Height(12), 77, made.bytes.len() as u64)
+        );
         assert_eq!(head.next_sn[3], SerialNumber(10_003));
         for shard in ShardId::all() {
             let (at, len) = head.section_at(shard);
@@ -335,7 +339,8 @@ mod tests {
         for bit in 0..8 * made.bytes.len() {
             let mut bytes = made.bytes.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let Some(head) = UndoHead::decode(bytes.first_chunk().unwrap(), StoreId([5; 16])) else {
+            let Some(head) = UndoHead::decode(bytes.first_chunk().unwrap(), StoreId([5; 16]))
+            else {
                 continue;
             };
             assert!(bit / 8 >= HEAD_LEN);

@@ -146,7 +146,8 @@ fn read_before(
     sn: SerialNumber,
 ) -> Result<Option<StoredEntry>, Error> {
     if sn >= later {
-        let reason = format!("entry {later} of shard {shard} replaces {sn}, which is not before it");
+        let reason =
+            format!("entry {later} of shard {shard} replaces {sn}, which is not before it");
         return Err(Error::Corrupt(reason));
     }
     read(shared, shard, sn)

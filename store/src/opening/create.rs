@@ -178,18 +178,8 @@ impl Made {
         let Self { place, log, twigs, undo, meta, rebuilt, .. } = self;
         let pool = pool(options.threads, "hedgerow")?;
         let checkpointed = None;
-        let parts = Parts {
-            checkpointed,
-            place,
-            log,
-            twigs,
-            undo,
-            meta,
-            rebuilt,
-            pool,
-            options,
-            hasher,
-        };
+        let parts =
+            Parts { checkpointed, place, log, twigs, undo, meta, rebuilt, pool, options, hasher };
         let mut store = start(parts, lock)?;
         store.locks.parts = store.place.hold_parts(&store.shared.options)?;
         Ok(store)

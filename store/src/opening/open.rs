@@ -188,7 +188,8 @@ pub(crate) struct Begun {
 
 /// Puts together what readers need.
 pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
-    let Parts { place, log, twigs, undo, meta, rebuilt, checkpointed, pool, options, hasher } = parts;
+    let Parts { place, log, twigs, undo, meta, rebuilt, checkpointed, pool, options, hasher } =
+        parts;
     let behind = rebuilt.behind;
     let (height, manifest) = (behind.manifest.height, &behind.manifest);
     // The manifest on disk is older by the rows that are to follow it.

@@ -200,11 +200,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn apply(
-        &mut self,
-        shards: &mut [ShardScan],
-        taken: Taken<'_>,
-    ) -> Result<(), Error> {
+    fn apply(&mut self, shards: &mut [ShardScan], taken: Taken<'_>) -> Result<(), Error> {
         let Taken { scanned, runs, next_sn, active } = taken;
         let record = scanned.record();
         let oldest_active = *record.oldest_active();
@@ -225,9 +221,8 @@ impl<'a> Replay<'a> {
                 let tree = before.before(&applied.dirty);
                 let place = (scanned.position(), scanned.end());
                 let keys = active.saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
-                let shard = |shard: ShardId| {
-                    (next_sn[shard.index()], &runs[shard.index()].deactivated[..])
-                };
+                let shard =
+                    |shard: ShardId| (next_sn[shard.index()], &runs[shard.index()].deactivated[..]);
                 let upper = per_shard(|shard| tree.upper(shard));
                 store.write(&[BlockUndo::new(height, place, keys, shard, upper)])?;
             }

@@ -127,7 +127,9 @@ pub(crate) fn by_serial(
     let unavailable = |reason: String| Error::SerialUnavailable { shard, sn, reason };
     let (path, left) = match view.path(shard, sn) {
         Ok(found) => found,
-        Err(Error::Merkle(error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. }))) => {
+        Err(Error::Merkle(
+            error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. }),
+        )) => {
             return Err(unavailable(error.to_string()));
         }
         Err(error) => return Err(error),
