@@ -173,10 +173,9 @@ impl UndoStore {
     /// Lets go of what no proof needs when `newest` is the last block that is durable. What cannot be removed is tried
     /// again the next time.
     pub(crate) fn let_go(&self, newest: Height, pins: &Pins) {
-        if !self.is_on() {
-            return;
+        if self.is_on() {
+            pins.let_undo_go(self.wanted_from(newest), |first| self.file.forget_before(first));
         }
-        pins.let_undo_go(self.wanted_from(newest), |first| self.file.forget_before(first));
         if let Err(error) = self.file.remove_files() {
             tracing::warn!(%error, "could not remove old undo records; trying again later");
         }
