@@ -61,6 +61,8 @@ pub struct Stats {
     pub oldest_active: [SerialNumber; SHARDS],
     /// Proofs by key that were asked for since the store was opened.
     pub proofs: u64,
+    /// Bytes of undo records on disk: see [`Options::proof_window`](crate::Options::proof_window).
+    pub undo_bytes: u64,
     /// States of different heights that are held, by views and iterators; the newest one always is. A view of a past
     /// height counts beside the state from which it looks back.
     pub views: usize,
@@ -203,6 +205,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         next_sn,
         oldest_active: per_shard(|shard| state.oldest_active(shard)),
         proofs: counters.proofs.load(Ordering::Relaxed),
+        undo_bytes: shared.undo.bytes(),
         views: shared.published.held() + shared.pins.count(),
         checkpoint,
         opened_from,

@@ -259,6 +259,8 @@ impl Store {
     /// The first difference found, or a failed read.
     pub fn check(&mut self) -> Result<crate::CheckReport, Error> {
         self.locks.check_process()?;
+        // Before a manifest is written, and what belongs to it, and before anything is read.
+        self.locks.check_places()?;
         self.writer.settle()?;
         self.locks.check_places()?;
         let meta = self.locks.root.path().join(META);

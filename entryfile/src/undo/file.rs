@@ -1,7 +1,7 @@
 //! The undo file: undo records of the last blocks, one after the other, found by height.
 //!
 //! ```text
-//!  <base>.undo    │ header │ h │ h+1 │ h+2 │ ...          appended as blocks become durable
+//!  <base>.undo    │ header │ h │ h+1 │ h+2 │ ...          appended when blocks are durable
 //!                           ▲           ▲
 //!  in memory      first ────┘    places ┘ of every height from the first on: without a gap up to the last
 //! ```

@@ -68,8 +68,6 @@ struct Hashed {
     shards: [(SerialNumber, SerialNumber, u64); SHARDS],
     roots: Roots,
     twigs: Vec<Arc<TwigRecord>>,
-    /// What the block replaced in the tree, if that is kept.
-    undo: Option<Arc<BlockUndo>>,
     row: Arc<HistoryRow>,
 }
 
@@ -178,7 +176,6 @@ impl HashWork<BlockDelta> for HashStage {
             tiers: shared.tiers.as_ref(),
         };
         // Not before: a block that cannot be published never happened.
-        let mut undo = None;
         let kept = |before: &State, tree: &TreeUndo| {
             if shared.undo.is_on() {
                 let place = (record.position(), record.end());
@@ -187,8 +184,7 @@ impl HashWork<BlockDelta> for HashStage {
                     (part.first_sn, &part.deactivated[..])
                 };
                 let upper = per_shard(|shard| tree.upper(shard));
-                let made = BlockUndo::new(block.height, place, before.keys, shard, upper);
-                shared.undo.note(Arc::clone(undo.insert(made)));
+                shared.undo.note(BlockUndo::new(block.height, place, before.keys, shard, upper));
             }
             drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
         };
@@ -206,7 +202,7 @@ impl HashWork<BlockDelta> for HashStage {
             (next_sn, part.oldest_active, part.active)
         });
         let roots = applied.roots;
-        Ok(Hashed { height, log_end, log_bytes, shards, roots, twigs, undo, row })
+        Ok(Hashed { height, log_end, log_bytes, shards, roots, twigs, row })
     }
 }
 
@@ -254,7 +250,6 @@ impl CommitWork<Hashed> for CommitStage {
 
     fn clean_up(&mut self) -> Result<(), Error> {
         self.shared.options.disk.at_point(points::COMMIT_DONE)?;
-        self.shared.undo.let_go(self.behind.manifest.height, &self.shared.pins);
         // Only now: the manifest no longer needs it.
         self.pruning.carry_out(self.intent.take());
         Ok(())
@@ -291,18 +286,17 @@ impl CommitStage {
         let _copies = shared.copies.hold_off();
         let (manifest, intent) = self.plan_manifest()?;
         self.write_manifest(&manifest)?;
+        shared.undo.let_go(manifest.height, &shared.pins);
         self.note_settled(manifest);
         self.intent = intent;
         Ok(())
     }
 
-    /// The twig records that blocks filled, and what they replaced in the tree.
+    /// The twig records that blocks filled.
     fn write_twigs(&self, ready: &[Hashed]) -> Result<(), Error> {
         for hashed in ready {
             self.shared.twigs.write(&hashed.twigs)?;
         }
-        let undos = ready.iter().filter_map(|hashed| hashed.undo.clone());
-        self.shared.undo.write(&undos.collect::<Vec<_>>())?;
         Ok(self.shared.options.disk.at_point(points::COMMIT_TWIGS_WRITTEN)?)
     }
 
@@ -310,7 +304,7 @@ impl CommitStage {
     /// there for good.
     fn sync_twigs(&self) -> Result<(), Error> {
         self.shared.twigs.file.sync()?;
-        self.shared.undo.sync()?;
+        self.shared.undo.write_up_to(self.behind.manifest.height)?;
         Ok(self.shared.options.disk.at_point(points::MANIFEST_TWIGS_SYNCED)?)
     }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   hash stage     note, before readers see the block ──► pending ─┐
-//!   commit stage   write, once it is durable ───────────► file     ├─► who looks back from a state of height N
-//!                  sync, before a manifest                 │       │   finds those of h+1 .. N
-//!                  let_go, of what no proof needs          ▼ ──────┘
+//!   commit stage   write and sync, before a manifest ───► file     ├─► who looks back from a state of height N
+//!                  let_go after it, of what no proof       │       │   finds those of h+1 .. N
+//!                  needs                                   ▼ ──────┘
 //!   opening        what the manifest knows is there; the journal's blocks make theirs again (`replay`)
 //! ```
 //!
@@ -14,8 +14,11 @@
 //! right checksum leads to an error, never to a wrong proof.
 //!
 //! Records are derived from the log, and what is damaged or missing is no error: without it there are no proofs against
-//! the roots before it. Failing to write is one, as for the twig file. What is held of them in memory is bounded: those of blocks in flight, and the cache of
-//! the file.
+//! the roots before it. Failing to write is one, as for the twig file. What is held of them in memory is bounded: those
+//! of the blocks that the manifest does not know yet, and the cache of the file.
+//!
+//! Whoever has built a state of an earlier height gets the records of the blocks after it by taking these in
+//! ([`begin_replay`](UndoStore::begin_replay), `opening/replay.rs`).
 
 use crate::Error;
 use crate::history::pins::Pins;
@@ -138,11 +141,6 @@ impl UndoStore {
         }
     }
 
-    /// The last height that the file has a record of.
-    pub(crate) fn last_written(&self) -> Option<Height> {
-        self.file.heights().map(|(_, last)| last)
-    }
-
     /// The record of a block that readers are about to see.
     pub(crate) fn note(&self, undo: Arc<BlockUndo>) {
         self.pending.write().insert(undo.height, undo);
@@ -160,18 +158,24 @@ impl UndoStore {
         Ok(())
     }
 
-    /// Makes durable what was written.
-    pub(crate) fn sync(&self) -> Result<(), Error> {
-        if self.is_on() { Ok(self.file.sync()?) } else { Ok(()) }
+    /// Writes the records of the blocks up to `height`, durably: all of them at once, so that a small block does not
+    /// cost a write.
+    pub(crate) fn write_up_to(&self, height: Height) -> Result<(), Error> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let undos: Vec<_> =
+            self.pending.read().range(..=height).map(|(_, undo)| Arc::clone(undo)).collect();
+        self.write(&undos)?;
+        Ok(self.file.sync()?)
     }
 
     /// Lets go of what no proof needs when `newest` is the last block that is durable. What cannot be removed is tried
     /// again the next time.
     pub(crate) fn let_go(&self, newest: Height, pins: &Pins) {
-        if !self.is_on() {
-            return;
+        if self.is_on() {
+            pins.let_undo_go(self.wanted_from(newest), |first| self.file.forget_before(first));
         }
-        pins.let_undo_go(self.wanted_from(newest), |first| self.file.forget_before(first));
         if let Err(error) = self.file.remove_files() {
             tracing::warn!(%error, "could not remove old undo records; trying again later");
         }

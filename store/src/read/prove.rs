@@ -143,6 +143,9 @@ pub(crate) fn by_serial(
         .map_err(|error| unavailable(error.to_string()))
 }
 
+/// A leaf and its siblings of the levels 0..=10.
+pub(crate) type LeafPath = (Digest, [Digest; 11]);
+
 /// The leaf and its 11 siblings: in memory for the youngest twig, else from the twig's record and
 /// the entries of the leaf's group. `None` if the twig is pruned.
 pub(crate) fn left_part(
@@ -150,7 +153,7 @@ pub(crate) fn left_part(
     shard: ShardId,
     sn: SerialNumber,
     path: &TreePath,
-) -> Result<Option<(Digest, [Digest; 11])>, Error> {
+) -> Result<Option<LeafPath>, Error> {
     let (twig, left_root, leaves) = match path.left {
         LeftPart::Here { leaf, siblings, .. } => return Ok(Some((leaf, siblings))),
         LeftPart::Finished { twig, left_root } => (twig, left_root, None),

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::history::past::Past;
 use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
-use crate::read::prove;
+use crate::read::prove::{self, LeafPath};
 use crate::read::published::State;
 use crate::read::reader::Proven;
 use crate::shared::Shared;
@@ -249,7 +249,7 @@ impl View {
         &self,
         shard: ShardId,
         sn: SerialNumber,
-    ) -> Result<(TreePath, Option<(Digest, [Digest; 11])>), Error> {
+    ) -> Result<(TreePath, Option<LeafPath>), Error> {
         let shared = &self.shared;
         let path = match &self.past {
             Some(past) => past.path(shared, &self.state, shard, sn)?,
