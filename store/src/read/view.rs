@@ -15,14 +15,15 @@ use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
 use crate::read::prove::{self, LeafPath};
 use crate::read::published::State;
-use crate::read::reader::Proven;
+use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::shared::Shared;
 use hedgerow_entryfile::{Fill, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::Stem;
 use hedgerow_merkle::{Roots, TreePath};
 use hedgerow_proof::SerialPath;
-use hedgerow_state::{check_key, is_entry_of, key_hash_of};
+use hedgerow_state::{Refused, check_key, is_entry_of, key_hash_of};
+use hedgerow_types::entry::EntryRef;
 use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId};
 use std::fmt;
 use std::sync::Arc;
@@ -199,6 +200,33 @@ impl View {
         proven.map_err(self.shared.read_for(self.height()))
     }
 
+    /// One proof of what this state says about all of `keys`, in any order and possibly some more than once: each
+    /// entry and each node of the tree is in it once. [`verify_many`](hedgerow_proof::verify_many) verifies it.
+    ///
+    /// # Errors
+    /// [`Refused::NoKeys`] for no key, [`Refused::KeyLength`], or a failed read.
+    pub fn prove_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Proven, Error> {
+        if keys.is_empty() {
+            return Err(Refused::NoKeys.into());
+        }
+        keys.iter().try_for_each(|key| check_key(key.as_ref()))?;
+        let proven = prove::by_keys(self, keys);
+        proven.map_err(self.shared.read_for(self.height()))
+    }
+
+    /// One proof of all keys, with their values, whose hashes are `from` or above, up to where the limit is
+    /// reached: [`ProvenRange::until`], at which the next range begins. [`verify_range`](hedgerow_proof::verify_range)
+    /// verifies it. [`KeyHash::default`] is the start of all.
+    ///
+    /// # Errors
+    /// [`Refused::BehindLastKey`] if `from` is [`KeyHash::MAX`]; a failed read.
+    pub fn prove_range(&self, from: KeyHash, limit: RangeLimit) -> Result<ProvenRange, Error> {
+        if from == KeyHash::MAX {
+            return Err(Refused::BehindLastKey.into());
+        }
+        prove::range(self, from, limit).map_err(self.shared.read_for(self.height()))
+    }
+
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
     /// root in this state.
     ///
@@ -243,6 +271,23 @@ impl View {
         }
     }
 
+    /// The entry in whose range a key hash is in this state: its own, or else the one before it.
+    pub(crate) fn covering(&self, key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+        let entry = self.nearest(key_hash, |_, found| found == *key_hash)?;
+        match &self.past {
+            Some(past) => past.active_entry(&self.shared, entry, key_hash),
+            None => Ok(entry),
+        }
+    }
+
+    /// The serial number that a shard's next entry got after this height.
+    pub(crate) fn next_sn(&self, shard: ShardId) -> Result<SerialNumber, Error> {
+        match &self.past {
+            Some(past) => past.next_sn(&self.shared, shard),
+            None => Ok(self.state.next_sn(shard)),
+        }
+    }
+
     /// The path of a serial number to the root of this height, and the hash of its leaf with the siblings in the left
     /// tree; these are `None` if its twig is pruned.
     pub(crate) fn path(
@@ -270,6 +315,16 @@ impl View {
 
     /// The entry of `key` in the state that is looked back from, or else the one before it.
     fn locate_in_anchor(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+        self.nearest(key_hash, |entry, _| is_entry_of(entry, key))
+    }
+
+    /// In the state that is looked back from: the entry that is the one that is looked for, or else the last one before
+    /// a key hash. `is_it` is given entries with their own key hashes.
+    fn nearest(
+        &self,
+        key_hash: &KeyHash,
+        is_it: impl Fn(EntryRef<'_>, KeyHash) -> bool,
+    ) -> Result<StoredEntry, Error> {
         let stem = Stem::of(key_hash);
         let mut below = Some(stem);
         let mut nearest: Option<(KeyHash, StoredEntry)> = None;
@@ -278,10 +333,10 @@ impl View {
             let Some((found, positions)) = found else { break };
             for at in positions {
                 let entry = self.shared.log.read(at)?;
-                if is_entry_of(entry.get(), key) {
+                let found = key_hash_of(entry.get());
+                if is_it(entry.get(), found) {
                     return Ok(entry);
                 }
-                let found = key_hash_of(entry.get());
                 if found < *key_hash && nearest.as_ref().is_none_or(|(hash, _)| *hash < found) {
                     nearest = Some((found, entry));
                 }
