@@ -1,15 +1,24 @@
 //! Proofs of Hedgerow: what a light client needs, and nothing else.
 //!
 //! With a 32-byte state root and a proof, anyone learns the value of a key, or that the key is absent,
-//! without a store and without trusting the sender of the proof.
+//! without a store and without trusting the sender of the proof. A proof of one key is accepted up to 70,132 bytes,
+//! those of values up to 65,536 bytes; one of many keys or of a range up to 16 MiB; other limits are an
+//! argument ([`Verifier::with_limit`]).
+//!
+//! | what is asked | function | what the proof has |
+//! |---|---|---|
+//! | the value of a key, or that it is absent | [`verify`], [`verify_entry`] | one entry |
+//! | the same of many keys at once | [`verify_many`] | each entry and each node once |
+//! | all keys of a range of key hashes | [`verify_range`] | entries between which no other lies |
+//! | what a key had at an earlier height | [`verify_past`] | an entry, and the one that replaced it later |
 //!
 //! ```text
-//!  state root      ┌── 4 state siblings          levels 64..67   side by the key hash's top 4 bits
-//!   shard root     ├── k upper siblings          levels 12..     side by serial number bits 11..
+//!  state root      ┌── state siblings            levels 64..67   side by the key hash's top 4 bits
+//!   shard root     ├── upper siblings            levels 12..     side by serial number bits 11..
 //!    twig root     │   node(11, left, right)
-//!     left root    ├── 11 left siblings          levels 0..10    side by serial number bits 0..10
+//!     left root    ├── left siblings             levels 0..10    side by serial number bits 0..10
 //!      entry hash  │                             level 0         SHA-256 of the entry's bytes
-//!     right root   ├── 3 right siblings          levels 8..10    side by serial number bits 8..10
+//!     right root   ├── right siblings            levels 8..10    side by serial number bits 8..10
 //!      page        │   256 active bits, raw      level 8         bit: serial number mod 256
 //!
 //!  entry: key, value, next key hash, serial number, ...
@@ -29,17 +38,23 @@
 //! assert!(balance(&Digest::ZERO, &[]).is_err());
 //! ```
 //!
+//! **What is trusted:** the root, and that it was computed by the rules from blocks that somebody executed
+//! rightly. Under a root that was made up a key can have two values, or a value and none. The root says
+//! neither its height nor the parameters of the store.
+//!
 //! **Invariants**
-//! * `Ok` means proved. Bytes that do not prove an answer for exactly this key under exactly this
+//! * `Ok` means proved. Bytes that do not prove an answer for exactly these keys under exactly this
 //!   root are an error, whatever they are; no input panics.
-//! * A proof has one encoding: no field can be derived from another, no byte can be added, dropped
-//!   or changed.
-//! * Only entries whose active bit is set answer for a key: an outdated entry is in the tree too.
-//! * Verifying allocates nothing and does work linear in the proof's length, which is limited
-//!   first.
+//! * A set of entries of a tree has one encoding: no field can be derived from another, no byte can be added,
+//!   dropped or changed.
+//! * Only entries whose active bit is set answer for a key: an outdated entry is in the tree too. The past is the
+//!   exception: there the entry that replaced it says when.
+//! * Verifying one entry allocates nothing. Verifying more allocates one list of the entries and one of the answers.
+//!   The work is linear in the proof's length, which is limited first, but for sorting that list; the depth of
+//!   calls is at most 70.
 //!
 //! **Invariant (absence):** nothing here builds trees or reads stores; `no_std`, and of our crates
-//! only `hedgerow-types`. The bytes are defined in [spec 2](hedgerow_types::spec), 4, 8 and 10 and in [`ProofRef`].
+//! only `hedgerow-types`. The bytes are defined in docs/proofs.md of the repository, and in [spec 2](hedgerow_types::spec), 4, 8 and 10.
 //!
 //! # Features
 //!
@@ -52,19 +67,34 @@
 
 extern crate alloc;
 
+mod assemble;
 mod error;
 mod format;
+mod hash;
+mod past;
 mod path;
+mod range;
 mod serial;
 mod verify;
+mod walk;
 
 /// The types of this crate's interface.
 pub use hedgerow_types::{
-    Digest, Height, KeyHash, SerialNumber, ShardId, Version, entry::EntryRef,
+    Digest, Height, KeyHash, SerialNumber, ShardId, Version,
+    entry::{EntryError, EntryRef},
 };
 
+pub use assemble::EntryPath;
 pub use error::ProofError;
-pub use format::{DEFAULT_MAX_PROOF_LEN, MIN_PROOF_LEN, PROOF_VERSION, Proof, ProofRef};
+pub use format::{
+    ClaimedEntries, ClaimedEntry, ClaimedRoots, DEFAULT_MAX_PROOF_LEN, DEFAULT_MAX_SET_LEN,
+    DEFAULT_MAX_VALUE_LEN, MAX_PROOF_LEN, MIN_PROOF_LEN, PROOF_VERSION, Proof, ProofRef,
+};
+pub use hash::{Sha2, Sha256, state_root};
+pub use past::verify_past;
 pub use path::{LEFT_LEVELS, MAX_UPPER_LEVELS, RIGHT_LEVELS};
+pub use range::{VerifiedRange, verify_range};
 pub use serial::SerialPath;
-pub use verify::{verify, verify_with_limit};
+pub use verify::{
+    Answer, Trusted, Verified, Verifier, verify, verify_entry, verify_many, verify_with_limit,
+};

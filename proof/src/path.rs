@@ -1,14 +1,12 @@
-//! The path from an entry hash to its shard's root: the part that both encodings share.
+//! The path from one entry hash to its shard's root, as [`SerialPath`](crate::SerialPath) has it.
 //!
 //! ```text
 //!   11 left siblings │ page │ 3 right siblings │ k upper siblings      each 32 bytes
 //! ```
 
 use crate::ProofError;
-use hedgerow_types::{
-    ACTIVE_BITS_LEVEL, Digest, SerialNumber, TWIG_ROOT_LEVEL, TWIG_SHIFT, node::preimage,
-};
-use sha2::{Digest as _, Sha256};
+use crate::hash::{Sha2, climb, hash_node};
+use hedgerow_types::{ACTIVE_BITS_LEVEL, Digest, SerialNumber, TWIG_ROOT_LEVEL, TWIG_SHIFT};
 
 /// Siblings in the left tree of a twig, levels 0..=10 ([spec 8.1](hedgerow_types::spec)).
 pub const LEFT_LEVELS: usize = TWIG_SHIFT as usize;
@@ -19,36 +17,23 @@ pub const MAX_UPPER_LEVELS: usize = 51;
 /// Nodes of a path without upper siblings.
 pub(crate) const FIXED_NODES: usize = LEFT_LEVELS + 1 + RIGHT_LEVELS;
 
-/// A node as it lies in the bytes.
+/// A node, or a page of active bits, as it lies in the bytes.
 pub(crate) type Node = [u8; 32];
 
 const _: () = assert!(LEFT_LEVELS == 11 && FIXED_NODES == 15);
 const _: () = assert!(TWIG_ROOT_LEVEL as usize + MAX_UPPER_LEVELS < 64, "below the state levels");
 
-/// SHA-256 of `bytes`.
-pub(crate) fn sha256(bytes: &[u8]) -> Digest {
-    Digest(Sha256::digest(bytes).into())
+/// Whether the active bit of `sn` is set in the page that holds it ([spec 8.1](hedgerow_types::spec)).
+pub(crate) fn is_active(page: &Node, sn: SerialNumber) -> bool {
+    let byte = page.get((sn.0 % 256 / 8) as usize);
+    byte.is_some_and(|byte| byte & (1 << (sn.0 % 8)) != 0)
 }
 
-/// `node(level, left, right)` ([spec 2](hedgerow_types::spec)).
-fn hash_node(level: u8, left: &Digest, right: &Digest) -> Digest {
-    sha256(&preimage(level, left, right))
-}
-
-/// The ancestor of `node` that these siblings lead to. The node is the `index`-th of `level`, the
-/// first sibling is on `level` too, each other one level higher; bit i of the index is 1 if sibling
-/// i is on the left.
-pub(crate) fn climb(node: Digest, level: u8, index: u64, siblings: &[Node]) -> Digest {
-    let mut node = node;
-    for (i, sibling) in (0_u8..).zip(siblings) {
-        let sibling = Digest(*sibling);
-        node = if (index >> i) & 1 == 1 {
-            hash_node(level + i, &sibling, &node)
-        } else {
-            hash_node(level + i, &node, &sibling)
-        };
-    }
-    node
+/// Whether a serial number has a place in a shard with so many levels above the twig roots. Bits above would
+/// choose no side, so one path would stand for many serial numbers ([spec 10.2](hedgerow_types::spec)).
+pub(crate) fn check_position(sn: SerialNumber, upper_levels: usize) -> Result<(), ProofError> {
+    let beyond = upper_levels <= MAX_UPPER_LEVELS && sn.0 >> (LEFT_LEVELS + upper_levels) != 0;
+    if beyond { Err(ProofError::Position { sn, upper_levels }) } else { Ok(()) }
 }
 
 /// A path, borrowed from its bytes.
@@ -67,13 +52,10 @@ impl<'a> PathRef<'a> {
     ///
     /// # Errors
     /// [`ProofError::PathLength`] for an impossible number of nodes, [`ProofError::Position`] if
-    /// the serial number has bits above the path: they would choose no side, so one path would
-    /// stand for many serial numbers ([spec 10.2](hedgerow_types::spec)).
+    /// the serial number has bits above the path.
     pub(crate) fn new(sn: SerialNumber, nodes: &'a [Node]) -> Result<Self, ProofError> {
         let path = Self::split(nodes).ok_or(ProofError::PathLength { len: 32 * nodes.len() })?;
-        if sn.0 >> (LEFT_LEVELS + path.upper.len()) != 0 {
-            return Err(ProofError::Position { sn, upper_levels: path.upper.len() });
-        }
+        check_position(sn, path.upper.len())?;
         Ok(path)
     }
 
@@ -86,15 +68,15 @@ impl<'a> PathRef<'a> {
 
     /// The shard root that the path leads to from `leaf`, the `sn`-th entry hash ([spec 10.2](hedgerow_types::spec)).
     pub(crate) fn shard_root(&self, sn: SerialNumber, leaf: Digest) -> Digest {
-        let left_root = climb(leaf, 0, sn.0, self.left);
-        let right_root = climb(Digest(*self.page), ACTIVE_BITS_LEVEL, sn.0 >> 8, self.right);
-        let twig_root = hash_node(TWIG_ROOT_LEVEL - 1, &left_root, &right_root);
-        climb(twig_root, TWIG_ROOT_LEVEL, sn.0 >> TWIG_SHIFT, self.upper)
+        let hash = &Sha2;
+        let left_root = climb(hash, leaf, 0, sn.0, self.left);
+        let right_root = climb(hash, Digest(*self.page), ACTIVE_BITS_LEVEL, sn.0 >> 8, self.right);
+        let twig_root = hash_node(hash, TWIG_ROOT_LEVEL - 1, &left_root, &right_root);
+        climb(hash, twig_root, TWIG_ROOT_LEVEL, sn.0 >> TWIG_SHIFT, self.upper)
     }
 
     /// Whether the active bit of `sn` is set in the page ([spec 10.2](hedgerow_types::spec)).
     pub(crate) fn is_active(&self, sn: SerialNumber) -> bool {
-        let byte = self.page.get((sn.0 % 256 / 8) as usize);
-        byte.is_some_and(|byte| byte & (1 << (sn.0 % 8)) != 0)
+        is_active(self.page, sn)
     }
 }
