@@ -80,10 +80,10 @@ class Proof:
         require(data[0] == 2, "version")
         require(len(data) >= 7, "length")
         count, mask = number(data[1:5]), number(data[5:7])
+        require(count >= 1, "no entries")
         shards = [shard for shard in range(16) if mask >> shard & 1]
         at = 7 + len(shards)
         require(len(data) >= at, "length")
-        require(count >= 1, "no entries")
         self.levels = dict(zip(shards, data[7:at]))
         require(all(k <= 51 for k in self.levels.values()), "upper levels")
         self.entries = []
@@ -94,10 +94,10 @@ class Proof:
             if self.entries:
                 last = self.entries[-1]
                 require((last.shard, last.sn) < place, "order")
+            require(entry.shard in self.levels, "shards")
+            require(entry.sn >> 11 < 1 << self.levels[entry.shard], "position")
             self.entries.append(entry)
         require({entry.shard for entry in self.entries} == set(shards), "shards")
-        for entry in self.entries:
-            require(entry.sn >> 11 < 1 << self.levels[entry.shard], "position")
         pages = sorted({(entry.shard, entry.sn >> 8) for entry in self.entries})
         require(len(data) >= at + 32 * len(pages), "length")
         self.pages = {}
@@ -185,11 +185,12 @@ def verify_many(root, keys, data):
     require(all(entry.active for entry in entries), "inactive")
     answers, used = [], set()
     for key in keys:
-        found = [(place, entry.answer(key)) for place, entry in enumerate(entries)]
-        found = [(place, answer) for place, answer in found if answer]
-        require(found, "key")
-        place, answer = found[0]
-        used.add(place)
+        below = [entry for entry in entries if entry.own <= sha256(key)]
+        require(below, "key")
+        entry = max(below, key=lambda entry: entry.own)
+        answer = entry.answer(key)
+        require(answer, "key")
+        used.add(entry)
         answers.append(answer[0])
     require(len(used) == len(entries), "surplus")
     return answers
@@ -200,11 +201,16 @@ def verify_range(root, start, data):
     entries = opened(root, data, MAX_SET)
     require(all(entry.active for entry in entries), "inactive")
     entries = sorted(entries, key=lambda entry: entry.own)
-    require(entries[0].own <= start < entries[0].next, "start")
-    for entry, after in zip(entries, entries[1:]):
-        require(after.own == entry.next, "gap")
+    until = None
+    for entry in entries:
+        require(until in (None, entry.own), "gap")
+        last = entry.shard == 15
+        border = END if last else bytes([entry.shard + 1 << 4]) + bytes(31)
+        require(entry.own < entry.next <= border, "gap")
+        require(until is not None or entry.own <= start < entry.next, "start")
+        until = entry.next
     items = [(e.key, e.value) for e in entries if not e.sentry and e.own >= start]
-    return items, entries[-1].next
+    return items, until
 
 
 def verify_past(root, key, height, data):
@@ -213,16 +219,14 @@ def verify_past(root, key, height, data):
     entries = opened(root, data, 2 * MAX_ONE)
     require(len(entries) <= 2, "entry count")
     first = entries[0]
-    if len(entries) == 1:
-        require(first.active, "inactive")
-        require(first.height <= height, "later")
-    else:
-        second = entries[1]
-        require(first.height <= height, "later")
-        replaced = second.shard == first.shard and first.sn in second.deactivated
-        require(replaced and second.height > height, "not replaced")
+    require(len(entries) == 2 or first.active, "inactive")
     answer = first.answer(key)
     require(answer, "key")
+    require(first.height <= height, "later")
+    if len(entries) == 2:
+        second = entries[1]
+        replaced = second.shard == first.shard and first.sn in second.deactivated
+        require(replaced and second.height > height, "not replaced")
     return answer[0]
 
 
