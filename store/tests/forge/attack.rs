@@ -28,15 +28,15 @@ type Attack = fn(&mut Attacker<'_>) -> Option<Attempt>;
 
 /// Every attack by name.
 pub(crate) const ATTACKS: [(&str, Attack); 50] = [
-    ("a bit flipped", |a| a.on_bytes(flip_bit)),
-    ("a byte written", |a| a.on_bytes(write_byte)),
+    ("a bit flipped", |a| a.on_bytes(|rng, bytes| flip_bit(rng, bytes))),
+    ("a byte written", |a| a.on_bytes(|rng, bytes| write_byte(rng, bytes))),
     ("the end cut", |a| a.on_bytes(cut_end)),
     ("the start cut", |a| a.on_bytes(cut_start)),
     ("a middle cut", |a| a.on_bytes(cut_middle)),
     ("the end longer", |a| a.on_bytes(extend)),
     ("bytes put in", |a| a.on_bytes(put_in)),
-    ("bytes copied over others", |a| a.on_bytes(copy_over)),
-    ("bytes turned round", |a| a.on_bytes(turn_round)),
+    ("bytes copied over others", |a| a.on_bytes(|rng, bytes| copy_over(rng, bytes))),
+    ("bytes turned round", |a| a.on_bytes(|rng, bytes| turn_round(rng, bytes))),
     ("another version", |a| a.on_parts(|rng, parts| parts.version = rng.below(256) as u8)),
     ("another count", |a| a.on_parts(other_count)),
     ("another shard named", |a| a.on_parts(other_shard)),
@@ -55,29 +55,29 @@ pub(crate) const ATTACKS: [(&str, Attack); 50] = [
     ("a node dropped", |a| a.on_parts(|rng, parts| dropped(rng, &mut parts.nodes))),
     ("nodes swapped", |a| a.on_parts(|rng, parts| swapped(rng, &mut parts.nodes))),
     ("page and node swapped", |a| a.on_parts(page_for_node)),
-    ("entries of one, the rest of another", Attacker::splice_entries),
+    ("entries of one, the rest of another", |a| a.splice_entries()),
     ("pages of another", |a| a.splice(|mine, other| mine.pages.clone_from(&other.pages))),
     ("nodes of another", |a| a.splice(|mine, other| mine.nodes.clone_from(&other.nodes))),
-    ("some nodes of another", Attacker::splice_some_nodes),
-    ("the start of one, the end of another", Attacker::splice_bytes),
-    ("another question", Attacker::other_question),
-    ("another height, shard or store", Attacker::other_world),
-    ("another family", Attacker::other_family),
-    ("other entries, well encoded", Attacker::other_entries),
-    ("an entry too many, well encoded", Attacker::surplus),
-    ("an entry too few, well encoded", Attacker::missing),
-    ("an old entry for a new one, well encoded", Attacker::outdated),
-    ("an old entry with its bit set", Attacker::revived),
-    ("a field of an entry changed, well encoded", Attacker::altered),
-    ("an entry under another number, well encoded", Attacker::renumbered),
-    ("a bit of a page changed, well encoded", Attacker::page_changed),
-    ("entries out of order, well encoded", Attacker::unsorted),
-    ("past: a copy for a change", Attacker::copy_as_change),
-    ("past: a copy before the last", Attacker::early_copy),
-    ("past: replaced before", Attacker::replaced_before),
-    ("past: written after", Attacker::written_after),
-    ("past: replaced in another shard", Attacker::replaced_elsewhere),
-    ("past: any two entries", Attacker::any_two),
+    ("some nodes of another", |a| a.splice_some_nodes()),
+    ("the start of one, the end of another", |a| a.splice_bytes()),
+    ("another question", |a| a.other_question()),
+    ("another height, shard or store", |a| a.other_world()),
+    ("another family", |a| a.other_family()),
+    ("other entries, well encoded", |a| a.other_entries()),
+    ("an entry too many, well encoded", |a| a.surplus()),
+    ("an entry too few, well encoded", |a| a.missing()),
+    ("an old entry for a new one, well encoded", |a| a.outdated()),
+    ("an old entry with its bit set", |a| a.revived()),
+    ("a field of an entry changed, well encoded", |a| a.altered()),
+    ("an entry under another number, well encoded", |a| a.renumbered()),
+    ("a bit of a page changed, well encoded", |a| a.page_changed()),
+    ("entries out of order, well encoded", |a| a.unsorted()),
+    ("past: a copy for a change", |a| a.copy_as_change()),
+    ("past: a copy before the last", |a| a.early_copy()),
+    ("past: replaced before", |a| a.replaced_before()),
+    ("past: written after", |a| a.written_after()),
+    ("past: replaced in another shard", |a| a.replaced_elsewhere()),
+    ("past: any two entries", |a| a.any_two()),
 ];
 
 /// Draws attacks.
@@ -144,12 +144,12 @@ fn place(rng: &mut SplitMix64, len: usize) -> usize {
     rng.below(len.max(1) as u64) as usize
 }
 
-fn flip_bit(rng: &mut SplitMix64, bytes: &mut Vec<u8>) {
+fn flip_bit(rng: &mut SplitMix64, bytes: &mut [u8]) {
     let at = place(rng, bytes.len());
     bytes[at] ^= 1 << rng.below(8);
 }
 
-fn write_byte(rng: &mut SplitMix64, bytes: &mut Vec<u8>) {
+fn write_byte(rng: &mut SplitMix64, bytes: &mut [u8]) {
     let at = place(rng, bytes.len());
     bytes[at] = [0, 1, 0x7F, 0x80, 0xFF, rng.next_u64() as u8][rng.below(6) as usize];
 }
@@ -197,13 +197,13 @@ fn put_in(rng: &mut SplitMix64, bytes: &mut Vec<u8>) {
     bytes.splice(at..at, copy);
 }
 
-fn copy_over(rng: &mut SplitMix64, bytes: &mut Vec<u8>) {
+fn copy_over(rng: &mut SplitMix64, bytes: &mut [u8]) {
     let (at, from) = (place(rng, bytes.len()), place(rng, bytes.len()));
     let len = length(rng, bytes.len() - from.max(at));
     bytes.copy_within(from..from + len, at);
 }
 
-fn turn_round(rng: &mut SplitMix64, bytes: &mut Vec<u8>) {
+fn turn_round(rng: &mut SplitMix64, bytes: &mut [u8]) {
     let at = place(rng, bytes.len());
     let len = length(rng, bytes.len() - at);
     bytes[at..at + len].reverse();
@@ -288,9 +288,9 @@ fn page_for_node(rng: &mut SplitMix64, parts: &mut Parts) {
 
 // Two true proofs.
 
-impl Attacker<'_> {
+impl<'a> Attacker<'a> {
     /// Two proofs, which are often of one family and one question's neighbours.
-    fn two(&mut self) -> (&Sample, &Sample) {
+    fn two(&mut self) -> (&'a Sample, &'a Sample) {
         let family = self.below(4);
         let mine = self.sample_of(family);
         let family = if self.coin() { family } else { self.below(4) };
@@ -449,7 +449,11 @@ impl<'a> Attacker<'a> {
 
     /// An entry, active or not, seldom one of genesis.
     fn any_place(&mut self, world: &World) -> Place {
-        if self.below(8) == 0 { (self.below(16), self.rng.below(4096)) } else { world.later[self.below(world.later.len())] }
+        if self.below(8) == 0 {
+            (self.below(16), self.rng.below(4096))
+        } else {
+            world.later[self.below(world.later.len())]
+        }
     }
 
     fn other_entries(&mut self) -> Option<Attempt> {
@@ -520,7 +524,8 @@ impl<'a> Attacker<'a> {
         let mut parts = world.tree.proof(&world.model, &places);
         let i = self.below(parts.entries.len());
         let entry = &mut parts.entries[i];
-        let (key, value) = (usize::from(entry[0]), usize::from(entry[1]) + 256 * usize::from(entry[2]));
+        let (key, value) =
+            (usize::from(entry[0]), usize::from(entry[1]) + 256 * usize::from(entry[2]));
         let tail = 5 + key + value;
         let other = world.bytes_of(world.active[self.below(world.active.len())].1);
         match self.below(8) {
@@ -559,12 +564,22 @@ impl<'a> Attacker<'a> {
         let value = usize::from(entry[1]) + 256 * usize::from(entry[2]);
         let at = 5 + usize::from(entry[0]) + value + 40;
         let k = world.tree.levels(shard);
-        let others = [sn + (2048 << k), sn | 1 << 63, sn + 256, sn ^ 2048, sn ^ 1, sn + (2048 << (k + 1)), u64::MAX];
+        let others = [
+            sn + (2048 << k),
+            sn | 1 << 63,
+            sn + 256,
+            sn ^ 2048,
+            sn ^ 1,
+            sn + (2048 << (k + 1)),
+            u64::MAX,
+        ];
         let other = others[self.below(7)];
         entry[at..at + 8].copy_from_slice(&other.to_le_bytes());
         if self.coin() && other < 1 << 20 {
             // With the siblings of where it says it is.
-            let moved = places.iter().map(|&place| if place == (shard, sn) { (shard, other) } else { place });
+            let moved = places
+                .iter()
+                .map(|&place| if place == (shard, sn) { (shard, other) } else { place });
             let frame = world.tree.frame(&moved.collect());
             parts = Parts { entries: parts.entries, ..frame };
         }
@@ -609,13 +624,24 @@ impl<'a> Attacker<'a> {
         (height + self.rng.below(4)).saturating_sub(2)
     }
 
-    fn past(&mut self, world: usize, key: Vec<u8>, height: u64, places: &BTreeSet<Place>) -> Attempt {
+    fn past(
+        &mut self,
+        world: usize,
+        key: Vec<u8>,
+        height: u64,
+        places: &BTreeSet<Place>,
+    ) -> Attempt {
         let bytes = self.world(world).proof(places);
         Attempt { world, question: Question::Past { key, height }, bytes }
     }
 
     /// An entry about the key, and what replaced it, for which `fits` says whether it is what is looked for.
-    fn link(&mut self, world: &World, key: &[u8], fits: fn(&World, Place, Place) -> bool) -> Option<(Place, Place)> {
+    fn link(
+        &mut self,
+        world: &World,
+        key: &[u8],
+        fits: fn(&World, Place, Place) -> bool,
+    ) -> Option<(Place, Place)> {
         let about = world.about.get(key)?;
         let links = about.iter().filter_map(|place| Some((*place, *world.replaced_by.get(place)?)));
         let links: Vec<_> = links.filter(|(old, new)| fits(world, *old, *new)).collect();
@@ -636,8 +662,10 @@ impl<'a> Attacker<'a> {
         let (old, copy) = self.link(world, &key, is_copy)?;
         let by = *world.replaced_by.get(&copy)?;
         let height = self.near(world.written_at(old));
-        let places = [BTreeSet::from([old, by]), BTreeSet::from([old, copy, by]), BTreeSet::from([old])];
-        Some(self.past(number, key, height, self.pick(&places)?))
+        let places =
+            [BTreeSet::from([old, by]), BTreeSet::from([old, copy, by]), BTreeSet::from([old])];
+        let places = self.pick(&places)?;
+        Some(self.past(number, key, height, places))
     }
 
     /// A true change, at a height at which it had happened.
@@ -646,7 +674,8 @@ impl<'a> Attacker<'a> {
         let (old, by) = self.link(world, &key, |_, _, _| true)?;
         let height = world.written_at(by) + self.rng.below(3);
         let places = [BTreeSet::from([old, by]), BTreeSet::from([old]), BTreeSet::from([by])];
-        Some(self.past(number, key, height, self.pick(&places)?))
+        let places = self.pick(&places)?;
+        Some(self.past(number, key, height, places))
     }
 
     /// An entry, at a height at which it was not there yet.
@@ -702,5 +731,7 @@ impl<'a> Attacker<'a> {
 /// Whether the second entry is the first one, moved.
 fn is_copy(world: &World, old: Place, new: Place) -> bool {
     let (old, new) = (world.entry(old), world.entry(new));
-    old.version() == new.version() && old.next_key_hash() == new.next_key_hash() && old.key() == new.key()
+    old.version() == new.version()
+        && old.next_key_hash() == new.next_key_hash()
+        && old.key() == new.key()
 }

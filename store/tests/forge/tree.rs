@@ -40,7 +40,8 @@ impl Tree {
                 (twigs, naive::upper_levels(&roots))
             })
             .collect();
-        let roots: Vec<Digest> = shards.iter().map(|(_, upper)| upper[upper.len() - 1][0]).collect();
+        let roots: Vec<Digest> =
+            shards.iter().map(|(_, upper)| upper[upper.len() - 1][0]).collect();
         Self { shards, state: naive::state_levels(&roots.try_into().unwrap()) }
     }
 
@@ -98,7 +99,7 @@ impl Tree {
             mask: shards.iter().fold(0, |mask, shard| mask | 1 << shard),
             levels: shards.iter().map(|shard| self.levels(*shard)).collect(),
             nodes: walk.nodes,
-            pages: pages.iter().map(|&(shard, page)| self.right_node(shard, 8, page)).collect(),
+            pages: pages.iter().map(|&(shard, page)| self.right_node(shard, 8, page).0).collect(),
             entries: Vec::new(),
         }
     }

@@ -42,6 +42,7 @@ pub(crate) struct World {
     pub(crate) model: Model,
     pub(crate) tree: Tree,
     pub(crate) root: Digest,
+    pub(crate) shard_roots: [Digest; 16],
     /// The values of every height.
     pub(crate) past: BTreeMap<u64, BTreeMap<Vec<u8>, Vec<u8>>>,
     /// The active entries in key-hash order.
@@ -61,7 +62,7 @@ impl World {
         keys: &[Vec<u8>],
     ) -> Self {
         let tree = Tree::new(&model);
-        let root = tree.root();
+        let (root, shard_roots) = (tree.root(), tree.shard_roots());
         let mut active = Vec::new();
         let (mut replaced_by, mut later) = (BTreeMap::new(), Vec::new());
         let mut about: BTreeMap<_, Vec<_>> =
@@ -88,7 +89,7 @@ impl World {
             }
         }
         active.sort();
-        Self { model, tree, root, past, active, replaced_by, about, later }
+        Self { model, tree, root, shard_roots, past, active, replaced_by, about, later }
     }
 
     pub(crate) fn height(&self) -> u64 {
@@ -101,10 +102,6 @@ impl World {
 
     pub(crate) fn written_at(&self, place: Place) -> u64 {
         self.entry(place).version().height().0
-    }
-
-    pub(crate) fn is_active(&self, (shard, sn): Place) -> bool {
-        self.model.is_active(ShardId::new(shard).unwrap(), SerialNumber(sn))
     }
 
     /// The active entry that settles a key.
