@@ -158,7 +158,7 @@ fn no_forged_proof_is_believed() {
     for sample in samples.families.iter().flatten() {
         let world = &samples.worlds[sample.world];
         let bytes = sample.parts.bytes();
-        let (said, asked) = ask(&world.root, &sample.question, &bytes);
+        let (said, asked) = ask(world.root, &sample.question, &bytes);
         assert!(world.is_true(&sample.question, &said.unwrap(), &bytes), "{:?}", sample.question);
         assert!(asked <= allowed(&sample.question, &bytes));
     }
@@ -183,7 +183,7 @@ fn no_forged_proof_is_believed() {
         made += 1;
         let world = &samples.worlds[world];
         let family = question.family();
-        let (said, asked) = ask(&world.root, &question, &bytes);
+        let (said, asked) = ask(world.root, &question, &bytes);
         if at.is_multiple_of(16) {
             assert_eq!(ask(&world.shard_roots, &question, &bytes), (said.clone(), asked));
         }
