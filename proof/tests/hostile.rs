@@ -5,8 +5,8 @@ mod common;
 
 use common::{Handmade, encode, entry, neighbour};
 use hedgerow_proof::{
-    DEFAULT_MAX_PROOF_LEN, MIN_PROOF_LEN, Proof, ProofError, ProofRef, SerialPath, verify,
-    verify_with_limit,
+    ClaimedEntry, DEFAULT_MAX_PROOF_LEN, MIN_PROOF_LEN, Proof, ProofError, ProofRef, SerialPath,
+    verify, verify_with_limit,
 };
 use hedgerow_testkit::Model;
 use hedgerow_testkit::generate::{BlockGen, GenShape, SeedNote};
@@ -24,6 +24,13 @@ fn store(seed: u64) -> (Model, Vec<Vec<u8>>) {
         model.apply_net(height, &change_sets);
     }
     (model, blocks.keys().to_vec())
+}
+
+/// What a proof of one entry claims about it.
+fn only_entry(proof: &[u8]) -> ClaimedEntry<'_> {
+    let entries: Vec<_> = ProofRef::decode(proof, usize::MAX).unwrap().entries().collect();
+    assert_eq!(entries.len(), 1);
+    entries[0]
 }
 
 #[test]
@@ -44,7 +51,7 @@ fn every_key_proves_its_own_answer_and_no_other() {
             match verify(&root, key, other) {
                 Ok(answer) => {
                     assert_eq!(answer, truth);
-                    let entry = ProofRef::decode(other, usize::MAX).unwrap().entry();
+                    let entry = only_entry(other).entry;
                     let (shard, sn) = model.covering(key);
                     assert_eq!(entry, model.entry(shard, sn));
                 }
@@ -150,10 +157,7 @@ fn no_byte_can_be_cut_off_added_or_moved() {
             }
         }
         // Nodes left out, doubled, swapped.
-        let nodes = (proof.len()
-            - ProofRef::decode(&proof, usize::MAX).unwrap().entry().hashed_bytes().len()
-            - 1)
-            / 32;
+        let nodes = (proof.len() - only_entry(&proof).entry.hashed_bytes().len() - 8) / 32;
         let first = proof.len() - 32 * nodes;
         for i in 0..nodes {
             let at = first + 32 * i;
@@ -183,11 +187,13 @@ fn another_root_proves_nothing() {
     let key = keys[0].clone();
     later.apply_net(41, &[vec![(key, Some(b"later".to_vec()))]]);
     for (key, proof) in &proofs {
-        assert_eq!(verify(&later.state_root(), key, proof), Err(ProofError::WrongRoot));
-        assert_eq!(verify(&Digest::ZERO, key, proof), Err(ProofError::WrongRoot));
-        let shard = ProofRef::decode(proof, usize::MAX).unwrap();
-        assert_eq!(shard.root(), root);
-        assert_eq!(verify(&shard.shard_root(), key, proof), Err(ProofError::WrongRoot));
+        let wrong = Err(ProofError::WrongRoot { found: root });
+        assert_eq!(verify(&later.state_root(), key, proof), wrong);
+        assert_eq!(verify(&Digest::ZERO, key, proof), wrong);
+        let roots = ProofRef::decode(proof, usize::MAX).unwrap().roots();
+        assert_eq!(roots.state, root);
+        let shard_root = roots.shards[only_entry(proof).shard.index()].unwrap();
+        assert_eq!(verify(&shard_root, key, proof), wrong);
     }
 }
 
@@ -200,10 +206,10 @@ fn keys_and_lengths_have_limits() {
     assert!(verify_with_limit(&root, &key, &proof, len).is_ok());
     let refused = Err(ProofError::TooLong { len, max: len - 1 });
     assert_eq!(verify_with_limit(&root, &key, &proof, len - 1), refused);
-    let too_long = vec![1; DEFAULT_MAX_PROOF_LEN + 1];
+    let too_long = vec![2; DEFAULT_MAX_PROOF_LEN + 1];
     assert!(matches!(verify(&root, &key, &too_long), Err(ProofError::TooLong { .. })));
     let mut wrong_version = proof.to_vec();
-    for version in [0, 2, 255] {
+    for version in [0, 1, 3, 255] {
         wrong_version[0] = version;
         assert_eq!(verify(&root, &key, &wrong_version), Err(ProofError::UnknownVersion(version)));
     }
@@ -281,7 +287,7 @@ fn a_serial_number_beyond_the_path_is_refused() {
                         .unwrap();
                 let mut bytes = honest.into_bytes();
                 let lie = entry(key, b"value", KeyHash::MAX, claimed);
-                bytes[1..=lie.len()].copy_from_slice(&lie);
+                bytes[8..8 + lie.len()].copy_from_slice(&lie);
                 assert_eq!(verify(&state.root(), key, &bytes), Err(refused));
                 if levels > 0 {
                     let leaf = state.leaf(at);
@@ -339,7 +345,8 @@ fn absence_is_proved_by_the_keys_own_shard_only() {
     let mut state = Handmade::new(ShardId::new(9).unwrap());
     let at = state.append(entry(&own, b"v", KeyHash::MAX, 0));
     let proof = state.prove(at).unwrap();
-    assert_eq!(verify(&state.root(), &own, &proof), Err(ProofError::WrongRoot));
+    let refused = verify(&state.root(), &own, &proof);
+    assert!(matches!(refused, Err(ProofError::WrongRoot { .. })), "{refused:?}");
 }
 
 #[test]
@@ -371,8 +378,7 @@ fn an_empty_value_is_a_value() {
     let proof = encode(&model.prove(b"empty"));
     assert_eq!(verify(&root, b"empty", &proof), Ok(Some(&b""[..])));
     // Its own key hash is H(key), not the padded prefix that a sentry would have.
-    let proof = ProofRef::decode(&proof, usize::MAX).unwrap();
-    assert_eq!(proof.entry_key_hash(), key_hash(b"empty"));
+    assert_eq!(only_entry(&proof).key_hash(), key_hash(b"empty"));
 }
 
 #[test]
@@ -429,15 +435,26 @@ fn a_proof_by_serial_number_is_strict_too() {
 }
 
 #[test]
-fn a_path_has_19_to_70_nodes() {
+fn a_proof_of_one_entry_has_the_nodes_that_its_levels_need() {
     let entry = entry(b"key", b"value", KeyHash::MAX, 0);
-    for nodes in [0, 1, 15, 18, 19, 20, 69, 70, 71, 100_000] {
-        let bytes = [&[1][..], &entry, &vec![0; 32 * nodes]].concat();
-        let decoded = ProofRef::decode(&bytes, usize::MAX);
-        if (19..=70).contains(&nodes) {
-            assert_eq!(decoded.unwrap().entry().hashed_bytes(), entry);
-        } else {
-            assert_eq!(decoded, Err(ProofError::PathLength { len: 32 * nodes }));
+    let shard = 1_u16 << key_hash(b"key").shard().index();
+    for levels in [0, 1, 21, 50, 51, 52, 255_u8] {
+        // A page, and 11 + 3 + 4 siblings beside the upper ones.
+        let right = usize::from(levels) + 19;
+        for nodes in [0, 1, 18, 19, 20, right - 1, right, right + 1, 10_000] {
+            let header = [&[2, 1, 0, 0, 0][..], &shard.to_le_bytes(), &[levels]].concat();
+            let bytes = [&header[..], &entry, &vec![0; 32 * nodes]].concat();
+            let decoded = ProofRef::decode(&bytes, usize::MAX);
+            if levels > 51 {
+                assert_eq!(decoded, Err(ProofError::UpperLevels(levels)));
+            } else if nodes == right {
+                let decoded = decoded.unwrap();
+                assert_eq!(decoded.upper_levels(key_hash(b"key").shard()), Some(levels));
+                assert_eq!(only_entry(&bytes).entry.hashed_bytes(), entry);
+            } else {
+                let need = 8 + entry.len() + 32 * right;
+                assert_eq!(decoded, Err(ProofError::Length { need, have: bytes.len() }));
+            }
         }
     }
 }

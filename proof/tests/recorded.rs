@@ -36,7 +36,8 @@ fn every_recorded_proof_verifies_and_says_what_was_recorded() {
             assert_eq!(path.verify(&vector.shard_root), Ok(()));
             assert_eq!(roots[vector.shard.index()], vector.shard_root);
             let other_root = roots[(vector.shard.index() + 1) % 16];
-            assert_eq!(path.verify(&other_root), Err(ProofError::WrongRoot));
+            let wrong = ProofError::WrongRoot { found: vector.shard_root };
+            assert_eq!(path.verify(&other_root), Err(wrong));
 
             // The same path as a proof by key.
             let by_key = vector.entry_hashed_bytes().map(|bytes| {

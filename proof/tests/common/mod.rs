@@ -2,19 +2,32 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use hedgerow_proof::{Proof, ProofError};
+pub(crate) mod history;
+
+use hedgerow_proof::{EntryPath, Proof, ProofError};
 use hedgerow_testkit::model::ModelProof;
 use hedgerow_testkit::naive::{self, ShardPath, ShardTree};
-use hedgerow_types::entry::EntryFields;
+use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId, Version};
 
-/// The path of a naive tree as a proof by key.
+/// An entry and its path in naive trees.
+pub(crate) fn entry_path(entry: &[u8], path: &ShardPath, state: &[Digest; 4]) -> EntryPath {
+    let ShardPath { left, page, right, ref upper, .. } = *path;
+    EntryPath { entry: entry.to_vec(), left, page, right, upper: upper.clone(), state: *state }
+}
+
+/// The path of a naive tree as a proof of one entry.
 pub(crate) fn assemble(
     entry: &[u8],
     path: &ShardPath,
     state: &[Digest; 4],
 ) -> Result<Proof, ProofError> {
-    Proof::assemble(entry, &path.left, &path.page, &path.right, &path.upper, state)
+    Proof::assemble(&[entry_path(entry, path, state)])
+}
+
+/// The model's path as one that proofs are made of.
+pub(crate) fn path_of(proof: &ModelProof) -> EntryPath {
+    entry_path(&proof.entry, &proof.path, &proof.state)
 }
 
 /// The model's proof as bytes.
@@ -39,8 +52,17 @@ impl Handmade {
 
     /// Appends an active entry and says where it stands.
     pub(crate) fn append(&mut self, entry: Vec<u8>) -> SerialNumber {
-        let at = SerialNumber(self.entries.len() as u64);
-        self.tree.append(naive::sha256(&entry), &[]);
+        self.append_instead(entry, &[])
+    }
+
+    /// Appends an active entry and deactivates others.
+    pub(crate) fn append_instead(
+        &mut self,
+        entry: Vec<u8>,
+        deactivated: &[SerialNumber],
+    ) -> SerialNumber {
+        let at = self.next_sn();
+        self.tree.append(naive::sha256(&entry), deactivated);
         self.entries.push(entry);
         self.roots[self.shard.index()] = self.tree.root();
         at
@@ -54,6 +76,20 @@ impl Handmade {
             self.entries.push(entry);
         }
         self.roots[self.shard.index()] = self.tree.root();
+    }
+
+    /// The serial number of the next entry.
+    pub(crate) fn next_sn(&self) -> SerialNumber {
+        SerialNumber(self.entries.len() as u64)
+    }
+
+    pub(crate) fn is_active(&self, at: SerialNumber) -> bool {
+        self.tree.active[at.0 as usize]
+    }
+
+    /// The entry that stands at `at`.
+    pub(crate) fn entry(&self, at: SerialNumber) -> EntryRef<'_> {
+        EntryRef::parse(&self.entries[at.0 as usize]).expect("an entry")
     }
 
     pub(crate) fn deactivate(&mut self, at: SerialNumber) {
@@ -81,9 +117,20 @@ impl Handmade {
         naive::state_path(&self.roots, self.shard)
     }
 
+    /// The entry that stands at `at` and its path to the state root.
+    pub(crate) fn entry_path(&self, at: SerialNumber) -> EntryPath {
+        entry_path(&self.entries[at.0 as usize], &self.path(at), &self.state())
+    }
+
     /// The proof of the entry that stands at `at`.
     pub(crate) fn prove(&self, at: SerialNumber) -> Result<Proof, ProofError> {
-        assemble(&self.entries[at.0 as usize], &self.path(at), &self.state())
+        self.prove_all(&[at])
+    }
+
+    /// One proof of these entries.
+    pub(crate) fn prove_all(&self, places: &[SerialNumber]) -> Result<Proof, ProofError> {
+        let paths: Vec<_> = places.iter().map(|at| self.entry_path(*at)).collect();
+        Proof::assemble(&paths)
     }
 }
 
