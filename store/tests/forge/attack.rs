@@ -126,15 +126,26 @@ impl<'a> Attacker<'a> {
         for _ in 0..=self.below(2) {
             change(&mut self.rng, &mut bytes);
         }
-        Some(Attempt { world: sample.world, question: sample.question.clone(), bytes })
+        sample.with(bytes)
     }
 
     fn on_parts(&mut self, change: fn(&mut SplitMix64, &mut Parts)) -> Option<Attempt> {
         let sample = self.sample();
         let mut parts = sample.parts.clone();
         change(&mut self.rng, &mut parts);
-        let bytes = parts.bytes();
-        Some(Attempt { world: sample.world, question: sample.question.clone(), bytes })
+        sample.with(parts.bytes())
+    }
+}
+
+/// An attempt with these bytes, if they are not those of the true proof.
+fn changed(world: usize, question: Question, bytes: Vec<u8>, truth: &[u8]) -> Option<Attempt> {
+    (bytes != truth).then_some(Attempt { world, question, bytes })
+}
+
+impl Sample {
+    /// The sample's question with these bytes, if they are others.
+    fn with(&self, bytes: Vec<u8>) -> Option<Attempt> {
+        changed(self.world, self.question.clone(), bytes, &self.parts.bytes())
     }
 }
 
@@ -309,8 +320,7 @@ impl<'a> Attacker<'a> {
         let (mine, other) = self.two();
         let mut parts = mine.parts.clone();
         change(&mut parts, &other.parts);
-        let bytes = parts.bytes();
-        Some(Attempt { world: mine.world, question: mine.question.clone(), bytes })
+        mine.with(parts.bytes())
     }
 
     fn splice_entries(&mut self) -> Option<Attempt> {
@@ -324,27 +334,22 @@ impl<'a> Attacker<'a> {
 
     fn splice_some_nodes(&mut self) -> Option<Attempt> {
         let (mine, other) = self.two();
-        let (mut parts, nodes) = (mine.parts.clone(), other.parts.nodes.clone());
-        let (world, question) = (mine.world, mine.question.clone());
+        let (mut parts, nodes) = (mine.parts.clone(), &other.parts.nodes);
         let most = parts.nodes.len().min(nodes.len());
         let at = self.below(most);
         let end = at + 1 + self.below(most - at);
         parts.nodes[at..end.min(most)].copy_from_slice(&nodes[at..end.min(most)]);
-        Some(Attempt { world, question, bytes: parts.bytes() })
+        mine.with(parts.bytes())
     }
 
     fn splice_bytes(&mut self) -> Option<Attempt> {
         let (mine, other) = self.two();
         let (mut bytes, rest) = (mine.parts.bytes(), other.parts.bytes());
-        let (world, question) = (mine.world, mine.question.clone());
         let at = place(&mut self.rng, bytes.len());
         let from = if self.coin() { at } else { place(&mut self.rng, rest.len()) };
         bytes.truncate(at);
         bytes.extend(&rest[from.min(rest.len())..]);
-        if bytes.is_empty() {
-            return None;
-        }
-        Some(Attempt { world, question, bytes })
+        if bytes.is_empty() { None } else { mine.with(bytes) }
     }
 }
 
@@ -596,14 +601,14 @@ impl<'a> Attacker<'a> {
             1 => parts.pages[i] = [0xFF; 32],
             _ => parts.pages[i] = other,
         }
-        Some(Attempt { world: number, question, bytes: parts.bytes() })
+        changed(number, question, parts.bytes(), &world.proof(&places))
     }
 
     fn unsorted(&mut self) -> Option<Attempt> {
         let (number, world, question, places) = self.asked();
         let mut parts = world.tree.proof(&world.model, &places);
         swapped(&mut self.rng, &mut parts.entries);
-        Some(Attempt { world: number, question, bytes: parts.bytes() })
+        changed(number, question, parts.bytes(), &world.proof(&places))
     }
 }
 
@@ -648,18 +653,27 @@ impl<'a> Attacker<'a> {
         self.pick(&links).copied()
     }
 
+    /// An entry about a key, and its copy by compaction.
+    fn copy(&mut self) -> Option<(usize, &'a World, Vec<u8>, (Place, Place))> {
+        for _ in 0..30 {
+            let (number, world, key) = self.of_the_past();
+            if let Some(link) = self.link(world, &key, is_copy) {
+                return Some((number, world, key, link));
+            }
+        }
+        None
+    }
+
     /// The two have the same version: nothing changed.
     fn copy_as_change(&mut self) -> Option<Attempt> {
-        let (number, world, key) = self.of_the_past();
-        let (old, copy) = self.link(world, &key, is_copy)?;
+        let (number, world, key, (old, copy)) = self.copy()?;
         let height = self.near(world.written_at(old));
         Some(self.past(number, key, height, &BTreeSet::from([old, copy])))
     }
 
     /// An entry that was copied, and what replaced the copy.
     fn early_copy(&mut self) -> Option<Attempt> {
-        let (number, world, key) = self.of_the_past();
-        let (old, copy) = self.link(world, &key, is_copy)?;
+        let (number, world, key, (old, copy)) = self.copy()?;
         let by = *world.replaced_by.get(&copy)?;
         let height = self.near(world.written_at(old));
         let places =

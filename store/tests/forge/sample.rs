@@ -132,9 +132,12 @@ impl Samples {
         let any_key =
             |rng: &mut SplitMix64| self.keys[rng.below(self.keys.len() as u64) as usize].clone();
         for i in 0..100 {
+            let entries = if i == 0 { 600 } else { 1 + i % 7 };
             let key = any_key(rng);
             let keys: Vec<_> = (0..=rng.below(6)).map(|_| any_key(rng)).collect();
             let from = match rng.below(3) {
+                // One dense range: sentries that nobody touched.
+                _ if i == 0 => KeyHash::sentry(0x8000),
                 // Before a shard's border, anywhere, and at a key.
                 0 => world.active[world.active_at(&KeyHash::sentry(0x4000)) - 2].0,
                 1 => KeyHash::sentry(rng.next_u64() as u16),
@@ -148,7 +151,7 @@ impl Samples {
                 Question::Past { key, height },
             ];
             for (family, question) in questions.into_iter().enumerate() {
-                let places = world.places(&question, 1 + i % 7);
+                let places = world.places(&question, entries);
                 let parts = world.tree.proof(&world.model, &places);
                 prove(view, &question, places.len(), &parts.bytes());
                 self.families[family].push(Sample { world: number, question, parts });
