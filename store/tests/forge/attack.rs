@@ -14,6 +14,7 @@ use crate::truth::{Question, World};
 use hedgerow::KeyHash;
 use hedgerow_testkit::model::key_hash;
 use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_types::entry::is_sentry_key;
 use std::collections::BTreeSet;
 
 /// Bytes that are offered as the proof of an answer to a question under the root of a world.
@@ -26,8 +27,11 @@ pub(crate) struct Attempt {
 /// An attack; none if it does not fit what was drawn.
 type Attack = fn(&mut Attacker<'_>) -> Option<Attempt>;
 
+/// An entry, and one that put it out of use.
+type Link = (Place, Place);
+
 /// Every attack by name.
-pub(crate) const ATTACKS: [(&str, Attack); 50] = [
+pub(crate) const ATTACKS: [(&str, Attack); 51] = [
     ("a bit flipped", |a| a.on_bytes(|rng, bytes| flip_bit(rng, bytes))),
     ("a byte written", |a| a.on_bytes(|rng, bytes| write_byte(rng, bytes))),
     ("the end cut", |a| a.on_bytes(cut_end)),
@@ -72,6 +76,7 @@ pub(crate) const ATTACKS: [(&str, Attack); 50] = [
     ("an entry under another number, well encoded", |a| a.renumbered()),
     ("a bit of a page changed, well encoded", |a| a.page_changed()),
     ("entries out of order, well encoded", |a| a.unsorted()),
+    ("a sentry for a key of its bytes", |a| a.sentry_as_key()),
     ("past: a copy for a change", |a| a.copy_as_change()),
     ("past: a copy before the last", |a| a.early_copy()),
     ("past: replaced before", |a| a.replaced_before()),
@@ -487,7 +492,7 @@ impl<'a> Attacker<'a> {
     }
 
     /// An entry about a key of the question that is not the one that proves.
-    fn older(&mut self, world: &World, question: &Question) -> Option<(Place, Place)> {
+    fn older(&mut self, world: &World, question: &Question) -> Option<Link> {
         let key = match question {
             Question::Single { key } | Question::Past { key, .. } => key.clone(),
             Question::Many { keys } => self.pick(keys)?.clone(),
@@ -612,6 +617,24 @@ impl<'a> Attacker<'a> {
     }
 }
 
+impl Attacker<'_> {
+    /// The sentry whose key has the bytes of a user's.
+    fn sentry_as_key(&mut self) -> Option<Attempt> {
+        let number = self.below(self.samples.worlds.len());
+        let world = self.world(number);
+        let keys: Vec<_> = self.samples.keys.iter().filter(|key| is_sentry_key(key)).collect();
+        let key = self.pick(&keys)?.to_vec();
+        let (own, sentry) = world.active[world.active_at(&KeyHash(key[..].try_into().ok()?))];
+        let question = match self.below(4) {
+            0 => Question::Single { key },
+            1 => Question::Many { keys: vec![key] },
+            2 => Question::Range { from: own },
+            _ => Question::Past { key, height: self.rng.below(world.height() + 1) },
+        };
+        Some(Attempt { world: number, question, bytes: world.proof(&BTreeSet::from([sentry])) })
+    }
+}
+
 // The past.
 
 impl<'a> Attacker<'a> {
@@ -646,15 +669,15 @@ impl<'a> Attacker<'a> {
         world: &World,
         key: &[u8],
         fits: fn(&World, Place, Place) -> bool,
-    ) -> Option<(Place, Place)> {
+    ) -> Option<Link> {
         let about = world.about.get(key)?;
         let links = about.iter().filter_map(|place| Some((*place, *world.replaced_by.get(place)?)));
         let links: Vec<_> = links.filter(|(old, new)| fits(world, *old, *new)).collect();
         self.pick(&links).copied()
     }
 
-    /// An entry about a key, and its copy by compaction.
-    fn copy(&mut self) -> Option<(usize, &'a World, Vec<u8>, (Place, Place))> {
+    /// A key, with an entry about it and its copy by compaction.
+    fn copy(&mut self) -> Option<(usize, &'a World, Vec<u8>, Link)> {
         for _ in 0..30 {
             let (number, world, key) = self.of_the_past();
             if let Some(link) = self.link(world, &key, is_copy) {

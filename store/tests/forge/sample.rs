@@ -97,16 +97,14 @@ fn keys() -> Vec<Vec<u8>> {
     let ordinary = (0..).map(|i: u32| format!("key {i}").into_bytes());
     let ordinary = ordinary.filter(|key| shards.contains(&key_hash(key).shard().index()));
     let mut keys = adversarial_keys();
-    keys.retain(|key| (1..=255).contains(&key.len()));
-    keys.truncate(40);
-    keys.extend(ordinary.take(110));
+    keys.extend(ordinary.take(100));
     keys
 }
 
 impl Samples {
     pub(crate) fn new(seed: u64) -> Self {
         let keys = keys();
-        let written = &keys[..130];
+        let written = &keys[..keys.len() - 20];
         let mut twin = Twin::new(seed);
         twin.blocks(60, written);
         let before = (twin.world(&keys), twin.store.reader().view());
