@@ -155,6 +155,15 @@ class Proof:
         return node(level - 1, left, self.right(shard, level - 1, 2 * i + 1))
 
 
+def state_root(shard_roots):
+    """Section 1.2."""
+    nodes = shard_roots
+    for level in range(64, 68):
+        nodes = [node(level, *pair) for pair in zip(nodes[::2], nodes[1::2])]
+    (root,) = nodes
+    return root
+
+
 def opened(root, data, limit):
     proof = Proof(data, limit)
     require(proof.root == root, "root")
@@ -237,6 +246,8 @@ def hexed(value):
 def run(vector):
     """What the verifier says of a vector, in the words of the vectors."""
     data, root = bytes.fromhex(vector["proof"]), bytes.fromhex(vector["root"])
+    if "shard_roots" in vector:
+        assert root == state_root([bytes.fromhex(shard) for shard in vector["shard_roots"]])
     keys = [bytes.fromhex(key) for key in vector.get("keys") or []]
     family = vector["family"]
     try:
