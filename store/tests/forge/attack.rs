@@ -11,10 +11,11 @@
 use crate::sample::{Sample, Samples};
 use crate::tree::{Parts, Place};
 use crate::truth::{Question, World};
-use hedgerow::KeyHash;
+use hedgerow::{Height, KeyHash, SerialNumber};
 use hedgerow_testkit::model::key_hash;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_types::entry::is_sentry_key;
+use hedgerow_types::Version;
+use hedgerow_types::entry::{EntryFields, is_sentry_key};
 use std::collections::BTreeSet;
 
 /// Bytes that are offered as the proof of an answer to a question under the root of a world.
@@ -31,7 +32,7 @@ type Attack = fn(&mut Attacker<'_>) -> Option<Attempt>;
 type Link = (Place, Place);
 
 /// Every attack by name.
-pub(crate) const ATTACKS: [(&str, Attack); 51] = [
+pub(crate) const ATTACKS: [(&str, Attack); 52] = [
     ("a bit flipped", |a| a.on_bytes(|rng, bytes| flip_bit(rng, bytes))),
     ("a byte written", |a| a.on_bytes(|rng, bytes| write_byte(rng, bytes))),
     ("the end cut", |a| a.on_bytes(cut_end)),
@@ -82,6 +83,7 @@ pub(crate) const ATTACKS: [(&str, Attack); 51] = [
     ("past: replaced before", |a| a.replaced_before()),
     ("past: written after", |a| a.written_after()),
     ("past: replaced in another shard", |a| a.replaced_elsewhere()),
+    ("past: replaced by an entry that is nowhere", |a| a.made_up()),
     ("past: any two entries", |a| a.any_two()),
 ];
 
@@ -740,6 +742,37 @@ impl<'a> Attacker<'a> {
         let (from, to) = (world.written_at((shard, sn)), world.written_at(by));
         let height = from + self.rng.below(to - from);
         Some(self.past(number, key, height, &BTreeSet::from([(shard, sn), by])))
+    }
+
+    /// A true entry, and one that says what it likes: that it replaced the first. It is not in the tree, so it claims a
+    /// number where the way down may pass it by: that of the first, one beyond the tree, or of another page.
+    fn made_up(&mut self) -> Option<Attempt> {
+        let (number, world, key) = self.of_the_past();
+        let (shard, sn) = *self.pick(world.about.get(&key)?)?;
+        let height = world.written_at((shard, sn)) + self.rng.below(3);
+        let tree = 2048 << world.tree.levels(shard);
+        let numbers = [sn, sn + 1, sn ^ 1, sn + 256, sn + tree, tree, 2 * tree, u64::MAX];
+        let entry = EntryFields {
+            key: world.entry((shard, sn)).key(),
+            value: b"made up",
+            next_key_hash: world.entry((shard, sn)).next_key_hash(),
+            version: Version::new(Height(height + 1), 0)?,
+            serial_number: SerialNumber(numbers[self.below(8)]),
+            deactivated: &[SerialNumber(sn)],
+        };
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes).ok()?;
+        let mut parts = world.tree.proof(&world.model, &BTreeSet::from([(shard, sn)]));
+        parts.count = 2;
+        parts.entries.push(bytes);
+        if entry.serial_number.0 < sn {
+            parts.entries.reverse();
+        }
+        if self.coin() {
+            parts.pages.push([0xFF; 32]);
+        }
+        let question = Question::Past { key, height };
+        Some(Attempt { world: number, question, bytes: parts.bytes() })
     }
 
     fn any_two(&mut self) -> Option<Attempt> {

@@ -118,9 +118,8 @@ fn ask<'t>(
 fn allowed(question: &Question, bytes: &[u8]) -> usize {
     match question {
         Question::Single { .. } | Question::Past { .. } => 0,
-        // A list of the entries, which lie in the proof, and one answer for each key.
-        Question::Many { keys } => bytes.len() + size_of::<Verified<'_>>() * keys.len(),
-        // Such a list, and the one that is the answer.
+        // Lists of the entries, which lie in the proof, and one answer for each key.
+        Question::Many { keys } => 2 * bytes.len() + size_of::<Verified<'_>>() * keys.len(),
         Question::Range { .. } => 2 * bytes.len(),
     }
 }
