@@ -86,5 +86,8 @@ fn the_names_of_checks_and_the_limits_are_the_librarys() {
         assert!(quoted(DOCUMENT).any(|word| word == error.check()), "no {:?}", error.check());
     }
     assert_eq!((DEFAULT_MAX_PROOF_LEN, DEFAULT_MAX_SET_LEN), (70_132, 16 << 20));
-    assert!(DOCUMENT.contains("70,132 bytes for one entry") && DOCUMENT.contains("16 MiB for many keys"));
+    assert!(
+        DOCUMENT.contains("70,132 bytes for one entry")
+            && DOCUMENT.contains("16 MiB for many keys")
+    );
 }

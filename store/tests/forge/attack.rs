@@ -407,7 +407,8 @@ impl<'a> Attacker<'a> {
                 _ => swapped(&mut self.rng, keys),
             },
             Question::Range { from } if self.coin() => {
-                *from = world.active[(world.active_at(from) + self.below(4)).saturating_sub(1)].0;
+                let near = (world.active_at(from) + self.below(4)).saturating_sub(1);
+                *from = world.active[near % world.active.len()].0;
             }
             Question::Past { height, .. } if self.coin() => {
                 *height = (*height + self.rng.below(7)).saturating_sub(3);
