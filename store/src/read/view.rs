@@ -13,14 +13,14 @@ use crate::Error;
 use crate::read::iter::Iter;
 use crate::read::prove;
 use crate::read::published::State;
-use crate::read::reader::Proven;
+use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::shared::Shared;
 use hedgerow_entryfile::{Fill, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::Stem;
 use hedgerow_merkle::Roots;
 use hedgerow_proof::SerialPath;
-use hedgerow_state::{check_key, is_entry_of, key_hash_of};
+use hedgerow_state::{Refused, check_key, is_entry_of, key_hash_of};
 use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId};
 use std::fmt;
 use std::sync::Arc;
@@ -148,6 +148,33 @@ impl View {
         check_key(key.as_ref())?;
         let proven = prove::by_key(self, key.as_ref());
         proven.map_err(self.shared.read_for(self.height()))
+    }
+
+    /// One proof of what this state says about all of `keys`, in any order and possibly some more than once: each
+    /// entry and each node of the tree is in it once. [`verify_many`](hedgerow_proof::verify_many) verifies it.
+    ///
+    /// # Errors
+    /// [`Refused::NoKeys`] for no key, [`Refused::KeyLength`], or a failed read.
+    pub fn prove_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Proven, Error> {
+        if keys.is_empty() {
+            return Err(Refused::NoKeys.into());
+        }
+        keys.iter().try_for_each(|key| check_key(key.as_ref()))?;
+        let proven = prove::by_keys(self, keys);
+        proven.map_err(self.shared.read_for(self.height()))
+    }
+
+    /// One proof of all keys, with their values, whose hashes are `from` or above, up to where the limit is
+    /// reached: [`ProvenRange::until`], at which the next range begins. [`verify_range`](hedgerow_proof::verify_range)
+    /// verifies it. [`KeyHash::default`] is the start of all.
+    ///
+    /// # Errors
+    /// [`Refused::BehindLastKey`] if `from` is [`KeyHash::MAX`]; a failed read.
+    pub fn prove_range(&self, from: KeyHash, limit: RangeLimit) -> Result<ProvenRange, Error> {
+        if from == KeyHash::MAX {
+            return Err(Refused::BehindLastKey.into());
+        }
+        prove::range(self, from, limit).map_err(self.shared.read_for(self.height()))
     }
 
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
