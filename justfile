@@ -67,6 +67,10 @@ cuda:
 wgpu:
     .ci/wgpu
 
+# Forged proofs of all families, none of which may be believed.
+forge attempts="1200000":
+    HEDGEROW_FORGE={{attempts}} cargo test -p hedgerow --test forge -- --nocapture
+
 # Every recorded workload, block by block.
 replay:
     cargo build --release -p hedgerow-cli && .ci/replay target/release/hedgerow
