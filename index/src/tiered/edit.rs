@@ -210,11 +210,7 @@ impl Inner {
     }
 
     /// As [`take_back`](Self::take_back), of all batches that put in numbers from `cut` on.
-    pub(super) fn roll_back(
-        &self,
-        changed: &[Edit],
-        cut: SerialNumber,
-    ) -> Result<(), IndexError> {
+    pub(super) fn roll_back(&self, changed: &[Edit], cut: SerialNumber) -> Result<(), IndexError> {
         let mut editing = self.editing.lock();
         self.check_back(changed)?;
         // Records of those numbers that no edit names are in memory too: frozen they can be made void.
