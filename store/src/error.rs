@@ -132,6 +132,19 @@ pub enum Error {
         /// Last published height.
         last: Height,
     },
+    /// A view shows a height that was taken back by [`Store::rollback`](crate::Store::rollback).
+    #[error("height {height} was taken back; a view of it has no answers any more")]
+    RolledBack {
+        /// The height of the view.
+        height: Height,
+    },
+    /// There have been so many rollbacks, each apart from the others, that the manifest names no more of them. They
+    /// end when what they took back is pruned.
+    #[error("{most} parts of the log were taken back and are not pruned yet; no more can be")]
+    TooManyRollbacks {
+        /// How many there can be.
+        most: usize,
+    },
     /// The serial number was pruned, or its shard has not come that far.
     #[error("serial number {sn} of shard {shard} is not available: {reason}")]
     SerialUnavailable {

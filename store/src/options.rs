@@ -85,6 +85,8 @@ pub enum IndexMode {
 
 /// Fewest bytes of memory of a tiered index.
 pub(crate) const LEAST_INDEX_BYTES: u64 = 4 << 20;
+/// Most blocks that can be taken back: history rows of older ones are in files that never change.
+const MOST_TAKEN_BACK: u64 = 2048;
 /// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
 
@@ -132,6 +134,7 @@ pub struct Options {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
+    pub(crate) rollback_window: u64,
     pub(crate) manifest_blocks: u64,
     /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
@@ -162,6 +165,7 @@ impl Default for Options {
             segment_bytes: None,
             keep_history: Keep::Default,
             keep_heights: Keep::Default,
+            rollback_window: 128,
             manifest_blocks: 64,
             checkpoint_bytes: None,
             index: IndexMode::Memory,
@@ -331,7 +335,7 @@ impl Options {
     /// Prunes: log and twig records wholly below the oldest entry that was active this many heights
     /// ago are deleted, in whole segments. Default 1,024, or as many as
     /// [`keep_history`](Self::keep_history) keeps if those are fewer. At least as many heights are kept
-    /// as blocks may be [in flight](Self::max_in_flight). Pruning cannot be undone: a store that is opened
+    /// as blocks may be [in flight](Self::max_in_flight), or [taken back](Self::rollback_window). Pruning cannot be undone: a store that is opened
     /// with fewer heights than before deletes more.
     ///
     /// What keeps the rest from being deleted is in [`Stats::prune_hold`](crate::Stats::prune_hold).
@@ -341,6 +345,15 @@ impl Options {
     #[must_use]
     pub fn keep_heights(mut self, heights: u64) -> Self {
         self.keep_heights = Keep::Heights(heights);
+        self
+    }
+
+    /// Blocks that [`Store::rollback`](crate::Store::rollback) can take back, at most 2,048. Default 128. What they
+    /// need is not pruned: [`keep_heights`](Self::keep_heights) are at least as many. A store that was opened with
+    /// a smaller window before may have less.
+    #[must_use]
+    pub fn rollback_window(mut self, blocks: u64) -> Self {
+        self.rollback_window = blocks;
         self
     }
 
@@ -408,7 +421,7 @@ impl Options {
             (Keep::Default, Keep::Default | Keep::All) => KEEP,
         };
         // While a block is resolved, others in flight may become durable: what it reads must stay.
-        Some(keep.max(self.max_in_flight as u64))
+        Some(keep.max(self.max_in_flight as u64).max(self.rollback_window))
     }
 
     /// History rows to be kept; `None`: all.
@@ -522,6 +535,9 @@ impl Options {
         if self.max_in_flight == 0 {
             return refuse("max_in_flight", "at least one block must be in flight");
         }
+        if self.rollback_window > MOST_TAKEN_BACK {
+            return refuse("rollback_window", "at most 2048 blocks can be taken back");
+        }
         if self.manifest_blocks == 0 {
             return refuse("manifest_blocks", "must be at least 1");
         }
@@ -560,6 +576,7 @@ impl fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)
+            .field("rollback_window", &self.rollback_window)
             .field("manifest_blocks", &self.manifest_blocks)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("index", &self.index)

@@ -29,9 +29,7 @@ use hedgerow_merkle::{Dirty, Forest, ShardRestore};
 use hedgerow_metadb::{HistoryRow, Manifest, ShardManifest};
 use hedgerow_state::{GROUP, OpenTwig, ShardState, ShardWriter, TwigBegins, TwigStore};
 use hedgerow_types::entry::EntryRef;
-use hedgerow_types::{
-    Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId,
-};
+use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -264,7 +262,9 @@ impl<'a> ShardBack<'a> {
     fn record(&self, twig: TwigId) -> Result<Arc<TwigRecord>, Error> {
         let record = self.twigs.get(self.shard, twig)?;
         record.ok_or_else(|| {
-            self.corrupt(format_args!("the record of twig {twig} is missing; opening makes it anew"))
+            self.corrupt(format_args!(
+                "the record of twig {twig} is missing; opening makes it anew"
+            ))
         })
     }
 
@@ -282,8 +282,9 @@ impl<'a> ShardBack<'a> {
         let restore = self.restore(&state)?;
         let cursor = self.cursor(&open, next_sn, oldest_active)?;
         let mut changed = std::mem::take(&mut self.gone);
+        let newest = self.now.next_sn();
         let edits = self.edits(&changed)?;
-        changed.extend((next_sn.0..self.now.next_sn().0).map(SerialNumber));
+        changed.extend((next_sn.0..newest.0).map(SerialNumber));
         Ok(ShardPart { restore, open, writer: ShardWriter { state, cursor }, edits, changed })
     }
 
@@ -300,7 +301,8 @@ impl<'a> ShardBack<'a> {
         next_sn: SerialNumber,
         oldest_active: SerialNumber,
     ) -> Result<TwigBegins, Error> {
-        let twigs = (oldest_active.twig().0..).map(TwigId).take_while(|twig| twig.first() < next_sn);
+        let twigs =
+            (oldest_active.twig().0..).map(TwigId).take_while(|twig| twig.first() < next_sn);
         let mut known = self.now.begins().iter().peekable();
         let mut begins = Vec::new();
         for twig in twigs {
@@ -389,7 +391,13 @@ impl<'a> ShardBack<'a> {
         each_entry(self.log, self.twigs, self.shard, self.open, youngest, gone, |at, entry| {
             were.push(entry, at)
         })?;
+        let shard = self.shard;
         let (were, came) = (were.sorted()?, self.came.sorted()?);
+        if were.len() != gone.len() {
+            return Err(Error::Corrupt(format!(
+                "shard {shard}: an entry of that height was pruned"
+            )));
+        }
         let mut edits = Vec::with_capacity(were.len().max(came.len()));
         let (mut were, mut came) = (were.into_iter().peekable(), came.into_iter().peekable());
         loop {

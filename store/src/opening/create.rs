@@ -123,6 +123,7 @@ impl Place {
                 first_kept: TwigId(0),
                 edges: Vec::new(),
             }),
+            dead: Vec::new(),
         };
         self.vfs.create_dir_all(&self.path(META))?;
         let meta = self.meta(options, true)?;

@@ -240,7 +240,8 @@ impl Iterator for Iter {
     type Item = Result<Pair, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = self.step().transpose();
+        let step = self.step();
+        let item = self.view.state.unless_rolled_back(step).transpose();
         if matches!(item, Some(Err(_))) {
             self.group = ALL_GROUPS;
             self.ready.clear();

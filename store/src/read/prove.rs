@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 /// A proof that `key` has its value, or that it is absent.
 pub(crate) fn by_key(view: &View, key: &[u8]) -> Result<Proven, Error> {
-    let View { shared, state } = view;
+    let View { shared, .. } = view;
     let key_hash = KeyHash(hash_message(key).0);
     let shard = key_hash.shard();
     shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
@@ -22,13 +22,13 @@ pub(crate) fn by_key(view: &View, key: &[u8]) -> Result<Proven, Error> {
     let entry = entry.get();
     let sn = entry.serial_number();
     let (height, root) = (view.height(), view.root());
-    let path = shared.published.path(state, shard, sn)?;
+    let (path, left) = whole_path(view, shard, sn)?;
     if !path.is_active() {
         return Err(Error::Corrupt(format!(
             "the index leads to entry {sn} of shard {shard}, which is not active at height {height}"
         )));
     }
-    let Some((_, left)) = left_part(view, shard, sn, &path)? else {
+    let Some((_, left)) = left else {
         return Err(Error::Corrupt(format!(
             "entry {sn} of shard {shard} was pruned, and is active at height {height}"
         )));
@@ -53,22 +53,43 @@ pub(crate) fn by_serial(
     shard: ShardId,
     sn: SerialNumber,
 ) -> Result<SerialPath, Error> {
-    let View { shared, state } = view;
+    let View { shared, .. } = view;
     let unavailable = |reason: String| Error::SerialUnavailable { shard, sn, reason };
-    let path = match shared.published.path(state, shard, sn) {
-        Ok(path) => path,
-        Err(error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. })) => {
-            return Err(unavailable(error.to_string()));
-        }
-        Err(error) => return Err(error.into()),
+    let (path, left) = match whole_path(view, shard, sn) {
+        Err(Error::Merkle(
+            error @ (MerkleError::Pruned { .. } | MerkleError::OutOfRange { .. }),
+        )) => return Err(unavailable(error.to_string())),
+        other => other?,
     };
-    let Some((leaf, left)) = left_part(view, shard, sn, &path)? else {
+    let Some((leaf, left)) = left else {
         return Err(unavailable("it is pruned".into()));
     };
     shared.check_not_abandoned()?;
     let (page, right, upper) = (&path.page.0, &path.right, &path.upper);
     SerialPath::assemble(sn, leaf, &left, page, right, upper, path.shard_root)
         .map_err(|error| unavailable(error.to_string()))
+}
+
+/// A leaf and its 11 siblings.
+type Left = (Digest, [Digest; 11]);
+
+/// The path of an entry, and its left part; `None` for that if its twig is pruned.
+fn whole_path(
+    view: &View,
+    shard: ShardId,
+    sn: SerialNumber,
+) -> Result<(TreePath, Option<Left>), Error> {
+    let View { shared, state } = view;
+    loop {
+        let rollbacks = shared.published.rollbacks();
+        let path = shared.published.path(state, shard, sn)?;
+        let left = left_part(view, shard, sn, &path);
+        // The tree went back between the two: the twig is not the one that the path was made for.
+        if left.is_err() && rollbacks != shared.published.rollbacks() && !state.is_rolled_back() {
+            continue;
+        }
+        return Ok((path, left?));
+    }
 }
 
 /// The leaf and its 11 siblings: in memory for the youngest twig, else from the twig's record and
@@ -78,7 +99,7 @@ fn left_part(
     shard: ShardId,
     sn: SerialNumber,
     path: &TreePath,
-) -> Result<Option<(Digest, [Digest; 11])>, Error> {
+) -> Result<Option<Left>, Error> {
     let shared = &view.shared;
     let (twig, left_root, leaves) = match path.left {
         LeftPart::Here { leaf, siblings, .. } => return Ok(Some((leaf, siblings))),

@@ -130,8 +130,25 @@ impl Reader {
         key: impl AsRef<[u8]>,
         show: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        let state = self.shared.published.look();
-        value_of(&self.shared, &state, key.as_ref(), show)
+        let mut show = Some(show);
+        loop {
+            let state = self.shared.published.look();
+            match value_of(&self.shared, &state, key.as_ref(), &mut show) {
+                // Taken back meanwhile: another one is published by now.
+                Err(Error::RolledBack { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What the newest state answers; that of the next one if it is taken back meanwhile.
+    fn newest<T>(&self, answer: impl Fn(&View) -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            match answer(&self.view()) {
+                Err(Error::RolledBack { .. }) => {}
+                other => return other,
+            }
+        }
     }
 
     /// The values of many keys, all from the state of one height.
@@ -139,7 +156,7 @@ impl Reader {
     /// # Errors
     /// As [`View::get`].
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        self.view().get_many(keys)
+        self.newest(|view| view.get_many(keys))
     }
 
     /// All keys and values of the published state of one height, in the order of the key hashes: see
@@ -154,7 +171,7 @@ impl Reader {
     /// # Errors
     /// As [`View::prove`].
     pub fn prove(&self, key: impl AsRef<[u8]>) -> Result<Proven, Error> {
-        self.view().prove(key)
+        self.newest(|view| view.prove(key.as_ref()))
     }
 
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
@@ -163,7 +180,7 @@ impl Reader {
     /// # Errors
     /// As [`View::prove_serial`].
     pub fn prove_serial(&self, shard: ShardId, sn: SerialNumber) -> Result<SerialPath, Error> {
-        self.view().prove_serial(shard, sn)
+        self.newest(|view| view.prove_serial(shard, sn))
     }
 }
 

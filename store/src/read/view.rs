@@ -32,6 +32,9 @@ use std::sync::Arc;
 /// change of a key, and up to 40 per node of the tree), every look-up goes through those blocks, and the
 /// log that the view needs is not pruned.
 ///
+/// A view of a height that is [taken back](crate::Store::rollback) answers [`Error::RolledBack`] from then on; views of
+/// heights that stay go on answering.
+///
 /// When the store is closed, a view goes on answering, unless it shows blocks that were not durable: then
 /// it says [`Error::Closed`].
 ///
@@ -107,7 +110,7 @@ impl View {
         key: impl AsRef<[u8]>,
         show: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        value_of(&self.shared, &self.state, key.as_ref(), show)
+        value_of(&self.shared, &self.state, key.as_ref(), &mut Some(show))
     }
 
     /// The values of many keys.
@@ -115,6 +118,10 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        self.state.unless_rolled_back(self.values_of(keys))
+    }
+
+    fn values_of<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let mut hashes = Vec::with_capacity(keys.len());
         for key in keys {
             check_key(key.as_ref())?;
@@ -146,7 +153,7 @@ impl View {
     /// [`Refused::KeyLength`](crate::Refused::KeyLength), or a failed read.
     pub fn prove(&self, key: impl AsRef<[u8]>) -> Result<Proven, Error> {
         check_key(key.as_ref())?;
-        let proven = prove::by_key(self, key.as_ref());
+        let proven = self.state.unless_rolled_back(prove::by_key(self, key.as_ref()));
         proven.map_err(self.shared.read_for(self.height()))
     }
 
@@ -156,7 +163,7 @@ impl View {
     /// # Errors
     /// [`Error::SerialUnavailable`] if the serial number is pruned or beyond the next one.
     pub fn prove_serial(&self, shard: ShardId, sn: SerialNumber) -> Result<SerialPath, Error> {
-        let proven = prove::by_serial(self, shard, sn);
+        let proven = self.state.unless_rolled_back(prove::by_serial(self, shard, sn));
         proven.map_err(self.shared.read_for(self.height()))
     }
 
@@ -190,21 +197,34 @@ impl View {
 
 /// See [`View::get_with`]. The caller holds the state meanwhile.
 ///
+/// `show` is taken if it was called, which is at most once.
+///
 /// The value is copied from the system's cache, or from a record in memory, to where `show` sees it, and no
 /// more; no lock is taken but that of the part of the index, for the look into it.
 pub(crate) fn value_of<T>(
     shared: &Shared,
     state: &State,
     key: &[u8],
-    show: impl FnOnce(&[u8]) -> T,
+    show: &mut Option<impl FnOnce(&[u8]) -> T>,
 ) -> Result<Option<T>, Error> {
     check_key(key)?;
+    let shown = look_up(shared, state, key, show);
+    // What was shown was found before: see there.
+    if matches!(shown, Ok(Some(_))) { shown } else { state.unless_rolled_back(shown) }
+}
+
+fn look_up<T>(
+    shared: &Shared,
+    state: &State,
+    key: &[u8],
+    show: &mut Option<impl FnOnce(&[u8]) -> T>,
+) -> Result<Option<T>, Error> {
     let key_hash = KeyHash(hash_message(key).0);
-    let mut show = Some(show);
     let mut shown = None;
     for at in shared.published.candidates_of(state, &key_hash)?.iter() {
         let read = shared.log.show(at, |entry| {
-            let show = show.take_if(|_| is_entry_of(entry, key))?;
+            // Not once the state was taken back: then the index may have led to another one's entry.
+            let show = show.take_if(|_| is_entry_of(entry, key) && !state.is_rolled_back())?;
             Some(show(entry.value()))
         });
         shown = read.map_err(|error| shared.read_for(state.height)(error.into()))?;
