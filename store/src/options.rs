@@ -87,6 +87,8 @@ pub enum IndexMode {
 pub(crate) const LEAST_INDEX_BYTES: u64 = 4 << 20;
 /// Most blocks that can be taken back: history rows of older ones are in files that never change.
 const MOST_TAKEN_BACK: u64 = 2048;
+/// Blocks that can be taken back by default.
+const WINDOW: u64 = 128;
 /// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
 
@@ -134,7 +136,8 @@ pub struct Options {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
-    pub(crate) rollback_window: u64,
+    /// `None`: as many as are kept, up to [`WINDOW`].
+    pub(crate) rollback_window: Option<u64>,
     pub(crate) manifest_blocks: u64,
     /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
@@ -165,7 +168,7 @@ impl Default for Options {
             segment_bytes: None,
             keep_history: Keep::Default,
             keep_heights: Keep::Default,
-            rollback_window: 128,
+            rollback_window: None,
             manifest_blocks: 64,
             checkpoint_bytes: None,
             index: IndexMode::Memory,
@@ -348,13 +351,18 @@ impl Options {
         self
     }
 
-    /// Blocks that [`Store::rollback`](crate::Store::rollback) can take back, at most 2,048. Default 128. What they
-    /// need is not pruned: [`keep_heights`](Self::keep_heights) are at least as many. A store that was opened with
-    /// a smaller window before may have less.
+    /// Blocks that [`Store::rollback`](crate::Store::rollback) can take back, at most 2,048. Default 128, or as many as
+    /// [`keep_heights`](Self::keep_heights) keeps if those are fewer. What a given number of blocks needs is not
+    /// pruned, whatever else is asked. A store that was opened with a smaller window before may have less.
     #[must_use]
     pub fn rollback_window(mut self, blocks: u64) -> Self {
-        self.rollback_window = blocks;
+        self.rollback_window = Some(blocks);
         self
+    }
+
+    /// How many blocks can be taken back, as far as the options say.
+    pub(crate) fn blocks_to_take_back(&self) -> u64 {
+        self.rollback_window.unwrap_or_else(|| self.look_back().map_or(WINDOW, |it| it.min(WINDOW)))
     }
 
     /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
@@ -421,7 +429,7 @@ impl Options {
             (Keep::Default, Keep::Default | Keep::All) => KEEP,
         };
         // While a block is resolved, others in flight may become durable: what it reads must stay.
-        Some(keep.max(self.max_in_flight as u64).max(self.rollback_window))
+        Some(keep.max(self.max_in_flight as u64).max(self.rollback_window.unwrap_or(0)))
     }
 
     /// History rows to be kept; `None`: all.
@@ -535,7 +543,7 @@ impl Options {
         if self.max_in_flight == 0 {
             return refuse("max_in_flight", "at least one block must be in flight");
         }
-        if self.rollback_window > MOST_TAKEN_BACK {
+        if self.rollback_window > Some(MOST_TAKEN_BACK) {
             return refuse("rollback_window", "at most 2048 blocks can be taken back");
         }
         if self.manifest_blocks == 0 {

@@ -81,7 +81,7 @@ impl Writer {
     /// The lowest height that can be gone back to.
     fn first_to_roll_back_to(&self) -> Result<Height, Error> {
         let shared = &*self.shared;
-        let window = Height(self.height.0.saturating_sub(shared.options.rollback_window));
+        let window = Height(self.height.0.saturating_sub(shared.options.blocks_to_take_back()));
         let (kept, movable) =
             shared.with_meta(|meta| Ok((meta.manifest()?, meta.first_to_take_back()?)))?;
         let kept = kept.map_or(Height(0), |manifest| {
