@@ -549,11 +549,16 @@ impl EntryLog {
         Ok(RunLocation { start, end, record_end: header.end(), bytes: None })
     }
 
+    /// The end of the dead span that `at` lies in, `at` if it lies in none.
+    pub(crate) fn behind_dead(&self, at: u64) -> u64 {
+        dead_until(&self.dead.read(), at).unwrap_or(at)
+    }
+
     /// The position of the record that follows the one that ends at `end`, `None` if `end` is the
     /// announced end.
     pub(crate) fn record_after(&self, end: u64) -> Option<u64> {
         // Nothing of what was taken back follows anything.
-        let end = dead_until(&self.dead.read(), end).unwrap_or(end);
+        let end = self.behind_dead(end);
         {
             let tail = self.tail.read();
             if end >= tail.end() {
