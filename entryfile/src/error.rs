@@ -240,6 +240,11 @@ pub enum Damage {
     Twig(&'static str),
     /// It is the record of this height, which does not follow the one before.
     Height(Height),
+    /// It takes blocks back that the manifest does not know to be gone, and others follow it.
+    Rollback {
+        /// The height that it goes back to.
+        to: Height,
+    },
     /// It cannot be read, and a later record says that it was durable.
     Durable {
         /// The height of the block that it held.
@@ -281,6 +286,10 @@ impl fmt::Display for Damage {
             Self::Header => f.write_str("a header lies here, not an entry"),
             Self::Twig(what) => f.write_str(what),
             Self::Height(height) => write!(f, "a record of height {height} is out of order"),
+            Self::Rollback { to } => write!(
+                f,
+                "it goes back to height {to}, and blocks follow it: the metadata are older than the log"
+            ),
             Self::Durable { height } => {
                 write!(
                     f,

@@ -34,6 +34,7 @@
 //! | stub | the serial number and hash of an entry that is not kept: [`Stub`]. Nobody writes stubs yet |
 //! | announced | readable from memory, perhaps not on disk yet |
 //! | written | in the file; durable after the next sync |
+//! | dead span | a part of the log that was taken back: its records, and the [`Rollback`] record that ends it |
 //! | twig record | what is kept of a finished twig: [`TwigRecord`] |
 //! | undo record | what a block replaced in the tree: [`EncodedUndo`] |
 //!
@@ -88,10 +89,10 @@ mod twig;
 mod undo;
 
 pub use error::{Damage, LogError};
-pub use log::{EntryLog, LogOptions, LogStats};
+pub use log::{EntryLog, LogOptions, LogStats, RecordHead};
 pub use read::cursor::RunCursor;
 pub use read::entries::Fill;
-pub use read::salvage::{Salvaged, salvage};
+pub use read::salvage::{Salvaged, find_dead, salvage};
 pub use read::scan::{RecordScan, ScannedRecord};
 pub use read::stored::{StoredEntry, StoredFrame};
 pub use record::block::{BlockState, Record};
@@ -100,11 +101,12 @@ pub use record::frame::{
 };
 pub use record::header::RECORD_HEADER_LEN;
 pub use record::journal::Journal;
+pub use record::rollback::{ROLLBACK_LEN, Rollback, with_dead_span};
 pub use record::stub::{FrameRef, Stub};
 pub use segments::header::{SEGMENT_HEADER_LEN, StoreId};
 pub use segments::parts::SegmentPart;
 pub use segments::segment::SegmentSize;
-pub use twig::file::{TwigFile, TwigFileOptions, TwigFileStats};
+pub use twig::file::{LiveLog, TwigFile, TwigFileOptions, TwigFileStats};
 pub use twig::record::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigRecord};
 pub use undo::file::{UndoFile, UndoFileOptions, UndoFileStats};
 pub use undo::record::{EncodedUndo, ShardUndoParts, UndoHead, UndoNodes, UndoSection};

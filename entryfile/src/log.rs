@@ -3,6 +3,7 @@
 use crate::read::cache::EntryCache;
 use crate::record::frame::{ALIGN, NoEntry};
 use crate::record::header::{RECORD_HEADER_LEN, RecordHeader, padded};
+use crate::record::rollback::{Rollback, dead_until};
 use crate::record::tail::{SharedTail, Tail};
 use crate::segments::batch::Batch;
 use crate::segments::files::{Longer, Segments};
@@ -12,8 +13,10 @@ use crate::segments::parts::SegmentPart;
 use crate::segments::segment::{Extent, IoCounters, SegmentSize};
 use crate::{Damage, LogError, Record, StoreId, StoredEntry};
 use bytes::Bytes;
-use hedgerow_types::{LogPosition, ShardId};
+use hedgerow_types::{Height, LogPosition, ShardId};
 use hedgerow_vfs::{ManyReads, Vfs, VfsFile};
+use parking_lot::RwLock;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,6 +65,8 @@ impl Default for LogOptions {
 pub struct LogStats {
     /// Bytes of all segments.
     pub bytes: u64,
+    /// Of these, bytes that were taken back by rollbacks.
+    pub dead_bytes: u64,
     /// Number of segments.
     pub segments: u64,
     /// Memory of the records that are held, written or not.
@@ -111,6 +116,8 @@ pub struct EntryLog {
     pub(crate) cache: EntryCache,
     /// Base of the first segment.
     start: AtomicU64,
+    /// What was taken back, in order.
+    dead: RwLock<Vec<Range<LogPosition>>>,
 }
 
 impl EntryLog {
@@ -159,6 +166,7 @@ impl EntryLog {
         let tail = Tail::new(start, last, options.segment_size, options.tail_bytes);
         Self {
             start: AtomicU64::new(start),
+            dead: RwLock::default(),
             segments,
             tail: SharedTail::new(tail),
             cache: EntryCache::new(options.cache_bytes),
@@ -246,6 +254,71 @@ impl EntryLog {
     /// [`LogError::Io`], which is latched; [`LogError::Failed`] if one was before.
     pub fn sync(&self) -> Result<(), LogError> {
         self.segments.sync()
+    }
+
+    /// Says which spans of the log were taken back: scans and cursors pass over them from now on. They ascend and
+    /// do not touch, as [`with_dead_span`](crate::with_dead_span) has them.
+    pub fn set_dead(&self, spans: &[Range<LogPosition>]) {
+        *self.dead.write() = spans.to_vec();
+    }
+
+    /// The spans that were taken back and that the log still has, in order.
+    pub fn dead(&self) -> Vec<Range<LogPosition>> {
+        let start = self.start();
+        let dead = self.dead.read();
+        dead.iter().filter(|span| span.end > start).cloned().collect()
+    }
+
+    /// Writes a rollback record behind everything that was announced, all of which must be written, and makes it
+    /// durable. Returns where it ends. Its span is dead once [`EntryLog::set_dead`] says so.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfOrder`] if a record is not written yet; as [`EntryLog::append_many`] and
+    /// [`EntryLog::sync`].
+    pub fn append_rollback(&self, rollback: &Rollback) -> Result<LogPosition, LogError> {
+        self.segments.check_writable()?;
+        let position = {
+            let tail = self.tail.read();
+            if let Some(record) = tail.unwritten().next() {
+                let (expected, got) = (record.position(), LogPosition(tail.next_position()));
+                return Err(LogError::OutOfOrder { expected, got });
+            }
+            tail.next_position()
+        };
+        let bytes = rollback.encode(position, self.segments.id);
+        self.segments.append(|batch| {
+            place(batch, position)?;
+            batch.put(&bytes)
+        })?;
+        let end = position + bytes.len() as u64;
+        self.tail.skip(position, end, self.start().0);
+        self.segments.sync()?;
+        Ok(LogPosition(end))
+    }
+
+    /// What the header of the record at `at` says.
+    ///
+    /// # Errors
+    /// As [`EntryLog::scan`] for what is not the position of a record.
+    pub fn record_head(&self, at: LogPosition) -> Result<RecordHead, LogError> {
+        let head = |header: &RecordHeader| RecordHead {
+            height: header.height,
+            entries_before: header.entries_before,
+            end: LogPosition(header.end()),
+        };
+        if let Some(record) = self.in_memory(at.0)? {
+            if record.position() != at {
+                return Err(LogError::NotAnEntry { at, what: Damage::Magic });
+            }
+            return Ok(head(record.header()));
+        }
+        Ok(head(&self.header_on_disk(at.0)?.0))
+    }
+
+    /// Where the record begins that follows `end`, which is the start of the log or the end of a record; `None`
+    /// if none does.
+    pub fn next_record(&self, end: LogPosition) -> Option<LogPosition> {
+        self.record_after(end.0).map(LogPosition)
     }
 
     /// The position that [`EntryLog::prune_head`] with the same argument would make the start of
@@ -337,6 +410,7 @@ impl EntryLog {
         let reads = reads.counts();
         LogStats {
             bytes: extents.iter().map(|extent| extent.end - extent.base).sum(),
+            dead_bytes: self.dead_bytes(),
             segments: extents.len() as u64,
             tail_bytes: self.tail.read().bytes(),
             cache_bytes: self.cache.bytes(),
@@ -355,6 +429,11 @@ impl EntryLog {
             reads_by_threads: reads.by_threads,
             read_depth: reads.depth,
         }
+    }
+
+    fn dead_bytes(&self) -> u64 {
+        let start = self.start();
+        self.dead().iter().map(|span| span.end.0 - span.start.max(start).0).sum()
     }
 
     /// How the disk makes many reads that the system does not have in memory.
@@ -470,9 +549,16 @@ impl EntryLog {
         Ok(RunLocation { start, end, record_end: header.end(), bytes: None })
     }
 
+    /// The end of the dead span that `at` lies in, `at` if it lies in none.
+    pub(crate) fn behind_dead(&self, at: u64) -> u64 {
+        dead_until(&self.dead.read(), at).unwrap_or(at)
+    }
+
     /// The position of the record that follows the one that ends at `end`, `None` if `end` is the
     /// announced end.
     pub(crate) fn record_after(&self, end: u64) -> Option<u64> {
+        // Nothing of what was taken back follows anything.
+        let end = self.behind_dead(end);
         {
             let tail = self.tail.read();
             if end >= tail.end() {
@@ -490,6 +576,24 @@ impl EntryLog {
     }
 }
 
+/// What the header of a record says of its place in the history: see [`EntryLog::record_head`].
+///
+/// ```
+/// use hedgerow_entryfile::RecordHead;
+/// use hedgerow_types::{Height, LogPosition};
+/// let head = RecordHead { height: Height(7), entries_before: 65_536, end: LogPosition(4096) };
+/// assert_eq!(head.height.next(), Height(8));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordHead {
+    /// The block's height.
+    pub height: Height,
+    /// Entries of all shards before the block, active or not.
+    pub entries_before: u64,
+    /// The first position after the record.
+    pub end: LogPosition,
+}
+
 /// Where a run lies; its bytes too if they are in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct RunLocation {
@@ -503,15 +607,21 @@ fn check_aligned(at: LogPosition) -> Result<(), LogError> {
     if at.0.is_multiple_of(ALIGN as u64) { Ok(()) } else { Err(LogError::Misaligned(at)) }
 }
 
-/// Writes a record where it belongs, in a new segment if that is where its position puts it.
-fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
-    let got = record.position();
-    if got.0 != batch.end() && batch.last().content() < batch.end() {
+/// Goes to where a record is to begin, in a new segment if that is where its position puts it.
+fn place(batch: &mut Batch<'_>, at: u64) -> Result<(), LogError> {
+    if at != batch.end() && batch.last().content() < batch.end() {
         batch.roll()?;
     }
-    if got.0 != batch.end() {
-        return Err(LogError::OutOfOrder { expected: LogPosition(batch.end()), got });
+    if at != batch.end() {
+        let (expected, got) = (LogPosition(batch.end()), LogPosition(at));
+        return Err(LogError::OutOfOrder { expected, got });
     }
+    Ok(())
+}
+
+/// Writes a record where it belongs, in a new segment if that is where its position puts it.
+fn put(batch: &mut Batch<'_>, record: &Record) -> Result<(), LogError> {
+    place(batch, record.position().0)?;
     batch.put(&record.header().encode(batch.id()))?;
     record.runs().iter().try_for_each(|run| batch.put(run))?;
     batch.put(record.extra())?;

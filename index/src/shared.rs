@@ -21,7 +21,7 @@
 use crate::batch::WINDOW;
 use crate::slot::{GROUPS, Stem};
 use crate::{Edit, IndexError, ShardIndex};
-use hedgerow_types::{KeyHash, LogPosition};
+use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::fmt;
 
@@ -87,6 +87,17 @@ pub trait Index: fmt::Debug + Send + Sync {
     /// [`IndexError::Missing`] if the index does not hold what one of them put in; it is then unchanged.
     fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
         let back: Vec<Edit> = applied.iter().rev().map(Edit::inverse).collect();
+        self.apply(&back)
+    }
+
+    /// Takes back what many batches made of the index: `changed` has, for every key that is elsewhere now than it is to
+    /// be, where it is to be as the old place and where it is as the new one, ascending by key. All serial numbers
+    /// from `cut` on may be used anew from then on, whether an edit names them or not.
+    ///
+    /// # Errors
+    /// As [`Index::take_back`].
+    fn roll_back(&self, changed: &[Edit], _cut: SerialNumber) -> Result<(), IndexError> {
+        let back: Vec<Edit> = changed.iter().map(Edit::inverse).collect();
         self.apply(&back)
     }
 

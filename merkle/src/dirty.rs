@@ -11,8 +11,8 @@
 //! pages); the dirty inner nodes are their ancestors. Growth, eviction and pruning show in where the
 //! arrays begin and end.
 
-use crate::right::PAGES;
-use hedgerow_types::SHARDS;
+use crate::right::{PAGES, page_of};
+use hedgerow_types::{SHARDS, SerialNumber};
 
 /// What one or more blocks changed. See [`Published::copy`](crate::Published::copy).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,17 @@ impl ShardDirty {
 }
 
 impl Dirty {
+    /// What changes if these entries, by shard and in any order, come, go, or become active or inactive.
+    pub fn of_entries(entries: [Vec<SerialNumber>; SHARDS]) -> Self {
+        let shards = entries.map(|entries| {
+            let mut pages: Vec<u64> = entries.iter().map(|sn| page_of(sn.0)).collect();
+            pages.sort_unstable();
+            pages.dedup();
+            ShardDirty { pages, first_leaf: u64::MAX }
+        });
+        Self { shards }
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.shards.iter().all(|shard| shard.pages.is_empty())

@@ -201,6 +201,15 @@ impl Published {
         }
     }
 
+    /// Makes the nodes those of `from`, all of them: of a forest that does not follow from these.
+    pub fn replace(&self, from: &Forest) {
+        for (shard, from) in self.shards.iter().zip(&from.shards) {
+            // Copied before the lock is taken, and let go of after it.
+            let mut tree = from.clone();
+            std::mem::swap(&mut *shard.write(), &mut tree);
+        }
+    }
+
     /// As [`Forest::edges`], of the newest state.
     ///
     /// # Errors
@@ -467,6 +476,16 @@ impl Forest {
     /// of [`first_kept_twig`](Self::first_kept_twig).
     pub fn path(&self, shard: ShardId, sn: SerialNumber) -> Result<TreePath, MerkleError> {
         path_in(&self.shards[shard.index()], &self.head(), [], shard, sn)
+    }
+
+    /// The nodes of this state that `dirty` names, as what a block would have replaced: with them, later nodes lead
+    /// to this state's paths.
+    pub fn before(&self, dirty: &Dirty) -> TreeUndo {
+        let mut undo = TreeUndo::default();
+        for ((undo, shard), dirty) in undo.shards.iter_mut().zip(&self.shards).zip(&dirty.shards) {
+            *undo = shard.before(dirty);
+        }
+        undo
     }
 
     /// Roots and counters of this state.

@@ -46,7 +46,7 @@ impl Database {
         rows: &[(Height, Vec<u8>)],
     ) -> Result<(), MetaError> {
         let from = self.seal(commit)?.unwrap_or(commit.history_from);
-        let committed = self.backend.commit(manifest, rows, from);
+        let committed = self.backend.commit(manifest, rows, &(from..=commit.manifest.height));
         committed.map_err(|failure| self.failed(failure))?;
         self.sealed.remove_below(commit.history_from);
         Ok(())
@@ -107,6 +107,11 @@ impl MetaDb for Database {
         if let Some(error) = &*latch {
             return Err(error.clone());
         }
+        if let Some(first) = self.first_to_take_back()? {
+            let rule = "rows above it lie in files that never change";
+            let height = commit.manifest.height;
+            InvalidField::unless(height >= first, "the manifest's height", height.0, rule)?;
+        }
         self.commit_encoded(commit, &manifest, &rows).inspect_err(|error| {
             *latch = Some(error.clone());
         })
@@ -130,6 +135,10 @@ impl MetaDb for Database {
             return Ok(None);
         }
         self.sealed.read(manifest.store_id, height)
+    }
+
+    fn first_to_take_back(&self) -> Result<Option<Height>, MetaError> {
+        self.backend.first_history().map_err(|failure| self.failed(failure))
     }
 
     fn first_history(&self) -> Result<Option<Height>, MetaError> {

@@ -61,7 +61,7 @@ pub use copy::copy;
 pub use engine::{Engine, UnknownEngine, exists, open};
 pub use error::MetaError;
 pub use history::{HistoryRow, MAX_EXTRA_LEN};
-pub use manifest::{CheckpointName, MAX_EDGES, Manifest, ShardManifest};
+pub use manifest::{CheckpointName, MAX_DEAD_SPANS, MAX_EDGES, Manifest, ShardManifest};
 pub use params::{FirstHeightError, HashFunction, StoreParams};
 pub use renew::{Renew, renew};
 
@@ -98,6 +98,13 @@ pub trait MetaDb: Send + Sync + Debug {
     /// cannot say.
     fn history(&self, height: Height) -> Result<Option<HistoryRow>, MetaError>;
 
+    /// The lowest height that a commit's manifest may have: the rows of those below it have left the database for
+    /// files that never change. `None` if there was no commit yet.
+    ///
+    /// # Errors
+    /// [`MetaError::Engine`] if the engine cannot say.
+    fn first_to_take_back(&self) -> Result<Option<Height>, MetaError>;
+
     /// The lowest height that has a row.
     ///
     /// # Errors
@@ -113,6 +120,7 @@ pub struct Commit<'a> {
     /// New rows, heights strictly increasing and at most the manifest's. A row that is there
     /// already is replaced.
     pub rows: &'a [(Height, HistoryRow)],
-    /// Rows below this height are removed, those of this commit included.
+    /// Rows below this height are removed, those of this commit included. So are rows above the manifest's height,
+    /// which are there if that one is lower than the last.
     pub history_from: Height,
 }

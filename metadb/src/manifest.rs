@@ -3,7 +3,7 @@
 //! ```text
 //!   offset  bytes
 //!        0      8   magic "HgrwMan1"
-//!        8      2   format version, 3
+//!        8      2   format version, 4
 //!       10      2   number of shards, 16          ┐
 //!       12      1   hash function, 1 = SHA-256    │ parameters
 //!       13      1   compaction spread             │
@@ -31,7 +31,7 @@
 //!    -4         4   CRC32C of everything before
 //! ```
 //!
-//! All numbers are little-endian. At least 1196 bytes, at most 34,988.
+//! All numbers are little-endian. At least 1198 bytes, at most 39,086.
 //!
 //! A checksum says that the bytes are those that were written, not that they are true. So what
 //! whoever reads a manifest is going to allocate by is bounded here, by [`Manifest::validate`]:
@@ -40,6 +40,7 @@
 //!   0 ≤ first_kept twig ≤ twig of oldest_active ≤ twig of next_sn      < 2^40, < 2^28 of them kept
 //!                         oldest_active < next_sn                      sentries are always active
 //!   4096 ≤ active ≤ next_sn - oldest_active
+//!   log start < end of a dead span, which lies before the next one; the last ends at log end or before
 //!   the entries from first_kept on fit between log start and log end   48 bytes, a stub, at least
 //! ```
 
@@ -51,9 +52,10 @@ use hedgerow_types::{
     CompactionRule, Digest, Height, LogPosition, MAX_TWIGS, MAX_TWIGS_HELD, MIN_FRAME_LEN,
     SENTRIES_PER_SHARD, SHARDS, SerialNumber, TwigId,
 };
+use std::ops::Range;
 
 const MAGIC: [u8; 8] = *b"HgrwMan1";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 
 const PARAMS_LEN: usize = 2 + 1 + 3 + 8 + 4 + 4 + 8;
 const FIXED_LEN: usize = FRAME_HEAD_LEN + PARAMS_LEN + 16 + 8 + 8 + 8 + 32 + 8 + 16;
@@ -63,6 +65,9 @@ const _: () = assert!(FIXED_LEN == 136 && SHARD_LEN == 66);
 
 /// Most edge nodes of a shard: one per level.
 pub const MAX_EDGES: usize = 64;
+/// Most dead spans of the log that a manifest names.
+pub const MAX_DEAD_SPANS: usize = 256;
+const SPAN_LEN: usize = 16;
 /// What is durable, and what the store needs to know to go on from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -85,6 +90,8 @@ pub struct Manifest {
     pub checkpoint: Option<CheckpointName>,
     /// The shards, in order.
     pub shards: [ShardManifest; SHARDS],
+    /// What of the log was taken back, ascending, apart from each other; at most [`MAX_DEAD_SPANS`].
+    pub dead: Vec<Range<LogPosition>>,
 }
 
 /// Which file holds a checkpoint.
@@ -116,7 +123,10 @@ pub struct ShardManifest {
 
 impl Manifest {
     /// Longest manifest in bytes.
-    pub const MAX_LEN: usize = FIXED_LEN + SHARDS * (SHARD_LEN + MAX_EDGES * EDGE_LEN) + CRC_LEN;
+    pub const MAX_LEN: usize = FIXED_LEN
+        + SHARDS * (SHARD_LEN + MAX_EDGES * EDGE_LEN)
+        + (2 + MAX_DEAD_SPANS * SPAN_LEN)
+        + CRC_LEN;
 
     /// Checks what holds for every manifest, whoever made it. A decoded manifest has passed, so that
     /// a store which opens may allocate by its numbers: they are bounded by the length of the log.
@@ -138,6 +148,7 @@ impl Manifest {
             is(at <= height, what, at.0, "the manifest's height is lower")?;
             is(bytes > 0, "the length of the checkpoint", bytes, "it is not empty")?;
         }
+        self.validate_dead()?;
         let mut kept = 0_u64;
         for shard in &self.shards {
             shard.validate()?;
@@ -148,6 +159,26 @@ impl Manifest {
         is(kept <= room, "the number of entries kept", kept, "the log is too short for them")
     }
 
+    /// The part of [`Manifest::validate`] that is about dead spans.
+    fn validate_dead(&self) -> Result<(), InvalidField> {
+        let is = InvalidField::unless;
+        dead_fit(self.dead.len())?;
+        let mut before = None;
+        for span in &self.dead {
+            let Range { start, end } = span;
+            let aligned = start.0.is_multiple_of(8) && end.0.is_multiple_of(8);
+            let rule = "it is a multiple of 8, and the span is not empty";
+            is(aligned && start < end, "where a dead span begins", start.0, rule)?;
+            let rule = "the one before it ends before it";
+            is(before < Some(*start), "where a dead span begins", start.0, rule)?;
+            let rule = "it lies between the start of the log and its end";
+            let within = self.log_start < *end && *end <= self.log_end;
+            is(within, "where a dead span ends", end.0, rule)?;
+            before = Some(*end);
+        }
+        Ok(())
+    }
+
     /// The manifest as bytes, in the layout that the module's comment draws.
     ///
     /// # Errors
@@ -155,7 +186,8 @@ impl Manifest {
     pub fn encode(&self) -> Result<Vec<u8>, InvalidField> {
         self.validate()?;
         let edges: usize = self.shards.iter().map(|shard| shard.edges.len()).sum();
-        let capacity = FIXED_LEN + SHARDS * SHARD_LEN + edges * EDGE_LEN + CRC_LEN;
+        let dead = 2 + self.dead.len() * SPAN_LEN;
+        let capacity = FIXED_LEN + SHARDS * SHARD_LEN + edges * EDGE_LEN + dead + CRC_LEN;
         let mut out = Writer::new(MAGIC, VERSION, capacity);
         out.u16(self.params.shards());
         out.u8(self.params.hash().id());
@@ -188,6 +220,11 @@ impl Manifest {
                 out.digest(digest);
             }
         }
+        out.u16(self.dead.len() as u16); // at most MAX_DEAD_SPANS, see `validate`
+        for span in &self.dead {
+            out.u64(span.start.0);
+            out.u64(span.end.0);
+        }
         Ok(out.finish())
     }
 
@@ -214,6 +251,7 @@ impl Manifest {
                 }
                 shards
             },
+            dead: decode_dead(&mut fields)?,
         };
         fields.finish()?;
         manifest.validate()?;
@@ -247,6 +285,27 @@ impl ShardManifest {
 fn edges_fit(count: usize) -> Result<(), InvalidField> {
     let rule = "at most 64 are possible, one per level";
     InvalidField::unless(count <= MAX_EDGES, "a shard's number of edge nodes", count as u64, rule)
+}
+
+fn dead_fit(count: usize) -> Result<(), InvalidField> {
+    let rule = "a manifest names at most 256";
+    InvalidField::unless(
+        count <= MAX_DEAD_SPANS,
+        "the number of dead spans of the log",
+        count as u64,
+        rule,
+    )
+}
+
+fn decode_dead(fields: &mut Reader<'_>) -> Result<Vec<Range<LogPosition>>, DecodeError> {
+    let count = usize::from(fields.u16("the number of dead spans of the log")?);
+    dead_fit(count)?;
+    let mut dead = Vec::with_capacity(count);
+    for _ in 0..count {
+        let start = LogPosition(fields.u64("where a dead span begins")?);
+        dead.push(start..LogPosition(fields.u64("where a dead span ends")?));
+    }
+    Ok(dead)
 }
 
 fn decode_params(fields: &mut Reader<'_>) -> Result<StoreParams, DecodeError> {
@@ -335,7 +394,12 @@ mod tests {
             history_from: Height(123_000),
             checkpoint: Some(CheckpointName { height: Height(122_999), bytes: 77_777 }),
             shards: std::array::from_fn(shard),
+            dead: vec![span((1 << 20) - 8, (1 << 20) + 8), span(1 << 30, 1 << 31)],
         }
+    }
+
+    fn span(start: u64, end: u64) -> Range<LogPosition> {
+        LogPosition(start)..LogPosition(end)
     }
 
     #[test]
@@ -348,9 +412,11 @@ mod tests {
         for shard in &mut largest.shards {
             shard.edges = (0..MAX_EDGES as u8).map(|level| (level, Digest([level; 32]))).collect();
         }
+        let spans = 0..MAX_DEAD_SPANS as u64;
+        largest.dead = spans.map(|n| span((1 << 30) + 16 * n, (1 << 30) + 16 * n + 8)).collect();
         let bytes = largest.encode().unwrap();
         assert_eq!(bytes.len(), Manifest::MAX_LEN);
-        assert_eq!(Manifest::MAX_LEN, 34_988);
+        assert_eq!(Manifest::MAX_LEN, 39_086);
         assert_eq!(Manifest::decode(&bytes).unwrap(), largest);
     }
 
@@ -358,9 +424,10 @@ mod tests {
     fn the_layout_is_the_one_that_is_drawn() {
         let mut manifest = sample();
         manifest.shards.iter_mut().for_each(|shard| shard.edges.clear());
+        manifest.dead = vec![span(1 << 30, 1 << 31)];
         let bytes = manifest.encode().unwrap();
-        assert_eq!(bytes.len(), 1196);
-        assert_eq!(bytes[..13], *b"HgrwMan1\x03\x00\x10\x00\x01");
+        assert_eq!(bytes.len(), 1198 + 16);
+        assert_eq!(bytes[..13], *b"HgrwMan1\x04\x00\x10\x00\x01");
         assert_eq!(bytes[16..24], 77u64.to_le_bytes());
         assert_eq!(bytes[32..40], 100_u64.to_le_bytes());
         assert_eq!(bytes[40..56], manifest.store_id);
@@ -372,7 +439,10 @@ mod tests {
         let second = 136 + 66;
         assert_eq!(bytes[second..second + 8], manifest.shards[1].next_sn.0.to_le_bytes());
         assert_eq!(bytes[second + 32..second + 64], manifest.shards[1].root.0);
-        assert_eq!(bytes[1192..], crc32c::crc32c(&bytes[..1192]).to_le_bytes());
+        assert_eq!(bytes[1192..1194], [1, 0]);
+        assert_eq!(bytes[1194..1202], (1_u64 << 30).to_le_bytes());
+        assert_eq!(bytes[1202..1210], (1_u64 << 31).to_le_bytes());
+        assert_eq!(bytes[1210..], crc32c::crc32c(&bytes[..1210]).to_le_bytes());
     }
 
     #[test]
@@ -401,6 +471,7 @@ mod tests {
     #[test]
     fn a_log_of_stubs_has_room_for_what_it_keeps() {
         let mut manifest = sample();
+        manifest.dead.clear();
         let of = |shard: &ShardManifest| shard.next_sn.0 - shard.first_kept.first().0;
         let kept: u64 = manifest.shards.iter().map(of).sum();
         let stub_frame = 48; // docs/format.md
@@ -414,7 +485,19 @@ mod tests {
     #[test]
     fn contradictions_are_refused_on_the_way_out_and_in() {
         type Spoil = fn(&mut Manifest);
-        let spoils: [(Spoil, &str); 18] = [
+        let spoils: [(Spoil, &str); 24] = [
+            (|manifest| manifest.dead[0].start.0 += 16, "where a dead span begins"),
+            (|manifest| manifest.dead[0].start.0 += 1, "where a dead span begins"),
+            (|manifest| manifest.dead[0].end.0 = 1 << 20, "where a dead span ends"),
+            (|manifest| manifest.dead[1].start = manifest.dead[0].end, "where a dead span begins"),
+            (|manifest| manifest.dead[1].end.0 = (1 << 40) + 8, "where a dead span ends"),
+            (
+                |manifest| {
+                    let spans = 0..=MAX_DEAD_SPANS as u64;
+                    manifest.dead = spans.map(|n| span(16 * n, 16 * n + 8)).collect();
+                },
+                "the number of dead spans",
+            ),
             (
                 |manifest| {
                     manifest.checkpoint = Some(CheckpointName { height: Height(0), bytes: 0 })

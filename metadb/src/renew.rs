@@ -89,7 +89,8 @@ pub fn renew(engine: Engine, vfs: &Arc<dyn Vfs>, dir: &Path, when: Renew) -> Res
         guard("creating", || (driver.create)(&place)).map_err(failed(&temp))?;
         let new = open_backend(driver, &place)?;
         let copy = |rows: &[(Height, Vec<u8>)]| {
-            new.commit(&manifest, rows, decoded.history_from).map_err(failed(&temp))
+            let kept = decoded.history_from..=decoded.height;
+            new.commit(&manifest, rows, &kept).map_err(failed(&temp))
         };
         let (mut rows, mut bytes) = (vec![], 0);
         for height in heights().filter(|height| *height >= decoded.history_from) {

@@ -45,6 +45,7 @@ prop_compose! {
         start in 0..u64::MAX >> 1,
         state_root in digest(),
         shards in prop::array::uniform16(shard()),
+        dead in vec((1_u64..1 << 30, 1_u64..1 << 30), 0..9),
     ) -> Manifest {
         Manifest {
             store_id,
@@ -57,6 +58,11 @@ prop_compose! {
             history_from: Height(height / 2),
             checkpoint: None,
             shards,
+            dead: dead.into_iter().scan(start, |end, (skip, len)| {
+                let from = (*end + 8 * skip).next_multiple_of(8);
+                *end = from + 8 * len;
+                Some(LogPosition(from)..LogPosition(*end))
+            }).collect(),
         }
     }
 }

@@ -140,6 +140,26 @@ impl ActiveBits {
         self.twigs.truncate(shape.twigs);
     }
 
+    /// Forgets the entries from `next` on, and reaches back to the twig `first`: none of those before is active
+    /// until it is [set](Self::set).
+    pub fn take_back(&mut self, first: TwigId, next: SerialNumber) {
+        while self.first > first {
+            self.first.0 -= 1;
+            self.twigs.push_front([0; WORDS]);
+        }
+        let Some(twigs) = self.slot(next) else {
+            self.twigs.clear();
+            return;
+        };
+        self.twigs.truncate(twigs.saturating_add(1));
+        if let Some(words) = self.twigs.get_mut(twigs) {
+            for (number, word) in words.iter_mut().enumerate() {
+                let kept = next.leaf().saturating_sub(64 * number).min(64) as u32;
+                *word &= u64::MAX.checked_shr(64 - kept).unwrap_or(0);
+            }
+        }
+    }
+
     /// The bits of a twig as the tree stores them: 256 bytes, bit i in byte i/8 (spec 8.1).
     pub fn twig_bytes(&self, twig: TwigId) -> [u8; TWIG_LEAVES / 8] {
         let mut bytes = [0; TWIG_LEAVES / 8];
@@ -173,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bits_are_a_set(first in 0u64..3, steps in proptest::collection::vec((0u64..9000, any::<bool>()), 0..200), cut in 0u64..5) {
+        fn bits_are_a_set(first in 0u64..3, steps in proptest::collection::vec((0u64..9000, any::<bool>()), 0..200), cut in 0u64..5, next in proptest::option::of(0u64..9500)) {
             let mut bits = ActiveBits::starting_at(TwigId(first));
             let mut model = BTreeSet::new();
             for (sn, on) in steps {
@@ -192,6 +212,11 @@ mod tests {
             }
             bits.drop_before(TwigId(cut));
             model.retain(|sn| sn >> 11 >= cut);
+            if let Some(next) = next {
+                // Down to where it began, or what is there already.
+                bits.take_back(TwigId(first), SerialNumber(next));
+                model.retain(|&sn| sn < next);
+            }
             prop_assert_eq!(bits.count(), model.len() as u64);
             for (sn, word) in bits.words() {
                 for bit in 0..64 {

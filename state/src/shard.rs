@@ -238,6 +238,30 @@ impl ShardState {
         (self.next_sn, self.oldest_active, self.active) = (next_sn, oldest_active, active);
     }
 
+    /// The state of an earlier block: one with the next serial number `next_sn` and nothing active below
+    /// `oldest_active`, in which all were active that are now, and those that were `deactivated` since; in any order.
+    /// `begins` says where its twigs begin.
+    ///
+    /// # Errors
+    /// [`Misfit`] if that cannot have been: one of these is active, or there was none yet.
+    pub fn at(
+        &self,
+        next_sn: SerialNumber,
+        oldest_active: SerialNumber,
+        deactivated: impl Iterator<Item = SerialNumber>,
+        begins: TwigBegins,
+    ) -> Result<Self, Misfit> {
+        let mut bits = self.bits.clone();
+        bits.take_back(oldest_active.twig(), next_sn);
+        for (number, sn) in deactivated.enumerate() {
+            let fits = sn < next_sn && sn >= oldest_active && !bits.is_active(sn);
+            if !fits || !bits.set(sn) {
+                return Err(Misfit::NotActive { number, sn });
+            }
+        }
+        Ok(Self::from_parts(self.shard, next_sn, oldest_active, bits, begins))
+    }
+
     /// Begins a run that is taken in entry by entry: how things are before it.
     pub(crate) fn begin(&self) -> Undo {
         let Self { next_sn, oldest_active, active, .. } = *self;

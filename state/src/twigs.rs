@@ -73,6 +73,31 @@ impl OpenTwig {
         Some((start, self.breaks.get(before(first)..before(first + GROUP))?))
     }
 
+    /// As it was when it had its first `leaves` entries.
+    #[must_use]
+    pub fn at(&self, leaves: usize) -> Self {
+        Self::begun(self.record, &self.groups, &self.breaks, leaves)
+    }
+
+    /// The twig of a record as it was when it had its first `leaves` entries.
+    pub fn of_record(record: &TwigRecord, leaves: usize) -> Self {
+        Self::begun(record.record, &*record.groups, &record.breaks, leaves)
+    }
+
+    fn begun(
+        record: LogPosition,
+        groups: &[LogPosition],
+        breaks: &[(u16, LogPosition)],
+        leaves: usize,
+    ) -> Self {
+        if leaves == 0 {
+            return Self::default();
+        }
+        let groups = groups.iter().take(leaves.div_ceil(GROUP)).copied().collect();
+        let breaks = breaks.iter().take_while(|(leaf, _)| usize::from(*leaf) < leaves);
+        Self { record, groups, breaks: breaks.copied().collect() }
+    }
+
     /// Notes a run of the shard: entries from `first_sn` on, at `spans` of a run that begins at
     /// `run_start` in the record at `record`. Returns the twigs that it filled.
     pub fn note_run(
@@ -239,6 +264,12 @@ impl TwigStore {
         Ok(())
     }
 
+    /// Forgets the records of the twigs of each shard from the one given on: what finished them was taken back.
+    pub fn forget_from(&self, first: &[TwigId; SHARDS]) {
+        self.pending.write().retain(|(shard, twig), _| *twig < first[shard.index()]);
+        self.file.forget_from(first);
+    }
+
     /// Those of `records` that the file has not got, see [`twig_agrees`].
     pub fn different(&self, records: Vec<Arc<TwigRecord>>) -> Result<Vec<Arc<TwigRecord>>, Error> {
         let mut different = Vec::new();
@@ -305,6 +336,20 @@ mod tests {
                 sn += len as u64;
             }
             prop_assert_eq!(filled.len(), truth.len() / TWIG_LEAVES);
+            // The youngest twig as it was with fewer entries is what fewer entries make of it.
+            let leaves = truth.len() % TWIG_LEAVES;
+            let begun = truth.len() - leaves;
+            for kept in [0, leaves / 2, leaves] {
+                let now = open.at(kept);
+                let (record, groups, breaks) = now.parts();
+                let there = &truth[begun..begun + kept];
+                prop_assert_eq!(record.0, there.first().map_or(0, |entry| entry.0.0));
+                let every_16th = there.iter().step_by(GROUP).map(|entry| entry.1);
+                prop_assert!(groups.iter().map(|at| at.0).eq(every_16th));
+                let after = |leaf: &usize| there[*leaf].0 != there[*leaf - 1].0;
+                let began = (1..kept).filter(after).map(|leaf| (leaf as u16, there[leaf].1));
+                prop_assert!(breaks.iter().map(|(leaf, at)| (*leaf, at.0)).eq(began));
+            }
             for (number, twig) in filled.into_iter().enumerate() {
                 prop_assert_eq!(twig.twig, TwigId(number as u64));
                 let truth = &truth[number * TWIG_LEAVES..][..TWIG_LEAVES];

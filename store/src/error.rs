@@ -136,6 +136,19 @@ pub enum Error {
         /// What of it was asked for.
         kept: Kept,
     },
+    /// A view shows a height that was taken back by [`Store::rollback`](crate::Store::rollback).
+    #[error("height {height} was taken back; a view of it has no answers any more")]
+    RolledBack {
+        /// The height of the view.
+        height: Height,
+    },
+    /// There have been so many rollbacks, each apart from the others, that the manifest names no more of them. They
+    /// end when what they took back is pruned.
+    #[error("{most} parts of the log were taken back and are not pruned yet; no more can be")]
+    TooManyRollbacks {
+        /// How many there can be.
+        most: usize,
+    },
     /// The serial number was pruned, or its shard has not come that far.
     #[error("serial number {sn} of shard {shard} is not available: {reason}")]
     SerialUnavailable {
@@ -243,6 +256,8 @@ pub enum Kept {
     State,
     /// What proofs against their roots need: see [`Options::proof_window`](crate::Options::proof_window).
     Proofs,
+    /// What going back to them needs: see [`Options::rollback_window`](crate::Options::rollback_window).
+    Rollback,
 }
 
 impl std::fmt::Display for Kept {
@@ -251,6 +266,7 @@ impl std::fmt::Display for Kept {
             Self::Roots => "the roots",
             Self::State => "the state",
             Self::Proofs => "what proofs need",
+            Self::Rollback => "what a rollback needs",
         })
     }
 }

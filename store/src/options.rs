@@ -85,6 +85,10 @@ pub enum IndexMode {
 
 /// Fewest bytes of memory of a tiered index.
 pub(crate) const LEAST_INDEX_BYTES: u64 = 4 << 20;
+/// Most blocks that can be taken back: history rows of older ones are in files that never change.
+const MOST_TAKEN_BACK: u64 = 2048;
+/// Blocks that can be taken back by default.
+const WINDOW: u64 = 128;
 /// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
 
@@ -132,6 +136,8 @@ pub struct Options {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
+    /// `None`: as many as are kept, up to [`WINDOW`].
+    pub(crate) rollback_window: Option<u64>,
     pub(crate) manifest_blocks: u64,
     pub(crate) proof_window: u64,
     /// `None`: as often as it pays.
@@ -163,6 +169,7 @@ impl Default for Options {
             segment_bytes: None,
             keep_history: Keep::Default,
             keep_heights: Keep::Default,
+            rollback_window: None,
             manifest_blocks: 64,
             proof_window: 128,
             checkpoint_bytes: None,
@@ -333,7 +340,7 @@ impl Options {
     /// Prunes: log and twig records wholly below the oldest entry that was active this many heights
     /// ago are deleted, in whole segments. Default 1,024, or as many as
     /// [`keep_history`](Self::keep_history) keeps if those are fewer. At least as many heights are kept
-    /// as blocks may be [in flight](Self::max_in_flight). Pruning cannot be undone: a store that is opened
+    /// as blocks may be [in flight](Self::max_in_flight), or [taken back](Self::rollback_window). Pruning cannot be undone: a store that is opened
     /// with fewer heights than before deletes more.
     ///
     /// What keeps the rest from being deleted is in [`Stats::prune_hold`](crate::Stats::prune_hold).
@@ -344,6 +351,20 @@ impl Options {
     pub fn keep_heights(mut self, heights: u64) -> Self {
         self.keep_heights = Keep::Heights(heights);
         self
+    }
+
+    /// Blocks that [`Store::rollback`](crate::Store::rollback) can take back, at most 2,048. Default 128, or as many as
+    /// [`keep_heights`](Self::keep_heights) keeps if those are fewer. What a given number of blocks needs is not
+    /// pruned, whatever else is asked. A store that was opened with a smaller window before may have less.
+    #[must_use]
+    pub fn rollback_window(mut self, blocks: u64) -> Self {
+        self.rollback_window = Some(blocks);
+        self
+    }
+
+    /// How many blocks can be taken back, as far as the options say.
+    pub(crate) fn blocks_to_take_back(&self) -> u64 {
+        self.rollback_window.unwrap_or_else(|| self.look_back().map_or(WINDOW, |it| it.min(WINDOW)))
     }
 
     /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
@@ -421,7 +442,7 @@ impl Options {
             (Keep::Default, Keep::Default | Keep::All) => KEEP,
         };
         // While a block is resolved, others in flight may become durable: what it reads must stay.
-        Some(keep.max(self.max_in_flight as u64))
+        Some(keep.max(self.max_in_flight as u64).max(self.rollback_window.unwrap_or(0)))
     }
 
     /// History rows to be kept; `None`: all.
@@ -535,6 +556,9 @@ impl Options {
         if self.max_in_flight == 0 {
             return refuse("max_in_flight", "at least one block must be in flight");
         }
+        if self.rollback_window > Some(MOST_TAKEN_BACK) {
+            return refuse("rollback_window", "at most 2048 blocks can be taken back");
+        }
         if self.manifest_blocks == 0 {
             return refuse("manifest_blocks", "must be at least 1");
         }
@@ -573,6 +597,7 @@ impl fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)
+            .field("rollback_window", &self.rollback_window)
             .field("manifest_blocks", &self.manifest_blocks)
             .field("proof_window", &self.proof_window)
             .field("checkpoint_bytes", &self.checkpoint_bytes)

@@ -60,8 +60,12 @@ pub(crate) const PRUNE_BEGIN: Point = "prune: begin";
 pub(crate) const PRUNE_LOG_REMOVED: Point = "prune: log removed";
 pub(crate) const PRUNE_DONE: Point = "prune: done";
 
+pub(crate) const ROLLBACK_BEGIN: Point = "rollback: begin";
+pub(crate) const ROLLBACK_RECORDED: Point = "rollback: recorded";
+pub(crate) const ROLLBACK_COMMITTED: Point = "rollback: committed";
+
 /// All of them, procedure by procedure. The text before the colon names the procedure.
-pub const ALL: [&str; 36] = [
+pub const ALL: [&str; 39] = [
     CREATE_MARKED,
     CREATE_LOG_SYNCED,
     CREATE_TWIGS_SYNCED,
@@ -98,4 +102,7 @@ pub const ALL: [&str; 36] = [
     INDEX_RETIRED,
     CLOSE_SETTLED,
     CLOSE_DONE,
+    ROLLBACK_BEGIN,
+    ROLLBACK_RECORDED,
+    ROLLBACK_COMMITTED,
 ];

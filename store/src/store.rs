@@ -251,6 +251,45 @@ impl Store {
         })
     }
 
+    /// Takes blocks back: the store goes to an earlier height and on from there, and is then as if it had never had the
+    /// blocks above, in every root, proof and answer. It is durable when this returns, and whole: a crash leaves the
+    /// store at the one height or the other.
+    ///
+    /// How far it can go back says [`Options::rollback_window`]. Everything that was submitted is finished first, and
+    /// backups that are being made. Readers see one height or the other meanwhile; [views](crate::View) of heights that
+    /// are taken back answer [`Error::RolledBack`] from then on, others stay as they are. The log of the blocks that
+    /// are taken back stays on the disk until it is pruned ([`LogStats::dead_bytes`](crate::LogStats)).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// let mut block = store.next_block()?;
+    /// block.put("alice", "100")?;
+    /// let first = block.commit()?;
+    /// let mut block = store.next_block()?;
+    /// block.put("alice", "50")?;
+    /// block.commit()?;
+    ///
+    /// store.rollback(first.height)?;               // the chain goes another way
+    /// assert_eq!(store.reader().root(), (first.height, first.root));
+    /// assert_eq!(store.reader().get("alice")?, Some(b"100".to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::HeightUnavailable`] with the heights that it can go back to; [`Error::TooManyRollbacks`];
+    /// [`Error::Corrupt`] and [`Error::RootMismatch`] if what the log says of that height is damaged, or a failed read:
+    /// then the store goes on as it was. What fails later stops the store ([`Error::Poisoned`]). [`Error::ReadOnly`],
+    /// [`Error::Forked`].
+    pub fn rollback(&mut self, height: Height) -> Result<(), Error> {
+        self.check_may_write()?;
+        let Self { writer, .. } = self;
+        limits::on_own_stack("hedgerow-rollback", || writer.roll_back(height))
+    }
+
     /// Waits until everything is durable, then recomputes every hash, the index and the twig records
     /// from the log and compares. What counts is what the names on the disk lead to now, not what the
     /// store has open or remembers.

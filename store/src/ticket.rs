@@ -1,14 +1,15 @@
 //! What a submitted block answers: its root, when it is published, and when it is durable.
 
 use crate::Error;
-use crate::commit::flow::Flow;
+use crate::commit::flow::{Flow, Progress};
 use hedgerow_state::Counts;
 use hedgerow_types::{Digest, Height};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 /// A submitted block. Dropping the ticket does not take the block back. A ticket that is kept keeps
-/// nothing of the store in memory.
+/// nothing of the store in memory. If the block is [taken back](crate::Store::rollback) later, its ticket goes on
+/// saying what was true of it: a rollback waits until every block is durable.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,6 +30,8 @@ use std::sync::{Arc, OnceLock};
 pub struct Ticket {
     flow: Arc<Flow>,
     height: Height,
+    /// Rollbacks before it was accepted.
+    rollbacks: u64,
     counts: Counts,
     log_bytes: u64,
     root: Arc<OnceLock<Digest>>,
@@ -87,12 +90,24 @@ impl Ticket {
         log_bytes: u64,
         root: &Arc<OnceLock<Digest>>,
     ) -> Self {
-        Self { flow: Arc::clone(flow), height, counts, log_bytes, root: Arc::clone(root) }
+        let rollbacks = flow.look(|progress| progress.rollbacks);
+        Self {
+            flow: Arc::clone(flow),
+            height,
+            rollbacks,
+            counts,
+            log_bytes,
+            root: Arc::clone(root),
+        }
     }
 
     /// The block's height.
     pub fn height(&self) -> Height {
         self.height
+    }
+
+    fn is_published(&self, progress: &Progress) -> bool {
+        progress.has_published(self.height, self.rollbacks)
     }
 
     /// Waits until the state root after the block is computed and returns it: as early as it can be
@@ -106,7 +121,7 @@ impl Ticket {
     /// [`Error::Poisoned`] if the store failed before the block was published.
     pub fn early_root(&self) -> Result<Digest, Error> {
         self.flow.wait_for(|progress| {
-            let stands = progress.poison.is_none() || progress.published >= self.height;
+            let stands = progress.poison.is_none() || self.is_published(progress);
             self.root.get().copied().filter(|_| stands)
         })
     }
@@ -116,9 +131,8 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn root(&self) -> Result<Digest, Error> {
-        self.flow.wait_for(|progress| {
-            self.root.get().copied().filter(|_| progress.published >= self.height)
-        })
+        self.flow
+            .wait_for(|progress| self.root.get().copied().filter(|_| self.is_published(progress)))
     }
 
     /// Waits until the block is published and returns what it came to.
@@ -148,7 +162,7 @@ impl Ticket {
     /// [`Error::Poisoned`] if the store failed before.
     pub fn try_root(&self) -> Result<Option<Digest>, Error> {
         self.flow.look(|progress| match self.root.get() {
-            Some(root) if progress.published >= self.height => Ok(Some(*root)),
+            Some(root) if self.is_published(progress) => Ok(Some(*root)),
             _ => progress.check().map(|()| None),
         })
     }
@@ -159,7 +173,7 @@ impl Ticket {
     /// [`Error::Poisoned`] if the store failed before.
     pub fn is_durable(&self) -> Result<bool, Error> {
         self.flow.look(|progress| {
-            let durable = progress.durable >= self.height;
+            let durable = progress.has_persisted(self.height, self.rollbacks);
             if durable { Ok(true) } else { progress.check().map(|()| false) }
         })
     }
@@ -187,9 +201,9 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn root_async(&self) -> impl Future<Output = Result<Digest, Error>> + Send + 'static {
-        let (height, root) = (self.height, Arc::clone(&self.root));
+        let (height, rollbacks, root) = (self.height, self.rollbacks, Arc::clone(&self.root));
         self.flow.future(height, move |progress| {
-            root.get().copied().filter(|_| progress.published >= height)
+            root.get().copied().filter(|_| progress.has_published(height, rollbacks))
         })
     }
 
@@ -198,8 +212,9 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn durable_async(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-        let height = self.height;
-        self.flow.future(height, move |progress| (progress.durable >= height).then_some(()))
+        let (height, rollbacks) = (self.height, self.rollbacks);
+        self.flow
+            .future(height, move |progress| progress.has_persisted(height, rollbacks).then_some(()))
     }
 
     /// Waits until the block survives power loss.
@@ -207,7 +222,8 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn durable(&self) -> Result<(), Error> {
-        self.flow.wait_for(|progress| (progress.durable >= self.height).then_some(()))
+        self.flow
+            .wait_for(|progress| progress.has_persisted(self.height, self.rollbacks).then_some(()))
     }
 }
 

@@ -120,7 +120,7 @@ impl RecordScan<'_> {
     }
 
     fn next_record(&mut self) -> Result<Option<ScannedRecord>, LogError> {
-        if self.at >= self.to {
+        if self.log.behind_dead(self.at) >= self.to {
             return Ok(None);
         }
         let Some(position) = self.log.record_after(self.at) else {

@@ -17,6 +17,8 @@
 //!   which nothing is missing, and that is not right, is damaged. So is one that another record calls
 //!   durable, wherever behind it that lies. Damage is an error: cutting would lose what was promised.
 //!   What does not even look like the header of that record is nobody's, and is cut.
+//! * A [rollback record](super::rollback) is cut like what was never whole: no manifest names it, so that nothing
+//!   was taken back.
 //! * What is whole was perhaps never on the medium. The system forgets that a page is dirty when writing
 //!   it fails, and a process that opens the store after that finds it all the same. So it is written
 //!   again before anybody builds on it: the same bytes in the same place, or a file as a whole under
@@ -90,6 +92,10 @@ impl EntryLog {
                 Err(LogError::Corrupt { what, .. }) => wrong = Some(what),
                 Err(error) => return Err(error),
             }
+        }
+        // A rollback that no manifest names never happened.
+        if wrong.is_some() && log.unnamed_rollback(journal.end.0)?.is_some() {
+            return Ok(journal);
         }
         if wrong.is_some() || !unconnected.is_empty() {
             log.check_not_durable(&journal, &unconnected)?;

@@ -6,6 +6,7 @@
 //!   block     the record: a header and the runs of frames of all shards       ◄── begin here
 //!   header    that header
 //!   tail      the youngest records, in memory
+//!   rollback  what takes blocks back
 //!   journal   the records behind the end that the manifest names, when the store opens
 //! ```
 
@@ -13,5 +14,6 @@ pub(crate) mod block;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod journal;
+pub(crate) mod rollback;
 pub(crate) mod stub;
 pub(crate) mod tail;

@@ -72,6 +72,14 @@ impl SharedTail {
         Ok(())
     }
 
+    /// See [`Tail::skip`].
+    pub(crate) fn skip(&self, position: u64, end: u64, start: u64) {
+        let mut tail = self.tail.write();
+        tail.skip(position, end, start);
+        self.from.store(tail.from(), Ordering::Release);
+        self.end.store(tail.end(), Ordering::Release);
+    }
+
     /// See [`Tail::mark_written`].
     pub(crate) fn mark_written(&self, count: usize) -> Vec<Arc<Record>> {
         let mut tail = self.tail.write();
@@ -144,15 +152,20 @@ impl Tail {
             let (expected, got) = (LogPosition(expected), LogPosition(got));
             return Err(LogError::OutOfOrder { expected, got });
         }
-        if got != self.last.end {
-            self.last.base = self.last.end;
-            self.full_at = self.segment_size.full_at(self.last.base.saturating_sub(start));
-        }
-        self.last.end = record.end().0;
+        self.skip(got, record.end().0, start);
         self.bytes += record.memory();
         self.unwritten += 1;
         self.items.push_back(Item { record, segment: self.last.base });
         Ok(())
+    }
+
+    /// What lies from `position`, where the next record was to begin, up to `end` is not in memory.
+    pub(crate) fn skip(&mut self, position: u64, end: u64, start: u64) {
+        if position != self.last.end {
+            self.last.base = self.last.end;
+            self.full_at = self.segment_size.full_at(self.last.base.saturating_sub(start));
+        }
+        self.last.end = end;
     }
 
     /// The oldest records that were not written, as many as there are.

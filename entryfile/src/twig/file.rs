@@ -20,6 +20,7 @@
 //! are cut off, durably, when it is opened. Blocks that take the place of lost ones fill the same
 //! twigs with other entries, and an old record must never come back for them.
 
+use crate::record::rollback::dead_until;
 use crate::segments::files::{Longer, Segments};
 use crate::segments::header::Format;
 use crate::segments::listing::{Intact, Listing};
@@ -33,6 +34,7 @@ use parking_lot::RwLock;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,6 +91,40 @@ impl Weighter<(ShardId, TwigId), Arc<TwigRecord>> for RealBytes {
     }
 }
 
+/// What of the log belongs to the state: which twigs can be finished.
+///
+/// ```
+/// use hedgerow_entryfile::LiveLog;
+/// use hedgerow_types::LogPosition;
+/// // All of it up to there.
+/// let live = LiveLog::from(LogPosition(4096));
+/// assert_eq!((live.start, live.end, live.dead), (LogPosition(0), LogPosition(4096), &[][..]));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct LiveLog<'a> {
+    /// Where it begins: what lies below may be gone.
+    pub start: LogPosition,
+    /// Where it ends.
+    pub end: LogPosition,
+    /// What was taken back, in order: see [`EntryLog::set_dead`](crate::EntryLog::set_dead).
+    pub dead: &'a [Range<LogPosition>],
+}
+
+impl From<LogPosition> for LiveLog<'_> {
+    /// All up to there.
+    fn from(end: LogPosition) -> Self {
+        Self { start: LogPosition(0), end, dead: &[] }
+    }
+}
+
+impl LiveLog<'_> {
+    /// Whether a record is not that of a twig which is there: it was finished by what was taken back, or lies below
+    /// the start, where what was taken back is not known any more.
+    fn is_dead(&self, record: &TwigRecord) -> bool {
+        record.record < self.start || dead_until(self.dead, record.last_position().0).is_some()
+    }
+}
+
 /// Finished twigs of a store. Shared: any thread reads, one appends and prunes. See the
 /// [crate documentation](crate).
 #[derive(Debug)]
@@ -133,26 +169,28 @@ impl TwigFile {
     }
 
     /// Opens the twig file in `dir`, reads all of it, and says which twigs have a record, by shard
-    /// and twig. Records of twigs that reach to `log_end`, the end of the log, or beyond are
-    /// dropped, with all that was appended after the first of them; what is torn is cut off; a
+    /// and twig. Records of twigs that reach to the end of the `live` log or beyond are
+    /// dropped, with all that was appended after the first of them; so are those of twigs that were finished in a
+    /// dead span of it, or begin before its start. What is torn is cut off; a
     /// directory or files that are missing are an empty twig file.
     ///
     /// # Errors
     /// [`LogError::Io`]; [`LogError::Corrupt`] if a segment is another store's or of an unknown
     /// format version, or a newer version made a record. Damage is not an error.
-    pub fn open(
+    pub fn open<'a>(
         vfs: Arc<dyn Vfs>,
         dir: &Path,
         id: StoreId,
         options: TwigFileOptions,
-        log_end: LogPosition,
+        live: impl Into<LiveLog<'a>>,
     ) -> Result<(Self, Vec<(ShardId, TwigId)>), LogError> {
+        let live = &live.into();
         let mut known = Known::default();
         let mut damaged = 0;
         let listing = Listing { vfs, dir, format: &FORMAT, id };
         let segments = listing.open_whatever(|extent, file| {
             let (window, window_at) = (vec![], 0);
-            let mut scan = TwigScan { extent, file, log_end, damaged: 0, window, window_at };
+            let mut scan = TwigScan { extent, file, live, damaged: 0, window, window_at };
             let intact = scan.run(&mut known).map_err(|stop| match stop {
                 Stop::Read(error) => error,
                 Stop::Newer { at, what } => {
@@ -285,6 +323,18 @@ impl TwigFile {
         Ok(TwigRecord::decode(&header, &body).ok())
     }
 
+    /// Forgets the records of the twigs of each shard from the one given on: what finished them was taken back. In the
+    /// file they stay; opening leaves them out, see [`LiveLog`].
+    pub fn forget_from(&self, first: &[TwigId; SHARDS]) {
+        let mut known = self.known.write();
+        for ((shard, twigs), first) in ShardId::all().zip(&mut known.twigs).zip(first) {
+            let gone = twigs.split_off(first);
+            if let Some(cache) = &self.cache {
+                gone.keys().for_each(|&twig| _ = cache.remove(&(shard, twig)));
+            }
+        }
+    }
+
     /// Makes everything that was appended before the call durable, the names of new files included.
     ///
     /// # Errors
@@ -368,7 +418,7 @@ impl TwigFile {
 struct TwigScan<'a> {
     extent: Extent,
     file: &'a dyn VfsFile,
-    log_end: LogPosition,
+    live: &'a LiveLog<'a>,
     damaged: u64,
     /// Some bytes of the segment, and the position where they begin.
     window: Vec<u8>,
@@ -403,9 +453,10 @@ impl TwigScan<'_> {
             let len = record::HEADER_LEN + header.body_len as usize;
             let Some(body) = self.bytes(at, len)?.get(record::HEADER_LEN..len) else { break };
             match TwigRecord::decode(&header, body) {
-                Ok(record) if record.last_position() >= self.log_end => {
+                Ok(record) if record.last_position() >= self.live.end => {
                     return Ok(Intact::AllUpTo(at));
                 }
+                Ok(record) if self.live.is_dead(&record) => {}
                 Ok(record) => known.add(self.extent.base, at, record.shard, record.twig),
                 Err(_) => self.damaged += 1,
             }

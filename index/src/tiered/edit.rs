@@ -195,6 +195,36 @@ impl Inner {
         if editing.filling.is_some() {
             return Ok(()); // it is thrown away, because another index failed
         }
+        self.check_back(applied)?;
+        // All numbers from the least on were put in by these edits. Before any of them is used anew, records of them
+        // must be void wherever they may be by now.
+        let floor = editing.floors.pop_back();
+        let cut = applied.iter().filter_map(|edit| edit.new).map(|new| new.sn).min();
+        if let Some(cut) = cut {
+            self.cut_to(cut);
+            editing.next = floor.unwrap_or(cut.0).min(cut.0);
+        }
+        self.undo(applied, cut.unwrap_or(SerialNumber(u64::MAX)), &mut editing);
+        self.freeze_full(&mut editing);
+        Ok(())
+    }
+
+    /// As [`take_back`](Self::take_back), of all batches that put in numbers from `cut` on.
+    pub(super) fn roll_back(&self, changed: &[Edit], cut: SerialNumber) -> Result<(), IndexError> {
+        let mut editing = self.editing.lock();
+        self.check_back(changed)?;
+        // Records of those numbers that no edit names are in memory too: frozen they can be made void.
+        self.freeze(&mut editing, &mut self.state.lock());
+        self.cut_to(cut);
+        editing.floors.clear();
+        editing.next = editing.next.min(cut.0);
+        self.undo(changed, cut, &mut editing);
+        self.freeze_full(&mut editing);
+        Ok(())
+    }
+
+    /// Whether edits can be taken back. Makes room for the bits of what comes back.
+    fn check_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
         self.cover(applied.iter().filter_map(|edit| edit.old))?;
         // Nobody else edits: what is found now holds for all that follows.
         let restored: HashSet<SerialNumber> =
@@ -209,16 +239,6 @@ impl Inner {
                 }
             }
         }
-        // All numbers from the least on were put in by these edits. Before any of them is used anew, records of them
-        // must be void wherever they may be by now.
-        let floor = editing.floors.pop_back();
-        let cut = applied.iter().filter_map(|edit| edit.new).map(|new| new.sn).min();
-        if let Some(cut) = cut {
-            self.cut_to(cut);
-            editing.next = floor.unwrap_or(cut.0).min(cut.0);
-        }
-        self.undo(applied, cut.unwrap_or(SerialNumber(u64::MAX)), &mut editing);
-        self.freeze_full(&mut editing);
         Ok(())
     }
 

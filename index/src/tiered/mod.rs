@@ -73,7 +73,7 @@ use crate::slot::GROUPS;
 use crate::{Edit, Index, IndexError, Stem};
 use age::{Age, Frozen, Part};
 use bits::Bits;
-use hedgerow_types::{KeyHash, LogPosition, ShardId};
+use hedgerow_types::{KeyHash, LogPosition, SerialNumber, ShardId};
 use hedgerow_vfs::Vfs;
 use jobs::Running;
 use pages::Pages;
@@ -420,6 +420,10 @@ impl Index for TieredIndex {
 
     fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
         self.0.take_back(applied)
+    }
+
+    fn roll_back(&self, changed: &[Edit], cut: SerialNumber) -> Result<(), IndexError> {
+        self.0.roll_back(changed, cut)
     }
 
     fn len(&self) -> usize {

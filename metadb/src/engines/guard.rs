@@ -8,6 +8,7 @@ use super::{Backend, Failure};
 use hedgerow_types::Height;
 use std::{
     any::Any,
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -90,9 +91,9 @@ impl Backend for Guarded {
         &self,
         manifest: &[u8],
         rows: &[(Height, Vec<u8>)],
-        history_from: Height,
+        kept: &RangeInclusive<Height>,
     ) -> Result<(), Failure> {
-        self.call("committing to", |backend| backend.commit(manifest, rows, history_from))
+        self.call("committing to", |backend| backend.commit(manifest, rows, kept))
     }
 }
 
@@ -114,7 +115,12 @@ mod tests {
         fn first_history(&self) -> Result<Option<Height>, Failure> {
             std::panic::panic_any(7u8)
         }
-        fn commit(&self, _: &[u8], _: &[(Height, Vec<u8>)], _: Height) -> Result<(), Failure> {
+        fn commit(
+            &self,
+            _: &[u8],
+            _: &[(Height, Vec<u8>)],
+            _: &RangeInclusive<Height>,
+        ) -> Result<(), Failure> {
             panic!("commit")
         }
     }
@@ -134,7 +140,7 @@ mod tests {
         assert_eq!(text(backend.manifest().unwrap_err()), expected);
         assert!(text(backend.history(Height(1)).unwrap_err()).ends_with("file: history"));
         assert!(text(backend.first_history().unwrap_err()).ends_with("file: no message"));
-        let failure = backend.commit(&[], &[], Height(0)).unwrap_err();
+        let failure = backend.commit(&[], &[], &(Height(0)..=Height(0))).unwrap_err();
         assert!(text(failure).starts_with("committing to the test database"));
         drop(backend);
     }

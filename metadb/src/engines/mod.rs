@@ -10,6 +10,7 @@ use hedgerow_vfs::Vfs;
 use std::{
     error::Error,
     fmt::Debug,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -37,14 +38,14 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// The lowest height that has a row.
     fn first_history(&self) -> Result<Option<Height>, Failure>;
 
-    /// Atomically replaces the manifest, puts `rows` (heights increasing, none below
-    /// `history_from`) and removes all rows below `history_from`; `Ok` means durable. Never called
+    /// Atomically replaces the manifest, puts `rows` (heights increasing, all of them
+    /// `kept`) and removes all rows of heights that are not `kept`; `Ok` means durable. Never called
     /// by two threads at once, nor again after an error.
     fn commit(
         &self,
         manifest: &[u8],
         rows: &[(Height, Vec<u8>)],
-        history_from: Height,
+        kept: &RangeInclusive<Height>,
     ) -> Result<(), Failure>;
 }
 

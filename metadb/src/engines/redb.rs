@@ -22,7 +22,7 @@ use ::redb::{
 use hedgerow_types::Height;
 use hedgerow_vfs::{OpenMode, VfsError, VfsFile};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{io, sync::Arc};
+use std::{io, ops::RangeInclusive, sync::Arc};
 
 pub(crate) static DRIVER: Driver =
     Driver { name: "redb", file: "meta.redb", is_dir: false, needs_real_disk: false, create, open };
@@ -123,14 +123,19 @@ impl Backend for Redb {
         &self,
         manifest: &[u8],
         rows: &[(Height, Vec<u8>)],
-        history_from: Height,
+        kept: &RangeInclusive<Height>,
     ) -> Result<(), Failure> {
         let commit = || -> Result<(), ::redb::Error> {
             let mut transaction = self.db.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             transaction.open_table(MANIFEST)?.insert((), manifest)?;
             let mut history = transaction.open_table(HISTORY)?;
-            history.retain_in(..history_from.0, |_, _| false)?;
+            history.retain_in(..kept.start().0, |_, _| false)?;
+            // After a rollback, and never else.
+            let last = history.last()?.map(|(height, _)| height.value());
+            if last.is_some_and(|last| last > kept.end().0) {
+                history.retain_in(kept.end().next().0.., |_, _| false)?;
+            }
             for (height, row) in rows {
                 history.insert(height.0, row.as_slice())?;
             }

@@ -16,6 +16,7 @@ use ::rocksdb::{
 use hedgerow_types::Height;
 use std::{
     fmt,
+    ops::RangeInclusive,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -85,12 +86,17 @@ fn height_of(row_key: &[u8]) -> Option<Height> {
 }
 
 impl RocksDb {
-    /// Calls `visit` with the heights that have a row, below `end`, in order, until it says stop.
-    fn rows_below(&self, end: &[u8], mut visit: impl FnMut(Height) -> bool) -> Result<(), Error> {
+    /// Calls `visit` with the heights that have a row, from `from` on and below `end`, in order, until it says stop.
+    fn rows(
+        &self,
+        from: Height,
+        end: &[u8],
+        mut visit: impl FnMut(Height) -> bool,
+    ) -> Result<(), Error> {
         let mut read = ReadOptions::default();
         read.set_iterate_upper_bound(end);
         let mut rows = self.db.raw_iterator_opt(read);
-        rows.seek(row_key(Height(self.none_below.load(Ordering::Acquire))));
+        rows.seek(row_key(from));
         while let Some(height) = rows.key().and_then(height_of) {
             if !visit(height) {
                 break;
@@ -113,7 +119,8 @@ impl Backend for RocksDb {
 
     fn first_history(&self) -> Result<Option<Height>, Failure> {
         let mut first = None;
-        let found = self.rows_below(ROWS_END, |height| {
+        let from = Height(self.none_below.load(Ordering::Acquire));
+        let found = self.rows(from, ROWS_END, |height| {
             first = Some(height);
             false
         });
@@ -124,24 +131,27 @@ impl Backend for RocksDb {
         &self,
         manifest: &[u8],
         rows: &[(Height, Vec<u8>)],
-        history_from: Height,
+        kept: &RangeInclusive<Height>,
     ) -> Result<(), Failure> {
         let mut batch = WriteBatch::default();
         batch.put(MANIFEST_KEY, manifest);
         for (height, row) in rows {
             batch.put(row_key(*height), row);
         }
-        let removed = self.rows_below(&row_key(history_from), |height| {
-            batch.delete(row_key(height));
-            true
-        });
-        removed.map_err(Failure::of("reading"))?;
+        let from = Height(self.none_below.load(Ordering::Acquire));
+        for (from, end) in [(from, &row_key(*kept.start())[..]), (kept.end().next(), ROWS_END)] {
+            let removed = self.rows(from, end, |height| {
+                batch.delete(row_key(height));
+                true
+            });
+            removed.map_err(Failure::of("reading"))?;
+        }
 
         let mut write = WriteOptions::default();
         write.set_sync(true);
         self.db.write_opt(batch, &write).map_err(Failure::of("committing to"))?;
         // Whatever was below is gone, and `rows` are not below.
-        self.none_below.store(history_from.0, Ordering::Release);
+        self.none_below.store(kept.start().0, Ordering::Release);
         Ok(())
     }
 }

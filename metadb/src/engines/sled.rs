@@ -19,7 +19,7 @@ use ::sled::{Batch, Config, Db, Error};
 use hedgerow_types::Height;
 use hedgerow_vfs::{OpenMode, Vfs, VfsFile};
 use parking_lot::RwLock;
-use std::{fmt, fs::File, io, path::Path, sync::Arc};
+use std::{fmt, fs::File, io, ops::RangeInclusive, path::Path, sync::Arc};
 
 pub(crate) static DRIVER: Driver =
     Driver { name: "sled", file: "meta.sled", is_dir: true, needs_real_disk: true, create, open };
@@ -133,14 +133,16 @@ impl Sled {
         batch: &mut Batch,
         manifest: &[u8],
         rows: &[(Height, Vec<u8>)],
-        history_from: Height,
+        kept: &RangeInclusive<Height>,
     ) -> Result<(), Error> {
         self.put(batch, MANIFEST_KEY, manifest)?;
         for (height, row) in rows {
             self.put(batch, &row_key(*height), row)?;
         }
-        for old in self.db.range(row_key(Height(0))..row_key(history_from)).keys() {
-            batch.remove(old?);
+        let (below, above) = (row_key(*kept.start()), row_key(kept.end().next()));
+        let old = self.db.range(row_key(Height(0))..below).keys();
+        for gone in old.chain(self.db.range(above..=row_key(Height(u64::MAX))).keys()) {
+            batch.remove(gone?);
         }
         Ok(())
     }
@@ -171,10 +173,10 @@ impl Backend for Sled {
         &self,
         manifest: &[u8],
         rows: &[(Height, Vec<u8>)],
-        history_from: Height,
+        kept: &RangeInclusive<Height>,
     ) -> Result<(), Failure> {
         let mut batch = Batch::default();
-        self.fill(&mut batch, manifest, rows, history_from).map_err(Failure::of("reading"))?;
+        self.fill(&mut batch, manifest, rows, kept).map_err(Failure::of("reading"))?;
         {
             let _writing = self.batch.write();
             self.db.apply_batch(batch).map_err(Failure::of("committing to"))?;

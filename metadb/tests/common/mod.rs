@@ -27,6 +27,7 @@ pub(crate) fn manifest(height: u64, edges: usize) -> Manifest {
         history_from: Height(height / 2),
         checkpoint: None,
         shards: std::array::from_fn(shard),
+        dead: vec![],
     }
 }
 

@@ -186,6 +186,35 @@ impl Checkpoints {
         *self.end.lock() = Some((forest, open));
     }
 
+    /// Takes what the hash stage ended with.
+    pub(crate) fn take_end(&self) -> Option<(Forest, Vec<OpenTwig>)> {
+        self.end.lock().take()
+    }
+
+    /// Whether checkpoints are written at all.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.interval != Some(0)
+    }
+
+    /// The blocks above a height were taken back, and with them the checkpoints of their states; the manifest on disk
+    /// names `named`. Says whether there was one. Files go when the next one is written, or the store opens.
+    pub(crate) fn forget_above(
+        &self,
+        height: Height,
+        named: Option<CheckpointName>,
+        log_start: LogPosition,
+    ) -> bool {
+        let mut newest = self.newest.lock();
+        let lost = newest.is_some_and(|(newest, _)| newest.height > height);
+        if lost {
+            // Where the log ended of the one that is left is asked only to find out whether another is worth while.
+            *newest = named.map(|named| (named, log_start));
+            *self.retired.lock() = None;
+        }
+        *self.named.lock() = named;
+        lost
+    }
+
     /// Deletes all files but the newest that is whole, and the one that is named until the manifest names
     /// that.
     fn sweep(&self) -> Result<(), Error> {

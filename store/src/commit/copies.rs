@@ -63,6 +63,15 @@ impl Copies {
         HeldOff { copies: self, _turn: self.turn.lock() }
     }
 
+    /// As [`hold_off`](Self::hold_off), once none is being made.
+    pub(crate) fn wait_for_none(&self) -> HeldOff<'_> {
+        let mut turn = self.turn.lock();
+        while self.any() {
+            self.fewer.wait(&mut turn);
+        }
+        HeldOff { copies: self, _turn: turn }
+    }
+
     /// Whether any is being made. Says the same until the end of a [`hold_off`](Self::hold_off), but for
     /// those that end.
     pub(crate) fn any(&self) -> bool {

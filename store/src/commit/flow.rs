@@ -10,6 +10,7 @@
 //! ```
 //!
 //! Invariants:
+//! * Heights go back in one way, [`Flow::roll_back`], when nothing is on its way.
 //! * It moves only after what it announces is true, under its lock, and tells the waiters after.
 //! * The first failure is latched; every waiter sees it.
 //! * A waiter that is a future looks and leaves its waker under the lock of the progress, so that no
@@ -37,9 +38,21 @@ pub(crate) struct Progress {
     /// Log bytes of the blocks that are accepted and not yet durable.
     pub(crate) bytes: BTreeMap<Height, u64>,
     pub(crate) poison: Option<Arc<Error>>,
+    /// How often it went back. What was accepted before is settled, whatever the heights say now.
+    pub(crate) rollbacks: u64,
 }
 
 impl Progress {
+    /// Whether a block of `height`, accepted after so many rollbacks, is published.
+    pub(crate) fn has_published(&self, height: Height, rollbacks: u64) -> bool {
+        self.published >= height || self.rollbacks > rollbacks
+    }
+
+    /// The same for durable.
+    pub(crate) fn has_persisted(&self, height: Height, rollbacks: u64) -> bool {
+        self.durable >= height || self.rollbacks > rollbacks
+    }
+
     /// Whether all that was accepted is settled, and nothing failed.
     pub(crate) fn is_settled(&self) -> bool {
         self.poison.is_none() && self.settled >= self.accepted
@@ -80,6 +93,7 @@ impl Flow {
             settled,
             bytes: BTreeMap::new(),
             poison: None,
+            rollbacks: 0,
         };
         let wakers = Mutex::new(Wakers::default());
         Self { progress: Mutex::new(progress), moved: Condvar::new(), wakers }
@@ -162,6 +176,20 @@ impl Flow {
             progress.settled = progress.tidied;
         }
         self.moved();
+    }
+
+    /// Everything goes back to `height`; all that was accepted was settled.
+    pub(crate) fn roll_back(&self, height: Height) {
+        {
+            let mut progress = self.progress.lock();
+            (progress.accepted, progress.published) = (height, height);
+            (progress.durable, progress.tidied, progress.settled) = (height, height, height);
+            progress.rollbacks += 1;
+        }
+        // Whoever waits for a height above has it since before.
+        let woken = std::mem::take(&mut self.wakers.lock().waiting);
+        self.moved();
+        woken.into_values().for_each(Waker::wake);
     }
 
     /// Something else that waiters look at was set.

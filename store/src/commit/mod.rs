@@ -10,6 +10,7 @@
 //!     │ beside them
 //!   checkpoint  files from which the store opens without reading its log
 //!   copies      what keeps files where they are while they are copied
+//!   rollback    back to an earlier height, and on from there
 //!   prune       what the manifest no longer needs, and when it goes
 //!   tiers       the jobs of an index in files
 //! ```
@@ -21,6 +22,7 @@ pub(crate) mod copies;
 pub(crate) mod flow;
 pub(crate) mod pipeline;
 pub(crate) mod prune;
+pub(crate) mod rollback;
 pub(crate) mod stages;
 pub(crate) mod sync;
 pub(crate) mod tiers;

@@ -197,6 +197,8 @@ impl Pruning {
             kept.edges = shared.published.edges(shard, first)?;
         }
         manifest.log_start = log_start;
+        // What was taken back is over where it is pruned.
+        manifest.dead.retain(|span| span.end > log_start);
         Ok(Some(PruneIntent { log_start, first_kept }))
     }
 

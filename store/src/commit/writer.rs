@@ -47,21 +47,21 @@ pub(crate) struct Stream {
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
-    pipeline: Pipeline,
+    pub(super) shared: Arc<Shared>,
+    pub(super) pipeline: Pipeline,
     rule: CompactionRule,
     /// Last accepted height.
-    height: Height,
-    shards: Vec<ShardWriter>,
+    pub(super) height: Height,
+    pub(super) shards: Vec<ShardWriter>,
     /// Blocks that are accepted and, as far as the writer knows, not published; oldest first.
-    layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
+    pub(super) layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
     /// No checkpoint is begun: what is made may be thrown away.
     pub(crate) loading: bool,
     /// It was said that handing in does not wait.
     said: bool,
     /// Bytes of log since the last checkpoint that was asked for: one that fails is not asked for again at
     /// once.
-    log_bytes: u64,
+    pub(super) log_bytes: u64,
 }
 
 impl Writer {
@@ -83,7 +83,7 @@ impl Writer {
         checkpoint::at_close(&self.shared, &self.begins())
     }
 
-    fn begins(&self) -> Vec<TwigBegins> {
+    pub(super) fn begins(&self) -> Vec<TwigBegins> {
         self.shards.iter().map(|shard| shard.state.begins().clone()).collect()
     }
 

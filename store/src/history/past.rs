@@ -4,7 +4,7 @@ use crate::Error;
 use crate::error::Kept;
 use crate::history::cover::{self, Covering};
 use crate::history::pins::Pin;
-use crate::read::published::State;
+use crate::read::published::{State, going_back};
 use crate::shared::Shared;
 use hedgerow_entryfile::{StoredEntry, UndoHead};
 use hedgerow_merkle::{PastShard, Roots, TreePath};
@@ -19,7 +19,7 @@ pub(crate) struct Past {
     pub(crate) roots: Roots,
     /// What the first undo record after it says; `None` if there are no proofs against its root.
     undo: Option<UndoHead>,
-    _pin: Pin,
+    pin: Pin,
 }
 
 impl Past {
@@ -28,15 +28,29 @@ impl Past {
     /// # Errors
     /// [`Error::HeightUnavailable`].
     pub(crate) fn new(shared: &Shared, height: Height) -> Result<Arc<Self>, Error> {
-        let row = shared.history(height)?;
-        // From there on every block has one, up to the newest published.
-        let has_undo = || shared.undo.first().is_some_and(|first| first <= height.next());
-        let Some(pin) = shared.pins.take(height, &row.oldest_active, has_undo) else {
-            return Err(unavailable(shared, height));
+        let (row, pin) = loop {
+            let before = shared.published.rollbacks();
+            let row = shared.history(height)?;
+            // From there on every block has one, up to the newest published.
+            let has_undo = || shared.undo.first().is_some_and(|first| first <= height.next());
+            let Some(pin) = shared.pins.take(height, &row.oldest_active, has_undo) else {
+                return Err(unavailable(shared, height));
+            };
+            // Else the row may be of a block that is taken back, and the pin of the one after it.
+            if !going_back(before) && shared.published.rollbacks() == before {
+                break (row, pin);
+            }
+            shared.flow.check()?;
+            std::thread::yield_now();
         };
         let roots = Roots { shards: row.shard_roots, state: row.root };
         let undo = if pin.has_undo() { shared.undo.head(height.next())? } else { None };
-        Ok(Arc::new(Self { height, roots, undo, _pin: pin }))
+        Ok(Arc::new(Self { height, roots, undo, pin }))
+    }
+
+    /// Whether this height was taken back.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.pin.is_rolled_back()
     }
 
     /// Number of keys that had a value, if that is known.

@@ -16,6 +16,7 @@ use hedgerow_types::{Height, SHARDS, SerialNumber, TwigId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -35,6 +36,8 @@ struct Inner {
 struct Held {
     count: usize,
     oldest_active: [SerialNumber; SHARDS],
+    /// The height was taken back.
+    rolled_back: Arc<AtomicBool>,
 }
 
 /// The oldest height that is held, and what it needs.
@@ -67,13 +70,26 @@ impl Pins {
         if needs_any(oldest_active, &inner.planned) {
             return None;
         }
-        let held = Held { count: 0, oldest_active: *oldest_active };
-        inner.held.entry(height).or_insert(held).count += 1;
+        let held = inner.held.entry(height).or_insert_with(|| {
+            let rolled_back = Arc::default();
+            Held { count: 0, oldest_active: *oldest_active, rolled_back }
+        });
+        held.count += 1;
+        let rolled_back = Arc::clone(&held.rolled_back);
         let undo = has_undo();
         if undo {
             *inner.undo.entry(height.next()).or_default() += 1;
         }
-        Some(Pin { pins: Arc::clone(self), height, undo })
+        Some(Pin { pins: Arc::clone(self), height, undo, rolled_back })
+    }
+
+    /// The heights above this one were taken back: nobody waits for those who hold them.
+    pub(crate) fn roll_back(&self, height: Height) {
+        let mut inner = self.0.lock();
+        let gone = inner.held.split_off(&height.next());
+        gone.values().for_each(|held| held.rolled_back.store(true, Ordering::SeqCst));
+        // The record that follows the last height that is left stays wanted by those who hold that height.
+        drop(inner.undo.split_off(&Height(height.0.saturating_add(2))));
     }
 
     /// Whether nothing of what a height needs is about to go.
@@ -123,9 +139,15 @@ pub(crate) struct Pin {
     pins: Arc<Pins>,
     height: Height,
     undo: bool,
+    rolled_back: Arc<AtomicBool>,
 }
 
 impl Pin {
+    /// Whether the height was taken back.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::SeqCst)
+    }
+
     /// Whether the undo records that follow are held too.
     pub(crate) fn has_undo(&self) -> bool {
         self.undo
@@ -135,6 +157,9 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut inner = self.pins.0.lock();
+        if self.is_rolled_back() {
+            return; // Its height is another block's by now.
+        }
         if let Some(held) = inner.held.get_mut(&self.height) {
             held.count -= 1;
             if held.count == 0 {

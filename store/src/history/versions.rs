@@ -70,6 +70,8 @@ pub struct KeyHistory {
     key_hash: KeyHash,
     /// What covers the key at the place that is reached; `None` at the end.
     at: Option<StoredEntry>,
+    /// The last version that was given out.
+    last: Option<Height>,
 }
 
 /// Whether `after`, an entry of the key, was written by an operation on it, which replaced `before`: an entry
@@ -87,7 +89,7 @@ impl KeyHistory {
     /// As [`View::get`].
     pub(crate) fn new(view: View, key: &[u8], key_hash: KeyHash) -> Result<Self, Error> {
         let at = Some(view.locate_value(key, &key_hash)?);
-        Ok(Self { view, key: key.to_vec(), key_hash, at })
+        Ok(Self { view, key: key.to_vec(), key_hash, at, last: None })
     }
 
     /// The next block that left the key otherwise than it found it.
@@ -136,15 +138,34 @@ impl Iterator for KeyHistory {
     type Item = Result<KeyVersion, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step().and_then(|step| {
-            self.view.shared.check_not_abandoned()?;
-            Ok(step)
-        });
-        let step = step.map_err(self.view.shared.read_for(self.view.height())).transpose();
-        if matches!(step, Some(Err(_))) {
-            self.at = None;
+        loop {
+            let before = self.view.shared.published.rollbacks();
+            let step = self.step().and_then(|step| {
+                self.view.shared.check_not_abandoned()?;
+                Ok(step)
+            });
+            match self.view.unless_rolled_back(step) {
+                // It was given out before.
+                Ok(Some(version)) if self.last.is_some_and(|last| version.height >= last) => {}
+                Ok(Some(version)) => {
+                    self.last = Some(version.height);
+                    return Some(Ok(version));
+                }
+                Ok(None) => return None,
+                Err(error) if self.view.may_ask_again(before, &error) => {
+                    self.view = self.view.again();
+                    let (key, key_hash) = (&self.key, &self.key_hash);
+                    match self.view.answer(|view| view.locate_value(key, key_hash)) {
+                        Ok(entry) => self.at = Some(entry),
+                        Err(error) => return Some(Err(error)),
+                    }
+                }
+                Err(error) => {
+                    self.at = None;
+                    return Some(Err(self.view.shared.read_for(self.view.height())(error)));
+                }
+            }
         }
-        step
     }
 }
 
@@ -173,7 +194,7 @@ impl Within {
     ///
     /// # Errors
     /// As [`cover::back_to`].
-    pub(crate) fn next(&mut self, view: &View) -> Result<Option<StoredEntry>, Error> {
+    pub(crate) fn next(&mut self, view: &View) -> Result<Option<(KeyHash, StoredEntry)>, Error> {
         let Some(past) = &view.past else { return Ok(None) };
         while self.from < self.later.get().next_key_hash() {
             let from = self.from;
@@ -184,7 +205,7 @@ impl Within {
             // Beyond `from`: it covers it.
             self.from = found.get().next_key_hash();
             if key_hash_of(found.get()) == from {
-                return Ok(Some(found));
+                return Ok(Some((from, found)));
             }
         }
         Ok(None)

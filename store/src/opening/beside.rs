@@ -19,6 +19,8 @@
 //!   what it names is there, or came after. Once open, a file stays.
 //! * **The journal** behind it may hold records that no sync has reached, and one that is half written. A
 //!   record says which height was durable when it was made: up to there they count, the rest is left out.
+//! * **A rollback** may come between: then the newest height is lower than the one that was shown, and the manifest
+//!   says which part of the log is dead.
 //! * **A writer that opens the store** cuts what was never durable, and writes the rest once more, the same.
 //!
 //! So what is seen is a state that survives a loss of power, and it is verified as at any opening: its roots
@@ -28,7 +30,7 @@
 use crate::commit::checkpoint::CHECKPOINTS;
 use crate::hasher::BatchHasher;
 use crate::opening::limits;
-use crate::opening::open::{Begun, Files, Parts, begin, pool};
+use crate::opening::open::{Begun, Files, Parts, begin, end_of_last, live, pool};
 use crate::opening::place::{LOG, META, Place, TWIGS, UNDO};
 use crate::opening::rebuild::INDEX;
 use crate::options::Options;
@@ -326,7 +328,11 @@ impl Copied {
             if !shown.anew && (shown.height, shown.log_end) == (journal.height, journal.end) {
                 return Ok(None);
             }
-            if journal.height < shown.height {
+            // Where a rollback took it back, or that was pruned by now.
+            let at = shown.log_end;
+            let taken_back =
+                at < start || manifest.dead.iter().any(|it| it.start < at && at < it.end);
+            if journal.height < shown.height && !taken_back {
                 let (now, then) = (journal.height, shown.height);
                 let reason = format!("height {then} was durable, and now {now} is the last");
                 return Err(Error::Corrupt(reason));
@@ -334,11 +340,12 @@ impl Copied {
         }
         let log_options = Place::log_options(&options);
         let log = EntryLog::open(vfs(), &dir, store, log_options, start, journal.end)?;
+        log.set_dead(&manifest.dead);
         let twig_options = Place::twig_options(&options);
         let dir = place.path(TWIGS);
-        let (file, _) = TwigFile::open(vfs(), &dir, store, twig_options, end)?;
+        let (file, _) = TwigFile::open(vfs(), &dir, store, twig_options, live(&manifest))?;
         let pool = pool(options.threads, "hedgerow")?;
-        let undo = place.undo(&options, store, manifest.height, end)?;
+        let undo = place.undo(&options, store, manifest.height, end_of_last(&manifest))?;
         let files = Files { log, twigs: TwigStore::new(file), undo, meta, manifest, journal };
         let (mut rebuilt, checkpointed) = files.come_to(&place, &options, &**hasher, &pool)?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;

@@ -117,7 +117,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
     Ok(CheckReport {
         height: manifest.height,
         root: manifest.state_root,
-        log_bytes: manifest.log_end.0 - manifest.log_start.0,
+        log_bytes: manifest.log_end.0 - manifest.log_start.0 - shared.log.stats().dead_bytes,
         keys: active - manifest.shards.len() as u64 * hedgerow_types::SENTRIES_PER_SHARD,
         twigs: rebuilt.compared.same,
         twigs_missing: rebuilt.compared.missing,

@@ -124,6 +124,7 @@ impl Place {
                 first_kept: TwigId(0),
                 edges: Vec::new(),
             }),
+            dead: Vec::new(),
         };
         self.vfs.create_dir_all(&self.path(META))?;
         let meta = self.meta(options, true)?;

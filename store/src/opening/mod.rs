@@ -11,6 +11,7 @@
 //!     │    ├─ rebuild   the state of the manifest: from a checkpoint, or from all of the log
 //!     │    └─ replay    the blocks behind it, one after the other
 //!     ├─ beside   a view of the last durable height while another process writes: nothing locked or written
+//!     ├─ back      the state at an earlier height, from the newest and the log: what a rollback goes back to
 //!     ├─ check    the same once more, compared with what is open and what is on the disk
 //!     ├─ backup   a copy of a store that is open, a store itself; and back again
 //!     ├─ salvage  what can be read of a store that does not open
@@ -20,6 +21,7 @@
 //! Nothing here takes part in a block: once the store is open, only `place` is asked, whether the directory is
 //! still the one that was locked.
 
+pub(crate) mod back;
 pub(crate) mod backup;
 pub(crate) mod beside;
 pub(crate) mod check;

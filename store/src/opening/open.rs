@@ -21,7 +21,7 @@ use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
 use crate::store::Store;
 use crate::{Error, points};
-use hedgerow_entryfile::{EntryLog, Journal, StoreId, TwigFile};
+use hedgerow_entryfile::{EntryLog, Journal, LiveLog, StoreId, TwigFile};
 use hedgerow_merkle::Forest;
 use hedgerow_metadb::{Manifest, MetaDb, StoreParams};
 use hedgerow_state::checkpoint::Checkpoint;
@@ -57,14 +57,15 @@ impl Place {
         self.vfs.at_point(points::OPEN_JOURNAL_RENEWED)?;
         let log_options = Self::log_options(&options);
         let log = EntryLog::open(vfs(), &dir, id, log_options, start_at, journal.end)?;
+        log.set_dead(&manifest.dead);
         self.vfs.at_point(points::OPEN_LOG_CUT)?;
         let twig_options = Self::twig_options(&options);
         let dir = self.path(TWIGS);
-        let (file, _) = TwigFile::open(vfs(), &dir, id, twig_options, manifest.log_end)?;
+        let (file, _) = TwigFile::open(vfs(), &dir, id, twig_options, live(&manifest))?;
         let twigs = TwigStore::new(file);
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(options.threads, "hedgerow")?;
-        let undo = self.undo(&options, id, manifest.height, manifest.log_end)?;
+        let undo = self.undo(&options, id, manifest.height, end_of_last(&manifest))?;
         let files = Files { log, twigs, undo, meta, manifest, journal };
         let (mut rebuilt, checkpointed) = files.come_to(&self, &options, &*hasher, &pool)?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
@@ -79,6 +80,17 @@ impl Place {
         store.place.vfs.at_point(points::OPEN_DONE)?;
         Ok(store)
     }
+}
+
+/// What of the log the twigs can be of that a manifest knows.
+pub(crate) fn live(manifest: &Manifest) -> LiveLog<'_> {
+    LiveLog { start: manifest.log_start, end: manifest.log_end, dead: &manifest.dead }
+}
+
+/// Where the record of the height of a manifest ends: the log may end with what was taken back after it.
+pub(crate) fn end_of_last(manifest: &Manifest) -> LogPosition {
+    let dead = manifest.dead.last().filter(|span| span.end == manifest.log_end);
+    dead.map_or(manifest.log_end, |span| span.start)
 }
 
 /// The files of a store, open, and what of them counts.

@@ -24,11 +24,13 @@
 //! The scan begins at the record that holds the first entry of the oldest twig that any shard still
 //! needs. Twigs before the oldest active one need their left root only.
 
+mod entries;
 mod index;
 mod resume;
 mod shard;
 mod sums;
 
+pub(crate) use entries::each_entry;
 pub(crate) use index::{INDEX, IndexPlace, Indexed};
 pub(crate) use shard::{ComparedTwigs, RunWork, ShardScan};
 pub(crate) use sums::{Keys, Sums};

@@ -19,7 +19,7 @@
 
 use crate::hasher::trusted;
 use crate::opening::limits;
-use crate::opening::open::pool;
+use crate::opening::open::{live, pool};
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
 use crate::opening::rebuild::{IndexPlace, Rebuilt, Source, derive};
@@ -175,6 +175,7 @@ impl Found {
         EntryLog::renew_journal(&*place.vfs, &dir, start, end, &journal)?;
         let log_options = Place::log_options(options);
         let log = EntryLog::open(vfs(), &dir, id, log_options, start, journal.end)?;
+        log.set_dead(&manifest.dead);
         let progress = Meter::new(options.progress.as_ref());
         let derived = pool(options.threads, "hedgerow")?.install(|| {
             derive(&Source {
@@ -201,7 +202,8 @@ impl Found {
             )));
         }
         let dir = place.path(TWIGS);
-        let (file, _) = TwigFile::open(vfs(), &dir, id, Place::twig_options(options), end)?;
+        let (file, _) =
+            TwigFile::open(vfs(), &dir, id, Place::twig_options(options), live(&manifest))?;
         let twig_file = TwigStore::new(file);
         let different = twig_file.different(derived.twigs.clone())?;
         Ok(Self { meta, manifest, row, twig_file, derived, different, _locks: locks })

@@ -18,7 +18,7 @@ use crate::opening::place::{LOG, Place};
 use crate::options::Options;
 use crate::{Error, Store};
 use hashbrown::{HashMap, HashSet};
-use hedgerow_entryfile::{LogError, Salvaged, salvage};
+use hedgerow_entryfile::{LogError, Salvaged, find_dead, salvage, with_dead_span};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_state::key_hash_of;
 use hedgerow_types::entry::EntryRef;
@@ -216,17 +216,25 @@ impl Store {
         let (place, _lock) = Place::damaged(path.as_ref(), &options)?;
         let dir = place.path(LOG);
         let mut learnt = Learnt::default();
+        let none = |error| match error {
+            LogError::NoSegment { .. } => Error::NoStore(place.dir.clone()),
+            other => other.into(),
+        };
+        let manifest = place.manifest(&options).ok().map(|(_, manifest)| manifest);
+        // The manifest tells a rollback that happened from one that was cut short. Without it all that there are
+        // count.
+        let until = manifest.as_ref().map(|manifest| manifest.log_end);
+        let mut dead = find_dead(&*place.vfs, &dir, until).map_err(none)?;
+        for span in manifest.iter().flat_map(|manifest| &manifest.dead) {
+            dead = with_dead_span(&dead, span.clone());
+        }
         let pass = |show: &mut dyn FnMut(Salvaged<'_>) -> bool| {
-            salvage(&*place.vfs, &dir, show).map_err(|error| match error {
-                LogError::NoSegment { .. } => Error::NoStore(place.dir.clone()),
-                other => other.into(),
-            })
+            salvage(&*place.vfs, &dir, &dead, show).map_err(none)
         };
         let there = pass(&mut |found| {
             learnt.note(found);
             true
         })?;
-        let manifest = place.manifest(&options).ok().map(|(_, manifest)| manifest);
         if let Some(manifest) = &manifest {
             let (start, end) = (manifest.log_start, manifest.log_end);
             for (from, to) in [(start, there.start.min(end)), (there.end.max(start), end)] {

@@ -15,7 +15,7 @@ use crate::opening::rebuild::INDEX;
 use crate::options::Options;
 use crate::read::published::in_index;
 use hedgerow_index::{Edit, Index, IndexError, Stem, TieredIndex};
-use hedgerow_types::{KeyHash, LogPosition};
+use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
 use hedgerow_vfs::Vfs;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -153,6 +153,10 @@ impl Index for Watched {
 
     fn take_back(&self, applied: &[Edit]) -> Result<(), IndexError> {
         self.noted(self.index.take_back(applied))
+    }
+
+    fn roll_back(&self, changed: &[Edit], cut: SerialNumber) -> Result<(), IndexError> {
+        self.noted(self.index.roll_back(changed, cut))
     }
 
     fn len(&self) -> usize {

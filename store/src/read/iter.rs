@@ -70,6 +70,8 @@ pub struct Iter {
     next: KeyHash,
     /// At a past height: the range of an entry of the anchor that is gone through.
     within: Option<Within>,
+    /// The last key that was given out.
+    last: Option<KeyHash>,
 }
 
 /// A key and its value.
@@ -132,7 +134,7 @@ fn sentry_of(group: usize) -> KeyHash {
 impl Iter {
     pub(crate) fn new(view: View) -> Self {
         let (ready, next) = (VecDeque::new(), KeyHash::sentry(0));
-        Self { view, group: 0, ready, next, within: None }
+        Self { view, group: 0, ready, next, within: None, last: None }
     }
 
     /// The height of the state that is iterated over.
@@ -202,11 +204,13 @@ impl Iter {
     }
 
     /// The next entry that is not a sentry.
-    fn step(&mut self) -> Result<Option<Pair>, Error> {
+    fn step(&mut self) -> Result<Option<(KeyHash, StoredEntry)>, Error> {
         loop {
             if let Some(within) = &mut self.within {
                 match within.next(&self.view)? {
-                    Some(entry) if !entry.get().is_sentry() => return Ok(Some(pair(&entry))),
+                    Some((key_hash, entry)) if !entry.get().is_sentry() => {
+                        return Ok(Some((key_hash, entry)));
+                    }
                     Some(_) => continue,
                     None => self.within = None,
                 }
@@ -234,17 +238,28 @@ impl Iter {
                     }
                 }
                 Step::Alone { to, .. } => self.next = to,
-                Step::Entry(_, entry) => {
+                Step::Entry(key_hash, entry) => {
                     self.next = entry.get().next_key_hash();
                     let height = entry.get().version().height();
                     if self.view.past.as_ref().is_some_and(|past| past.height < height) {
                         self.within = Some(Within::new(entry));
                     } else if !entry.get().is_sentry() {
-                        return Ok(Some(pair(&entry)));
+                        return Ok(Some((key_hash, entry)));
                     }
                 }
             }
         }
+    }
+
+    /// Goes on from another state than that which was looked back from so far, which was taken back: from the
+    /// group of the last key on.
+    fn begin_again(&mut self) {
+        self.view = self.view.again();
+        let KeyHash([first, second, ..]) = self.last.unwrap_or(KeyHash::sentry(0));
+        self.group = usize::from(u16::from_be_bytes([first, second]));
+        self.next = sentry_of(self.group);
+        self.ready.clear();
+        self.within = None;
     }
 }
 
@@ -263,13 +278,26 @@ impl Iterator for Iter {
     type Item = Result<Pair, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = self.step().transpose();
-        if matches!(item, Some(Err(_))) {
-            self.group = ALL_GROUPS;
-            self.ready.clear();
-            self.within = None;
+        loop {
+            let before = self.view.shared.published.rollbacks();
+            let step = self.step();
+            match self.view.unless_rolled_back(step) {
+                // It was given out before.
+                Ok(Some((key_hash, _))) if self.last.is_some_and(|last| key_hash <= last) => {}
+                Ok(Some((key_hash, entry))) => {
+                    self.last = Some(key_hash);
+                    return Some(Ok(pair(&entry)));
+                }
+                Ok(None) => return None,
+                Err(error) if self.view.may_ask_again(before, &error) => self.begin_again(),
+                Err(error) => {
+                    self.group = ALL_GROUPS;
+                    self.ready.clear();
+                    self.within = None;
+                    return Some(Err(error));
+                }
+            }
         }
-        item
     }
 }
 

@@ -27,6 +27,7 @@
 //! * What a change says of a key with an old position before a state's `log_end` is what that state has:
 //!   it is the first change of the key since then.
 //! * Nothing that a held state needs is pruned: see [`Published::oldest`].
+//! * Heights go back in one way: see [`Published::roll_back`], which says why what is held stays right.
 
 use crate::Error;
 use crate::commit::tiers::Tiers;
@@ -44,6 +45,7 @@ use hedgerow_types::{
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Edits below this number go in one after the other: handing them to threads would cost more.
@@ -83,9 +85,38 @@ pub(crate) struct State {
     pub(crate) keys: u64,
     tree: TreeHead,
     since: Arc<Link>,
+    /// It was taken back: what is asked of it may find the state of another height.
+    rolled_back: AtomicBool,
 }
 
 impl State {
+    fn new(
+        height: Height,
+        log_end: LogPosition,
+        keys: u64,
+        tree: TreeHead,
+        since: Arc<Link>,
+    ) -> Arc<Self> {
+        let rolled_back = AtomicBool::new(false);
+        Arc::new(Self { height, log_end, keys, tree, since, rolled_back })
+    }
+
+    /// Whether it was taken back. To be asked after index and tree: what they said before is of this height if not.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::SeqCst)
+    }
+
+    /// What was found, unless the state was taken back meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::RolledBack`].
+    pub(crate) fn unless_rolled_back<T>(&self, found: Result<T, Error>) -> Result<T, Error> {
+        if self.is_rolled_back() {
+            return Err(Error::RolledBack { height: self.height });
+        }
+        found
+    }
+
     pub(crate) fn roots(&self) -> &Roots {
         self.tree.roots()
     }
@@ -144,6 +175,28 @@ pub(crate) struct Next<'a> {
     pub(crate) tiers: Option<&'a Tiers>,
 }
 
+/// Whether a value of [`Published::rollbacks`] is one of while heights go back.
+pub(crate) fn going_back(rollbacks: u64) -> bool {
+    rollbacks % 2 == 1
+}
+
+/// A state that is gone back to: see [`Published::roll_back`].
+pub(crate) struct Earlier<'a> {
+    pub(crate) height: Height,
+    /// Where what was taken back begins in the log.
+    pub(crate) dead_from: LogPosition,
+    /// Where the log ends now.
+    pub(crate) log_end: LogPosition,
+    pub(crate) keys: u64,
+    /// By shard, in key-hash order: where keys were at that height, and where they are.
+    pub(crate) edits: &'a [Vec<Edit>],
+    /// By shard, the serial number that the next entry gets.
+    pub(crate) cut: &'a [SerialNumber; SHARDS],
+    pub(crate) forest: &'a Forest,
+    /// What differs in the tree.
+    pub(crate) dirty: &'a Dirty,
+}
+
 /// Some positions, nearly always one: those that most look-ups find need no allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Few {
@@ -171,6 +224,8 @@ pub(crate) struct Published {
     index: Vec<Box<dyn Index>>,
     tree: Tree,
     current: ArcSwap<State>,
+    /// How often index and tree went back, twice; odd while they do.
+    rollbacks: AtomicU64,
     /// The states that may still be held, oldest first.
     held: Mutex<Held>,
 }
@@ -207,13 +262,14 @@ impl Published {
         let active: usize = index.iter().map(Indexed::len).sum();
         let keys = (active as u64).saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
         let since = Arc::default();
-        let state = Arc::new(State { height, log_end, keys, tree, since });
+        let state = State::new(height, log_end, keys, tree, since);
         let mut held = Held::default();
         held.push(&state);
         Self {
             index: index.into_iter().map(|index| index.shared(mark)).collect(),
             tree: published.unwrap_or_else(|| forest.publish()),
             current: ArcSwap::new(state),
+            rollbacks: AtomicU64::new(0),
             held: Mutex::new(held),
         }
     }
@@ -227,6 +283,22 @@ impl Published {
     /// does, but nothing is written that other readers look at.
     pub(crate) fn look(&self) -> impl Deref<Target = Arc<State>> {
         self.current.load()
+    }
+
+    /// What has another value from when heights begin to go back, and another one when all has gone back. What index,
+    /// tree and twig records say belongs together if it is the same before and after, and [even](going_back).
+    pub(crate) fn rollbacks(&self) -> u64 {
+        self.rollbacks.load(Ordering::SeqCst)
+    }
+
+    /// Heights begin to go back, until [`end_rollback`](Self::end_rollback).
+    pub(crate) fn begin_rollback(&self) {
+        self.rollbacks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// All has gone back.
+    pub(crate) fn end_rollback(&self) {
+        self.rollbacks.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The newest height.
@@ -265,10 +337,73 @@ impl Published {
         self.apply(next, pool)?;
         self.tree.copy(next.forest, next.dirty);
         let Next { height, log_end, keys, forest, .. } = *next;
-        let state = Arc::new(State { height, log_end, keys, tree: forest.head(), since });
+        let state = State::new(height, log_end, keys, forest.head(), since);
         before_it(&now, &change.tree);
         // It is kept by the states before it alone.
         drop(change);
+        self.held.lock().push(&state);
+        self.current.store(state);
+        Ok(())
+    }
+
+    /// Goes back to an earlier state: readers see the newest, and then the earlier one. Nobody publishes meanwhile.
+    ///
+    /// ```text
+    ///   State g ─► .. ─► State h ─► Change h+1 ─► .. ─► State H ─┐ nothing
+    ///                                                            ├─► Link ─► Change h+1' ─► ..
+    ///                    bridge: State h ─► keys and nodes of h ─┘ ▲
+    ///                    State h, once index and tree are there ───┘
+    /// ```
+    ///
+    /// The *bridge* is a state of `h` as if it had been held all the time: what the index has of dead entries lies at
+    /// or behind its end of the log, and what the blocks since replaced hangs on it. It is what readers see while index
+    /// and tree go back in place, and it is right before, meanwhile and after.
+    ///
+    /// States below `h` that are held go on answering: of dead entries nothing lies before their ends, what was
+    /// replaced by the blocks up to `H` hangs on them, and each key and node that goes back to what it was at `h` was
+    /// replaced by one of those blocks. So the way from `H` back to `h` has nothing to add for them.
+    ///
+    /// States above `h` are marked before anything goes back. Whoever looked into index or tree after that sees the
+    /// mark afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if an edit does not fit the index: then what readers see of it is lost.
+    pub(crate) fn roll_back(
+        &self,
+        to: &Earlier<'_>,
+        pool: &rayon::ThreadPool,
+    ) -> Result<(), Error> {
+        let Earlier { height, dead_from, log_end, keys, edits, cut, forest, dirty } = *to;
+        let now = self.current();
+        let was = |edit: &Edit| edit.old.map(|old| (Stem::of(&edit.key), old.at));
+        let replaced = |edits: &Vec<Edit>| edits.iter().filter_map(was).collect::<Vec<_>>();
+        let after = Arc::<Link>::default();
+        let link = |index, tree| {
+            let change = Change { index, tree, after: Arc::clone(&after) };
+            Link(OnceLock::from(Arc::new(change)))
+        };
+        let nothing = link(vec![], TreeUndo::default()).0.take();
+        if nothing.is_none_or(|nothing| now.since.0.set(nothing).is_err()) {
+            return Err(Error::Corrupt(format!("height {} is not the newest", now.height)));
+        }
+        let since = Arc::new(link(edits.iter().map(replaced).collect(), forest.before(dirty)));
+        let bridge = State::new(height, dead_from, keys, forest.head(), since);
+        {
+            let mut held = self.held.lock();
+            held.push(&bridge);
+            self.current.store(bridge);
+            let states = held.states.iter().filter_map(Weak::upgrade);
+            for state in states.filter(|state| state.height > height) {
+                state.rolled_back.store(true, Ordering::SeqCst);
+            }
+        }
+        drop(now);
+        self.tree.replace(forest);
+        let work = self.index.par_iter().zip(edits).zip(cut);
+        let work = work.map(|((index, edits), cut)| index.roll_back(edits, *cut));
+        let done: Result<(), IndexError> = pool.install(|| work.collect());
+        done.map_err(in_index)?;
+        let state = State::new(height, log_end, keys, forest.head(), after);
         self.held.lock().push(&state);
         self.current.store(state);
         Ok(())
@@ -468,7 +603,8 @@ impl Published {
     /// that is held later is at least as new as the newest one now.
     pub(crate) fn oldest(&self) -> Arc<State> {
         let held = self.held.lock();
-        held.states.iter().find_map(Weak::upgrade).unwrap_or_else(|| self.current())
+        let live = |state: &Weak<State>| state.upgrade().filter(|state| !state.is_rolled_back());
+        held.states.iter().find_map(live).unwrap_or_else(|| self.current())
     }
 
     /// How many states are held, the newest one included.

@@ -218,8 +218,25 @@ impl Reader {
         key: impl AsRef<[u8]>,
         show: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        let state = self.shared.published.look();
-        value_of(&self.shared, &state, key.as_ref(), show)
+        let mut show = Some(show);
+        loop {
+            let state = self.shared.published.look();
+            match value_of(&self.shared, &state, key.as_ref(), &mut show) {
+                // Taken back meanwhile: another one is published by now.
+                Err(Error::RolledBack { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What the newest state answers; that of the next one if it is taken back meanwhile.
+    fn newest<T>(&self, answer: impl Fn(&View) -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            match answer(&self.view()) {
+                Err(Error::RolledBack { .. }) => {}
+                other => return other,
+            }
+        }
     }
 
     /// The values of many keys, all from the state of one height.
@@ -227,7 +244,7 @@ impl Reader {
     /// # Errors
     /// As [`View::get`].
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        self.view().get_many(keys)
+        self.newest(|view| view.get_many(keys))
     }
 
     /// Every version of `key` that is still on disk, newest first: see [`KeyHistory`].
@@ -235,7 +252,7 @@ impl Reader {
     /// # Errors
     /// As [`View::get`].
     pub fn key_history(&self, key: impl AsRef<[u8]>) -> Result<KeyHistory, Error> {
-        self.view().key_history(key)
+        self.newest(|view| view.key_history(key.as_ref()))
     }
 
     /// All keys and values of the published state of one height, in the order of the key hashes: see
@@ -250,7 +267,7 @@ impl Reader {
     /// # Errors
     /// As [`View::prove`].
     pub fn prove(&self, key: impl AsRef<[u8]>) -> Result<Proven, Error> {
-        self.view().prove(key)
+        self.newest(|view| view.prove(key.as_ref()))
     }
 
     /// A proof of what `key` had at an earlier height, under the root of the published state: see
@@ -277,7 +294,7 @@ impl Reader {
     /// # Errors
     /// As [`View::prove_past`].
     pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
-        self.view().prove_past(key, height)
+        self.newest(|view| view.prove_past(key.as_ref(), height))
     }
 
     /// One proof of what the published state says about all of `keys`: see [`View::prove_many`].
@@ -285,7 +302,7 @@ impl Reader {
     /// # Errors
     /// As [`View::prove_many`].
     pub fn prove_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Proven, Error> {
-        self.view().prove_many(keys)
+        self.newest(|view| view.prove_many(keys))
     }
 
     /// One proof of all keys of a range of key hashes in the published state: see [`View::prove_range`]. Several
@@ -294,7 +311,7 @@ impl Reader {
     /// # Errors
     /// As [`View::prove_range`].
     pub fn prove_range(&self, from: KeyHash, limit: RangeLimit) -> Result<ProvenRange, Error> {
-        self.view().prove_range(from, limit)
+        self.newest(|view| view.prove_range(from, limit))
     }
 
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
@@ -303,7 +320,7 @@ impl Reader {
     /// # Errors
     /// As [`View::prove_serial`].
     pub fn prove_serial(&self, shard: ShardId, sn: SerialNumber) -> Result<SerialPath, Error> {
-        self.view().prove_serial(shard, sn)
+        self.newest(|view| view.prove_serial(shard, sn))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::history::past::Past;
 use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
 use crate::read::prove::{self, LeafPath};
-use crate::read::published::State;
+use crate::read::published::{State, going_back};
 use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::shared::Shared;
 use hedgerow_entryfile::{Fill, StoredEntry};
@@ -34,6 +34,9 @@ use std::sync::Arc;
 /// nobody waiting. It costs: what the blocks since then replaced stays in memory (about 16 bytes per
 /// change of a key, and up to 40 per node of the tree), every look-up goes through those blocks, and the
 /// log that the view needs is not pruned.
+///
+/// A view of a height that is [taken back](crate::Store::rollback) answers [`Error::RolledBack`] from then on; views of
+/// heights that stay go on answering.
 ///
 /// When the store is closed, a view goes on answering, unless it shows blocks that were not durable: then
 /// it says [`Error::Closed`].
@@ -132,12 +135,11 @@ impl View {
     ) -> Result<Option<T>, Error> {
         let key = key.as_ref();
         if self.past.is_none() {
-            return value_of(&self.shared, &self.state, key, show);
+            return value_of(&self.shared, &self.state, key, &mut Some(show));
         }
         check_key(key)?;
         let key_hash = KeyHash(hash_message(key).0);
-        let entry = self.locate_value(key, &key_hash);
-        let entry = entry.map_err(self.shared.read_for(self.height()))?;
+        let entry = self.answer(|view| view.locate_value(key, &key_hash))?;
         self.shared.check_not_abandoned()?;
         let entry = entry.get();
         Ok(is_entry_of(entry, key).then(|| show(entry.value())))
@@ -151,6 +153,10 @@ impl View {
         if self.past.is_some() {
             return keys.iter().map(|key| self.get(key)).collect();
         }
+        self.answer(|view| view.values_of(keys))
+    }
+
+    fn values_of<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let mut hashes = Vec::with_capacity(keys.len());
         for key in keys {
             check_key(key.as_ref())?;
@@ -165,7 +171,7 @@ impl View {
                 values[number] = Some(entry.value().to_vec());
             }
         });
-        visited.map_err(|error| self.shared.read_for(self.height())(error.into()))?;
+        visited?;
         self.shared.check_not_abandoned()?;
         Ok(values)
     }
@@ -182,8 +188,7 @@ impl View {
     /// [`Refused::KeyLength`](crate::Refused::KeyLength), or a failed read.
     pub fn prove(&self, key: impl AsRef<[u8]>) -> Result<Proven, Error> {
         check_key(key.as_ref())?;
-        let proven = prove::by_key(self, key.as_ref());
-        proven.map_err(self.shared.read_for(self.height()))
+        self.answer(|view| prove::by_key(view, key.as_ref()))
     }
 
     /// A proof of what `key` had at an earlier height, under the root of this state:
@@ -196,8 +201,7 @@ impl View {
     /// [`Refused::KeyLength`](crate::Refused::KeyLength), [`Error::HeightUnavailable`], or a failed read.
     pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
         check_key(key.as_ref())?;
-        let proven = prove::past_by_key(self, key.as_ref(), height);
-        proven.map_err(self.shared.read_for(self.height()))
+        self.answer(|view| prove::past_by_key(view, key.as_ref(), height))
     }
 
     /// One proof of what this state says about all of `keys`, in any order and possibly some more than once: each
@@ -210,8 +214,7 @@ impl View {
             return Err(Refused::NoKeys.into());
         }
         keys.iter().try_for_each(|key| check_key(key.as_ref()))?;
-        let proven = prove::by_keys(self, keys);
-        proven.map_err(self.shared.read_for(self.height()))
+        self.answer(|view| prove::by_keys(view, keys))
     }
 
     /// One proof of all keys, with their values, whose hashes are `from` or above, up to where the limit is
@@ -224,7 +227,7 @@ impl View {
         if from == KeyHash::MAX {
             return Err(Refused::BehindLastKey.into());
         }
-        prove::range(self, from, limit).map_err(self.shared.read_for(self.height()))
+        self.answer(|view| prove::range(view, from, limit))
     }
 
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
@@ -233,8 +236,7 @@ impl View {
     /// # Errors
     /// [`Error::SerialUnavailable`] if the serial number is pruned or beyond the next one.
     pub fn prove_serial(&self, shard: ShardId, sn: SerialNumber) -> Result<SerialPath, Error> {
-        let proven = prove::by_serial(self, shard, sn);
-        proven.map_err(self.shared.read_for(self.height()))
+        self.answer(|view| prove::by_serial(view, shard, sn))
     }
 
     /// Every version of `key` that is still on disk, newest first, up to this height.
@@ -244,8 +246,61 @@ impl View {
     pub fn key_history(&self, key: impl AsRef<[u8]>) -> Result<KeyHistory, Error> {
         let key = key.as_ref();
         check_key(key)?;
-        let history = KeyHistory::new(self.clone(), key, KeyHash(hash_message(key).0));
-        history.map_err(self.shared.read_for(self.height()))
+        let key_hash = KeyHash(hash_message(key).0);
+        self.answer(|view| KeyHistory::new(view.clone(), key, key_hash))
+    }
+
+    /// What this state answers, unless it was taken back. `ask` is given this view, or one that looks back from
+    /// another state.
+    pub(crate) fn answer<T>(&self, ask: impl Fn(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        let mut again: Option<Self> = None;
+        loop {
+            let view = again.as_ref().unwrap_or(self);
+            let before = self.shared.published.rollbacks();
+            match view.unless_rolled_back(ask(view)) {
+                Err(error) if view.may_ask_again(before, &error) => again = Some(view.again()),
+                Err(error) => return Err(self.shared.read_for(self.height())(error)),
+                found => return found,
+            }
+        }
+    }
+
+    /// What was found, unless this height, or the state that was looked back from, was taken back meanwhile.
+    pub(crate) fn unless_rolled_back<T>(&self, found: Result<T, Error>) -> Result<T, Error> {
+        if let Some(past) = &self.past
+            && past.is_rolled_back()
+        {
+            return Err(Error::RolledBack { height: past.height });
+        }
+        self.state.unless_rolled_back(found)
+    }
+
+    /// Whether a question that ended with this error is to be asked [again](Self::again), since heights went back
+    /// meanwhile and this one is still there. `before` is [`Published::rollbacks`](crate::read::published::Published)
+    /// from before the question.
+    pub(crate) fn may_ask_again(&self, before: u64, error: &Error) -> bool {
+        let stays = match &self.past {
+            Some(past) => !past.is_rolled_back(),
+            None => !self.state.is_rolled_back(),
+        };
+        let moved = going_back(before) || self.shared.published.rollbacks() != before;
+        // A rollback that failed does not end.
+        let again = stays
+            && (matches!(error, Error::RolledBack { .. }) || moved)
+            && self.shared.flow.check().is_ok();
+        if again && going_back(self.shared.published.rollbacks()) {
+            std::thread::yield_now();
+        }
+        again
+    }
+
+    /// The same state, looked back at from one that was not taken back.
+    pub(crate) fn again(&self) -> Self {
+        let mut again = self.clone();
+        if again.past.is_some() && again.state.is_rolled_back() {
+            again.state = self.shared.published.current();
+        }
+        again
     }
 
     /// What has the key, the value and the next key hash of the entry of `key` in this state, or else of the one
@@ -353,21 +408,34 @@ impl View {
 
 /// See [`View::get_with`]. The caller holds the state meanwhile.
 ///
+/// `show` is taken if it was called, which is at most once.
+///
 /// The value is copied from the system's cache, or from a record in memory, to where `show` sees it, and no
 /// more; no lock is taken but that of the part of the index, for the look into it.
 pub(crate) fn value_of<T>(
     shared: &Shared,
     state: &State,
     key: &[u8],
-    show: impl FnOnce(&[u8]) -> T,
+    show: &mut Option<impl FnOnce(&[u8]) -> T>,
 ) -> Result<Option<T>, Error> {
     check_key(key)?;
+    let shown = look_up(shared, state, key, show);
+    // What was shown was found before: see there.
+    if matches!(shown, Ok(Some(_))) { shown } else { state.unless_rolled_back(shown) }
+}
+
+fn look_up<T>(
+    shared: &Shared,
+    state: &State,
+    key: &[u8],
+    show: &mut Option<impl FnOnce(&[u8]) -> T>,
+) -> Result<Option<T>, Error> {
     let key_hash = KeyHash(hash_message(key).0);
-    let mut show = Some(show);
     let mut shown = None;
     for at in shared.published.candidates_of(state, &key_hash)?.iter() {
         let read = shared.log.show(at, |entry| {
-            let show = show.take_if(|_| is_entry_of(entry, key))?;
+            // Not once the state was taken back: then the index may have led to another one's entry.
+            let show = show.take_if(|_| is_entry_of(entry, key) && !state.is_rolled_back())?;
             Some(show(entry.value()))
         });
         shown = read.map_err(|error| shared.read_for(state.height)(error.into()))?;

@@ -18,11 +18,11 @@
 //! The index must have as many keys in the end as there are active entries.
 
 use super::Source;
+use super::entries::{UNKNOWN, each_entry};
 use crate::Error;
-use hedgerow_entryfile::{LogError, RunCursor, StoredFrame};
 use hedgerow_index::{ShardIndex, Stem};
 use hedgerow_state::checkpoint::{CheckpointError, Keys};
-use hedgerow_state::{ActiveBits, GROUP, OpenTwig, key_hash_of};
+use hedgerow_state::{ActiveBits, OpenTwig, key_hash_of};
 use hedgerow_types::entry::EntryRef;
 use hedgerow_types::{LogPosition, SerialNumber, ShardId};
 use std::iter::Peekable;
@@ -112,48 +112,17 @@ impl Base {
     ) -> Result<Vec<Key>, Error> {
         self.deleted.sort_unstable();
         let mut found = Vec::with_capacity(self.deleted.len());
-        let full = self.deleted.partition_point(|sn| sn.twig() < self.next_sn.twig());
-        let (in_full, in_youngest) = self.deleted.split_at(full);
-        let group_of = |sn: &SerialNumber| (sn.twig(), sn.leaf() / GROUP);
-        for sns in in_full.chunk_by(|a, b| group_of(a) == group_of(b)) {
-            let Some(first) = sns.first() else { continue };
-            let record = match source.twigs {
-                Some(twigs) => twigs.get(shard, first.twig())?,
-                None => None,
-            };
-            let Some(record) = record else {
-                let reason = "where an entry of the checkpoint lay is not known any more";
-                return Err(Error::Corrupt(format!("shard {shard}: {reason}")));
-            };
-            match source.log.read_group(&record, first.leaf()) {
-                Ok(entries) => {
-                    for sn in sns {
-                        // A stub stands for an entry that was not active then either.
-                        let Some((at, StoredFrame::Entry(entry))) = entries.get(sn.leaf() % GROUP)
-                        else {
-                            let reason = format!("shard {shard}: entry {sn} is not kept");
-                            return Err(Error::Corrupt(reason));
-                        };
-                        found.push((stem_of(entry.get()), *at));
-                    }
-                }
-                // It lay below the start of the log.
-                Err(LogError::Pruned { .. }) => {}
-                Err(error) => return Err(error.into()),
+        let note = |at, entry: EntryRef<'_>| {
+            found.push((stem_of(entry), at));
+            Ok(())
+        };
+        match source.twigs {
+            Some(twigs) => {
+                let (log, youngest) = (source.log, self.next_sn.twig());
+                each_entry(log, twigs, shard, &self.open, youngest, &self.deleted, note)?;
             }
-        }
-        if let (Some(last), (record, &[first, ..], _)) = (in_youngest.last(), self.open.parts()) {
-            let mut cursor = RunCursor::new(shard, record, first);
-            let mut sns = in_youngest.iter().peekable();
-            while sns.peek().is_some() {
-                let next = cursor.next_where(source.log, |sn| in_youngest.contains(&sn));
-                let Some((at, entry)) = next? else {
-                    let reason = format!("shard {shard}: entry {last} is not in the log");
-                    return Err(Error::Corrupt(reason));
-                };
-                found.push((stem_of(entry.get()), at));
-                sns.next();
-            }
+            None if self.deleted.is_empty() => {}
+            None => return Err(Error::Corrupt(format!("shard {shard}: {UNKNOWN}"))),
         }
         Ok(found)
     }
