@@ -177,13 +177,15 @@ impl Pruning {
     /// Enters into `manifest`, which is about to be committed, what it no longer needs.
     pub(crate) fn plan(&mut self, manifest: &mut Manifest) -> Result<Option<PruneIntent>, Error> {
         let shared = &*self.shared;
-        let Plan { log_start, first_kept, hold } = loop {
-            let plan = self.look(manifest)?;
-            // Unless an older height has been held meanwhile.
-            if plan.log_start.is_none() || shared.pins.plan(&plan.first_kept) {
-                break plan;
+        let mut plan = self.look(manifest)?;
+        if plan.log_start.is_some() && !shared.pins.plan(&plan.first_kept) {
+            // An older height has been held meanwhile. Once more, or else with the next manifest.
+            plan = self.look(manifest)?;
+            if plan.log_start.is_some() && !shared.pins.plan(&plan.first_kept) {
+                plan = Plan::held(plan.hold);
             }
-        };
+        }
+        let Plan { log_start, first_kept, hold } = plan;
         *shared.prune_hold.lock() = Some(hold);
         let Some(log_start) = log_start else {
             self.say_if_useless(hold, manifest);
