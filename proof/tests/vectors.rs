@@ -1,5 +1,5 @@
 //! The golden vectors: the files are those that the program makes, and every one of them verifies as it says.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../examples/vectors.rs"]
 mod made;

@@ -9,7 +9,8 @@
 //!
 //! What to copy: the one line of `Cargo.toml` (`hedgerow-proof`, which brings SHA-256 and nothing more), and
 //! [`look_up`]. A proof that is too long is refused before it is in memory ([`read_proof`]): whoever sends it may
-//! send anything.
+//! send anything. What the bytes are and what may be concluded from them: docs/proofs.md; the root must be one that was
+//! computed by the rules.
 #![forbid(unsafe_code)]
 
 use hedgerow_proof::{Digest, ProofError, verify_with_limit};

@@ -18,6 +18,9 @@
 //! ```text
 //! HEDGEROW_FORGE=1200000 HEDGEROW_FORGE_SEED=7 HEDGEROW_FORGE_AT=12345 cargo test -p hedgerow --test forge -- --nocapture
 //! ```
+//!
+//! With `HEDGEROW_FORGE_VECTORS=FILE` the attempts are written down with what was said of them, as vectors for
+//! `proof/vectors/verify.py`: two verifiers that share no line must say the same of each.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../common/mod.rs"]
@@ -29,15 +32,16 @@ mod tree;
 mod truth;
 
 use attack::{ATTACKS, Attacker, Attempt};
-use hedgerow::Height;
+use hedgerow::{Digest, Height};
 use hedgerow_proof::{ProofError, Trusted, Verified, Verifier};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
 use sample::Samples;
+use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::env;
+use std::{env, fs};
 use truth::{Answer, FAMILIES, Question};
 
 /// The system's allocator, with a count of the bytes that this thread asked for.
@@ -114,6 +118,45 @@ fn ask<'t>(
     }
 }
 
+/// An attempt and what the verifier says of it, in the shape of `proof/vectors`: for a second verifier.
+fn vector(
+    name: &str,
+    root: &Digest,
+    attempt: &Attempt,
+    said: &Result<Answer, ProofError>,
+) -> Value {
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let Attempt { question, bytes, .. } = attempt;
+    let family = FAMILIES[question.family()];
+    let mut vector =
+        json!({"name": name, "family": family, "root": hex(&root.0), "proof": hex(bytes)});
+    let asked = match question {
+        Question::Single { key } => json!({"keys": [hex(key)]}),
+        Question::Many { keys } => {
+            json!({"keys": keys.iter().map(|key| hex(key)).collect::<Vec<_>>()})
+        }
+        Question::Range { from } => json!({"from": hex(&from.0)}),
+        Question::Past { key, height } => json!({"keys": [hex(key)], "height": height}),
+    };
+    let expect = match said {
+        Ok(Answer::Values(values)) => {
+            let values = values.iter().map(|value| value.as_deref().map(hex));
+            json!({"answers": values.collect::<Vec<_>>()})
+        }
+        Ok(Answer::Items { items, until }) => {
+            let items = items.iter().map(|(key, value)| [hex(key), hex(value)]);
+            json!({"items": items.collect::<Vec<_>>(), "until": hex(&until.0)})
+        }
+        Err(error) => json!({"error": error.check()}),
+    };
+    let (Value::Object(fields), Value::Object(more)) = (&mut vector, asked) else {
+        panic!("objects")
+    };
+    fields.extend(more);
+    fields.insert("expect".into(), expect);
+    vector
+}
+
 /// The most bytes that the verifier may ask for.
 fn allowed(question: &Question, bytes: &[u8]) -> usize {
     match question {
@@ -169,6 +212,7 @@ fn no_forged_proof_is_believed() {
     let mut most = [0.0_f64; 4];
     let (mut made, mut at) = (0, first);
     let mut note = Note { seed, at };
+    let (vectors_in, mut vectors) = (env::var_os("HEDGEROW_FORGE_VECTORS"), Vec::new());
     while made < attempts {
         note.at = at;
         let number = at as usize % ATTACKS.len();
@@ -179,27 +223,34 @@ fn no_forged_proof_is_believed() {
         at += 1;
         assert!(at - first < 4 * attempts + 1000, "attacks seldom fit");
         let (name, attack) = ATTACKS[number];
-        let Some(Attempt { world, question, bytes }) = attack(&mut attacker) else { continue };
+        let Some(attempt) = attack(&mut attacker) else { continue };
         made += 1;
-        let world = &samples.worlds[world];
+        let world = &samples.worlds[attempt.world];
+        let Attempt { question, bytes, .. } = &attempt;
         let family = question.family();
-        let (said, asked) = ask(world.root, &question, &bytes);
+        let (said, asked) = ask(world.root, question, bytes);
         if at.is_multiple_of(16) {
-            assert_eq!(ask(&world.shard_roots, &question, &bytes), (said.clone(), asked));
+            assert_eq!(ask(&world.shard_roots, question, bytes), (said.clone(), asked));
         }
         counts[number][family].0 += 1;
         most[family] = most[family].max(asked as f64 / bytes.len() as f64);
-        assert!(asked <= allowed(&question, &bytes), "{name}: {asked} bytes for {}", bytes.len());
+        assert!(asked <= allowed(question, bytes), "{name}: {asked} bytes for {}", bytes.len());
+        if vectors_in.is_some() {
+            vectors.push(vector(name, &world.root, &attempt, &said));
+        }
         match said {
             Ok(answer) => {
                 let shown = || format!("{name}: {question:?} got {answer:?}\n{:02x?}", &bytes[..]);
-                assert!(world.is_true(&question, &answer, &bytes), "{}", shown());
+                assert!(world.is_true(question, &answer, bytes), "{}", shown());
                 counts[number][family].1 += 1;
             }
             Err(error) => *checks.entry(error.check()).or_default() += 1,
         }
     }
 
+    if let Some(path) = vectors_in {
+        fs::write(path, json!({"vectors": vectors}).to_string()).unwrap();
+    }
     println!("{:>46}  attempts, and of these true proofs all the same", FAMILIES.join("  "));
     for ((name, _), counts) in ATTACKS.iter().zip(&counts) {
         let cells: Vec<String> =

@@ -11,7 +11,7 @@
 use crate::common::{apply_net, dir, disk, on};
 use crate::tree::{Parts, Place};
 use crate::truth::{FAMILIES, Question, World};
-use hedgerow::{CompactionRule, KeyHash, Store, StoreParams, View};
+use hedgerow::{CompactionRule, KeyHash, RangeLimit, Store, StoreParams, View};
 use hedgerow_testkit::generate::adversarial_keys;
 use hedgerow_testkit::model::{Model, NetChangeSet, key_hash};
 use hedgerow_testkit::recipe::SplitMix64;
@@ -180,12 +180,16 @@ impl Samples {
     }
 }
 
-/// The store's own proof of the same is the same, byte for byte.
+/// The store's own proof of the same is the same, byte for byte. Those of the past are the forge's own.
 fn prove(view: &View, question: &Question, entries: usize, bytes: &[u8]) {
-    match question {
-        Question::Single { key } => assert_eq!(view.prove(key).unwrap().proof.as_bytes(), bytes),
-        Question::Many { .. } | Question::Range { .. } | Question::Past { .. } => {
-            let _ = entries;
+    let proof = match question {
+        Question::Single { key } => view.prove(key).unwrap().proof,
+        Question::Many { keys } => view.prove_many(keys).unwrap().proof,
+        Question::Range { from } => {
+            let limit = RangeLimit { entries, ..RangeLimit::default() };
+            view.prove_range(*from, limit).unwrap().proven.proof
         }
-    }
+        Question::Past { .. } => return,
+    };
+    assert_eq!(proof.as_bytes(), bytes, "{question:?}");
 }
