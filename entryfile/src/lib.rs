@@ -87,6 +87,7 @@ mod twig;
 
 pub use error::{Damage, LogError};
 pub use log::{EntryLog, LogOptions, LogStats};
+pub use read::above::LogView;
 pub use read::cursor::RunCursor;
 pub use read::entries::Fill;
 pub use read::salvage::{Salvaged, salvage};

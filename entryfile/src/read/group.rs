@@ -2,6 +2,7 @@
 //! that the twig file keeps.
 
 use crate::log::EntryLog;
+use crate::read::above::LogView;
 use crate::read::stored::StoredFrame;
 use crate::read::window::{Frame, Window};
 use crate::twig::record::{GROUP_LEAVES, TwigRecord};
@@ -23,6 +24,21 @@ impl EntryLog {
         twig: &TwigRecord,
         leaf: usize,
     ) -> Result<Vec<(LogPosition, StoredFrame)>, LogError> {
+        LogView::from(self).read_group(twig, leaf)
+    }
+}
+
+impl LogView<'_> {
+    /// See [`EntryLog::read_group`].
+    ///
+    /// # Errors
+    /// As [`EntryLog::read_group`].
+    pub fn read_group(
+        &self,
+        twig: &TwigRecord,
+        leaf: usize,
+    ) -> Result<Vec<(LogPosition, StoredFrame)>, LogError> {
+        let log = self.log;
         let first_leaf = leaf - leaf % GROUP_LEAVES;
         let (start, breaks) =
             twig.group(leaf).ok_or(LogError::Malformed("a leaf that a twig does not have"))?;
@@ -41,13 +57,13 @@ impl EntryLog {
                     *limit.insert(end)
                 }
             };
-            let Frame { bytes, offset, len } = window.frame_at(self, at, end, WINDOW)?;
+            let Frame { bytes, offset, len } = window.frame_at(log, at, end, WINDOW)?;
             let frame =
-                StoredFrame::at(bytes, offset, at).map_err(|what| self.damaged(at, what))?;
+                StoredFrame::at(bytes, offset, at).map_err(|what| log.damaged(at, what))?;
             let expected = twig.twig.first().plus(leaf as u64).0;
             let found = frame.serial_number().0;
             if found != expected {
-                return Err(self.damaged(at, Damage::SerialNumber { expected, found }));
+                return Err(log.damaged(at, Damage::SerialNumber { expected, found }));
             }
             frames.push((LogPosition(at), frame));
             at += len;
@@ -58,10 +74,12 @@ impl EntryLog {
     /// Where frames that follow the one at `at` end at the latest, and a window on them if they are
     /// in memory.
     fn frames_end(&self, at: u64) -> Result<(u64, Option<Window>), LogError> {
-        let Some(record) = self.in_memory(at)? else {
-            return Ok((self.extent(at)?.end, None));
+        let log = self.log;
+        let above = self.record_above(at)?.cloned();
+        let Some(record) = above.map_or_else(|| log.in_memory(at), |record| Ok(Some(record)))? else {
+            return Ok((log.extent(at)?.end, None));
         };
-        let (run, offset) = record.run_at(at).ok_or_else(|| self.damaged(at, Damage::Header))?;
+        let (run, offset) = record.run_at(at).ok_or_else(|| log.damaged(at, Damage::Header))?;
         let base = at - offset as u64;
         Ok((base + run.len() as u64, Some(Window::on(base, run.clone()))))
     }

@@ -137,22 +137,47 @@ impl Tail {
         }
     }
 
+    /// Where a record begins that follows others, of which those that are not taken in yet are going to be:
+    /// their beginnings and ends. The log begins at `start` now.
+    pub(crate) fn position_after(
+        &self,
+        records: impl Iterator<Item = (u64, u64)>,
+        start: u64,
+    ) -> u64 {
+        let Self { last, segment_size, full_at, .. } = *self;
+        let mut after = Self::new(start, last, segment_size, 0);
+        after.full_at = full_at;
+        for (position, end) in records.filter(|(_, end)| *end > last.end) {
+            after.extend(position, end, start);
+        }
+        after.next_position()
+    }
+
     /// Takes a record in; the log begins at `start` now.
+    ///
+    /// It may begin where the last one ends also if the segment is full, and in a new segment also if it is not: when
+    /// the place of a record was decided, the log may have been longer or shorter than it is now.
     pub(crate) fn announce(&mut self, record: Arc<Record>, start: u64) -> Result<(), LogError> {
         let (expected, got) = (self.next_position(), record.position().0);
-        if expected != got {
+        let end = self.last.end;
+        if expected != got && got != end && got != end.saturating_add(SEGMENT_HEADER_LEN as u64) {
             let (expected, got) = (LogPosition(expected), LogPosition(got));
             return Err(LogError::OutOfOrder { expected, got });
         }
-        if got != self.last.end {
-            self.last.base = self.last.end;
-            self.full_at = self.segment_size.full_at(self.last.base.saturating_sub(start));
-        }
-        self.last.end = record.end().0;
+        self.extend(got, record.end().0, start);
         self.bytes += record.memory();
         self.unwritten += 1;
         self.items.push_back(Item { record, segment: self.last.base });
         Ok(())
+    }
+
+    /// The log goes on with a record from `position` to `end`.
+    fn extend(&mut self, position: u64, end: u64, start: u64) {
+        if position != self.last.end {
+            self.last.base = self.last.end;
+            self.full_at = self.segment_size.full_at(self.last.base.saturating_sub(start));
+        }
+        self.last.end = end;
     }
 
     /// The oldest records that were not written, as many as there are.
