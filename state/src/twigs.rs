@@ -127,25 +127,13 @@ impl TwigStore {
         Self { file, pending: RwLock::default() }
     }
 
-    /// Pairs the nodes of finished twigs with their places; the records are readable from now on.
-    pub fn finish(
-        &self,
-        finished: Vec<FinishedTwig>,
-        places: &mut HashMap<(ShardId, TwigId), TwigPlaces>,
-    ) -> Result<Vec<Arc<TwigRecord>>, Error> {
-        let mut records = Vec::with_capacity(finished.len());
-        for FinishedTwig { shard, twig, nodes } in finished {
-            let Some(places) = places.remove(&(shard, twig)) else {
-                let reason = format!("shard {shard}: the places of twig {twig} are lost");
-                return Err(Error::Corrupt(reason));
-            };
-            records.push(Arc::new(places.into_record(shard, nodes)?));
-        }
+    /// The records of twigs that a block finished are readable from now on; they are to be
+    /// [written](Self::write).
+    pub fn take(&self, records: &[Arc<TwigRecord>]) {
         let mut pending = self.pending.write();
-        for record in &records {
+        for record in records {
             pending.insert((record.shard, record.twig), Arc::clone(record));
         }
-        Ok(records)
     }
 
     /// Appends records to the file, without syncing it.
@@ -180,6 +168,71 @@ impl TwigStore {
         }
         Ok(self.file.get(shard, twig)?)
     }
+}
+
+/// The records of finished twigs, those of blocks among them that are not in the log yet.
+///
+/// ```
+/// use hedgerow_entryfile::{StoreId, TwigFile, TwigFileOptions};
+/// use hedgerow_state::{TwigStore, TwigView};
+/// use hedgerow_types::{ShardId, TwigId};
+/// # use hedgerow_vfs::MemDisk;
+/// # let (disk, dir) = (std::sync::Arc::new(MemDisk::new()), std::path::Path::new("/twigs"));
+/// let file = TwigFile::create(disk, dir, StoreId([7; 16]), TwigFileOptions::default())?;
+/// let store = TwigStore::new(file);
+/// let shard = ShardId::all().next().expect("there are 16");
+/// assert!(TwigView::above(&store, &[]).get(shard, TwigId(0))?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct TwigView<'a> {
+    store: &'a TwigStore,
+    /// By shard and twig.
+    above: &'a [Arc<TwigRecord>],
+}
+
+impl<'a> From<&'a TwigStore> for TwigView<'a> {
+    fn from(store: &'a TwigStore) -> Self {
+        Self { store, above: &[] }
+    }
+}
+
+impl<'a> TwigView<'a> {
+    /// The records of `above`, which ascend by shard and twig, and then those of the store.
+    pub fn above(store: &'a TwigStore, above: &'a [Arc<TwigRecord>]) -> Self {
+        Self { store, above }
+    }
+
+    /// The record of a finished twig, if there is a good one.
+    ///
+    /// # Errors
+    /// As [`TwigStore::get`].
+    pub fn get(&self, shard: ShardId, twig: TwigId) -> Result<Option<Arc<TwigRecord>>, Error> {
+        let place = |record: &Arc<TwigRecord>| (record.shard, record.twig);
+        match self.above.binary_search_by_key(&(shard, twig), place) {
+            Ok(number) => Ok(self.above.get(number).cloned()),
+            Err(_) => self.store.get(shard, twig),
+        }
+    }
+}
+
+/// Pairs the nodes of finished twigs with their places.
+///
+/// # Errors
+/// [`Error::Corrupt`] if those of a twig are not there.
+pub fn twig_records(
+    finished: Vec<FinishedTwig>,
+    places: &mut HashMap<(ShardId, TwigId), TwigPlaces>,
+) -> Result<Vec<Arc<TwigRecord>>, Error> {
+    let mut records = Vec::with_capacity(finished.len());
+    for FinishedTwig { shard, twig, nodes } in finished {
+        let Some(places) = places.remove(&(shard, twig)) else {
+            let reason = format!("shard {shard}: the places of twig {twig} are lost");
+            return Err(Error::Corrupt(reason));
+        };
+        records.push(Arc::new(places.into_record(shard, nodes)?));
+    }
+    Ok(records)
 }
 
 /// Whether a record that was kept is that of the entries which `fresh`, without leaves, was made of. The
