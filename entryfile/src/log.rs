@@ -1,5 +1,7 @@
 //! The entry log: records are announced, written, synced, read and pruned.
 
+#[cfg(doc)]
+use crate::LogView;
 use crate::read::cache::EntryCache;
 use crate::record::frame::{ALIGN, NoEntry};
 use crate::record::header::{RECORD_HEADER_LEN, RecordHeader, padded};
@@ -193,7 +195,18 @@ impl EntryLog {
     /// [`LogError::Failed`] after a failed write or sync.
     pub fn announce(&self, record: Arc<Record>) -> Result<(), LogError> {
         self.segments.check_writable()?;
-        self.tail.announce(record, self.start().0)
+        self.tail.announce(record, self.start().0, false)
+    }
+
+    /// As [`EntryLog::announce`], of a record whose place was found a while ago, by [`LogView::next_position`]. A
+    /// segment may then end a record earlier or later than it would now: how long segments are follows from how long
+    /// the log is, which may have been pruned since.
+    ///
+    /// # Errors
+    /// As [`EntryLog::announce`].
+    pub fn announce_placed(&self, record: Arc<Record>) -> Result<(), LogError> {
+        self.segments.check_writable()?;
+        self.tail.announce(record, self.start().0, true)
     }
 
     /// Writes the oldest record that was announced but not written. It is not durable before

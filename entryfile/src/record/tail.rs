@@ -63,9 +63,14 @@ impl SharedTail {
     }
 
     /// See [`Tail::announce`].
-    pub(crate) fn announce(&self, record: Arc<Record>, start: u64) -> Result<(), LogError> {
+    pub(crate) fn announce(
+        &self,
+        record: Arc<Record>,
+        start: u64,
+        placed: bool,
+    ) -> Result<(), LogError> {
         let mut tail = self.tail.write();
-        tail.announce(record, start)?;
+        tail.announce(record, start, placed)?;
         // The beginning first: whoever sees the new end must find the record.
         self.from.store(tail.from(), Ordering::Release);
         self.end.store(tail.end(), Ordering::Release);
@@ -153,14 +158,17 @@ impl Tail {
         after.next_position()
     }
 
-    /// Takes a record in; the log begins at `start` now.
-    ///
-    /// It may begin where the last one ends also if the segment is full, and in a new segment also if it is not: when
-    /// the place of a record was decided, the log may have been longer or shorter than it is now.
-    pub(crate) fn announce(&mut self, record: Arc<Record>, start: u64) -> Result<(), LogError> {
+    /// Takes a record in, where [`next_position`](Self::next_position) says, or for one that is `placed` said;
+    /// the log begins at `start` now.
+    pub(crate) fn announce(
+        &mut self,
+        record: Arc<Record>,
+        start: u64,
+        placed: bool,
+    ) -> Result<(), LogError> {
         let (expected, got) = (self.next_position(), record.position().0);
-        let end = self.last.end;
-        if expected != got && got != end && got != end.saturating_add(SEGMENT_HEADER_LEN as u64) {
+        let (here, in_new) = (self.last.end, self.last.end.saturating_add(SEGMENT_HEADER_LEN as u64));
+        if got != expected && !(placed && (got == here || got == in_new)) {
             let (expected, got) = (LogPosition(expected), LogPosition(got));
             return Err(LogError::OutOfOrder { expected, got });
         }
