@@ -12,7 +12,7 @@
 
 use crate::Error;
 use crate::shard::ShardState;
-use crate::update::{Files, HeldWriter, ShardDelta, ShardWriter, move_oldest};
+use crate::update::{Files, HeldWriter, ShardDelta, move_oldest};
 use hedgerow_types::{CompactionRule, SerialNumber};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -57,8 +57,8 @@ pub(crate) fn spread<W: HeldWriter>(
 ///
 /// # Errors
 /// What it would meet with.
-pub(crate) fn would_spread(
-    writers: &[ShardWriter],
+pub(crate) fn would_spread<W: HeldWriter>(
+    writers: &[W],
     deltas: &[ShardDelta],
     before: u64,
     rule: &CompactionRule,
@@ -67,9 +67,9 @@ pub(crate) fn would_spread(
     if rule.spread() == 0 || wrote == 0 {
         return Ok(false);
     }
-    let active: u64 = writers.iter().map(|writer| writer.state.active()).sum();
+    let active: u64 = writers.iter().map(|writer| writer.look().state.active()).sum();
     for (writer, delta) in writers.iter().zip(deltas) {
-        let from = log_held(&writer.state, delta.first_sn, before)?;
+        let from = log_held(&writer.look().state, delta.first_sn, before)?;
         if rule.spreads((before + wrote as u64).saturating_sub(from), active) {
             return Ok(true);
         }

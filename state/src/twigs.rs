@@ -48,6 +48,12 @@ impl OpenTwig {
         (self.record, &self.groups, &self.breaks)
     }
 
+    /// Bytes of heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.groups.capacity() * size_of::<LogPosition>()
+            + self.breaks.capacity() * size_of::<(u16, LogPosition)>()
+    }
+
     /// The inverse of [`parts`](Self::parts).
     pub fn from_parts(
         record: LogPosition,
@@ -119,12 +125,44 @@ pub struct TwigStore {
     /// The file that keeps them.
     pub file: TwigFile,
     pending: RwLock<HashMap<(ShardId, TwigId), Arc<TwigRecord>>>,
+    /// By shard: the youngest twig of the published state, and where its entries lie.
+    open: [RwLock<(TwigId, OpenTwig)>; SHARDS],
 }
 
 impl TwigStore {
     /// The records of a file, and none on their way.
     pub fn new(file: TwigFile) -> Self {
-        Self { file, pending: RwLock::default() }
+        Self { file, pending: RwLock::default(), open: Default::default() }
+    }
+
+    /// Where the entries of the youngest twig of a shard lie, whose next entry is `next_sn`.
+    pub fn set_open(&self, shard: ShardId, next_sn: SerialNumber, open: OpenTwig) {
+        if let Some(place) = self.open.get(shard.index()) {
+            *place.write() = (next_sn.twig(), open);
+        }
+    }
+
+    /// Notes a run of a shard for readers, as [`OpenTwig::note_run`] does, after the records of the twigs that
+    /// it filled are there.
+    pub fn note_open(
+        &self,
+        shard: ShardId,
+        record: LogPosition,
+        run_start: LogPosition,
+        first_sn: SerialNumber,
+        spans: &[Span],
+    ) {
+        let Some(place) = self.open.get(shard.index()).filter(|_| !spans.is_empty()) else {
+            return;
+        };
+        let mut place = place.write();
+        place.1.note_run(record, run_start, first_sn, spans);
+        place.0 = first_sn.plus(spans.len() as u64).twig();
+    }
+
+    /// Where the entries of the youngest twig of each shard lie.
+    pub fn open_twigs(&self) -> Vec<OpenTwig> {
+        self.open.iter().map(|open| open.read().1.clone()).collect()
     }
 
     /// The records of twigs that a block finished are readable from now on; they are to be

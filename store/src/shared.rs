@@ -16,6 +16,7 @@ use crate::commit::prune::{PruneHold, Prunings};
 use crate::commit::tiers::Tiers;
 use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
+use crate::speculate::Speculation;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
 use hedgerow_hasher_api::BatchHasher;
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) copies: Copies,
     pub(crate) prunings: Prunings,
+    /// Which state the next block follows, and what blocks take that are not accepted.
+    pub(crate) speculation: Speculation,
     /// The indexes, if they are in files.
     pub(crate) tiers: Option<Tiers>,
 }

@@ -61,6 +61,11 @@ impl RunCursor {
         LogPosition(self.at)
     }
 
+    /// Bytes of the log that it remembers. Clones share them, and a record in memory may be where they lie.
+    pub fn memory(&self) -> usize {
+        self.window.len()
+    }
+
     /// The next entry and its position, its checksum verified. `None` at the announced end of the
     /// log; when more has been announced, there may be a next entry again.
     ///

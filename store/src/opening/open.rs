@@ -202,6 +202,9 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         let budget = index.iter().map(|it| it.stats().memory.budget as u64).sum();
         Tiers::new(index, budget, &options, mark.clone())
     });
+    for (shard, open) in ShardId::all().zip(&rebuilt.open) {
+        twigs.set_open(shard, rebuilt.forest.next_sn(shard), open.clone());
+    }
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -226,6 +229,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         checkpoints,
         copies: Copies::default(),
         prunings: Prunings::default(),
+        speculation: Speculation::default(),
         tiers,
     });
     let params = manifest.params;
