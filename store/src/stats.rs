@@ -63,6 +63,8 @@ pub struct Stats {
     pub proofs: u64,
     /// States of different heights that are held, by views and iterators; the newest one always is.
     pub views: usize,
+    /// Bytes of memory of the speculative blocks that there are.
+    pub speculation_bytes: u64,
     /// The height of the newest checkpoint, if there is one.
     pub checkpoint: Option<Height>,
     /// The height of the checkpoint that opening began with; `None` if it read the log instead, or the
@@ -203,6 +205,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         oldest_active: per_shard(|shard| state.oldest_active(shard)),
         proofs: counters.proofs.load(Ordering::Relaxed),
         views: shared.published.held(),
+        speculation_bytes: shared.speculation.bytes(),
         checkpoint,
         opened_from,
         replayed_bytes,

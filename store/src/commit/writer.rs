@@ -126,7 +126,9 @@ impl Writer {
         self.wait_for_room()?;
         let flow = Arc::clone(&self.shared.flow);
         let _guard = PanicGuard { name: "accept", flow: &flow };
-        let accepted = block.accepted();
+        let Some(accepted) = block.accepted() else {
+            return Err(Error::Corrupt("a speculative block without a record".into()));
+        };
         let record = Arc::clone(&accepted.record);
         if let Err(error) = self.shared.log.announce_placed(Arc::clone(&record)) {
             return Err(self.stop_with(error.into()));

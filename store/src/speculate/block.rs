@@ -122,7 +122,7 @@ impl Speculative {
     /// against [`Options::speculation_bytes`](crate::Options::speculation_bytes).
     pub fn bytes(&self) -> u64 {
         let Inner { after, charge, .. } = &*self.inner;
-        charge.bytes + after.links.last().map_or(0, |link| link.bytes())
+        charge.bytes() + after.links.last().map_or(0, |link| link.charge.bytes())
     }
 
     /// Whether a block was accepted that is neither this one nor one that it follows.

@@ -22,7 +22,7 @@
 //! that it follows, itself, or one between the two; it is stale from the moment in which any other is accepted.
 //! Readers look before they read and after.
 
-mod block;
+pub(crate) mod block;
 mod draft;
 mod prove;
 mod stand;
@@ -93,6 +93,11 @@ impl Charge {
             Ok(_) => Ok(Self { shared: Arc::clone(shared), bytes }),
             Err(used) => Err(Error::SpeculationFull { used, needed: bytes, limit }),
         }
+    }
+
+    /// How many are counted.
+    fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Gives a part of this away, to be counted as long as that lives.

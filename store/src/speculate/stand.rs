@@ -38,7 +38,7 @@ pub(super) struct Link {
     pub(super) record: Arc<Record>,
     pub(super) layers: Arc<Vec<Layer>>,
     pub(super) twigs: Vec<Arc<TwigRecord>>,
-    _charge: Charge,
+    pub(super) charge: Charge,
 }
 
 /// See the [module documentation](self).
@@ -307,7 +307,7 @@ impl Stand {
             record: Arc::clone(&record),
             layers: Arc::clone(&layers),
             twigs: ahead.passed.twigs.clone(),
-            _charge: charge.split_off(link_bytes),
+            charge: charge.split_off(link_bytes),
         };
         let mut after = Self {
             height: link.height,
