@@ -76,9 +76,7 @@ pub fn apply<W: HeldWriter>(
 }
 
 /// Takes back what was done to the shards, if it is anything.
-fn take_back<'w, W: HeldWriter + 'w>(
-    done: impl Iterator<Item = (&'w mut W, Option<ShardDelta>)>,
-) {
+fn take_back<'w, W: HeldWriter + 'w>(done: impl Iterator<Item = (&'w mut W, Option<ShardDelta>)>) {
     for (writer, delta) in done {
         if let Some(delta) = delta.filter(|delta| !delta.spans.is_empty()) {
             writer.change().take_back(delta);

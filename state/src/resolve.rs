@@ -214,10 +214,7 @@ type Candidate = (u32, LogPosition);
 ///
 /// # Errors
 /// The index's.
-pub fn candidates(
-    hashes: &[KeyHash],
-    view: ShardView<'_>,
-) -> Result<Vec<Candidate>, IndexError> {
+pub fn candidates(hashes: &[KeyHash], view: ShardView<'_>) -> Result<Vec<Candidate>, IndexError> {
     let mut candidates = Vec::with_capacity(hashes.len());
     let mut numbers = Vec::with_capacity(hashes.len());
     let mut keys = Vec::with_capacity(hashes.len());

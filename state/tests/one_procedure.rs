@@ -98,11 +98,7 @@ impl World {
     fn update(&mut self, ops: &BlockOps, rule: &CompactionRule) -> Result<Vec<Taken>, Error> {
         let views: Vec<_> =
             self.index.iter().map(|index| ShardView { index, layers: &[] }).collect();
-        let tools = Tools {
-            hasher: &ScalarHasher,
-            files: Files::of(&self.log, &self.twigs),
-            rule,
-        };
+        let tools = Tools { hasher: &ScalarHasher, files: Files::of(&self.log, &self.twigs), rule };
         let before = self.states();
         let mut deltas = apply(&mut self.writers, &views, ops, self.height.next(), tools)?;
         self.height = self.height.next();

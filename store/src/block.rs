@@ -141,7 +141,6 @@ impl<'s> Block<'s> {
         }
         Ok(receipt)
     }
-
 }
 
 impl Collected {

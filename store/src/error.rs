@@ -48,7 +48,9 @@ pub enum Error {
     },
     /// A speculative block follows a state that is no longer the last accepted one, nor one before it among
     /// speculative blocks: another block was accepted meanwhile. Or it is one of another store.
-    #[error("the speculative block at height {height} follows a state that is no longer to be followed")]
+    #[error(
+        "the speculative block at height {height} follows a state that is no longer to be followed"
+    )]
     Stale {
         /// The height that it would have had.
         height: Height,

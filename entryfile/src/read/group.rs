@@ -58,8 +58,7 @@ impl LogView<'_> {
                 }
             };
             let Frame { bytes, offset, len } = window.frame_at(log, at, end, WINDOW)?;
-            let frame =
-                StoredFrame::at(bytes, offset, at).map_err(|what| log.damaged(at, what))?;
+            let frame = StoredFrame::at(bytes, offset, at).map_err(|what| log.damaged(at, what))?;
             let expected = twig.twig.first().plus(leaf as u64).0;
             let found = frame.serial_number().0;
             if found != expected {
@@ -76,7 +75,8 @@ impl LogView<'_> {
     fn frames_end(&self, at: u64) -> Result<(u64, Option<Window>), LogError> {
         let log = self.log;
         let above = self.record_above(at)?.cloned();
-        let Some(record) = above.map_or_else(|| log.in_memory(at), |record| Ok(Some(record)))? else {
+        let Some(record) = above.map_or_else(|| log.in_memory(at), |record| Ok(Some(record)))?
+        else {
             return Ok((log.extent(at)?.end, None));
         };
         let (run, offset) = record.run_at(at).ok_or_else(|| log.damaged(at, Damage::Header))?;

@@ -167,7 +167,8 @@ impl Tail {
         placed: bool,
     ) -> Result<(), LogError> {
         let (expected, got) = (self.next_position(), record.position().0);
-        let (here, in_new) = (self.last.end, self.last.end.saturating_add(SEGMENT_HEADER_LEN as u64));
+        let (here, in_new) =
+            (self.last.end, self.last.end.saturating_add(SEGMENT_HEADER_LEN as u64));
         if got != expected && !(placed && (got == here || got == in_new)) {
             let (expected, got) = (LogPosition(expected), LogPosition(got));
             return Err(LogError::OutOfOrder { expected, got });

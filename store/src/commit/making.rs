@@ -124,11 +124,7 @@ pub(crate) fn make<W: HeldWriter>(
 }
 
 /// Binds the entries of a block to their places, which are known once all its runs are there.
-fn place(
-    shared: &Shared,
-    record: LogPosition,
-    runs: &mut [Vec<u8>; SHARDS],
-) -> Result<(), Error> {
+fn place(shared: &Shared, record: LogPosition, runs: &mut [Vec<u8>; SHARDS]) -> Result<(), Error> {
     let lens = runs.each_ref().map(Vec::len);
     let place = |(shard, run): (ShardId, &mut Vec<u8>)| {
         place_run(run, Record::run_start(record, &lens, shard)).map_err(|what| {

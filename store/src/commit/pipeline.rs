@@ -27,9 +27,7 @@ use hedgerow_entryfile::{Record, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, Span};
 use hedgerow_merkle::{Applied, Dirty, Forest, Roots, ShardChange};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
-use hedgerow_state::{
-    Counts, Layer, OpenTwig, TwigBegins, TwigPlaces, run_position, twig_records,
-};
+use hedgerow_state::{Counts, Layer, OpenTwig, TwigBegins, TwigPlaces, run_position, twig_records};
 use hedgerow_types::{
     Digest, Height, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId, TwigId,
 };

@@ -155,10 +155,8 @@ impl Writer {
         let shard = key_hash.shard().index();
         let layers = self.layers.iter().map(|(_, layers)| &layers[shard]);
         let layers: Vec<&Layer> = layers.collect();
-        let view = ShardView {
-            index: self.shared.published.index(key_hash.shard()),
-            layers: &layers,
-        };
+        let view =
+            ShardView { index: self.shared.published.index(key_hash.shard()), layers: &layers };
         Ok(find_entry(key, key_hash, view, (&self.shared.log).into())?)
     }
 

@@ -35,7 +35,9 @@ fn prove(stand: &Stand, shard: ShardId, sn: SerialNumber, entry: &[u8]) -> Resul
                 return Err(corrupt("the record of its twig is damaged or gone".into()));
             };
             if left_root.is_some_and(|root| root != record.nodes[0]) {
-                return Err(corrupt("the record of its twig has another root than the tree".into()));
+                return Err(corrupt(
+                    "the record of its twig has another root than the tree".into(),
+                ));
             }
             let first = sn.leaf() - sn.leaf() % GROUP;
             let leaves = match record.group_leaves(first) {

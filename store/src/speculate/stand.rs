@@ -282,8 +282,7 @@ impl Stand {
         let Made { record, parts, layers, counts } = made;
         let layers_bytes: usize = layers.iter().map(Layer::heap_bytes).sum();
         let twigs_bytes: usize = ahead.passed.twigs.iter().map(|twig| twig.memory()).sum();
-        let link_bytes =
-            record.memory() + (size_of::<Link>() + layers_bytes + twigs_bytes) as u64;
+        let link_bytes = record.memory() + (size_of::<Link>() + layers_bytes + twigs_bytes) as u64;
         let of_writer = |(after, before): (&Arc<ShardWriter>, &Arc<ShardWriter>)| {
             if Arc::ptr_eq(after, before) {
                 return 0;
