@@ -90,6 +90,7 @@ mod undo;
 
 pub use error::{Damage, LogError};
 pub use log::{EntryLog, LogOptions, LogStats, RecordHead};
+pub use read::above::LogView;
 pub use read::cursor::RunCursor;
 pub use read::entries::Fill;
 pub use read::salvage::{Salvaged, find_dead, salvage};

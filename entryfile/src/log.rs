@@ -1,5 +1,7 @@
 //! The entry log: records are announced, written, synced, read and pruned.
 
+#[cfg(doc)]
+use crate::LogView;
 use crate::read::cache::EntryCache;
 use crate::record::frame::{ALIGN, NoEntry};
 use crate::record::header::{RECORD_HEADER_LEN, RecordHeader, padded};
@@ -201,7 +203,18 @@ impl EntryLog {
     /// [`LogError::Failed`] after a failed write or sync.
     pub fn announce(&self, record: Arc<Record>) -> Result<(), LogError> {
         self.segments.check_writable()?;
-        self.tail.announce(record, self.start().0)
+        self.tail.announce(record, self.start().0, false)
+    }
+
+    /// As [`EntryLog::announce`], of a record whose place was found a while ago, by [`LogView::next_position`]. A
+    /// segment may then end a record earlier or later than it would now: how long segments are follows from how long
+    /// the log is, which may have been pruned since.
+    ///
+    /// # Errors
+    /// As [`EntryLog::announce`].
+    pub fn announce_placed(&self, record: Arc<Record>) -> Result<(), LogError> {
+        self.segments.check_writable()?;
+        self.tail.announce(record, self.start().0, true)
     }
 
     /// Writes the oldest record that was announced but not written. It is not durable before
@@ -536,13 +549,7 @@ impl EntryLog {
     /// The run of `shard` in the record at `record`.
     pub(crate) fn locate_run(&self, record: u64, shard: ShardId) -> Result<RunLocation, LogError> {
         if let Some(found) = self.in_memory(record)? {
-            if found.position().0 != record {
-                let (at, what) = (LogPosition(record), Damage::Magic);
-                return Err(LogError::NotAnEntry { at, what });
-            }
-            let (start, end) = found.header().run_bounds(shard);
-            let bytes = Some(found.run(shard).clone());
-            return Ok(RunLocation { start, end, record_end: found.end().0, bytes });
+            return RunLocation::in_memory(&found, record, shard);
         }
         let (header, _) = self.header_on_disk(record)?;
         let (start, end) = header.run_bounds(shard);
@@ -601,6 +608,19 @@ pub(crate) struct RunLocation {
     pub(crate) end: u64,
     pub(crate) record_end: u64,
     pub(crate) bytes: Option<Bytes>,
+}
+
+impl RunLocation {
+    /// The run of `shard` in a record in memory, which covers `at` and is to begin there.
+    pub(crate) fn in_memory(record: &Record, at: u64, shard: ShardId) -> Result<Self, LogError> {
+        if record.position().0 != at {
+            let (at, what) = (LogPosition(at), Damage::Magic);
+            return Err(LogError::NotAnEntry { at, what });
+        }
+        let (start, end) = record.header().run_bounds(shard);
+        let bytes = Some(record.run(shard).clone());
+        Ok(Self { start, end, record_end: record.end().0, bytes })
+    }
 }
 
 fn check_aligned(at: LogPosition) -> Result<(), LogError> {

@@ -13,26 +13,20 @@
 //! 928,828 creates and 928,831 spends is in the store in between. Outputs that can never be spent
 //! are coins too: what they are is for the application to say, not for the store.
 //!
+//! Reading the blocks, and what a coin's key and value are, is in `coins.rs`.
+//!
 //! Run it with `cargo run --release -p hedgerow-examples --bin bitcoin_utxo [DIRECTORY]`. The store and
 //! the proofs are left in the directory; without one they go to a temporary place.
 
-use bitcoin::consensus::encode::{deserialize, deserialize_partial};
-use bitcoin::hashes::Hash;
+mod coins;
+
 use bitcoin::hex::DisplayHex;
-use bitcoin::{OutPoint, TxOut};
+use coins::{BLOCKS, BitcoinBlock, Change, Result, grouped, key, milliseconds, seed, value};
 use hedgerow::{Digest, Options, Store, StoreParams};
-use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{env, fs};
-
-type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
-
-/// The blocks beside this file: chain and height.
-const BLOCKS: [(&str, u64); 3] =
-    [("mainnet", 300_025), ("testnet3", 928_828), ("testnet3", 928_831)];
 
 fn main() -> ExitCode {
     match run() {
@@ -93,127 +87,6 @@ fn run() -> Result<()> {
     }
     println!("\nReopened in {took} ms: height {height}, {} coins, the same root", grouped(keys));
     Ok(store.close()?)
-}
-
-/// A Bitcoin block, and the coins that its inputs spend.
-struct BitcoinBlock {
-    chain: &'static str,
-    height: u64,
-    transactions: usize,
-    /// What its transactions do, in their order.
-    steps: Vec<Step>,
-}
-
-/// What a transaction does to one coin.
-enum Step {
-    Spend(OutPoint, TxOut),
-    Create(OutPoint, TxOut),
-}
-
-impl BitcoinBlock {
-    fn read(chain: &'static str, height: u64) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bitcoin_utxo");
-        let read = |name: String| {
-            let path = folder.join(name);
-            fs::read(&path).map_err(|error| format!("reading {}: {error}", path.display()))
-        };
-        let bytes = read(format!("block{height}.raw"))?;
-        let undo = read(format!("block{height}-undo.raw"))?;
-        Self::parse(chain, height, &bytes, &undo)
-            .map_err(|error| format!("block {height} of {chain}: {error}").into())
-    }
-
-    fn parse(chain: &'static str, height: u64, bytes: &[u8], undo: &[u8]) -> Result<Self> {
-        let block: bitcoin::Block = deserialize(bytes)?;
-        if !block.check_merkle_root() {
-            return Err("its transactions are not those of its header".into());
-        }
-        if block.bip34_block_height()? != height {
-            return Err("its coinbase names another height".into());
-        }
-        let mut undo = undo;
-        let mut steps = Vec::new();
-        for transaction in &block.txdata {
-            if !transaction.is_coinbase() {
-                for input in &transaction.input {
-                    let (coin, len) = deserialize_partial(undo)?;
-                    undo = undo.get(len..).unwrap_or_default();
-                    steps.push(Step::Spend(input.previous_output, coin));
-                }
-            }
-            let txid = transaction.compute_txid();
-            for (vout, output) in (0..).zip(&transaction.output) {
-                steps.push(Step::Create(OutPoint { txid, vout }, output.clone()));
-            }
-        }
-        if !undo.is_empty() {
-            return Err(format!("{} bytes of spent coins are left over", undo.len()).into());
-        }
-        Ok(Self { chain, height, transactions: block.txdata.len(), steps })
-    }
-
-    /// What the block as a whole does to the set of coins.
-    fn change(&self) -> Change {
-        let mut change = Change::default();
-        for step in &self.steps {
-            match step {
-                Step::Create(outpoint, coin) => {
-                    change.created.insert(*outpoint, coin.clone());
-                }
-                Step::Spend(outpoint, _) if change.created.remove(outpoint).is_some() => {
-                    change.passing += 1;
-                }
-                Step::Spend(outpoint, _) => {
-                    change.spent.insert(*outpoint);
-                }
-            }
-        }
-        change
-    }
-}
-
-/// The net effect of a block on the set of coins.
-#[derive(Default)]
-struct Change {
-    created: BTreeMap<OutPoint, TxOut>,
-    spent: BTreeSet<OutPoint>,
-    /// Coins that were created and spent within the block.
-    passing: usize,
-}
-
-/// The coins that must be there before the first block: those that are spent and were not created
-/// by one of these blocks before. Where they were, the coin spent must be the coin created.
-fn seed(blocks: &[BitcoinBlock], changes: &[Change]) -> Result<Change> {
-    let mut known: BTreeMap<OutPoint, &TxOut> = BTreeMap::new();
-    let mut seed = Change::default();
-    for (block, change) in blocks.iter().zip(changes) {
-        for step in &block.steps {
-            match step {
-                Step::Create(outpoint, coin) => {
-                    known.insert(*outpoint, coin);
-                }
-                Step::Spend(outpoint, coin) => match known.get(outpoint) {
-                    Some(created) if *created == coin => {}
-                    Some(_) => return Err(format!("{outpoint} is spent as another coin").into()),
-                    None if change.spent.contains(outpoint) => {
-                        seed.created.insert(*outpoint, coin.clone());
-                    }
-                    None => return Err(format!("{outpoint} is spent before it is created").into()),
-                },
-            }
-        }
-    }
-    Ok(seed)
-}
-
-/// Transaction id and output number.
-fn key(outpoint: &OutPoint) -> Vec<u8> {
-    [&outpoint.txid.to_byte_array()[..], &outpoint.vout.to_le_bytes()].concat()
-}
-
-/// Amount and script. Amounts are 63-bit numbers, so that u64 and i64 have the same bytes.
-fn value(coin: &TxOut) -> Vec<u8> {
-    [&coin.value.to_sat().to_le_bytes()[..], coin.script_pubkey.as_bytes()].concat()
 }
 
 /// Applies a change as the store's next block and prints its row of the table.
@@ -289,21 +162,4 @@ fn prove(store: &Store, dir: &Path, change: &Change) -> Result<Digest> {
         println!("    {file}: {} bytes, verified in {took:.0} us", grouped(bytes.len() as u64));
     }
     Ok(root)
-}
-
-fn milliseconds(duration: Duration) -> String {
-    format!("{:.1}", duration.as_secs_f64() * 1e3)
-}
-
-/// A number with commas.
-fn grouped(number: u64) -> String {
-    let mut text = String::new();
-    let digits = number.to_string();
-    for (place, digit) in digits.char_indices() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

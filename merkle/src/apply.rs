@@ -9,6 +9,7 @@
 use crate::dirty::Dirty;
 use crate::flush::flush_block;
 use crate::resident::Block;
+use crate::shard::SharedTree;
 use crate::{FinishedTwig, Forest, MerkleError, Roots};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
 use hedgerow_types::{SHARDS, SerialNumber, ShardId};
@@ -90,6 +91,9 @@ impl Forest {
             ShardId::all().zip(shards).zip(changes).zip(&mut dirty.shards)
         {
             work.reset();
+            if tree.is_left_by(change) {
+                continue;
+            }
             tree.stage(shard, change, work)?;
             work.collect();
             *dirty = work.to_copy(&tree.bits);
@@ -117,7 +121,10 @@ impl Forest {
         }
 
         let mut finished = Vec::new();
-        for (shard, tree) in ShardId::all().zip(&mut self.shards) {
+        let trees = ShardId::all().zip(&mut self.shards).zip(&dirty.shards);
+        let changed = |tree: &SharedTree| tree.first_active() < tree.oldest_active.twig();
+        let trees = trees.filter(|((_, tree), dirty)| !dirty.pages.is_empty() || changed(tree));
+        for ((shard, tree), _) in trees {
             finished.extend(tree.open.finished(shard));
             tree.settle();
         }

@@ -61,6 +61,11 @@ impl Dirty {
         self.shards.iter().all(|shard| shard.pages.is_empty())
     }
 
+    /// Bytes of heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.pages.capacity() * size_of::<u64>()).sum()
+    }
+
     /// Adds what another block changed, so that both can be copied at once.
     pub fn merge(&mut self, other: &Self) {
         for (mine, other) in self.shards.iter_mut().zip(&other.shards) {

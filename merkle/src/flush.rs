@@ -18,7 +18,7 @@
 use crate::MerkleError;
 use crate::levels::{Batches, above_pages, call};
 use crate::resident::{Block, Resident};
-use crate::shard::ShardTree;
+use crate::shard::SharedTree;
 use crate::work::ShardWork;
 use hedgerow_hasher_api::{BatchHasher, PairGroup};
 use hedgerow_types::{Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, TwigId};
@@ -31,7 +31,7 @@ pub(crate) type StateHeap = [Digest; 2 * SHARDS];
 /// leaves and pages themselves are in place; `work` is used up.
 pub(crate) fn flush(
     hasher: &dyn BatchHasher,
-    shards: &mut [ShardTree; SHARDS],
+    shards: &mut [SharedTree; SHARDS],
     works: &mut [ShardWork; SHARDS],
     state: &mut StateHeap,
 ) -> Result<(), MerkleError> {
@@ -46,7 +46,7 @@ pub(crate) fn flush(
 pub(crate) fn flush_block(
     hasher: &dyn BatchHasher,
     resident: &mut Resident,
-    (shards, works): (&mut [ShardTree; SHARDS], &mut [ShardWork; SHARDS]),
+    (shards, works): (&mut [SharedTree; SHARDS], &mut [ShardWork; SHARDS]),
     state: &mut StateHeap,
     block: Block<'_>,
     announce: &mut dyn FnMut(&StateHeap),
@@ -78,13 +78,14 @@ pub(crate) fn flush_block(
 
 fn left_trees(
     hasher: &dyn BatchHasher,
-    shards: &mut [ShardTree; SHARDS],
+    shards: &mut [SharedTree; SHARDS],
     works: &[ShardWork; SHARDS],
 ) -> Result<(), MerkleError> {
-    let groups = shards.iter_mut().zip(works);
+    let new = |work: &ShardWork| !work.leaves.is_empty();
+    let groups = shards.iter_mut().zip(works).filter(|(_, work)| new(work));
     let groups = groups.filter_map(|(tree, work)| tree.open.above(&work.leaves));
     call(groups, |groups| hasher.left_trees(groups))?;
-    for tree in shards {
+    for (tree, _) in shards.iter_mut().zip(works).filter(|(_, work)| new(work)) {
         for twig in tree.open.first().0..=tree.open.last().0 {
             if let Some(root) = tree.open.root(TwigId(twig)) {
                 tree.joins.set(2 * twig, root);
@@ -96,7 +97,7 @@ fn left_trees(
 
 fn state_tree(
     hasher: &dyn BatchHasher,
-    shards: &[ShardTree; SHARDS],
+    shards: &[SharedTree; SHARDS],
     state: &mut StateHeap,
 ) -> Result<(), MerkleError> {
     for (tree, root) in shards.iter().zip(&mut state[SHARDS..]) {

@@ -13,7 +13,7 @@
 //! level, or rows on a device (`resident`).
 
 use crate::MerkleError;
-use crate::shard::ShardTree;
+use crate::shard::SharedTree;
 use crate::upper::level_of;
 use crate::work::ShardWork;
 use hedgerow_hasher_api::{BatchHasher, HashError, PairGroup};
@@ -40,7 +40,7 @@ pub(crate) trait Hashing {
     fn hash(
         &mut self,
         step: Step,
-        shards: &mut [ShardTree; SHARDS],
+        shards: &mut [SharedTree; SHARDS],
         works: &mut [ShardWork; SHARDS],
     ) -> Result<(), MerkleError>;
 }
@@ -48,7 +48,7 @@ pub(crate) trait Hashing {
 /// Hashes what is above the dirty pages and the left roots, up to the shard roots.
 pub(crate) fn above_pages(
     hashing: &mut dyn Hashing,
-    shards: &mut [ShardTree; SHARDS],
+    shards: &mut [SharedTree; SHARDS],
     works: &mut [ShardWork; SHARDS],
 ) -> Result<(), MerkleError> {
     for step in [Step::Pages, Step::L1, Step::L2] {
@@ -85,7 +85,7 @@ impl Hashing for Batches<'_> {
     fn hash(
         &mut self,
         step: Step,
-        shards: &mut [ShardTree; SHARDS],
+        shards: &mut [SharedTree; SHARDS],
         works: &mut [ShardWork; SHARDS],
     ) -> Result<(), MerkleError> {
         let hasher = self.0;
@@ -94,6 +94,7 @@ impl Hashing for Batches<'_> {
         }
         let groups = shards.iter_mut().zip(&*works).filter(|(_, work)| !work.is_clean());
         let groups = groups.filter_map(|(tree, work)| {
+            let tree = &mut **tree;
             let (children, parents) = match step {
                 Step::Pages => (&tree.bits.pages, &mut tree.bits.l1),
                 Step::L1 | Step::L2 => (&tree.bits.l1, &mut tree.bits.l2),
@@ -118,7 +119,7 @@ impl Hashing for Batches<'_> {
 /// l3 has no array of its own: it lies beside the left root. Few nodes, so copies are cheap.
 fn l3(
     hasher: &dyn BatchHasher,
-    shards: &mut [ShardTree; SHARDS],
+    shards: &mut [SharedTree; SHARDS],
     works: &mut [ShardWork; SHARDS],
 ) -> Result<(), MerkleError> {
     for (tree, work) in shards.iter().zip(&mut *works) {

@@ -72,7 +72,7 @@ use hedgerow_types::{
     Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TwigId,
 };
 use resident::Resident;
-use shard::ShardTree;
+use shard::{ShardTree, SharedTree};
 use work::ShardWork;
 
 /// What a state commits to: the roots of the shards, and the state root over them.
@@ -106,7 +106,7 @@ impl Roots {
 /// Two forests are equal if they hold the same nodes.
 #[derive(Debug)]
 pub struct Forest {
-    shards: [ShardTree; SHARDS],
+    shards: [SharedTree; SHARDS],
     state: StateHeap,
     roots: Roots,
     works: [ShardWork; SHARDS],
@@ -119,7 +119,8 @@ impl PartialEq for Forest {
     }
 }
 
-/// A clone holds the same nodes and no memory for work.
+/// A clone holds the same nodes and no memory for work. It shares the trees of shards until one of the two
+/// changes them.
 impl Clone for Forest {
     fn clone(&self) -> Self {
         Self {
@@ -127,7 +128,7 @@ impl Clone for Forest {
             state: self.state,
             roots: self.roots.clone(),
             works: Default::default(),
-            resident: Resident::default(),
+            resident: self.resident.of_clone(),
         }
     }
 }
@@ -150,7 +151,7 @@ impl Forest {
             }
         }
         Self {
-            shards: std::array::from_fn(|_| ShardTree::new()),
+            shards: std::array::from_fn(|_| SharedTree::new(ShardTree::new())),
             state,
             roots: Roots::of(&state),
             works: Default::default(),
@@ -246,9 +247,31 @@ impl Forest {
         Ok(())
     }
 
+    /// Takes a block over from a forest that it was [applied](Self::apply) to: `then` is that forest after
+    /// the block, and was equal to this one before it. Nothing is hashed.
+    pub fn take_over(&mut self, then: &Self, dirty: &Dirty) {
+        let trees = self.shards.iter_mut().zip(&then.shards).zip(&dirty.shards);
+        for ((tree, then), dirty) in trees {
+            if !dirty.pages.is_empty() || tree.differs_in_bounds(then) {
+                tree.copy(then, dirty);
+            }
+        }
+        self.state = then.state;
+        self.refresh_roots();
+        self.resident.fall_behind(dirty, &self.shards);
+    }
+
+    /// Heap bytes of the trees that this forest does not share with `other`, memory for work included.
+    pub fn heap_bytes_beside(&self, other: &Self) -> usize {
+        let trees = self.shards.iter().zip(&other.shards);
+        let own = trees.filter(|(tree, other)| !tree.is_shared_with(other));
+        own.map(|(tree, _)| tree.heap_bytes() + size_of::<ShardTree>()).sum::<usize>()
+            + self.works.iter().map(ShardWork::heap_bytes).sum::<usize>()
+    }
+
     /// Heap bytes of all arrays, slack and memory for work included.
     pub fn heap_bytes(&self) -> usize {
-        self.shards.iter().map(ShardTree::heap_bytes).sum::<usize>()
+        self.shards.iter().map(|tree| tree.heap_bytes()).sum::<usize>()
             + self.works.iter().map(ShardWork::heap_bytes).sum::<usize>()
     }
 }

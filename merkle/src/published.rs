@@ -33,16 +33,17 @@ use crate::finished::{FINISHED_NODES, GROUP_LEAVES, group_node};
 use crate::flush::StateHeap;
 use crate::left::OpenTwigs;
 use crate::path::{LeftPart, TreePath};
+use crate::resident::Resident;
 use crate::right::{PAGES, page_of};
 use crate::row::Row;
-use crate::shard::ShardTree;
+use crate::shard::{ShardTree, SharedTree};
 use crate::upper::{level_of, levels_above_twigs};
 use crate::{Dirty, Forest, MerkleError, Roots};
 use hedgerow_hasher_api::{hash_node, null_table};
 use hedgerow_types::{
     Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TWIG_LEAVES, TwigId,
 };
-use parking_lot::RwLock;
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -173,7 +174,7 @@ impl ShardTree {
 /// [module's picture](TreeHead).
 #[derive(Debug)]
 pub struct Published {
-    shards: [RwLock<ShardTree>; SHARDS],
+    shards: [RwLock<SharedTree>; SHARDS],
 }
 
 /// Whether the nodes are those of the working forest.
@@ -197,7 +198,10 @@ impl Published {
     /// were last equal; what was pruned needs no mention.
     pub fn copy(&self, from: &Forest, dirty: &Dirty) {
         for ((shard, from), dirty) in self.shards.iter().zip(&from.shards).zip(&dirty.shards) {
-            shard.write().copy(from, dirty);
+            let mut shard = shard.write();
+            if !dirty.pages.is_empty() || shard.differs_in_bounds(from) {
+                shard.copy(from, dirty);
+            }
         }
     }
 
@@ -210,6 +214,29 @@ impl Published {
         }
     }
 
+    /// The tree of a shard, which nobody changes meanwhile.
+    fn read(&self, shard: ShardId) -> MappedRwLockReadGuard<'_, ShardTree> {
+        RwLockReadGuard::map(self.shards[shard.index()].read(), |tree| &**tree)
+    }
+
+    /// The newest state as a forest of its own, which blocks can be applied to: it shares the trees of shards
+    /// until either changes them, and keeps nothing on a device. `None` if `head` is not that of the newest state.
+    /// Nobody publishes meanwhile.
+    pub fn forest(&self, head: &TreeHead) -> Option<Forest> {
+        let shards: [SharedTree; SHARDS] = self.shards.each_ref().map(|tree| tree.read().clone());
+        let ends = head.next_sn.iter().zip(&head.oldest_active).zip(&head.roots.shards);
+        let newest = shards.iter().zip(ends).all(|(tree, ((next_sn, oldest_active), root))| {
+            (tree.next_sn, tree.oldest_active, tree.root()) == (*next_sn, *oldest_active, *root)
+        });
+        newest.then(|| Forest {
+            shards,
+            state: head.state,
+            roots: head.roots.clone(),
+            works: Default::default(),
+            resident: Resident::apart(),
+        })
+    }
+
     /// As [`Forest::edges`], of the newest state.
     ///
     /// # Errors
@@ -219,7 +246,7 @@ impl Published {
         shard: ShardId,
         first_kept: TwigId,
     ) -> Result<Vec<(u8, Digest)>, MerkleError> {
-        self.shards[shard.index()].read().edges(shard, first_kept)
+        self.read(shard).edges(shard, first_kept)
     }
 
     /// The path from an entry to the state root at the height of `head`. `undos` are those of the blocks
@@ -235,7 +262,7 @@ impl Published {
         shard: ShardId,
         sn: SerialNumber,
     ) -> Result<TreePath, MerkleError> {
-        path_in(self.shards[shard.index()].read(), head, undos, shard, sn)
+        path_in(self.read(shard), head, undos, shard, sn)
     }
 
     /// The path from an entry to the state root at a height before that of `head`, for which nobody kept a
@@ -253,7 +280,7 @@ impl Published {
         shard: ShardId,
         sn: SerialNumber,
     ) -> Result<TreePath, MerkleError> {
-        past_path_in(self.shards[shard.index()].read(), past, undos, shard, sn)
+        past_path_in(self.read(shard), past, undos, shard, sn)
     }
 
     /// Heap bytes of all arrays, slack included.
@@ -475,7 +502,7 @@ impl Forest {
     /// [`MerkleError::OutOfRange`] beyond the youngest twig, [`MerkleError::Pruned`] in a twig left
     /// of [`first_kept_twig`](Self::first_kept_twig).
     pub fn path(&self, shard: ShardId, sn: SerialNumber) -> Result<TreePath, MerkleError> {
-        path_in(&self.shards[shard.index()], &self.head(), [], shard, sn)
+        path_in(&*self.shards[shard.index()], &self.head(), [], shard, sn)
     }
 
     /// The nodes of this state that `dirty` names, as what a block would have replaced: with them, later nodes lead
@@ -500,7 +527,7 @@ impl Forest {
 
     /// A copy of all nodes for readers.
     pub fn publish(&self) -> Published {
-        Published { shards: std::array::from_fn(|shard| RwLock::new(self.shards[shard].clone())) }
+        Published { shards: std::array::from_fn(|shard| RwLock::new(self.shards[shard].apart())) }
     }
 }
 

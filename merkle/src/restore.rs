@@ -12,7 +12,7 @@
 //! out of the same procedure that hashes a block.
 
 use crate::flush::flush;
-use crate::shard::ShardTree;
+use crate::shard::{ShardTree, SharedTree};
 use crate::upper::{edge_places, level_of};
 use crate::work::ShardWork;
 use crate::{Forest, MerkleError};
@@ -118,10 +118,10 @@ impl Forest {
         let mut forest = Self::new();
         let trees = forest.shards.iter_mut().zip(&mut forest.works);
         for ((shard, (tree, work)), from) in ShardId::all().zip(trees).zip(from) {
-            *tree = from.build(shard, work)?;
+            *tree = SharedTree::new(from.build(shard, work)?);
         }
         flush(hasher, &mut forest.shards, &mut forest.works, &mut forest.state)?;
-        forest.shards.iter_mut().for_each(ShardTree::settle);
+        forest.shards.iter_mut().for_each(|tree| tree.settle());
         forest.refresh_roots();
         forest.works = Default::default(); // a restored forest may be huge, a block's work is not
         Ok(forest)

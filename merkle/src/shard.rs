@@ -26,6 +26,8 @@ use crate::work::ShardWork;
 use crate::{MerkleError, ShardChange};
 use hedgerow_hasher_api::{NullTable, null_table};
 use hedgerow_types::{Digest, MAX_TWIGS, MAX_TWIGS_HELD, SerialNumber, ShardId, TwigId};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// The tree of one shard. See the [module documentation](self).
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +39,41 @@ pub(crate) struct ShardTree {
     /// Both halves of every active twig, `[left root, l3]`: the children of its twig root.
     pub(crate) joins: Row,
     pub(crate) upper: UpperTree,
+}
+
+/// The tree of a shard in a forest. Forests that have the same one share it, until one of them changes it, which
+/// makes a copy. A forest that shares it with nobody, as the one that blocks are applied to, makes none.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SharedTree(Arc<ShardTree>);
+
+impl SharedTree {
+    pub(crate) fn new(tree: ShardTree) -> Self {
+        Self(Arc::new(tree))
+    }
+
+    /// A copy that is shared with nobody.
+    pub(crate) fn apart(&self) -> Self {
+        Self::new(ShardTree::clone(&self.0))
+    }
+
+    /// Whether it is one and the same as `other`.
+    pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Deref for SharedTree {
+    type Target = ShardTree;
+
+    fn deref(&self) -> &ShardTree {
+        &self.0
+    }
+}
+
+impl DerefMut for SharedTree {
+    fn deref_mut(&mut self) -> &mut ShardTree {
+        Arc::make_mut(&mut self.0)
+    }
 }
 
 impl ShardTree {
@@ -183,8 +220,21 @@ impl ShardTree {
         self.joins.drop_below(2 * self.oldest_active.twig().0);
     }
 
+    /// Whether a block that changes this leaves the tree as it is.
+    pub(crate) fn is_left_by(&self, change: &ShardChange<'_>) -> bool {
+        change.entries.is_empty()
+            && change.deactivated.is_empty()
+            && change.oldest_active == self.oldest_active
+    }
+
+    /// Whether it ends, or begins, elsewhere than `other`.
+    pub(crate) fn differs_in_bounds(&self, other: &Self) -> bool {
+        let bounds = |tree: &Self| (tree.next_sn, tree.oldest_active, tree.upper.first_kept());
+        bounds(self) != bounds(other)
+    }
+
     /// Makes this tree equal to `from`, given that they differ at most in `dirty` and in what lies
-    /// beyond either end of this one.
+    /// beyond either end of this one. What is pruned in either is so afterwards.
     pub(crate) fn copy(&mut self, from: &Self, dirty: &ShardDirty) {
         self.next_sn = from.next_sn;
         self.oldest_active = from.oldest_active;

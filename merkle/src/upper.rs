@@ -105,7 +105,7 @@ impl UpperTree {
     /// Makes this tree equal to `from`, given that they differ, where both hold them, at most in
     /// the twigs `dirty` (increasing) and above them. Uses `dirty` up.
     pub(crate) fn copy(&mut self, from: &Self, dirty: &mut Vec<u64>) {
-        self.first_kept = from.first_kept;
+        self.first_kept = self.first_kept.max(from.first_kept);
         for (row, nodes) in from.rows.iter().enumerate() {
             if row == self.rows.len() {
                 self.rows.push(Row::new(nodes.base()));

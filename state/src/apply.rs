@@ -12,7 +12,7 @@
 //! other once per block.
 
 use crate::resolve::{resolve, spread_keys};
-use crate::{BlockOps, Error, Files, ShardDelta, ShardView, ShardWriter, spread, update_shard};
+use crate::{BlockOps, Error, Files, HeldWriter, ShardDelta, ShardView, spread, update_shard};
 use hedgerow_hasher_api::BatchHasher;
 use hedgerow_types::{CompactionRule, Height};
 use rayon::prelude::*;
@@ -34,42 +34,52 @@ pub struct Tools<'a> {
 /// # Errors
 /// The first shard's that fails: [`Error::Refused`] for a strict operation that does not fit the state or a
 /// block that is too large, a failed read, or what contradicts itself. Then all of them are as they were.
-pub fn apply(
-    shards: &mut [ShardWriter],
+pub fn apply<W: HeldWriter>(
+    shards: &mut [W],
     views: &[ShardView<'_>],
     ops: &BlockOps,
     height: Height,
     tools: Tools<'_>,
 ) -> Result<Vec<ShardDelta>, Error> {
     let Tools { hasher, files, rule } = tools;
-    let before = shards.iter().map(|writer| writer.state.next_sn().0).sum();
+    let before = shards.iter().map(|writer| writer.look().state.next_sn().0).sum();
     let keys = spread_keys(ops, hasher)?;
     let work = shards.par_iter_mut().zip(views).zip(keys);
     let results: Vec<Result<ShardDelta, Error>> = work
         .map(|((writer, view), keys)| {
-            let plan = resolve(ops, keys, *view, writer.state.shard(), files.log)?;
-            update_shard(writer, &plan, height, rule, files, before)
+            if keys.is_empty() {
+                return Ok(ShardDelta::none(writer.look(), before));
+            }
+            let plan = resolve(ops, keys, *view, writer.look().state.shard(), files.log)?;
+            update_shard(writer.change(), &plan, height, rule, files, before)
         })
         .collect();
     let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
     if let Some(error) = failed {
-        for (writer, delta) in shards.iter_mut().zip(results) {
-            if let Ok(delta) = delta {
-                writer.take_back(delta);
-            }
-        }
+        take_back(shards.iter_mut().zip(results.into_iter().map(Result::ok)));
         return Err(error);
     }
     let mut deltas: Vec<_> = results.into_iter().filter_map(Result::ok).collect();
     match spread(shards, &mut deltas, before, rule, files) {
         Ok(()) => {
             let ended = shards.iter_mut().zip(&mut deltas);
-            ended.for_each(|(writer, delta)| writer.state.end(&mut delta.undo, before));
+            for (writer, delta) in ended.filter(|(_, delta)| !delta.spans.is_empty()) {
+                writer.change().state.end(&mut delta.undo, before);
+            }
             Ok(deltas)
         }
         Err(error) => {
-            shards.iter_mut().zip(deltas).for_each(|(writer, delta)| writer.take_back(delta));
+            take_back(shards.iter_mut().zip(deltas.into_iter().map(Some)));
             Err(error)
+        }
+    }
+}
+
+/// Takes back what was done to the shards, if it is anything.
+fn take_back<'w, W: HeldWriter + 'w>(done: impl Iterator<Item = (&'w mut W, Option<ShardDelta>)>) {
+    for (writer, delta) in done {
+        if let Some(delta) = delta.filter(|delta| !delta.spans.is_empty()) {
+            writer.change().take_back(delta);
         }
     }
 }

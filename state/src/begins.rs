@@ -42,6 +42,11 @@ impl TwigBegins {
         self.0.iter().copied()
     }
 
+    /// Bytes of heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<(TwigId, u64)>()
+    }
+
     /// That of a twig, `None` if it has not begun.
     pub(crate) fn of(&self, twig: TwigId) -> Option<u64> {
         let first = self.0.front()?.0;

@@ -179,6 +179,11 @@ impl ActiveBits {
             .map(move |(number, word)| (first.plus(64 * number), *word))
     }
 
+    /// Bytes of heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.twigs.capacity() * size_of::<[u64; WORDS]>()
+    }
+
     /// Number of active entries.
     pub fn count(&self) -> u64 {
         self.twigs.iter().flatten().map(|word| u64::from(word.count_ones())).sum()

@@ -324,6 +324,16 @@ impl Layer {
         }
     }
 
+    /// Bytes of heap, as far as they can be told: those of `created` are an estimate.
+    pub fn heap_bytes(&self) -> usize {
+        /// A key hash, and its part of a node that is two thirds full.
+        const CREATED: usize = size_of::<KeyHash>() + 24;
+        self.slots.capacity() * size_of::<Slot>()
+            + self.table.capacity() * (size_of::<u32>() + 2)
+            + self.befores.capacity() * size_of::<KeyHash>()
+            + self.created.len() * CREATED
+    }
+
     /// What the index has to learn, in key-hash order. Only after [`Layer::settle`].
     pub fn edits(&self) -> Vec<Edit> {
         let edit = |slot: &Slot| {

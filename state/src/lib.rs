@@ -20,7 +20,8 @@
 //!  load, a stream in key-hash order ───────┤
 //!  a new store's sentries ─────────────────┤
 //!  records, when a store is opened ────────┼─► ShardState::take ─► Undo ─► ShardState::undo
-//!  to come: rollback, drafts, sync ────────┘
+//!  accept, of a speculative block ─────────┤
+//!  to come: rollback, sync ────────────────┘
 //! ```
 //!
 //! **Invariant:** a change of state is a value. What [`apply`] did to the [`ShardWriter`]s is in the
@@ -57,9 +58,11 @@ pub use keys::{is_entry_of, key_hash_of};
 pub use layer::{Layer, Now, newest};
 pub use load::{LastPair, LoadBlock, load};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
-pub use resolve::ShardView;
+pub use resolve::{ShardView, candidates, find_enclosing, find_entry};
 pub use shard::{Misfit, RunChange, ShardState, Undo};
 use spread::spread;
-pub use twigs::{GROUP, OpenTwig, TwigPlaces, TwigStore, run_position, twig_agrees};
+pub use twigs::{
+    GROUP, OpenTwig, TwigPlaces, TwigStore, TwigView, run_position, twig_agrees, twig_records,
+};
 use update::update_shard;
-pub use update::{Counts, Files, ShardDelta, ShardWriter};
+pub use update::{Counts, Files, HeldWriter, ShardDelta, ShardWriter};

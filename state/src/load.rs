@@ -21,7 +21,7 @@
 use crate::layer::Layer;
 use crate::shard::RunChange;
 use crate::spread::would_spread;
-use crate::update::{Counts, ShardDelta, ShardWriter};
+use crate::update::{Counts, HeldWriter, ShardDelta, ShardWriter};
 use crate::{BlockOps, Error, Refused};
 use hedgerow_entryfile::{frame_len, push_frame};
 use hedgerow_hasher_api::Span;
@@ -66,22 +66,22 @@ pub struct LoadBlock<'a> {
 /// # Errors
 /// [`Refused::BlockTooLarge`]; [`Error::Corrupt`] if the shards are not what the stream has made of them. Then
 /// all of them are as they were.
-pub fn load(
-    shards: &mut [ShardWriter],
+pub fn load<W: HeldWriter>(
+    shards: &mut [W],
     block: LoadBlock<'_>,
     height: Height,
     rule: &CompactionRule,
 ) -> Result<Option<Vec<ShardDelta>>, Error> {
-    let before = shards.iter().map(|writer| writer.state.next_sn().0).sum();
+    let before = shards.iter().map(|writer| writer.look().state.next_sn().0).sum();
     let results: Vec<Result<Option<ShardDelta>, Error>> = shards
         .par_iter_mut()
-        .map(|writer| load_shard(writer, block, height, rule, before))
+        .map(|writer| load_shard(writer.change(), block, height, rule, before))
         .collect();
     let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
     if failed.is_some() || results.iter().any(|result| matches!(result, Ok(None))) {
         for (writer, result) in shards.iter_mut().zip(results) {
             if let Ok(Some(delta)) = result {
-                writer.take_back(delta);
+                writer.change().take_back(delta);
             }
         }
         return failed.map_or(Ok(None), Err);
@@ -90,7 +90,8 @@ pub fn load(
     match would_spread(shards, &deltas, before, rule) {
         Ok(false) => Ok(Some(deltas)),
         other => {
-            shards.iter_mut().zip(deltas).for_each(|(writer, delta)| writer.take_back(delta));
+            let done = shards.iter_mut().zip(deltas);
+            done.for_each(|(writer, delta)| writer.change().take_back(delta));
             other.map(|_| None)
         }
     }

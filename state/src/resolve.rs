@@ -19,7 +19,7 @@ use crate::keys::{is_entry_of, key_hash_of};
 use crate::layer::{Layer, Now, newest};
 use crate::ops::{BlockOps, Kind};
 use crate::{Error, OpKind, Refused};
-use hedgerow_entryfile::{EntryLog, Fill, StoredEntry};
+use hedgerow_entryfile::{Fill, LogView, StoredEntry};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::{Index, IndexError, Stem};
 use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
@@ -145,15 +145,21 @@ pub(crate) fn resolve(
     keys: Vec<(KeyHash, u32)>,
     view: ShardView<'_>,
     shard: ShardId,
-    log: &EntryLog,
+    log: LogView<'_>,
 ) -> Result<ShardPlan, Error> {
     let mut plan = plan_shard(ops, keys);
-    let found = key_candidates(&plan, view)?;
+    let hashes: Vec<_> = plan.keys.iter().map(|key| key.key_hash).collect();
+    let found = candidates(&hashes, view)?;
     settle_keys(&mut plan, &found, log)?;
     validate(&plan)?;
-    if plan.keys.iter().any(|key| key.structural) {
-        let found = predecessor_candidates(&plan, view)?;
-        settle_predecessors(&mut plan, &found, view.layers, shard, log)?;
+    let structural = plan.keys.iter().enumerate().filter(|(_, key)| key.structural);
+    let (numbers, hashes): (Vec<usize>, Vec<KeyHash>) =
+        structural.map(|(number, key)| (number, key.key_hash)).unzip();
+    if !numbers.is_empty() {
+        plan.befores = vec![None; plan.keys.len()];
+        for (number, before) in numbers.into_iter().zip(predecessors(&hashes, view, shard, log)?) {
+            plan.befores[number] = Some(before);
+        }
     }
     Ok(plan)
 }
@@ -201,21 +207,24 @@ fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
     ShardPlan { ops: in_order, arena, keys, links, befores }
 }
 
-/// A position to read, and the number of the key that it is a candidate for.
+/// The number of a key, and a position to read for it.
 type Candidate = (u32, LogPosition);
 
-/// The positions at which the keys of `plan` may be, from memory alone.
-fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Result<Vec<Candidate>, IndexError> {
-    let mut candidates = Vec::with_capacity(plan.keys.len());
-    let mut numbers = Vec::with_capacity(plan.keys.len());
-    let mut keys = Vec::with_capacity(plan.keys.len());
-    for (number, key) in (0..).zip(&plan.keys) {
-        match newest(view.layers.iter().copied(), &key.key_hash) {
+/// The positions at which the entries of keys may be, each with the number of the key, whose hashes ascend.
+///
+/// # Errors
+/// The index's.
+pub fn candidates(hashes: &[KeyHash], view: ShardView<'_>) -> Result<Vec<Candidate>, IndexError> {
+    let mut candidates = Vec::with_capacity(hashes.len());
+    let mut numbers = Vec::with_capacity(hashes.len());
+    let mut keys = Vec::with_capacity(hashes.len());
+    for (number, key_hash) in (0..).zip(hashes) {
+        match newest(view.layers.iter().copied(), key_hash) {
             Some(Now::At(at)) => candidates.push((number, at)),
             Some(_) => {}
             None => {
                 numbers.push(number);
-                keys.push(key.key_hash);
+                keys.push(*key_hash);
             }
         }
     }
@@ -227,11 +236,45 @@ fn key_candidates(plan: &ShardPlan, view: ShardView<'_>) -> Result<Vec<Candidate
     Ok(candidates)
 }
 
+/// The entry of a key, `None` if it is absent.
+///
+/// # Errors
+/// A failed read.
+pub fn find_entry(
+    key: &[u8],
+    key_hash: KeyHash,
+    view: ShardView<'_>,
+    log: LogView<'_>,
+) -> Result<Option<StoredEntry>, Error> {
+    for (_, at) in candidates(&[key_hash], view)? {
+        let entry = log.read(at)?;
+        if is_entry_of(entry.get(), key) {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
+}
+
+/// The entry with the greatest key hash below that of an absent key: it leads to one above it.
+///
+/// # Errors
+/// [`Error::Corrupt`] if there is none; a failed read.
+pub fn find_enclosing(
+    key_hash: KeyHash,
+    view: ShardView<'_>,
+    log: LogView<'_>,
+) -> Result<StoredEntry, Error> {
+    let before = predecessors(&[key_hash], view, key_hash.shard(), log)?.pop();
+    let before = before.filter(|found| found.entry.get().next_key_hash() > key_hash);
+    let lost = || Error::Corrupt(format!("no entry encloses key hash {key_hash}"));
+    before.map(|found| found.entry).ok_or_else(lost)
+}
+
 /// Reads the candidates and gives each key its entry.
 fn settle_keys(
     plan: &mut ShardPlan,
     candidates: &[Candidate],
-    log: &EntryLog,
+    log: LogView<'_>,
 ) -> Result<(), Error> {
     let positions: Vec<_> = candidates.iter().map(|&(_, at)| at).collect();
     let mut links = std::mem::take(&mut plan.links);
@@ -256,25 +299,22 @@ fn settle_keys(
     Ok(())
 }
 
-/// The positions at which the predecessors of the structural keys may be, from memory alone.
+/// The positions at which the entries before keys, whose hashes ascend, may be.
 fn predecessor_candidates(
-    plan: &ShardPlan,
+    hashes: &[KeyHash],
     view: ShardView<'_>,
 ) -> Result<Vec<Candidate>, IndexError> {
-    let structural = plan.keys.iter().enumerate().filter(|(_, key)| key.structural);
-    let (numbers, stems): (Vec<u32>, Vec<Stem>) =
-        structural.map(|(number, key)| (number as u32, Stem::of(&key.key_hash))).unzip();
+    let stems: Vec<Stem> = hashes.iter().map(Stem::of).collect();
     let mut candidates = Vec::with_capacity(stems.len());
     let mut found = Vec::with_capacity(stems.len());
     view.index.at_or_below(&stems, &mut found)?;
     // A lower stem lies below the key for certain; at the key's own there may be the key itself and keys
     // above it, so the next one is wanted too.
     let mut lower: Vec<(u32, Stem)> = Vec::new();
-    for &(asked, stem, at) in &found {
-        let number = numbers[asked as usize];
+    for &(number, stem, at) in &found {
         candidates.push((number, at));
         if let Some(below) = stem.before()
-            && stem == stems[asked as usize]
+            && stem == stems[number as usize]
             && lower.last().is_none_or(|&(last, _)| last != number)
         {
             lower.push((number, below));
@@ -287,51 +327,45 @@ fn predecessor_candidates(
     Ok(candidates)
 }
 
-/// Reads the candidates and gives each structural key the entry before it.
-fn settle_predecessors(
-    plan: &mut ShardPlan,
-    candidates: &[Candidate],
-    layers: &[&Layer],
+/// The entry before each of these keys, whose hashes ascend.
+fn predecessors(
+    hashes: &[KeyHash],
+    view: ShardView<'_>,
     shard: ShardId,
-    log: &EntryLog,
-) -> Result<(), Error> {
-    plan.befores = vec![None; plan.keys.len()];
-    for (number, at, entry) in read(candidates, log)? {
-        let key = &plan.keys[number as usize];
-        let before = &mut plan.befores[number as usize];
+    log: LogView<'_>,
+) -> Result<Vec<Found>, Error> {
+    let candidates = predecessor_candidates(hashes, view)?;
+    let mut befores: Vec<Option<Found>> = vec![None; hashes.len()];
+    for (number, at, entry) in read(&candidates, log)? {
+        let before = &mut befores[number as usize];
         let key_hash = key_hash_of(entry.get());
         let nearer = before.as_ref().is_none_or(|found| found.key_hash < key_hash);
-        if key_hash < key.key_hash && nearer {
+        if key_hash < hashes[number as usize] && nearer {
             *before = Some(Found { key_hash, at, entry });
         }
     }
-    let keys = plan.keys.iter().zip(&mut plan.befores);
-    for (key, before) in keys.filter(|(key, _)| key.structural) {
+    let settle = |(key, before): (&KeyHash, Option<Found>)| {
         let Some(found) = before else {
-            let reason = format!("shard {shard}: no entry before {}", key.key_hash);
-            return Err(Error::Corrupt(reason));
+            return Err(Error::Corrupt(format!("shard {shard}: no entry before {key}")));
         };
         let mut before = found.key_hash;
-        for layer in layers {
-            before = layer.predecessor(&key.key_hash, before);
+        for layer in view.layers {
+            before = layer.predecessor(key, before);
         }
-        match newest(layers.iter().copied(), &before) {
+        match newest(view.layers.iter().copied(), &before) {
             Some(Now::At(at)) if at != found.at => {
-                *found = Found { key_hash: before, at, entry: log.read(at)? };
+                Ok(Found { key_hash: before, at, entry: log.read(at)? })
             }
-            _ if before == found.key_hash => {}
-            _ => {
-                let reason = format!("shard {shard}: the entry before {} is lost", key.key_hash);
-                return Err(Error::Corrupt(reason));
-            }
+            _ if before == found.key_hash => Ok(found),
+            _ => Err(Error::Corrupt(format!("shard {shard}: the entry before {key} is lost"))),
         }
-    }
-    Ok(())
+    };
+    hashes.iter().zip(befores).map(settle).collect()
 }
 
 fn read(
     candidates: &[Candidate],
-    log: &EntryLog,
+    log: LogView<'_>,
 ) -> Result<impl Iterator<Item = (u32, LogPosition, StoredEntry)>, Error> {
     let positions: Vec<_> = candidates.iter().map(|&(_, at)| at).collect();
     let entries = log.read_many(&positions)?;

@@ -178,6 +178,11 @@ impl ShardState {
         &self.begins
     }
 
+    /// Bytes of heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.bits.heap_bytes() + self.begins.heap_bytes()
+    }
+
     /// Takes a run in. What leads back is in the answer, together with `run`.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 
 use crate::Error;
 use crate::shard::ShardState;
-use crate::update::{Files, ShardDelta, ShardWriter, move_oldest};
+use crate::update::{Files, HeldWriter, ShardDelta, move_oldest};
 use hedgerow_types::{CompactionRule, SerialNumber};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -22,8 +22,8 @@ use std::collections::BinaryHeap;
 ///
 /// # Errors
 /// As [`update_shard`](crate::update::update_shard); then every shard is to be taken back.
-pub(crate) fn spread(
-    writers: &mut [ShardWriter],
+pub(crate) fn spread<W: HeldWriter>(
+    writers: &mut [W],
     deltas: &mut [ShardDelta],
     before: u64,
     rule: &CompactionRule,
@@ -33,11 +33,12 @@ pub(crate) fn spread(
     if rule.spread() == 0 || wrote == 0 {
         return Ok(());
     }
-    let active: u64 = writers.iter().map(|writer| writer.state.active()).sum();
+    let active: u64 = writers.iter().map(|writer| writer.look().state.active()).sum();
     // Only the shard of which an entry is moved needs to be asked again.
     let mut held = BinaryHeap::with_capacity(writers.len());
     for (number, (writer, delta)) in writers.iter().zip(&*deltas).enumerate() {
-        held.push(Reverse((log_held(&writer.state, delta.first_sn, before)?, number)));
+        let from = log_held(&writer.look().state, delta.first_sn, before)?;
+        held.push(Reverse((from, number)));
     }
     for moved in 0..wrote as u64 {
         let Some(mut least) = held.peek_mut() else { break };
@@ -45,7 +46,7 @@ pub(crate) fn spread(
         if !rule.spreads((before + wrote as u64 + moved).saturating_sub(from), active) {
             break;
         }
-        let (writer, delta) = (&mut writers[number], &mut deltas[number]);
+        let (writer, delta) = (writers[number].change(), &mut deltas[number]);
         move_oldest(writer, delta, rule, files)?;
         *least = Reverse((log_held(&writer.state, delta.first_sn, before)?, number));
     }
@@ -56,8 +57,8 @@ pub(crate) fn spread(
 ///
 /// # Errors
 /// What it would meet with.
-pub(crate) fn would_spread(
-    writers: &[ShardWriter],
+pub(crate) fn would_spread<W: HeldWriter>(
+    writers: &[W],
     deltas: &[ShardDelta],
     before: u64,
     rule: &CompactionRule,
@@ -66,9 +67,9 @@ pub(crate) fn would_spread(
     if rule.spread() == 0 || wrote == 0 {
         return Ok(false);
     }
-    let active: u64 = writers.iter().map(|writer| writer.state.active()).sum();
+    let active: u64 = writers.iter().map(|writer| writer.look().state.active()).sum();
     for (writer, delta) in writers.iter().zip(deltas) {
-        let from = log_held(&writer.state, delta.first_sn, before)?;
+        let from = log_held(&writer.look().state, delta.first_sn, before)?;
         if rule.spreads((before + wrote as u64).saturating_sub(from), active) {
             return Ok(true);
         }

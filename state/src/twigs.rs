@@ -55,6 +55,12 @@ impl OpenTwig {
         (self.record, &self.groups, &self.breaks)
     }
 
+    /// Bytes of heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.groups.capacity() * size_of::<LogPosition>()
+            + self.breaks.capacity() * size_of::<(u16, LogPosition)>()
+    }
+
     /// The inverse of [`parts`](Self::parts).
     pub fn from_parts(
         record: LogPosition,
@@ -160,7 +166,7 @@ pub struct TwigStore {
     /// The file that keeps them.
     pub file: TwigFile,
     pending: RwLock<HashMap<(ShardId, TwigId), Arc<TwigRecord>>>,
-    /// By shard, for readers: the youngest twig, and where its entries lie.
+    /// By shard: the youngest twig of the published state, and where its entries lie.
     open: [RwLock<(TwigId, OpenTwig)>; SHARDS],
 }
 
@@ -168,31 +174,6 @@ impl TwigStore {
     /// The records of a file, and none on their way.
     pub fn new(file: TwigFile) -> Self {
         Self { file, pending: RwLock::default(), open: Default::default() }
-    }
-
-    /// Where the entries of the youngest twig of a shard lie, whose next entry is `next_sn`.
-    pub fn set_open(&self, shard: ShardId, next_sn: SerialNumber, open: OpenTwig) {
-        if let Some(place) = self.open.get(shard.index()) {
-            *place.write() = (next_sn.twig(), open);
-        }
-    }
-
-    /// Notes a run of a shard for readers, as [`OpenTwig::note_run`] does, after the records of the twigs that
-    /// it filled are there.
-    pub fn note_open(
-        &self,
-        shard: ShardId,
-        record: LogPosition,
-        run_start: LogPosition,
-        first_sn: SerialNumber,
-        spans: &[Span],
-    ) {
-        let Some(place) = self.open.get(shard.index()).filter(|_| !spans.is_empty()) else {
-            return;
-        };
-        let mut place = place.write();
-        place.1.note_run(record, run_start, first_sn, spans);
-        place.0 = first_sn.plus(spans.len() as u64).twig();
     }
 
     /// An entry of a shard, active or not; `None` if its twig has no record and is not the open one: it was
@@ -230,25 +211,43 @@ impl TwigStore {
         Ok(Some(log.read_leaf(sn.twig(), group, sn.leaf())?))
     }
 
-    /// Pairs the nodes of finished twigs with their places; the records are readable from now on.
-    pub fn finish(
-        &self,
-        finished: Vec<FinishedTwig>,
-        places: &mut HashMap<(ShardId, TwigId), TwigPlaces>,
-    ) -> Result<Vec<Arc<TwigRecord>>, Error> {
-        let mut records = Vec::with_capacity(finished.len());
-        for FinishedTwig { shard, twig, nodes } in finished {
-            let Some(places) = places.remove(&(shard, twig)) else {
-                let reason = format!("shard {shard}: the places of twig {twig} are lost");
-                return Err(Error::Corrupt(reason));
-            };
-            records.push(Arc::new(places.into_record(shard, nodes)?));
+    /// Where the entries of the youngest twig of a shard lie, whose next entry is `next_sn`.
+    pub fn set_open(&self, shard: ShardId, next_sn: SerialNumber, open: OpenTwig) {
+        if let Some(place) = self.open.get(shard.index()) {
+            *place.write() = (next_sn.twig(), open);
         }
+    }
+
+    /// Notes a run of a shard for readers, as [`OpenTwig::note_run`] does, after the records of the twigs that
+    /// it filled are there.
+    pub fn note_open(
+        &self,
+        shard: ShardId,
+        record: LogPosition,
+        run_start: LogPosition,
+        first_sn: SerialNumber,
+        spans: &[Span],
+    ) {
+        let Some(place) = self.open.get(shard.index()).filter(|_| !spans.is_empty()) else {
+            return;
+        };
+        let mut place = place.write();
+        place.1.note_run(record, run_start, first_sn, spans);
+        place.0 = first_sn.plus(spans.len() as u64).twig();
+    }
+
+    /// Where the entries of the youngest twig of each shard lie.
+    pub fn open_twigs(&self) -> Vec<OpenTwig> {
+        self.open.iter().map(|open| open.read().1.clone()).collect()
+    }
+
+    /// The records of twigs that a block finished are readable from now on; they are to be
+    /// [written](Self::write).
+    pub fn take(&self, records: &[Arc<TwigRecord>]) {
         let mut pending = self.pending.write();
-        for record in &records {
+        for record in records {
             pending.insert((record.shard, record.twig), Arc::clone(record));
         }
-        Ok(records)
     }
 
     /// Appends records to the file, without syncing it.
@@ -289,6 +288,71 @@ impl TwigStore {
         }
         Ok(self.file.get(shard, twig)?)
     }
+}
+
+/// The records of finished twigs, those of blocks among them that are not in the log yet.
+///
+/// ```
+/// use hedgerow_entryfile::{StoreId, TwigFile, TwigFileOptions};
+/// use hedgerow_state::{TwigStore, TwigView};
+/// use hedgerow_types::{ShardId, TwigId};
+/// # use hedgerow_vfs::MemDisk;
+/// # let (disk, dir) = (std::sync::Arc::new(MemDisk::new()), std::path::Path::new("/twigs"));
+/// let file = TwigFile::create(disk, dir, StoreId([7; 16]), TwigFileOptions::default())?;
+/// let store = TwigStore::new(file);
+/// let shard = ShardId::all().next().expect("there are 16");
+/// assert!(TwigView::above(&store, &[]).get(shard, TwigId(0))?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct TwigView<'a> {
+    store: &'a TwigStore,
+    /// By shard and twig.
+    above: &'a [Arc<TwigRecord>],
+}
+
+impl<'a> From<&'a TwigStore> for TwigView<'a> {
+    fn from(store: &'a TwigStore) -> Self {
+        Self { store, above: &[] }
+    }
+}
+
+impl<'a> TwigView<'a> {
+    /// The records of `above`, which ascend by shard and twig, and then those of the store.
+    pub fn above(store: &'a TwigStore, above: &'a [Arc<TwigRecord>]) -> Self {
+        Self { store, above }
+    }
+
+    /// The record of a finished twig, if there is a good one.
+    ///
+    /// # Errors
+    /// As [`TwigStore::get`].
+    pub fn get(&self, shard: ShardId, twig: TwigId) -> Result<Option<Arc<TwigRecord>>, Error> {
+        let place = |record: &Arc<TwigRecord>| (record.shard, record.twig);
+        match self.above.binary_search_by_key(&(shard, twig), place) {
+            Ok(number) => Ok(self.above.get(number).cloned()),
+            Err(_) => self.store.get(shard, twig),
+        }
+    }
+}
+
+/// Pairs the nodes of finished twigs with their places.
+///
+/// # Errors
+/// [`Error::Corrupt`] if those of a twig are not there.
+pub fn twig_records(
+    finished: Vec<FinishedTwig>,
+    places: &mut HashMap<(ShardId, TwigId), TwigPlaces>,
+) -> Result<Vec<Arc<TwigRecord>>, Error> {
+    let mut records = Vec::with_capacity(finished.len());
+    for FinishedTwig { shard, twig, nodes } in finished {
+        let Some(places) = places.remove(&(shard, twig)) else {
+            let reason = format!("shard {shard}: the places of twig {twig} are lost");
+            return Err(Error::Corrupt(reason));
+        };
+        records.push(Arc::new(places.into_record(shard, nodes)?));
+    }
+    Ok(records)
 }
 
 /// Whether a record that was kept is that of the entries which `fresh`, without leaves, was made of. The

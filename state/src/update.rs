@@ -25,25 +25,35 @@ use crate::layer::{Layer, Now};
 use crate::ops::Kind;
 use crate::resolve::{Found, Known, Link, ShardPlan};
 use crate::shard::{RunChange, ShardState, Undo};
-use crate::twigs::TwigStore;
+use crate::twigs::{TwigStore, TwigView};
 use crate::{Error, OpKind, Refused};
-use hedgerow_entryfile::{EntryLog, LogError, RunCursor, StoredEntry, frame_len, push_frame};
+use hedgerow_entryfile::{
+    EntryLog, LogError, LogView, RunCursor, StoredEntry, frame_len, push_frame,
+};
 use hedgerow_hasher_api::Span;
 use hedgerow_index::Place;
 use hedgerow_types::entry::{EntryFields, EntryRef};
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SerialNumber, Version};
+use std::sync::Arc;
 
 /// Where old entries are read from.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
-    /// The log.
-    pub log: &'a EntryLog,
+    /// The log, and above it the records of the blocks that the one at hand follows and that are not in it.
+    pub log: LogView<'a>,
     /// Where the entries of finished twigs are.
-    pub twigs: &'a TwigStore,
+    pub twigs: TwigView<'a>,
+}
+
+impl<'a> Files<'a> {
+    /// Those of a store, with nothing above them.
+    pub fn of(log: &'a EntryLog, twigs: &'a TwigStore) -> Self {
+        Self { log: log.into(), twigs: twigs.into() }
+    }
 }
 
 /// What the writer knows of one shard: the state after the last accepted block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ShardWriter {
     /// Serial numbers, active bits, where twigs begin.
     pub state: ShardState,
@@ -107,6 +117,24 @@ pub struct ShardDelta {
 }
 
 impl ShardDelta {
+    /// What a block does to a shard of which it names no key: nothing, so far.
+    pub(crate) fn none(writer: &ShardWriter, entries_before: u64) -> Self {
+        let state = &writer.state;
+        Self {
+            undo: state.begin(),
+            cursor: writer.cursor.clone(),
+            run: Vec::new(),
+            spans: Vec::new(),
+            first_sn: state.next_sn(),
+            deactivated: Vec::new(),
+            layer: Layer::default(),
+            oldest_active: state.oldest_active(),
+            active: state.active(),
+            entries_before,
+            counts: Counts::default(),
+        }
+    }
+
     /// The change that [`ShardState::take`] takes: what update did to the shard's state.
     pub fn change(&self) -> RunChange<'_> {
         RunChange {
@@ -116,6 +144,48 @@ impl ShardDelta {
             oldest_active: self.oldest_active,
             entries_before: self.entries_before,
         }
+    }
+}
+
+/// A shard's writer in somebody's hand: his own, or shared with others who want it as it is.
+///
+/// ```
+/// # use hedgerow_entryfile::RunCursor;
+/// # use hedgerow_types::{LogPosition, ShardId};
+/// use hedgerow_state::{HeldWriter, ShardState, ShardWriter};
+/// use std::sync::Arc;
+/// # let shard = ShardId::all().next().expect("there are 16");
+/// # let cursor = RunCursor::new(shard, LogPosition(64), LogPosition(416));
+/// let mut mine = Arc::new(ShardWriter { state: ShardState::empty(shard), cursor });
+/// let others = Arc::clone(&mine);
+/// mine.change().state.complete();              // a copy, made now
+/// assert!(!Arc::ptr_eq(&mine, &others));
+/// ```
+pub trait HeldWriter: Send {
+    /// The writer as it is.
+    fn look(&self) -> &ShardWriter;
+
+    /// The writer, to be changed: nobody else sees that.
+    fn change(&mut self) -> &mut ShardWriter;
+}
+
+impl HeldWriter for ShardWriter {
+    fn look(&self) -> &ShardWriter {
+        self
+    }
+
+    fn change(&mut self) -> &mut ShardWriter {
+        self
+    }
+}
+
+impl HeldWriter for Arc<ShardWriter> {
+    fn look(&self) -> &ShardWriter {
+        self
+    }
+
+    fn change(&mut self) -> &mut ShardWriter {
+        Arc::make_mut(self)
     }
 }
 

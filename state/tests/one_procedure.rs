@@ -98,11 +98,7 @@ impl World {
     fn update(&mut self, ops: &BlockOps, rule: &CompactionRule) -> Result<Vec<Taken>, Error> {
         let views: Vec<_> =
             self.index.iter().map(|index| ShardView { index, layers: &[] }).collect();
-        let tools = Tools {
-            hasher: &ScalarHasher,
-            files: Files { log: &self.log, twigs: &self.twigs },
-            rule,
-        };
+        let tools = Tools { hasher: &ScalarHasher, files: Files::of(&self.log, &self.twigs), rule };
         let before = self.states();
         let mut deltas = apply(&mut self.writers, &views, ops, self.height.next(), tools)?;
         self.height = self.height.next();
@@ -212,7 +208,7 @@ fn a_writer_takes_a_block_back_that_made_it_forget_twigs() {
         ops.push(Kind::Remove, &key, b"").unwrap();
     }
     let views: Vec<_> = world.index.iter().map(|index| ShardView { index, layers: &[] }).collect();
-    let files = Files { log: &world.log, twigs: &world.twigs };
+    let files = Files::of(&world.log, &world.twigs);
     let tools = Tools { hasher: &ScalarHasher, files, rule: &rule };
     let before: Vec<_> = world.writers.iter().map(|writer| writer.state.clone()).collect();
     let cursors: Vec<LogPosition> =

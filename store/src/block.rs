@@ -35,20 +35,24 @@ use std::hash::BuildHasher;
 pub struct Block<'s> {
     store: &'s mut Store,
     height: Height,
-    ops: BlockOps,
+    collected: Collected,
+}
+
+/// What was put into a block and deleted.
+pub(crate) struct Collected {
+    pub(crate) ops: BlockOps,
     /// Numbers of each key's last operation.
     last: HashTable<u32>,
     hashes: DefaultHashBuilder,
-    extra: Vec<u8>,
+    pub(crate) extra: Vec<u8>,
+    max_value_bytes: usize,
 }
 
 impl<'s> Block<'s> {
     pub(crate) fn begin(store: &'s mut Store, height: Height) -> Result<Self, Error> {
         store.writer.check_begin(height)?;
-        let mut ops = BlockOps::default();
-        ops.begin_change_set()?;
-        let last = HashTable::new();
-        Ok(Self { store, height, ops, last, hashes: DefaultHashBuilder::default(), extra: vec![] })
+        let collected = Collected::new(store.writer.max_value_bytes())?;
+        Ok(Self { store, height, collected })
     }
 
     /// The block's height.
@@ -62,10 +66,7 @@ impl<'s> Block<'s> {
     /// [`Error::Refused`] with [`Refused::KeyLength`], [`Refused::ValueLength`] or [`Refused::SentryShape`] for
     /// what can never be valid, or [`Refused::BlockTooLarge`]. The block stays as it was.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
-        let (key, value) = (key.as_ref(), value.as_ref());
-        check_key(key)?;
-        check_value(key, value, self.store.writer.max_value_bytes())?;
-        Ok(self.record(Kind::Put, key, value)?)
+        self.collected.put(key.as_ref(), value.as_ref())
     }
 
     /// Removes `key`. Removing an absent key changes nothing and is counted.
@@ -73,8 +74,7 @@ impl<'s> Block<'s> {
     /// # Errors
     /// [`Error::Refused`] with [`Refused::KeyLength`] or [`Refused::BlockTooLarge`]. The block stays as it was.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<(), Error> {
-        check_key(key.as_ref())?;
-        Ok(self.record(Kind::Remove, key.as_ref(), &[])?)
+        self.collected.delete(key.as_ref())
     }
 
     /// The value of `key` as this block leaves it so far, over the last accepted block.
@@ -83,10 +83,8 @@ impl<'s> Block<'s> {
     /// [`Refused::KeyLength`], or a failed read.
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Error> {
         let key = key.as_ref();
-        check_key(key)?;
-        if let Some(number) = self.find(key) {
-            let op = &self.ops.ops()[number as usize];
-            return Ok((op.kind == Kind::Put).then(|| self.ops.value(op).to_vec()));
+        if let Some(value) = self.collected.get(key)? {
+            return Ok(value.map(<[u8]>::to_vec));
         }
         Ok(self.store.writer.get(key)?.map(|entry| entry.get().value().to_vec()))
     }
@@ -96,7 +94,7 @@ impl<'s> Block<'s> {
     /// # Errors
     /// [`Refused::TooManyChangeSets`] beyond 2^24.
     pub fn next_change_set(&mut self) -> Result<(), Error> {
-        Ok(self.ops.begin_change_set()?)
+        self.collected.next_change_set()
     }
 
     /// Attaches opaque data that is kept with the block's history row and hashed into nothing;
@@ -105,12 +103,7 @@ impl<'s> Block<'s> {
     /// # Errors
     /// [`Error::ExtraTooLarge`] above 1 MiB.
     pub fn set_extra(&mut self, extra: impl Into<Vec<u8>>) -> Result<(), Error> {
-        let extra = extra.into();
-        if extra.len() > crate::MAX_EXTRA_BYTES {
-            return Err(Error::ExtraTooLarge(extra.len()));
-        }
-        self.extra = extra;
-        Ok(())
+        self.collected.set_extra(extra.into())
     }
 
     /// Hands the block in, which is then spent. Does not wait for hashing or the disk, except while
@@ -128,9 +121,9 @@ impl<'s> Block<'s> {
 
     fn hand_in(&mut self) -> Result<Ticket, Error> {
         self.store.writer.check_begin(self.height)?;
-        let ticket = self.store.writer.submit(&self.ops, &mut self.extra)?;
-        self.ops = BlockOps::default();
-        self.last = HashTable::new();
+        let Collected { ops, extra, .. } = &mut self.collected;
+        let ticket = self.store.writer.submit(ops, extra)?;
+        self.collected.forget();
         Ok(ticket)
     }
 
@@ -147,6 +140,57 @@ impl<'s> Block<'s> {
             ticket.durable()?;
         }
         Ok(receipt)
+    }
+}
+
+impl Collected {
+    /// Nothing yet; values may be this long.
+    pub(crate) fn new(max_value_bytes: usize) -> Result<Self, Error> {
+        let mut ops = BlockOps::default();
+        ops.begin_change_set()?;
+        let (last, hashes) = (HashTable::new(), DefaultHashBuilder::default());
+        Ok(Self { ops, last, hashes, extra: vec![], max_value_bytes })
+    }
+
+    /// See [`Block::put`].
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        check_key(key)?;
+        check_value(key, value, self.max_value_bytes)?;
+        Ok(self.record(Kind::Put, key, value)?)
+    }
+
+    /// See [`Block::delete`].
+    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
+        check_key(key)?;
+        Ok(self.record(Kind::Remove, key, &[])?)
+    }
+
+    /// What the block makes of a key: its value, or that it has none; `None` if it does not name it.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Option<&[u8]>>, Error> {
+        check_key(key)?;
+        let Some(number) = self.find(key) else { return Ok(None) };
+        let op = &self.ops.ops()[number as usize];
+        Ok(Some((op.kind == Kind::Put).then(|| self.ops.value(op))))
+    }
+
+    /// See [`Block::next_change_set`].
+    pub(crate) fn next_change_set(&mut self) -> Result<(), Error> {
+        Ok(self.ops.begin_change_set()?)
+    }
+
+    /// See [`Block::set_extra`].
+    pub(crate) fn set_extra(&mut self, extra: Vec<u8>) -> Result<(), Error> {
+        if extra.len() > crate::MAX_EXTRA_BYTES {
+            return Err(Error::ExtraTooLarge(extra.len()));
+        }
+        self.extra = extra;
+        Ok(())
+    }
+
+    /// Forgets all operations.
+    fn forget(&mut self) {
+        self.ops = BlockOps::default();
+        self.last = HashTable::new();
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
@@ -183,7 +227,7 @@ impl fmt::Debug for Block<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Block")
             .field("height", &self.height)
-            .field("operations", &self.ops.ops().len())
+            .field("operations", &self.collected.ops.ops().len())
             .finish_non_exhaustive()
     }
 }

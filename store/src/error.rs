@@ -46,6 +46,28 @@ pub enum Error {
         /// The height of the next block.
         expected: Height,
     },
+    /// A speculative block follows a state that is no longer the last accepted one, nor one before it among
+    /// speculative blocks: another block was accepted meanwhile. Or it is one of another store.
+    #[error(
+        "the speculative block at height {height} follows a state that is no longer to be followed"
+    )]
+    Stale {
+        /// The height that it would have had.
+        height: Height,
+    },
+    /// Speculative blocks would take more memory than
+    /// [`Options::speculation_bytes`](crate::Options::speculation_bytes). Dropping some of them makes room.
+    #[error(
+        "speculative blocks take {used} bytes, and one more takes {needed}; option speculation_bytes allows {limit}"
+    )]
+    SpeculationFull {
+        /// Bytes that those take that there are.
+        used: u64,
+        /// Bytes that the one takes for which there is no room, as far as they are known.
+        needed: u64,
+        /// Bytes that all may take.
+        limit: u64,
+    },
     /// Extra data above 1 MiB.
     #[error("extra data of {0} bytes; at most 1048576 are kept per block")]
     ExtraTooLarge(usize),

@@ -132,6 +132,7 @@ pub struct Options {
     pub(crate) max_value_bytes: usize,
     pub(crate) entry_cache_bytes: u64,
     pub(crate) tail_bytes: u64,
+    pub(crate) speculation_bytes: u64,
     /// `None`: segments grow with the log.
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) keep_history: Keep,
@@ -166,6 +167,7 @@ impl Default for Options {
             max_value_bytes: 64 << 10,
             entry_cache_bytes: 0,
             tail_bytes: 16 << 20,
+            speculation_bytes: 1 << 30,
             segment_bytes: None,
             keep_history: Keep::Default,
             keep_heights: Keep::Default,
@@ -315,6 +317,19 @@ impl Options {
     #[must_use]
     pub fn tail_bytes(mut self, bytes: u64) -> Self {
         self.tail_bytes = bytes;
+        self
+    }
+
+    /// Most memory that all [speculative blocks](crate::Speculative) may take together; one more is then
+    /// refused. Default 1 GiB.
+    ///
+    /// Each takes what it writes and, of every shard that it touches, a copy of the tree and of the active bits: some
+    /// 0.4 bytes per entry between the oldest active one and the youngest. So one that touches all shards takes
+    /// about 1 MB in a store of a million keys, and 100 MB in one of a hundred million, however small it is. Nothing
+    /// is taken from a store without speculative blocks.
+    #[must_use]
+    pub fn speculation_bytes(mut self, bytes: u64) -> Self {
+        self.speculation_bytes = bytes;
         self
     }
 
@@ -594,6 +609,7 @@ impl fmt::Debug for Options {
             .field("max_value_bytes", &self.max_value_bytes)
             .field("entry_cache_bytes", &self.entry_cache_bytes)
             .field("tail_bytes", &self.tail_bytes)
+            .field("speculation_bytes", &self.speculation_bytes)
             .field("segment_bytes", &self.segment_bytes)
             .field("keep_history", &self.keep_history)
             .field("keep_heights", &self.keep_heights)

@@ -19,6 +19,7 @@ use crate::history::pins::Pins;
 use crate::history::undo::UndoStore;
 use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
+use crate::speculate::Speculation;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
 use hedgerow_hasher_api::BatchHasher;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) undo: UndoStore,
     /// Past heights that are held.
     pub(crate) pins: Arc<Pins>,
+    /// Which state the next block follows, and what blocks take that are not accepted.
+    pub(crate) speculation: Speculation,
     /// The indexes, if they are in files.
     pub(crate) tiers: Option<Tiers>,
 }

@@ -66,6 +66,8 @@ pub struct Stats {
     /// States of different heights that are held, by views and iterators; the newest one always is. A view of a past
     /// height counts beside the state from which it looks back.
     pub views: usize,
+    /// Bytes of memory of the speculative blocks that there are.
+    pub speculation_bytes: u64,
     /// The height of the newest checkpoint, if there is one.
     pub checkpoint: Option<Height>,
     /// The height of the checkpoint that opening began with; `None` if it read the log instead, or the
@@ -207,6 +209,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         proofs: counters.proofs.load(Ordering::Relaxed),
         undo_bytes: shared.undo.bytes(),
         views: shared.published.held() + shared.pins.count(),
+        speculation_bytes: shared.speculation.bytes(),
         checkpoint,
         opened_from,
         replayed_bytes,

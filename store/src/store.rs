@@ -11,6 +11,7 @@ use crate::opening::place::{Locks, META, Place, name_a_database};
 use crate::options::{LEAST_INDEX_BYTES, Options};
 use crate::read::reader::Reader;
 use crate::shared::Shared;
+use crate::speculate::{Speculative, SpeculativeBlock};
 use crate::ticket::Ticket;
 use hedgerow_metadb::StoreParams;
 use hedgerow_state::{BlockOps, Task};
@@ -205,6 +206,84 @@ impl Store {
         self.writer.say_that_nobody_waits();
         let ops = BlockOps::from_tasks(tasks, self.writer.max_value_bytes())?;
         self.writer.submit(&ops, &mut extra.into())
+    }
+
+    /// Begins a block that is made, hashed and read before it is decided whether it will be: on the last accepted
+    /// state, of `None`, for which it waits until that is published; or on another [speculative block](Speculative).
+    /// The store can go on meanwhile; a store that was opened for reading only can do this too.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// let mut block = store.speculate(None)?;
+    /// block.put("alice", "100")?;
+    /// let proposed = block.finish()?;
+    /// let root = proposed.root();                  // to be agreed on; the store is as it was
+    /// assert_eq!(store.reader().get("alice")?, None);
+    /// assert_eq!(store.accept(proposed)?.receipt()?.root, root);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if `parent` is so; [`Error::Poisoned`]; [`Error::Forked`].
+    pub fn speculate<'p>(
+        &self,
+        parent: impl Into<Option<&'p Speculative>>,
+    ) -> Result<SpeculativeBlock, Error> {
+        self.locks.check_process()?;
+        match parent.into() {
+            Some(parent) => {
+                self.shared.flow.check()?;
+                parent.check_of(&self.shared)?;
+                parent.next_block()
+            }
+            None => SpeculativeBlock::new(self.writer.stand()?),
+        }
+    }
+
+    /// The low-level interface of speculation: a finished speculative block of strict operations, as
+    /// [`submit_tasks`](Self::submit_tasks) takes them.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Op, OpKind, Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// let create = Op { kind: OpKind::Create, key: b"alice".to_vec(), value: b"100".to_vec() };
+    /// let block = store.speculate_tasks(None, &[vec![vec![create]]], [])?;
+    /// assert_eq!(block.get("alice")?, Some(b"100".to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for what an operation, a key or a value is; as [`Store::speculate`] and
+    /// [`SpeculativeBlock::finish`].
+    pub fn speculate_tasks<'p>(
+        &self,
+        parent: impl Into<Option<&'p Speculative>>,
+        tasks: &[Task],
+        extra: impl Into<Vec<u8>>,
+    ) -> Result<Speculative, Error> {
+        self.speculate(parent)?.of_tasks(tasks, &extra.into())
+    }
+
+    /// Makes a speculative block the next one, at the cost of writing it: nothing is resolved, updated or hashed
+    /// again. Waits no longer than [`Block::submit`]. Its [`early_root`](Ticket::early_root) is there at once, and
+    /// readers see it as soon as index and tree are brought to it.
+    ///
+    /// Those that follow it stay good, all others are stale.
+    ///
+    /// # Errors
+    /// [`Error::Stale`]; [`Error::WrongHeight`] if one that it follows is to be accepted before it;
+    /// [`Error::Poisoned`]; [`Error::ReadOnly`]; as [`Store::begin_block`].
+    pub fn accept(&mut self, block: Speculative) -> Result<Ticket, Error> {
+        self.check_may_write()?;
+        self.writer.say_that_nobody_waits();
+        self.writer.accept(&block)
     }
 
     /// Whether this process may write to these directories still.

@@ -82,6 +82,24 @@ pub struct Receipt {
     pub moved_bytes: u64,
 }
 
+impl Receipt {
+    pub(crate) fn new(height: Height, root: Digest, counts: &Counts, log_bytes: u64) -> Self {
+        let Counts { created, updated, deleted, absent_deletes, neighbour_bytes, moved_bytes } =
+            *counts;
+        Self {
+            height,
+            root,
+            created,
+            updated,
+            deleted,
+            absent_deletes,
+            log_bytes,
+            neighbour_bytes,
+            moved_bytes,
+        }
+    }
+}
+
 impl Ticket {
     pub(crate) fn new(
         flow: &Arc<Flow>,
@@ -140,20 +158,7 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn receipt(&self) -> Result<Receipt, Error> {
-        let Counts { created, updated, deleted, absent_deletes, neighbour_bytes, moved_bytes } =
-            self.counts;
-        let (height, root, log_bytes) = (self.height, self.root()?, self.log_bytes);
-        Ok(Receipt {
-            height,
-            root,
-            created,
-            updated,
-            deleted,
-            absent_deletes,
-            log_bytes,
-            neighbour_bytes,
-            moved_bytes,
-        })
+        Ok(Receipt::new(self.height, self.root()?, &self.counts, self.log_bytes))
     }
 
     /// The state root after the block if it is published, without waiting.

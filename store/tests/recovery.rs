@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::disks::stopping;
 use common::{dir, disk, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{Digest, Error, Height, Options, Store};
@@ -10,7 +11,7 @@ use hedgerow_entryfile::LogError;
 use hedgerow_metadb::{Engine, Manifest};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_vfs::{Hook, HookedDisk, OpenMode, VfsCall, VfsFile, VfsOp};
+use hedgerow_vfs::{OpenMode, VfsFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -240,21 +241,6 @@ fn damage_is_found() {
             assert_eq!(build(&disk, 25), roots);
         }
     }
-}
-
-/// A disk that does what changes it as often as it was told to and then fails; and the counter.
-fn stopping(inner: &Arc<dyn Vfs>) -> (Arc<dyn Vfs>, Arc<AtomicU64>) {
-    let left = Arc::new(AtomicU64::new(u64::MAX));
-    let counter = Arc::clone(&left);
-    let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
-        let changes = !matches!(call.op, VfsOp::Read | VfsOp::Len | VfsOp::Exists);
-        let step = |left: u64| left.checked_sub(1);
-        if changes && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).is_err() {
-            return Err(call.error(std::io::Error::other("the disk is gone")));
-        }
-        Ok(())
-    });
-    (Arc::new(HookedDisk::new(Arc::clone(inner), hook)), left)
 }
 
 /// The disk stops at a random operation: everything before it was done, nothing after it. What opens

@@ -11,7 +11,8 @@
 //! that it has missed nothing: stepping over an entry whose checksum nobody looked at cannot lead
 //! it astray.
 
-use crate::log::{EntryLog, RunLocation};
+use crate::log::RunLocation;
+use crate::read::above::LogView;
 use crate::read::window::{Frame, Window};
 use crate::record::frame;
 use crate::{Damage, LogError, StoredEntry};
@@ -60,6 +61,11 @@ impl RunCursor {
         LogPosition(self.at)
     }
 
+    /// Bytes of the log that it remembers. Clones share them, and a record in memory may be where they lie.
+    pub fn memory(&self) -> usize {
+        self.window.len()
+    }
+
     /// The next entry and its position, its checksum verified. `None` at the announced end of the
     /// log; when more has been announced, there may be a next entry again.
     ///
@@ -68,7 +74,10 @@ impl RunCursor {
     /// that is none ([`LogError::NotInRun`]) or is [pruned](LogError::Pruned);
     /// [`LogError::NotKept`] if only the hash of the next entry is kept. The cursor stays where it
     /// was.
-    pub fn next(&mut self, log: &EntryLog) -> Result<Option<(LogPosition, StoredEntry)>, LogError> {
+    pub fn next<'l>(
+        &mut self,
+        log: impl Into<LogView<'l>>,
+    ) -> Result<Option<(LogPosition, StoredEntry)>, LogError> {
         self.next_where(log, |_| true)
     }
 
@@ -78,15 +87,17 @@ impl RunCursor {
     ///
     /// # Errors
     /// As [`RunCursor::next`].
-    pub fn next_where(
+    pub fn next_where<'l>(
         &mut self,
-        log: &EntryLog,
+        log: impl Into<LogView<'l>>,
         mut keep: impl FnMut(SerialNumber) -> bool,
     ) -> Result<Option<(LogPosition, StoredEntry)>, LogError> {
+        let view = log.into();
+        let log = view.log;
         loop {
             let run = match &self.run {
                 Some(run) => (run.end, run.record_end),
-                None => self.enter(log)?,
+                None => self.enter(view)?,
             };
             let (run_end, record_end) = run;
             while self.at < run_end {
@@ -118,8 +129,8 @@ impl RunCursor {
                     return Ok(Some((LogPosition(at), entry)));
                 }
             }
-            let Some(next) = log.record_after(record_end) else { return Ok(None) };
-            let run = log.locate_run(next, self.shard)?;
+            let Some(next) = view.record_after(record_end) else { return Ok(None) };
+            let run = view.locate_run(next, self.shard)?;
             self.record = next;
             self.at = run.start;
             self.go_to(run);
@@ -127,7 +138,7 @@ impl RunCursor {
     }
 
     /// Finds the run that the cursor was said to stand in. Returns where it and its record end.
-    fn enter(&mut self, log: &EntryLog) -> Result<(u64, u64), LogError> {
+    fn enter(&mut self, log: LogView<'_>) -> Result<(u64, u64), LogError> {
         let run = log.locate_run(self.record, self.shard)?;
         if self.at < run.start || self.at > run.end {
             let (at, record) = (self.position(), self.record());

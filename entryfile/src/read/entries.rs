@@ -17,6 +17,7 @@
 //! threads read.
 
 use crate::log::{EntryLog, entry_in_memory, none_in_memory};
+use crate::read::above::LogView;
 use crate::read::many::SPECULATIVE;
 use crate::record::frame::{self, NoEntry};
 use crate::segments::segment::Extent;
@@ -117,10 +118,7 @@ impl EntryLog {
     /// # Errors
     /// As [`EntryLog::read`], for any of the positions.
     pub fn read_many(&self, at: &[LogPosition]) -> Result<Vec<StoredEntry>, LogError> {
-        let mut results = Results { slots: vec![None; at.len()], arena: vec![], spans: vec![] };
-        results.arena.reserve(at.len() * TYPICAL);
-        self.visit_many(at, Fill::Nothing, |slot, entry| results.copy(slot, entry))?;
-        results.finish()
+        LogView::from(self).read_many(at)
     }
 
     /// Shows the entries at `at`, any and with duplicates, each with its number in `at`, in the
@@ -246,7 +244,7 @@ fn check_count(reads: usize) -> Result<(), LogError> {
 pub(crate) type Visit<'a> = dyn FnMut(u32, EntryRef<'_>) + 'a;
 
 /// Results of a batched read while they come in.
-struct Results {
+pub(crate) struct Results {
     /// Entries that have an allocation of their own; then all.
     slots: Vec<Option<StoredEntry>>,
     /// Hashed bytes of short entries, back to back.
@@ -256,13 +254,19 @@ struct Results {
 }
 
 impl Results {
+    /// Room for so many.
+    pub(crate) fn new(entries: usize) -> Self {
+        let arena = Vec::with_capacity(entries.saturating_mul(TYPICAL));
+        Self { slots: vec![None; entries], arena, spans: vec![] }
+    }
+
     fn put(&mut self, slot: usize, entry: StoredEntry) {
         if let Some(slot) = self.slots.get_mut(slot) {
             *slot = Some(entry);
         }
     }
 
-    fn copy(&mut self, slot: usize, entry: EntryRef<'_>) {
+    pub(crate) fn copy(&mut self, slot: usize, entry: EntryRef<'_>) {
         if entry.hashed_bytes().len() > OWN_ALLOCATION {
             self.put(slot, StoredEntry::copied(entry));
             return;
@@ -272,7 +276,7 @@ impl Results {
         self.spans.push((slot, start, self.arena.len()));
     }
 
-    fn finish(mut self) -> Result<Vec<StoredEntry>, LogError> {
+    pub(crate) fn finish(mut self) -> Result<Vec<StoredEntry>, LogError> {
         let arena = Bytes::from(std::mem::take(&mut self.arena));
         for (slot, start, end) in std::mem::take(&mut self.spans) {
             let entry = StoredEntry::checked(arena.slice(start..end))

@@ -2,6 +2,7 @@
 //! that the twig file keeps.
 
 use crate::log::EntryLog;
+use crate::read::above::LogView;
 use crate::read::stored::{StoredEntry, StoredFrame};
 use crate::read::window::{Frame, Window};
 use crate::twig::record::{GROUP_LEAVES, TwigRecord};
@@ -19,6 +20,33 @@ impl EntryLog {
     /// # Errors
     /// As [`EntryLog::read`]; [`LogError::Pruned`] if any of them was pruned.
     /// [`LogError::Malformed`] if the twig has no such leaf.
+    pub fn read_group(
+        &self,
+        twig: &TwigRecord,
+        leaf: usize,
+    ) -> Result<Vec<(LogPosition, StoredFrame)>, LogError> {
+        LogView::from(self).read_group(twig, leaf)
+    }
+
+    /// See [`LogView::read_leaf`].
+    ///
+    /// # Errors
+    /// As [`LogView::read_leaf`].
+    pub fn read_leaf(
+        &self,
+        twig: TwigId,
+        group: (LogPosition, &[(u16, LogPosition)]),
+        leaf: usize,
+    ) -> Result<StoredEntry, LogError> {
+        LogView::from(self).read_leaf(twig, group, leaf)
+    }
+}
+
+impl LogView<'_> {
+    /// See [`EntryLog::read_group`].
+    ///
+    /// # Errors
+    /// As [`EntryLog::read_group`].
     pub fn read_group(
         &self,
         twig: &TwigRecord,
@@ -69,6 +97,7 @@ impl EntryLog {
         leaves: RangeInclusive<usize>,
         mut show: impl FnMut(LogPosition, StoredFrame),
     ) -> Result<(), LogError> {
+        let log = self.log;
         let (mut at, mut limit) = (start.0, None);
         let mut window = Window::default();
         for leaf in leaves {
@@ -83,13 +112,12 @@ impl EntryLog {
                     *limit.insert(end)
                 }
             };
-            let Frame { bytes, offset, len } = window.frame_at(self, at, end, WINDOW)?;
-            let frame =
-                StoredFrame::at(bytes, offset, at).map_err(|what| self.damaged(at, what))?;
+            let Frame { bytes, offset, len } = window.frame_at(log, at, end, WINDOW)?;
+            let frame = StoredFrame::at(bytes, offset, at).map_err(|what| log.damaged(at, what))?;
             let expected = twig.first().plus(leaf as u64).0;
             let found = frame.serial_number().0;
             if found != expected {
-                return Err(self.damaged(at, Damage::SerialNumber { expected, found }));
+                return Err(log.damaged(at, Damage::SerialNumber { expected, found }));
             }
             show(LogPosition(at), frame);
             at += len;
@@ -100,10 +128,13 @@ impl EntryLog {
     /// Where frames that follow the one at `at` end at the latest, and a window on them if they are
     /// in memory.
     fn frames_end(&self, at: u64) -> Result<(u64, Option<Window>), LogError> {
-        let Some(record) = self.in_memory(at)? else {
-            return Ok((self.extent(at)?.end, None));
+        let log = self.log;
+        let above = self.record_above(at)?.cloned();
+        let Some(record) = above.map_or_else(|| log.in_memory(at), |record| Ok(Some(record)))?
+        else {
+            return Ok((log.extent(at)?.end, None));
         };
-        let (run, offset) = record.run_at(at).ok_or_else(|| self.damaged(at, Damage::Header))?;
+        let (run, offset) = record.run_at(at).ok_or_else(|| log.damaged(at, Damage::Header))?;
         let base = at - offset as u64;
         Ok((base + run.len() as u64, Some(Window::on(base, run.clone()))))
     }

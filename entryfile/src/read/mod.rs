@@ -6,6 +6,7 @@
 //!   cursor    one shard's entries, in order                what compaction does
 //!   group     16 consecutive entries of a finished twig    what a proof does
 //!   scan      whole records, in order                      what recovery does
+//!   above     all of these, and records that are not in the log yet
 //!
 //!   stored    an entry that was read
 //!   cache     entries that were read and may be wanted again
@@ -14,6 +15,7 @@
 //!
 //! Whatever is read is checked before anybody sees it.
 
+pub(crate) mod above;
 pub(crate) mod cache;
 pub(crate) mod cursor;
 pub(crate) mod entries;

@@ -19,6 +19,11 @@ impl Window {
         Self { base, bytes }
     }
 
+    /// Bytes that it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The window's bytes, and the offset there at which a whole frame begins, the one at `at`. If
     /// need be the window moves there: it then holds `size` bytes or one frame, but never reaches
     /// beyond `limit`, where the frames end. The frame is not checked, except that it ends before

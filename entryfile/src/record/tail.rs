@@ -63,9 +63,14 @@ impl SharedTail {
     }
 
     /// See [`Tail::announce`].
-    pub(crate) fn announce(&self, record: Arc<Record>, start: u64) -> Result<(), LogError> {
+    pub(crate) fn announce(
+        &self,
+        record: Arc<Record>,
+        start: u64,
+        placed: bool,
+    ) -> Result<(), LogError> {
         let mut tail = self.tail.write();
-        tail.announce(record, start)?;
+        tail.announce(record, start, placed)?;
         // The beginning first: whoever sees the new end must find the record.
         self.from.store(tail.from(), Ordering::Release);
         self.end.store(tail.end(), Ordering::Release);
@@ -145,10 +150,34 @@ impl Tail {
         }
     }
 
-    /// Takes a record in; the log begins at `start` now.
-    pub(crate) fn announce(&mut self, record: Arc<Record>, start: u64) -> Result<(), LogError> {
+    /// Where a record begins that follows others, of which those that are not taken in yet are going to be:
+    /// their beginnings and ends. The log begins at `start` now.
+    pub(crate) fn position_after(
+        &self,
+        records: impl Iterator<Item = (u64, u64)>,
+        start: u64,
+    ) -> u64 {
+        let Self { last, segment_size, full_at, .. } = *self;
+        let mut after = Self::new(start, last, segment_size, 0);
+        after.full_at = full_at;
+        for (position, end) in records.filter(|(_, end)| *end > last.end) {
+            after.skip(position, end, start);
+        }
+        after.next_position()
+    }
+
+    /// Takes a record in, where [`next_position`](Self::next_position) says, or for one that is `placed` said;
+    /// the log begins at `start` now.
+    pub(crate) fn announce(
+        &mut self,
+        record: Arc<Record>,
+        start: u64,
+        placed: bool,
+    ) -> Result<(), LogError> {
         let (expected, got) = (self.next_position(), record.position().0);
-        if expected != got {
+        let (here, in_new) =
+            (self.last.end, self.last.end.saturating_add(SEGMENT_HEADER_LEN as u64));
+        if got != expected && !(placed && (got == here || got == in_new)) {
             let (expected, got) = (LogPosition(expected), LogPosition(got));
             return Err(LogError::OutOfOrder { expected, got });
         }

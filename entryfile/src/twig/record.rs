@@ -69,6 +69,13 @@ pub struct TwigRecord {
 }
 
 impl TwigRecord {
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        let leaves = self.leaves.as_ref().map_or(0, |leaves| size_of_val(&**leaves));
+        let breaks = self.breaks.capacity() * size_of::<(u16, LogPosition)>();
+        size_of::<Self>() + size_of_val(&*self.nodes) + size_of_val(&*self.groups) + breaks + leaves
+    }
+
     /// The hashes of the entries of the group that `leaf` (0..2048) belongs to, if they are kept.
     pub fn group_leaves(&self, leaf: usize) -> Option<&[Digest; GROUP_LEAVES]> {
         let (groups, _) = self.leaves.as_deref()?.as_chunks();

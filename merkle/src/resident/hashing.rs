@@ -19,7 +19,7 @@ use super::mirror::{Mirror, rows};
 use super::ring::{Ring, ends_of, index_of, row_of, row_of_mut};
 use crate::MerkleError;
 use crate::levels::{Batches, Hashing, Step};
-use crate::shard::ShardTree;
+use crate::shard::SharedTree;
 use crate::work::ShardWork;
 use hedgerow_hasher_api::{BatchHasher, HashError, ResidentRows, Target, hash_node};
 use hedgerow_types::{Digest, SHARDS};
@@ -63,7 +63,7 @@ impl<'a> OnDevice<'a> {
         mirror: &'a mut Mirror,
         hasher: &'a dyn BatchHasher,
         check_one_of: u32,
-        shards: &[ShardTree; SHARDS],
+        shards: &[SharedTree; SHARDS],
     ) -> Self {
         let last_rows = std::array::from_fn(|shard| mirror.ring.last_row(&shards[shard]));
         let (hashed, samples) = (vec![], vec![]);
@@ -115,7 +115,7 @@ impl<'a> OnDevice<'a> {
     }
 
     /// Takes what [`ask`](Self::ask) asked for into the rows.
-    fn take(&mut self, last: bool, shards: &mut [ShardTree; SHARDS]) -> Result<(), HashError> {
+    fn take(&mut self, last: bool, shards: &mut [SharedTree; SHARDS]) -> Result<(), HashError> {
         for step in 0..self.hashed.len() {
             let count = self.part(&self.hashed[step], last).count();
             if count == 0 {
@@ -173,7 +173,7 @@ impl<'a> OnDevice<'a> {
     }
 
     /// Takes the samples and hashes them again.
-    fn check_samples(&mut self, shards: &[ShardTree; SHARDS]) -> Result<(), HashError> {
+    fn check_samples(&mut self, shards: &[SharedTree; SHARDS]) -> Result<(), HashError> {
         let rows = rows(&mut self.mirror.rows);
         for samples in self.samples.chunk_by_mut(|a, b| a.step == b.step) {
             let mut digests = vec![Digest::ZERO; samples.len()];
@@ -213,7 +213,7 @@ impl<'a> OnDevice<'a> {
     }
 
     /// Compares the samples with what has come into the rows: in the last rows, or in all others.
-    fn compare(&self, shards: &[ShardTree; SHARDS], last: bool) -> Result<(), HashError> {
+    fn compare(&self, shards: &[SharedTree; SHARDS], last: bool) -> Result<(), HashError> {
         for sample in &self.samples {
             let Hashed { level, to, .. } = self.hashed[sample.step];
             let shard = usize::from(sample.shard);
@@ -227,7 +227,7 @@ impl<'a> OnDevice<'a> {
     }
 
     /// Compares the children of the samples with what lies in the rows, once all nodes are there.
-    fn compare_children(&self, shards: &[ShardTree; SHARDS]) -> Result<(), HashError> {
+    fn compare_children(&self, shards: &[SharedTree; SHARDS]) -> Result<(), HashError> {
         for sample in &self.samples {
             let Hashed { level, children, .. } = self.hashed[sample.step];
             let row = row_of(&shards[usize::from(sample.shard)], children);
@@ -241,7 +241,7 @@ impl<'a> OnDevice<'a> {
     }
 
     /// Fetches the last rows, once, so that the CPU can hash on above them, and asks for all others.
-    pub(super) fn top(&mut self, shards: &mut [ShardTree; SHARDS]) -> Result<(), HashError> {
+    pub(super) fn top(&mut self, shards: &mut [SharedTree; SHARDS]) -> Result<(), HashError> {
         if std::mem::replace(&mut self.topped, true) {
             return Ok(());
         }
@@ -256,7 +256,7 @@ impl<'a> OnDevice<'a> {
     }
 
     /// Fetches all nodes that are not in their rows yet; returns how many were checked.
-    pub(super) fn finish(mut self, shards: &mut [ShardTree; SHARDS]) -> Result<u64, HashError> {
+    pub(super) fn finish(mut self, shards: &mut [SharedTree; SHARDS]) -> Result<u64, HashError> {
         self.top(shards)?;
         self.take(false, shards)?;
         self.compare(shards, false)?;
@@ -276,7 +276,7 @@ impl Hashing for OnDevice<'_> {
     fn hash(
         &mut self,
         step: Step,
-        shards: &mut [ShardTree; SHARDS],
+        shards: &mut [SharedTree; SHARDS],
         works: &mut [ShardWork; SHARDS],
     ) -> Result<(), MerkleError> {
         let (children, level, to) = ends_of(step);

@@ -13,7 +13,7 @@ use crate::ShardChange;
 use crate::dirty::{Dirty, ShardDirty};
 use crate::right::page_of;
 use crate::row::Row;
-use crate::shard::ShardTree;
+use crate::shard::SharedTree;
 use crate::work::ShardWork;
 use hedgerow_hasher_api::{HashError, Residency, ResidentRows};
 use hedgerow_types::{Digest, SHARDS, TwigId};
@@ -68,7 +68,7 @@ impl Mirror {
     /// Loads all rows as they are.
     pub(super) fn open(
         device: &dyn Residency,
-        shards: &[ShardTree; SHARDS],
+        shards: &[SharedTree; SHARDS],
     ) -> Result<Self, HashError> {
         let ring = Ring::for_shards(shards);
         let mut rows = device.open(&ring.lens()?)?;
@@ -94,7 +94,7 @@ impl Mirror {
         Ok(mirror)
     }
 
-    pub(super) fn note_ends(&mut self, shards: &[ShardTree; SHARDS]) {
+    pub(super) fn note_ends(&mut self, shards: &[SharedTree; SHARDS]) {
         for (row, ends) in self.ends.iter_mut().enumerate() {
             for (end, tree) in ends.iter_mut().zip(shards) {
                 *end = row_of(tree, row).map_or(0, Row::end);
@@ -105,7 +105,7 @@ impl Mirror {
     /// Sends what is new since the last block that the device saw.
     pub(super) fn follow(
         &mut self,
-        shards: &[ShardTree; SHARDS],
+        shards: &[SharedTree; SHARDS],
         works: &[ShardWork; SHARDS],
         block: Block<'_>,
     ) -> Result<(), HashError> {
@@ -122,7 +122,7 @@ impl Mirror {
     }
 
     /// Nodes beyond those that the device has.
-    fn append(&mut self, shards: &[ShardTree; SHARDS]) -> Result<(), HashError> {
+    fn append(&mut self, shards: &[SharedTree; SHARDS]) -> Result<(), HashError> {
         for (row, ends) in self.ends.iter().enumerate() {
             let mut new = Nodes::default();
             for (shard, (tree, &end)) in shards.iter().zip(ends).enumerate() {
@@ -141,7 +141,7 @@ impl Mirror {
     /// Left roots of the twigs that have new entries.
     fn left_roots(
         &mut self,
-        shards: &[ShardTree; SHARDS],
+        shards: &[SharedTree; SHARDS],
         works: &[ShardWork; SHARDS],
     ) -> Result<(), HashError> {
         let mut roots = Nodes::default();
@@ -161,7 +161,7 @@ impl Mirror {
     /// Pages that have bits of new entries.
     fn new_pages(
         &mut self,
-        shards: &[ShardTree; SHARDS],
+        shards: &[SharedTree; SHARDS],
         works: &[ShardWork; SHARDS],
     ) -> Result<(), HashError> {
         let mut pages = Nodes::default();
@@ -187,7 +187,7 @@ impl Mirror {
     /// Bits cleared in pages that were not sent whole.
     fn flips(
         &mut self,
-        shards: &[ShardTree; SHARDS],
+        shards: &[SharedTree; SHARDS],
         works: &[ShardWork; SHARDS],
         block: Block<'_>,
     ) -> Result<(), HashError> {
@@ -217,7 +217,7 @@ impl Mirror {
     }
 
     /// Everything that `dirty` names, as it is now.
-    fn catch_up(&mut self, shards: &[ShardTree; SHARDS], dirty: &Dirty) -> Result<(), HashError> {
+    fn catch_up(&mut self, shards: &[SharedTree; SHARDS], dirty: &Dirty) -> Result<(), HashError> {
         for (row, ends) in self.ends.iter().enumerate() {
             let mut nodes = Nodes::default();
             for (shard, (tree, dirty)) in shards.iter().zip(&dirty.shards).enumerate() {

@@ -24,7 +24,7 @@ mod ring;
 use crate::MerkleError;
 use crate::dirty::Dirty;
 use crate::levels::above_pages;
-use crate::shard::ShardTree;
+use crate::shard::SharedTree;
 use crate::work::ShardWork;
 use hashing::OnDevice;
 use hedgerow_hasher_api::{BatchHasher, Residency};
@@ -34,7 +34,7 @@ use mirror::Mirror;
 pub(crate) use mirror::Block;
 
 /// Told once all shard roots are in their rows, before other nodes are.
-pub(crate) type RootKnown<'a> = dyn FnMut(&[ShardTree; SHARDS]) -> Result<(), MerkleError> + 'a;
+pub(crate) type RootKnown<'a> = dyn FnMut(&[SharedTree; SHARDS]) -> Result<(), MerkleError> + 'a;
 
 /// A forest's rows on a device, if there is one. See the [module documentation](self).
 #[derive(Debug, Default)]
@@ -42,21 +42,33 @@ pub(crate) struct Resident {
     mirror: Option<Mirror>,
     /// A device that could not take the rows or failed; it is not asked again.
     refused: Option<u64>,
+    /// No device is asked for rows: this is one of many forests of the same tree.
+    apart: bool,
 }
 
 impl Resident {
+    /// For a forest that has no rows on any device, whatever the hasher offers.
+    pub(crate) fn apart() -> Self {
+        Self { apart: true, ..Self::default() }
+    }
+
+    /// For a clone of the forest.
+    pub(crate) fn of_clone(&self) -> Self {
+        Self { apart: self.apart, ..Self::default() }
+    }
+
     /// Hashes everything above the dirty pages and the new left roots on the device of `hasher`,
     /// if it has one and the block is worth it. Returns whether the rows are done; if not, they are
     /// as they were or hold some of the new nodes, and `works` may be used up.
     pub(crate) fn flush(
         &mut self,
         hasher: &dyn BatchHasher,
-        shards: &mut [ShardTree; SHARDS],
+        shards: &mut [SharedTree; SHARDS],
         works: &mut [ShardWork; SHARDS],
         block: Block<'_>,
         root_known: &mut RootKnown<'_>,
     ) -> bool {
-        let Some(device) = hasher.residency() else {
+        let Some(device) = hasher.residency().filter(|_| !self.apart) else {
             self.mirror = None;
             return false;
         };
@@ -92,7 +104,7 @@ impl Resident {
 
     /// Notes what changed without the device. What has fallen too far behind is dropped: loading it
     /// anew costs no more.
-    pub(crate) fn fall_behind(&mut self, dirty: &Dirty, shards: &[ShardTree; SHARDS]) {
+    pub(crate) fn fall_behind(&mut self, dirty: &Dirty, shards: &[SharedTree; SHARDS]) {
         let Some(mirror) = &mut self.mirror else { return };
         mirror.behind.merge(dirty);
         let behind = mirror.behind.shards.iter().map(|shard| shard.pages.len()).sum::<usize>();
@@ -110,7 +122,7 @@ fn run(
     mut mirror: Mirror,
     hasher: &dyn BatchHasher,
     device: &dyn Residency,
-    shards: &mut [ShardTree; SHARDS],
+    shards: &mut [SharedTree; SHARDS],
     works: &mut [ShardWork; SHARDS],
     block: Option<Block<'_>>,
     root_known: &mut RootKnown<'_>,

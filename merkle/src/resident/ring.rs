@@ -12,7 +12,7 @@
 use crate::levels::Step;
 use crate::right::PAGES;
 use crate::row::Row;
-use crate::shard::ShardTree;
+use crate::shard::{ShardTree, SharedTree};
 use crate::upper::level_of;
 use hedgerow_hasher_api::{HashError, Target};
 use hedgerow_types::{ACTIVE_BITS_LEVEL, SHARDS, TWIG_ROOT_LEVEL};
@@ -37,14 +37,14 @@ pub(super) struct Ring {
 
 impl Ring {
     /// One with room for the twigs of `shards` and half as many again.
-    pub(super) fn for_shards(shards: &[ShardTree; SHARDS]) -> Self {
-        let most = shards.iter().map(twigs_held).max().unwrap_or(0);
+    pub(super) fn for_shards(shards: &[SharedTree; SHARDS]) -> Self {
+        let most = shards.iter().map(|tree| twigs_held(tree)).max().unwrap_or(0);
         Self { twigs: (most + most / 2).next_power_of_two().max(LEAST_RING) }
     }
 
     /// Whether the twigs of `shards` fit. In the highest row, a sixteenth is what the ends of the
     /// row may take beyond the twigs' share: it begins at an even node and ends before one.
-    pub(super) fn holds(self, shards: &[ShardTree; SHARDS]) -> bool {
+    pub(super) fn holds(self, shards: &[SharedTree; SHARDS]) -> bool {
         shards.iter().all(|tree| twigs_held(tree) <= self.twigs / 16 * 15)
     }
 

@@ -120,6 +120,8 @@ pub(crate) struct World {
     pub(crate) oldest: [u64; SHARDS],
     pub(crate) finished: BTreeMap<(usize, u64), FinishedTwig>,
     pub(crate) edges: [Vec<(u8, Digest)>; SHARDS],
+    /// Blocks so far.
+    blocks: u64,
 }
 
 impl World {
@@ -139,6 +141,7 @@ impl World {
             oldest: [0; SHARDS],
             finished: BTreeMap::new(),
             edges: Default::default(),
+            blocks: 0,
         }
     }
 
@@ -185,7 +188,7 @@ impl World {
             change.oldest_active = SerialNumber(oldest);
         }
 
-        let applied = apply_with(&*self.hasher, &mut self.working, &changes).unwrap();
+        let applied = self.apply(&changes);
         assert_eq!(&applied.roots, self.working.roots());
         let filled: Vec<_> = (0..SHARDS)
             .flat_map(|i| (before[i]..self.model[i].twig_count()).map(move |t| (i, t as u64 - 1)))
@@ -198,6 +201,31 @@ impl World {
         }
         self.unpublished.merge(&applied.dirty);
         self.check();
+    }
+
+    /// Applies a block to the working forest, or now and then to one beside it, from which that one takes it over.
+    fn apply(&mut self, changes: &[Change; SHARDS]) -> Applied {
+        self.blocks += 1;
+        let beside = match self.blocks % 4 {
+            0 => Some(self.working.clone()),
+            1 => self.published.forest(&self.working.head()),
+            _ => None,
+        };
+        let Some(mut beside) = beside else {
+            return apply_with(&*self.hasher, &mut self.working, changes).unwrap();
+        };
+        assert!(beside == self.working);
+        let before = beside.clone();
+        assert_eq!(before.heap_bytes_beside(&beside), 0);
+        let applied = apply_with(&*self.hasher, &mut beside, changes).unwrap();
+        assert!(before == self.working, "what is shared was changed");
+        let untouched =
+            |i: &usize| changes[*i].entries.is_empty() && changes[*i].deactivated.is_empty();
+        let all_untouched = (0..SHARDS).all(|i| untouched(&i));
+        assert!(all_untouched || beside.heap_bytes_beside(&before) > 0);
+        self.working.take_over(&beside, &applied.dirty);
+        assert!(self.working == beside);
+        applied
     }
 
     /// Compares everything but the paths.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   writer      the single writer: resolve, update, record                         ◄── begin here
+//!     │           making: from operations to a record, for speculative blocks too
 //!     │ block
 //!   pipeline    what the three stages do with it: hash, log, commit
 //!   stages      the stages as threads and channels, whatever they do
@@ -20,6 +21,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod copies;
 pub(crate) mod flow;
+pub(crate) mod making;
 pub(crate) mod pipeline;
 pub(crate) mod prune;
 pub(crate) mod rollback;

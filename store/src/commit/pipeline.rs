@@ -9,6 +9,9 @@
 //! durable once its record is. The manifest follows after a number of blocks or bytes, which bounds what
 //! opening has to take in again.
 //!
+//! A block that was [hashed ahead](HashedAhead), as a speculative one, goes the same way, and what was found
+//! out then is taken over in place of the tree pass.
+//!
 //! Invariant: a manifest is committed after the records and twig records up to its height are synced and
 //! its root is known; nothing is deleted before a manifest that no longer needs it is durable.
 
@@ -22,12 +25,12 @@ use crate::read::published::{Next, State};
 use crate::shared::{Shared, per_shard};
 use hashbrown::HashMap;
 use hedgerow_entryfile::{Record, TwigRecord};
-use hedgerow_hasher_api::Span;
-use hedgerow_merkle::{Forest, Roots, ShardChange, TreeUndo};
+use hedgerow_hasher_api::{BatchHasher, Span};
+use hedgerow_merkle::{Applied, Dirty, Forest, Roots, ShardChange, TreeUndo};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
-use hedgerow_state::{Counts, Layer, OpenTwig, TwigBegins, run_position};
+use hedgerow_state::{Counts, Layer, OpenTwig, TwigBegins, TwigPlaces, run_position, twig_records};
 use hedgerow_types::{
-    Digest, Height, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId,
+    Digest, Height, LogPosition, SENTRIES_PER_SHARD, SHARDS, SerialNumber, ShardId, TwigId,
 };
 use rayon::prelude::*;
 use std::sync::atomic::Ordering;
@@ -48,13 +51,84 @@ pub(crate) struct ShardPart {
 pub(crate) struct BlockDelta {
     pub(crate) height: Height,
     pub(crate) record: Arc<Record>,
-    pub(crate) parts: Vec<ShardPart>,
+    pub(crate) parts: Arc<Vec<ShardPart>>,
     pub(crate) layers: Arc<Vec<Layer>>,
     pub(crate) counts: Counts,
+    /// What hashing it came to, if that is known already.
+    pub(crate) ahead: Option<Arc<HashedAhead>>,
     /// Set when it is known, before the block is published.
     pub(crate) root: Arc<OnceLock<Digest>>,
     /// Where twigs begin after it, by shard, if a checkpoint of it is to be written.
     pub(crate) begins: Option<Vec<TwigBegins>>,
+}
+
+/// What the tree pass of a block came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    pub(crate) roots: Roots,
+    /// What the tree has otherwise than before.
+    pub(crate) dirty: Dirty,
+    /// The records of the twigs that the block filled.
+    pub(crate) twigs: Vec<Arc<TwigRecord>>,
+    pub(crate) row: Arc<HistoryRow>,
+}
+
+/// A tree pass that was made before the block was accepted, on a forest of its own.
+#[derive(Debug)]
+pub(crate) struct HashedAhead {
+    pub(crate) passed: Passed,
+    /// The tree after it.
+    pub(crate) forest: Forest,
+}
+
+/// Hashes a block, in the pool of the caller: the one way from a record and what it changes to roots, twig records and
+/// the history row. `forest` and `open` are those before it, and then those after it.
+///
+/// # Errors
+/// As [`Forest::apply_announcing`]. Then they are in no defined state.
+pub(crate) fn pass(
+    hasher: &dyn BatchHasher,
+    (forest, open): (&mut Forest, &mut [OpenTwig]),
+    record: &Record,
+    parts: &[ShardPart],
+    announce: &mut dyn FnMut(&Roots),
+) -> Result<Passed, Error> {
+    let change = |shard: ShardId| {
+        let part = &parts[shard.index()];
+        ShardChange {
+            arena: record.run(shard),
+            entries: &part.spans,
+            deactivated: &part.deactivated,
+            oldest_active: part.oldest_active,
+        }
+    };
+    let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
+    let Applied { roots, finished, dirty } = forest.apply_announcing(hasher, &changes, announce)?;
+    let mut places = note_runs(open, record, parts);
+    let twigs = twig_records(finished, &mut places)?;
+    let row = Arc::new(HistoryRow {
+        root: roots.state,
+        shard_roots: roots.shards,
+        oldest_active: std::array::from_fn(|shard| parts[shard].oldest_active),
+        extra: record.extra().to_vec(),
+    });
+    Ok(Passed { roots, dirty, twigs, row })
+}
+
+/// Notes where the entries of a block lie in the youngest twigs; returns those of the twigs that it filled.
+fn note_runs(
+    open: &mut [OpenTwig],
+    record: &Record,
+    parts: &[ShardPart],
+) -> HashMap<(ShardId, TwigId), TwigPlaces> {
+    let mut places = HashMap::new();
+    for ((shard, open), part) in ShardId::all().zip(open).zip(parts) {
+        let start = run_position(record, shard);
+        for filled in open.note_run(record.position(), start, part.first_sn, &part.spans) {
+            places.insert((shard, filled.twig), filled);
+        }
+    }
+    places
 }
 
 /// What the hash stage hands on: what is still to be written of a block. Not its entries, so that many may
@@ -69,6 +143,19 @@ struct Hashed {
     roots: Roots,
     twigs: Vec<Arc<TwigRecord>>,
     row: Arc<HistoryRow>,
+}
+
+impl ShardPart {
+    /// The serial number that the shard's next entry gets after the block.
+    pub(crate) fn next_sn(&self) -> SerialNumber {
+        self.first_sn.plus(self.spans.len() as u64)
+    }
+
+    /// Bytes of heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
+            + self.deactivated.capacity() * size_of::<SerialNumber>()
+    }
 }
 
 impl stages::Block for BlockDelta {
@@ -116,51 +203,22 @@ impl HashWork<BlockDelta> for HashStage {
     type Hashed = Hashed;
 
     fn hash(&mut self, block: Arc<BlockDelta>) -> Result<Hashed, Error> {
-        let shared = &*self.shared;
+        let shared = &*Arc::clone(&self.shared);
         let first_kept = *shared.first_kept.lock();
         for (shard, first) in ShardId::all().zip(first_kept) {
             self.forest.prune(shard, first)?;
         }
+        let passed = match &block.ahead {
+            Some(ahead) => self.take_over(&block, ahead),
+            None => self.pass(&block)?,
+        };
+        let Passed { roots, dirty, twigs, row } = passed;
+        shared.twigs.take(&twigs);
         let record = &block.record;
-        let change = |shard: ShardId| {
-            let part = &block.parts[shard.index()];
-            ShardChange {
-                arena: record.run(shard),
-                entries: &part.spans,
-                deactivated: &part.deactivated,
-                oldest_active: part.oldest_active,
-            }
-        };
-        let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
-        let forest = &mut self.forest;
-        // Whoever wants nothing but the root need not wait for the nodes, which a device may still
-        // be sending, nor for readers to see the block.
-        let announce = |roots: &Roots| {
-            block.root.get_or_init(|| roots.state);
-            shared.flow.tell();
-        };
-        let apply = || forest.apply_announcing(&*shared.hasher, &changes, &mut { announce });
-        let applied = shared.hash_pool.install(apply)?;
-
-        let mut places = HashMap::new();
-        for (shard, open) in ShardId::all().zip(&mut self.open) {
-            let part = &block.parts[shard.index()];
-            let start = run_position(record, shard);
-            for filled in open.note_run(record.position(), start, part.first_sn, &part.spans) {
-                places.insert((shard, filled.twig), filled);
-            }
-        }
-        let twigs = shared.twigs.finish(applied.finished, &mut places)?;
-        for (shard, part) in ShardId::all().zip(&block.parts) {
+        for (shard, part) in ShardId::all().zip(&*block.parts) {
             let start = run_position(record, shard);
             shared.twigs.note_open(shard, record.position(), start, part.first_sn, &part.spans);
         }
-        let row = Arc::new(HistoryRow {
-            root: applied.roots.state,
-            shard_roots: applied.roots.shards,
-            oldest_active: std::array::from_fn(|shard| block.parts[shard].oldest_active),
-            extra: record.extra().to_vec(),
-        });
         let edits: Vec<_> =
             shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
 
@@ -172,7 +230,7 @@ impl HashWork<BlockDelta> for HashStage {
             keys: active - SHARDS as u64 * SENTRIES_PER_SHARD,
             edits: &edits,
             forest: &self.forest,
-            dirty: &applied.dirty,
+            dirty: &dirty,
             tiers: shared.tiers.as_ref(),
         };
         // Not before: a block that cannot be published never happened.
@@ -198,11 +256,33 @@ impl HashWork<BlockDelta> for HashStage {
         let (height, log_end, log_bytes) = (block.height, record.end(), record.bytes_len());
         let shards = std::array::from_fn(|shard| {
             let part = &block.parts[shard];
-            let next_sn = part.first_sn.plus(part.spans.len() as u64);
-            (next_sn, part.oldest_active, part.active)
+            (part.next_sn(), part.oldest_active, part.active)
         });
-        let roots = applied.roots;
         Ok(Hashed { height, log_end, log_bytes, shards, roots, twigs, row })
+    }
+}
+
+impl HashStage {
+    /// Hashes a block.
+    fn pass(&mut self, block: &BlockDelta) -> Result<Passed, Error> {
+        let Self { shared, forest, open } = self;
+        // Whoever wants nothing but the root need not wait for the nodes, which a device may still
+        // be sending, nor for readers to see the block.
+        let mut announce = |roots: &Roots| {
+            block.root.get_or_init(|| roots.state);
+            shared.flow.tell();
+        };
+        let tree = (forest, &mut open[..]);
+        let hash = || pass(&*shared.hasher, tree, &block.record, &block.parts, &mut announce);
+        shared.hash_pool.install(hash)
+    }
+
+    /// Takes over what was found out before.
+    fn take_over(&mut self, block: &BlockDelta, ahead: &HashedAhead) -> Passed {
+        let HashedAhead { passed, forest } = ahead;
+        self.forest.take_over(forest, &passed.dirty);
+        note_runs(&mut self.open, &block.record, &block.parts);
+        passed.clone()
     }
 }
 

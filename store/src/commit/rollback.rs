@@ -129,13 +129,15 @@ impl Writer {
             forest: &back.forest,
             dirty: &back.dirty,
         };
+        // No speculative block follows the state that is gone back to: the log goes on elsewhere.
+        shared.speculation.move_to(shared.speculation.new_token());
         shared.published.begin_rollback();
         shared.pins.roll_back(height);
         shared.published.roll_back(&earlier, &shared.hash_pool)?;
         self.forget_blocks(&back);
         shared.published.end_rollback();
         let Back { height, forest, open, writers, .. } = back;
-        self.shards = writers;
+        self.shards = writers.into_iter().map(Arc::new).collect();
         self.height = height;
         self.layers.clear();
         shared.flow.roll_back(height);

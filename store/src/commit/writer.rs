@@ -4,32 +4,26 @@
 //! Everything up to the record's announcement can refuse the block and leaves no trace.
 
 use crate::commit::checkpoint;
-use crate::commit::pipeline::{BlockDelta, Pipeline, ShardPart};
+use crate::commit::making::{self, Made};
+use crate::commit::pipeline::{BlockDelta, Pipeline};
 use crate::commit::stages::PanicGuard;
-use crate::hasher;
 use crate::read::published::in_index;
 use crate::shared::Shared;
+use crate::speculate::{Speculative, Stand, Token};
 use crate::ticket::Ticket;
 use crate::{Durability, Error};
-use bytes::Bytes;
-use hedgerow_entryfile::{BlockState, LogError, Record, RunCursor, StoredEntry, place_run};
+use hedgerow_entryfile::{LogError, StoredEntry};
 use hedgerow_hasher_api::hash_message;
-use hedgerow_index::Place;
 use hedgerow_state::{
-    self as state, BlockOps, Counts, Files, LastPair, Layer, LoadBlock, Now, ShardDelta, ShardView,
-    ShardWriter, Tools, TwigBegins, is_entry_of, newest, run_position,
+    self as state, BlockOps, Files, LastPair, Layer, LoadBlock, ShardDelta, ShardView, ShardWriter,
+    TwigBegins, find_entry,
 };
-use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS, ShardId};
-use rayon::prelude::*;
+use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS};
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 /// Most extra data that one block can carry, in bytes.
 pub const MAX_EXTRA_BYTES: usize = 1 << 20;
-
-/// Bytes of a block's entries below which one thread gives them their places: it takes less time than
-/// waking others.
-const PLACED_ALONE: usize = 1 << 20;
 
 /// A stream of pairs that is taken in block by block, see [`Writer::load`].
 #[derive(Debug)]
@@ -52,7 +46,8 @@ pub(crate) struct Writer {
     rule: CompactionRule,
     /// Last accepted height.
     pub(super) height: Height,
-    pub(super) shards: Vec<ShardWriter>,
+    /// Shared with speculative blocks, which copy what they change.
+    pub(super) shards: Vec<Arc<ShardWriter>>,
     /// Blocks that are accepted and, as far as the writer knows, not published; oldest first.
     pub(super) layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
     /// No checkpoint is begun: what is made may be thrown away.
@@ -73,7 +68,7 @@ impl Writer {
         shards: Vec<ShardWriter>,
         log_bytes: u64,
     ) -> Self {
-        let layers = VecDeque::new();
+        let (layers, shards) = (VecDeque::new(), shards.into_iter().map(Arc::new).collect());
         let (loading, said) = (false, false);
         Self { shared, pipeline, rule, height, shards, layers, loading, said, log_bytes }
     }
@@ -114,29 +109,55 @@ impl Writer {
         self.height
     }
 
+    /// What a speculative block stands on that follows the last accepted one. Waits until that is published.
+    pub(crate) fn stand(&self) -> Result<Stand, Error> {
+        self.shared.flow.wait_for(|at| (at.published >= at.accepted).then_some(()))?;
+        Stand::on_published(&self.shared, self.height, &self.shards, self.rule)
+    }
+
+    /// Takes a speculative block in, as it is.
+    pub(crate) fn accept(&mut self, block: &Speculative) -> Result<Ticket, Error> {
+        let height = self.height.next();
+        self.shared.flow.check()?;
+        block.check_of(&self.shared)?;
+        if block.height() != height {
+            return Err(Error::WrongHeight { given: block.height(), expected: height });
+        }
+        self.wait_for_room()?;
+        let flow = Arc::clone(&self.shared.flow);
+        let _guard = PanicGuard { name: "accept", flow: &flow };
+        let Some(accepted) = block.accepted() else {
+            return Err(Error::Corrupt("a speculative block without a record".into()));
+        };
+        let record = Arc::clone(&accepted.record);
+        if let Err(error) = self.shared.log.announce_placed(Arc::clone(&record)) {
+            return Err(self.stop_with(error.into()));
+        }
+        self.shards = accepted.writers;
+        let root = OnceLock::from(accepted.ahead.passed.roots.state);
+        let block = BlockDelta {
+            begins: self.begins_if_due(record.bytes_len()),
+            height,
+            record,
+            parts: accepted.parts,
+            layers: accepted.layers,
+            counts: accepted.counts,
+            ahead: Some(accepted.ahead),
+            root: Arc::new(root),
+        };
+        self.hand_on(block, accepted.token)
+    }
+
     /// The current entry of a key: that of the last accepted block.
     pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<StoredEntry>, Error> {
         self.drop_published_layers();
         let key_hash = KeyHash(hash_message(key).0);
         let shard = key_hash.shard().index();
         let layers = self.layers.iter().map(|(_, layers)| &layers[shard]);
-        let candidates: Vec<_> = match newest(layers, &key_hash) {
-            Some(Now::At(at)) => vec![at],
-            Some(_) => return Ok(None),
-            None => {
-                let mut found = Vec::new();
-                let index = self.shared.published.index(key_hash.shard());
-                index.candidates(&[key_hash], &mut found).map_err(in_index)?;
-                found.into_iter().map(|(_, at)| at).collect()
-            }
-        };
-        for at in candidates {
-            let entry = self.shared.log.read(at)?;
-            if is_entry_of(entry.get(), key) {
-                return Ok(Some(entry));
-            }
-        }
-        Ok(None)
+        let layers: Vec<&Layer> = layers.collect();
+        let view =
+            ShardView { index: self.shared.published.index(key_hash.shard()), layers: &layers };
+        Ok(find_entry(key, key_hash, view, (&self.shared.log).into())?)
     }
 
     /// Takes a block in. Waits while too much is in flight, not for hashing or the disk.
@@ -198,6 +219,22 @@ impl Writer {
         if extra.len() > MAX_EXTRA_BYTES {
             return Err(Error::ExtraTooLarge(extra.len()));
         }
+        self.wait_for_room()?;
+        // A panic below, which would be a bug, must not leave a half-updated writer in use.
+        let flow = Arc::clone(&self.shared.flow);
+        let _guard = PanicGuard { name: "submit", flow: &flow };
+        let deltas = apply(self, height)?;
+        // From here on the writer's view of the shards is that after the block.
+        let block = match self.record(height, deltas, std::mem::take(extra)) {
+            Ok(block) => block,
+            Err(error) => return Err(self.stop_with(error)),
+        };
+        let token = self.shared.speculation.new_token();
+        self.hand_on(block, token)
+    }
+
+    /// Waits while too much is in flight.
+    fn wait_for_room(&mut self) -> Result<(), Error> {
         let options = &self.shared.options;
         let bytes = options.max_in_flight_bytes as u64;
         self.shared.flow.wait_for_room(options.max_in_flight, bytes)?;
@@ -205,28 +242,33 @@ impl Writer {
             tiers.wait()?;
         }
         self.drop_published_layers();
-        // A panic below, which would be a bug, must not leave a half-updated writer in use.
-        let flow = Arc::clone(&self.shared.flow);
-        let _guard = PanicGuard { name: "submit", flow: &flow };
-        let deltas = apply(self, height)?;
-        // From here on the writer's view of the shards is that after the block.
-        let block = match self.record(height, deltas, std::mem::take(extra)) {
-            Ok(block) => Arc::new(block),
-            Err(error) => {
-                // The log stage may have failed a moment ago and be about to say so: then its
-                // failure is the cause, not that the log takes no more.
-                let cause = match error {
-                    Error::Log(LogError::Failed(first)) => Error::Log((*first).clone()),
-                    other => other,
-                };
-                flow.poison(cause.clone());
-                return Err(flow.check().err().unwrap_or(cause));
-            }
+        Ok(())
+    }
+
+    /// Stops the store, whose writer is ahead of its log.
+    fn stop_with(&self, error: Error) -> Error {
+        let flow = &self.shared.flow;
+        // The log stage may have failed a moment ago and be about to say so: then its
+        // failure is the cause, not that the log takes no more.
+        let cause = match error {
+            Error::Log(LogError::Failed(first)) => Error::Log((*first).clone()),
+            other => other,
         };
+        flow.poison(cause.clone());
+        flow.check().err().unwrap_or(cause)
+    }
+
+    /// Hands a block to the stages, which the log has; the state after it is the one that `token` names.
+    fn hand_on(&mut self, block: BlockDelta, token: Token) -> Result<Ticket, Error> {
+        let height = block.height;
+        let block = Arc::new(block);
         self.height = height;
         self.layers.push_back((height, Arc::clone(&block.layers)));
         let log_bytes = block.record.bytes_len();
-        let ticket = Ticket::new(&flow, height, block.counts, log_bytes, &block.root);
+        let flow = &self.shared.flow;
+        let ticket = Ticket::new(flow, height, block.counts, log_bytes, &block.root);
+        // Before readers can see it: what does not follow it is stale then.
+        self.shared.speculation.move_to(token);
         self.pipeline.accept(&block, log_bytes)?;
         Ok(ticket)
     }
@@ -256,18 +298,9 @@ impl Writer {
     /// What the block does to the shards, done to the writer's view of them.
     fn apply(&mut self, height: Height, ops: &BlockOps) -> Result<Vec<ShardDelta>, Error> {
         let Self { shared, rule, shards, layers, .. } = self;
-        // The index may be on its way from one height to a later one: the layers make what it says that
-        // of the last accepted block.
-        let layers: Vec<Vec<&Layer>> = (0..SHARDS)
-            .map(|shard| layers.iter().map(|(_, layers)| &layers[shard]).collect())
-            .collect();
-        let views = ShardId::all().zip(&layers);
-        let views: Vec<_> = views
-            .map(|(shard, layers)| ShardView { index: shared.published.index(shard), layers })
-            .collect();
-        let files = Files { log: &shared.log, twigs: &shared.twigs };
-        let tools = Tools { hasher: hasher::trusted(), files, rule };
-        Ok(shared.pool.install(|| state::apply(shards, &views, ops, height, tools))?)
+        let layers: Vec<&[Layer]> = layers.iter().map(|(_, layers)| &layers[..]).collect();
+        let files = Files::of(&shared.log, &shared.twigs);
+        making::apply(shared, shards, (&layers, files), (height, ops), rule)
     }
 
     /// Gives the block's entries their place in the log; they are readable from then on.
@@ -277,87 +310,32 @@ impl Writer {
         deltas: Vec<ShardDelta>,
         extra: Vec<u8>,
     ) -> Result<BlockDelta, Error> {
-        let log = &self.shared.log;
-        let before = deltas.first().map_or(0, |delta| delta.entries_before);
-        let mut counts = Counts::default();
-        let mut layers = Vec::with_capacity(SHARDS);
-        let mut parts = Vec::with_capacity(SHARDS);
-        let mut runs: [Vec<u8>; SHARDS] = Default::default();
-        let mut entries = [0; SHARDS];
-        for (shard, delta) in deltas.into_iter().enumerate() {
-            counts.add(&delta.counts);
-            entries[shard] = delta.spans.len() as u32;
-            runs[shard] = delta.run;
-            layers.push(delta.layer);
-            parts.push(ShardPart {
-                spans: delta.spans,
-                first_sn: delta.first_sn,
-                deactivated: delta.deactivated,
-                oldest_active: delta.oldest_active,
-                active: delta.active,
-            });
-        }
-        let state = BlockState {
-            oldest_active: std::array::from_fn(|shard| parts[shard].oldest_active),
-            entries_before: before,
-            durable: self.shared.flow.look(|progress| progress.durable),
-            published: self.shared.state_root(),
-            extra: Bytes::from(extra),
-        };
-        let position = log.next_position();
-        self.place(position, &mut runs)?;
-        let runs = runs.map(Bytes::from);
-        let record = Arc::new(Record::new(position, height, runs, entries, state)?);
-        for (shard, (layer, part)) in ShardId::all().zip(layers.iter_mut().zip(&parts)) {
-            let start = run_position(&record, shard);
-            layer.settle(|entry| Place {
-                at: start.plus(u64::from(part.spans[entry as usize].offset)),
-                sn: part.first_sn.plus(u64::from(entry)),
-            });
-            // The cursor follows when compaction came as far as this block's own entries: the
-            // place where it stood may be pruned before it is needed again.
-            let writer = &mut self.shards[shard.index()];
-            if let Some(own) = part.oldest_active.0.checked_sub(part.first_sn.0) {
-                let at = match part.spans.get(own as usize) {
-                    Some(span) => start.plus(u64::from(span.offset)),
-                    None => start.plus(record.run(shard).len() as u64),
-                };
-                writer.cursor = RunCursor::new(shard, record.position(), at);
-            }
-        }
-        log.announce(Arc::clone(&record))?;
-        self.log_bytes += record.bytes_len();
+        let position = self.shared.log.next_position();
+        let made = making::make(&self.shared, &mut self.shards, position, height, deltas, extra)?;
+        self.shared.log.announce(Arc::clone(&made.record))?;
+        let Made { record, parts, layers, counts } = made;
+        Ok(BlockDelta {
+            begins: self.begins_if_due(record.bytes_len()),
+            height,
+            record,
+            parts,
+            layers,
+            counts,
+            ahead: None,
+            root: Arc::new(OnceLock::new()),
+        })
+    }
+
+    /// Where twigs begin, if a checkpoint is to be written now that the log is longer by so many bytes.
+    fn begins_if_due(&mut self, bytes: u64) -> Option<Vec<TwigBegins>> {
+        self.log_bytes += bytes;
         let active = self.shards.iter().map(|shard| shard.state.active()).sum();
         let due = !self.loading
             && self.shared.checkpoints.is_due(self.log_bytes, active, self.shared.tiers.is_some());
         if due {
             self.log_bytes = 0;
         }
-        Ok(BlockDelta {
-            begins: due.then(|| self.begins()),
-            height,
-            record,
-            parts,
-            layers: Arc::new(layers),
-            counts,
-            root: Arc::new(OnceLock::new()),
-        })
-    }
-
-    /// Binds the entries of a block to their places, which are known once all its runs are there.
-    fn place(&self, record: LogPosition, runs: &mut [Vec<u8>; SHARDS]) -> Result<(), Error> {
-        let lens = runs.each_ref().map(Vec::len);
-        let place = |(shard, run): (ShardId, &mut Vec<u8>)| {
-            place_run(run, Record::run_start(record, &lens, shard)).map_err(|what| {
-                Error::Corrupt(format!("shard {shard}: a run that was just made: {what}"))
-            })
-        };
-        let few = lens.iter().sum::<usize>() < PLACED_ALONE;
-        let mut work: Vec<_> = ShardId::all().zip(runs).collect();
-        if few {
-            return work.into_iter().try_for_each(|run| place(run).map(drop));
-        }
-        self.shared.pool.install(|| work.par_drain(..).try_for_each(|run| place(run).map(drop)))
+        due.then(|| self.begins())
     }
 
     /// Longest value that a put accepts.

@@ -40,7 +40,7 @@ const KEYS: usize = 1 << 20;
 pub(crate) struct Newest<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) manifest: &'a Manifest,
-    pub(crate) writers: &'a [ShardWriter],
+    pub(crate) writers: &'a [Arc<ShardWriter>],
     pub(crate) forest: &'a Forest,
     pub(crate) open: &'a [OpenTwig],
 }

@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 use hedgerow_entryfile::{BlockState, EntryLog, Record, StoreId, TwigFile};
 use hedgerow_index::{Record as IndexRecord, ShardIndex, Stem};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest, MetaDb, ShardManifest, StoreParams};
-use hedgerow_state::{TwigStore, run_position};
+use hedgerow_state::{TwigStore, run_position, twig_records};
 use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
 
@@ -94,7 +94,8 @@ impl Place {
             places.extend(filled.into_iter().map(|filled| ((shard, filled.twig), filled)));
             writers.push(genesis.writer(shard, record.position(), start)?);
         }
-        let records = twigs.finish(genesis.finished.clone(), &mut places)?;
+        let records = twig_records(genesis.finished.clone(), &mut places)?;
+        twigs.take(&records);
         twigs.write(&records)?;
         twigs.file.sync()?;
         self.vfs.at_point(points::CREATE_TWIGS_SYNCED)?;

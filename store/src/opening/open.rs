@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::read::given_up::{self, Mark};
 use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
+use crate::speculate::Speculation;
 use crate::store::Store;
 use crate::{Error, points};
 use hedgerow_entryfile::{EntryLog, Journal, LiveLog, StoreId, TwigFile};
@@ -224,8 +225,8 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         Tiers::new(index, budget, &options, mark.clone())
     });
     let first_kept = per_shard(|shard| manifest.shards[shard.index()].first_kept);
-    for ((shard, part), open) in ShardId::all().zip(&manifest.shards).zip(&rebuilt.open) {
-        twigs.set_open(shard, part.next_sn, open.clone());
+    for (shard, open) in ShardId::all().zip(&rebuilt.open) {
+        twigs.set_open(shard, rebuilt.forest.next_sn(shard), open.clone());
     }
     let shared = Arc::new(Shared {
         log,
@@ -254,6 +255,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         prunings: Prunings::default(),
         undo,
         pins: Pins::new(first_kept),
+        speculation: Speculation::default(),
         tiers,
     });
     if !shared.options.read_only {

@@ -301,6 +301,11 @@ impl Published {
         self.rollbacks.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// The tree of a state as a forest of its own, if it is the newest one; nobody publishes meanwhile.
+    pub(crate) fn forest(&self, state: &State) -> Option<Forest> {
+        self.tree.forest(&state.tree)
+    }
+
     /// The newest height.
     pub(crate) fn height(&self) -> Height {
         self.current.load().height

@@ -2,9 +2,9 @@
 
 use super::{Gate, disk};
 use hedgerow::disk::Vfs;
-use hedgerow_vfs::{HookedDisk, VfsCall, VfsError, VfsOp};
+use hedgerow_vfs::{Hook, HookedDisk, VfsCall, VfsError, VfsOp};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A fresh disk that asks this before each call.
 pub(crate) fn hooked(
@@ -38,4 +38,19 @@ pub(crate) fn gone_for(ops: &'static [VfsOp]) -> (Arc<dyn Vfs>, Arc<AtomicBool>)
         Ok(())
     });
     (disk, gone)
+}
+
+/// A disk that does what changes it as often as it was told to and then fails; and the counter.
+pub(crate) fn stopping(inner: &Arc<dyn Vfs>) -> (Arc<dyn Vfs>, Arc<AtomicU64>) {
+    let left = Arc::new(AtomicU64::new(u64::MAX));
+    let counter = Arc::clone(&left);
+    let hook: Hook = Arc::new(move |call: &VfsCall<'_>| {
+        let changes = !matches!(call.op, VfsOp::Read | VfsOp::Len | VfsOp::Exists);
+        let step = |left: u64| left.checked_sub(1);
+        if changes && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).is_err() {
+            return Err(call.error(std::io::Error::other("the disk is gone")));
+        }
+        Ok(())
+    });
+    (Arc::new(HookedDisk::new(Arc::clone(inner), hook)), left)
 }

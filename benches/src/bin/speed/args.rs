@@ -20,6 +20,9 @@ Figures (JSON names):
   populate_ops_s, update_ops_s   operations per second of wall time
   cpu.<phase>.user_s, .system_s  CPU seconds of the whole process, all threads, in that phase
   cpu_us_per_create, _update     CPU microseconds, user and system, per operation of the phase
+  speculate.made_cpu_us          with --speculate, CPU microseconds per operation of the update phase: making and
+    .accepted_cpu_us             hashing the blocks as speculative ones, operations put into them included; accepting
+    .block_mb                    them, until all is durable and tidy. What the largest took of memory, 10^6 bytes
   block_ms p50, p99, max         update phase: from the begin of submit() until a thread that waits for
                                  the block's root has it. With --durability pipelined this holds the
                                  wait for room in the pipeline; putting operations is outside
@@ -134,6 +137,10 @@ pub(crate) struct Args {
     /// What the child of `--kill` does.
     #[arg(long, hide = true, requires = "dir")]
     pub(crate) until_killed: bool,
+    /// Make each block of the update phase as a speculative one and accept it then, each when the store is at rest
+    /// after what came before, and print the CPU time of both.
+    #[arg(long, conflicts_with = "kill")]
+    pub(crate) speculate: bool,
     /// Print one line of JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

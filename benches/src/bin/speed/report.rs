@@ -25,6 +25,7 @@ pub(crate) struct Report {
     pub(crate) update_ops_s: Option<f64>,
     pub(crate) cpu_us_per_create: Option<f64>,
     pub(crate) cpu_us_per_update: Option<f64>,
+    pub(crate) speculate: Option<Speculated>,
     pub(crate) cpu: CpuPhases,
     pub(crate) block_ms: Option<Milliseconds>,
     pub(crate) durable_ms: Option<Milliseconds>,
@@ -59,6 +60,14 @@ pub(crate) struct PastFigures {
     pub(crate) proofs_cpu_us: Option<f64>,
     pub(crate) against_newest_s: f64,
     pub(crate) against_newest_cpu_us: Option<f64>,
+}
+
+/// What speculative blocks cost, and accepting them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Speculated {
+    pub(crate) made_cpu_us: f64,
+    pub(crate) accepted_cpu_us: f64,
+    pub(crate) block_mb: f64,
 }
 
 /// What an index in files did.
@@ -136,6 +145,14 @@ impl fmt::Display for Report {
             let (rate, cpu_us) = (Figure(rate, 0), Figure(cpu_us, 2));
             let (user, system) = (cpu.user_s, cpu.system_s);
             writeln!(f, "{name:10} {rate:>14} {cpu_us:>12} {user:>12.2} {system:>12.2}")?;
+        }
+        if let Some(Speculated { made_cpu_us, accepted_cpu_us, block_mb }) = &self.speculate {
+            let times = made_cpu_us / accepted_cpu_us;
+            writeln!(
+                f,
+                "of update: speculative blocks {made_cpu_us:.2} us CPU/op, {block_mb:.1} MB each at most; \
+                 accepting them {accepted_cpu_us:.2} us CPU/op, {times:.1} times less"
+            )?;
         }
         writeln!(f, "\n{:22} {:>9} {:>9} {:>9}", "ms", "p50", "p99", "max")?;
         for (name, spread) in

@@ -4,7 +4,7 @@ use crate::Failure;
 use crate::args::{Args, DurabilityArg, IndexArg};
 use crate::check;
 use crate::past;
-use crate::report::{Cpu, CpuPhases, IndexFigures, Milliseconds, Report};
+use crate::report::{Cpu, CpuPhases, IndexFigures, Milliseconds, Report, Speculated};
 use hedgerow::{
     Digest, Height, IndexStats, Options, Proven, Reader, Store, StoreParams, Ticket, hasher,
 };
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     let update = writer.update(args, &drawn)?;
     let (index_after, log_after) = (writer.index(), writer.store.stats().log_end.0);
     let index_peak = writer.index_peak;
+    let speculated = writer.speculated.filter(|_| ops > 0).map(|all| all.per(ops));
     let mut store = writer.store;
     drop_caches(args)?;
 
@@ -122,6 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         update_ops_s: rate(&update.cost, ops),
         cpu_us_per_create: micros_per(&populate.cost, args.keys),
         cpu_us_per_update: micros_per(&update.cost, ops),
+        speculate: speculated,
         cpu: CpuPhases {
             populate: Cpu::of(&populate.cost),
             update: Cpu::of(&update.cost),
@@ -296,6 +298,29 @@ struct Driver {
     turn: u64,
     /// Most memory that the index took after a block.
     index_peak: u64,
+    /// What speculative blocks cost so far, if blocks are made as such.
+    speculated: Option<Speculating>,
+}
+
+/// CPU time of speculative blocks.
+#[derive(Clone, Copy, Default)]
+struct Speculating {
+    made: Duration,
+    accepted: Duration,
+    /// Most bytes of memory that one took.
+    most: u64,
+}
+
+impl Speculating {
+    /// Per operation.
+    fn per(self, ops: u64) -> Speculated {
+        let micros = |cpu: Duration| cpu.as_secs_f64() * 1e6 / ops as f64;
+        Speculated {
+            made_cpu_us: micros(self.made),
+            accepted_cpu_us: micros(self.accepted),
+            block_mb: self.most as f64 / 1e6,
+        }
+    }
 }
 
 impl Driver {
@@ -306,6 +331,7 @@ impl Driver {
             wait_durable: args.durability == DurabilityArg::Block,
             turn: 0,
             index_peak: 0,
+            speculated: None,
         })
     }
 
@@ -320,6 +346,7 @@ impl Driver {
 
     fn update(&mut self, args: &Args, drawn: &Drawn) -> Result<Blocks, Failure> {
         let ops = drawn.ops.len() as u64;
+        self.speculated = args.speculate.then(Speculating::default);
         self.phase(args, ops, args.block_ops, |number| drawn.ops[number as usize])
     }
 
@@ -375,6 +402,11 @@ impl Driver {
 
     /// Submits one block; says when that began.
     fn block(&mut self, ops: impl Iterator<Item = Op>) -> Result<(Instant, Ticket), Failure> {
+        if let Some(mut speculated) = self.speculated {
+            let block = self.speculative_block(ops, &mut speculated)?;
+            self.speculated = Some(speculated);
+            return Ok(block);
+        }
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let mut block = self.store.begin_block(Height(self.store.height().0 + 1))?;
         for op in ops {
@@ -389,6 +421,39 @@ impl Driver {
         }
         let start = Instant::now();
         Ok((start, block.submit()?))
+    }
+}
+
+impl Driver {
+    /// Makes one block as a speculative one and accepts it; says when accepting it began.
+    fn speculative_block(
+        &mut self,
+        ops: impl Iterator<Item = Op>,
+        cost: &mut Speculating,
+    ) -> Result<(Instant, Ticket), Failure> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let meter = Meter::read().map_err(Failure::Meter)?;
+        let mut block = self.store.speculate(None)?;
+        for op in ops {
+            self.generator.key(op.id, &mut key);
+            if op.delete {
+                block.delete(&key)?;
+            } else {
+                self.generator.value(op.id, self.turn, &mut value);
+                block.put(&key, &value)?;
+            }
+            self.turn += 1;
+        }
+        let finished = block.finish()?;
+        drop(block);
+        cost.made += meter.since().map_err(Failure::Meter)?.cpu();
+        cost.most = cost.most.max(finished.bytes());
+        let meter = Meter::read().map_err(Failure::Meter)?;
+        let start = Instant::now();
+        let ticket = self.store.accept(finished)?;
+        self.store.flush()?;
+        cost.accepted += meter.since().map_err(Failure::Meter)?.cpu();
+        Ok((start, ticket))
     }
 }
 

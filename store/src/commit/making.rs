@@ -1,0 +1,140 @@
+//! From a block's operations to its record, and what it changes: the one way of every block, whoever makes it and
+//! whatever becomes of it.
+//!
+//! ```text
+//!   operations ─► apply ─► 16 ShardDeltas ─► make ─► record, at its position in the log
+//!                   │                          ├───► parts: what the tree needs beside it
+//!                   ▼                          └───► layers: where keys are now
+//!           writers after it
+//! ```
+//!
+//! Nobody sees any of it: that a block is taken in is for the caller to do.
+
+use crate::Error;
+use crate::commit::pipeline::ShardPart;
+use crate::hasher;
+use crate::shared::Shared;
+use bytes::Bytes;
+use hedgerow_entryfile::{BlockState, Record, RunCursor, place_run};
+use hedgerow_index::Place;
+use hedgerow_state::{
+    self as state, BlockOps, Counts, Files, HeldWriter, Layer, ShardDelta, ShardView, Tools,
+    run_position,
+};
+use hedgerow_types::{CompactionRule, Height, LogPosition, SHARDS, ShardId};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Bytes of a block's entries below which one thread gives them their places: it takes less time than
+/// waking others.
+const PLACED_ALONE: usize = 1 << 20;
+
+/// A block that is made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) record: Arc<Record>,
+    pub(crate) parts: Arc<Vec<ShardPart>>,
+    pub(crate) layers: Arc<Vec<Layer>>,
+    pub(crate) counts: Counts,
+}
+
+/// What a block does to the shards, done to these writers. `layers` are those of the blocks before it, oldest first,
+/// that the index may not have.
+///
+/// # Errors
+/// As [`state::apply`]. Then the writers are as they were.
+pub(crate) fn apply<W: HeldWriter>(
+    shared: &Shared,
+    writers: &mut [W],
+    (layers, files): (&[&[Layer]], Files<'_>),
+    (height, ops): (Height, &BlockOps),
+    rule: &CompactionRule,
+) -> Result<Vec<ShardDelta>, Error> {
+    // The index may be on its way from one height to a later one: the layers make what it says that
+    // of the last of these blocks.
+    let layers: Vec<Vec<&Layer>> =
+        (0..SHARDS).map(|shard| layers.iter().map(|layers| &layers[shard]).collect()).collect();
+    let views = ShardId::all().zip(&layers);
+    let views: Vec<_> = views
+        .map(|(shard, layers)| ShardView { index: shared.published.index(shard), layers })
+        .collect();
+    let tools = Tools { hasher: hasher::trusted(), files, rule };
+    Ok(shared.pool.install(|| state::apply(writers, &views, ops, height, tools))?)
+}
+
+/// Makes the record of a block at a position of the log. `writers` are those after it.
+///
+/// # Errors
+/// [`Error::Log`] if the record would be longer than one may be. Then the writers are ahead of the log.
+pub(crate) fn make<W: HeldWriter>(
+    shared: &Shared,
+    writers: &mut [W],
+    position: LogPosition,
+    height: Height,
+    deltas: Vec<ShardDelta>,
+    extra: Vec<u8>,
+) -> Result<Made, Error> {
+    let before = deltas.first().map_or(0, |delta| delta.entries_before);
+    let mut counts = Counts::default();
+    let mut layers = Vec::with_capacity(SHARDS);
+    let mut parts = Vec::with_capacity(SHARDS);
+    let mut runs: [Vec<u8>; SHARDS] = Default::default();
+    let mut entries = [0; SHARDS];
+    for (shard, delta) in deltas.into_iter().enumerate() {
+        counts.add(&delta.counts);
+        entries[shard] = delta.spans.len() as u32;
+        runs[shard] = delta.run;
+        layers.push(delta.layer);
+        parts.push(ShardPart {
+            spans: delta.spans,
+            first_sn: delta.first_sn,
+            deactivated: delta.deactivated,
+            oldest_active: delta.oldest_active,
+            active: delta.active,
+        });
+    }
+    let state = BlockState {
+        oldest_active: std::array::from_fn(|shard| parts[shard].oldest_active),
+        entries_before: before,
+        durable: shared.flow.look(|progress| progress.durable),
+        published: shared.state_root(),
+        extra: Bytes::from(extra),
+    };
+    place(shared, position, &mut runs)?;
+    let runs = runs.map(Bytes::from);
+    let record = Arc::new(Record::new(position, height, runs, entries, state)?);
+    let shards = layers.iter_mut().zip(&parts).zip(writers);
+    for (shard, ((layer, part), writer)) in ShardId::all().zip(shards) {
+        let start = run_position(&record, shard);
+        layer.settle(|entry| Place {
+            at: start.plus(u64::from(part.spans[entry as usize].offset)),
+            sn: part.first_sn.plus(u64::from(entry)),
+        });
+        // The cursor follows when compaction came as far as this block's own entries: the
+        // place where it stood may be pruned before it is needed again.
+        if let Some(own) = part.oldest_active.0.checked_sub(part.first_sn.0) {
+            let at = match part.spans.get(own as usize) {
+                Some(span) => start.plus(u64::from(span.offset)),
+                None => start.plus(record.run(shard).len() as u64),
+            };
+            writer.change().cursor = RunCursor::new(shard, record.position(), at);
+        }
+    }
+    Ok(Made { record, parts: Arc::new(parts), layers: Arc::new(layers), counts })
+}
+
+/// Binds the entries of a block to their places, which are known once all its runs are there.
+fn place(shared: &Shared, record: LogPosition, runs: &mut [Vec<u8>; SHARDS]) -> Result<(), Error> {
+    let lens = runs.each_ref().map(Vec::len);
+    let place = |(shard, run): (ShardId, &mut Vec<u8>)| {
+        place_run(run, Record::run_start(record, &lens, shard)).map_err(|what| {
+            Error::Corrupt(format!("shard {shard}: a run that was just made: {what}"))
+        })
+    };
+    let few = lens.iter().sum::<usize>() < PLACED_ALONE;
+    let mut work: Vec<_> = ShardId::all().zip(runs).collect();
+    if few {
+        return work.into_iter().try_for_each(|run| place(run).map(drop));
+    }
+    shared.pool.install(|| work.par_drain(..).try_for_each(|run| place(run).map(drop)))
+}
