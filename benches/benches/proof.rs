@@ -5,6 +5,9 @@
 //! leaves are in memory; with a million they lie in finished ones, for which a proof reads the twig's
 //! record and hashes 16 entries again. Prints the size of the proofs.
 //!
+//! `proof::<operation>_many/of=<asked>/keys=<keys>`: one proof of so many keys, half of them present. Beside its size
+//! stands that of single proofs of the same keys; the time of these is that many times the single ones'.
+//!
 //! `cargo bench -p hedgerow-benches --bench proof`, with a filter such as `proof::verify` behind it.
 #![expect(clippy::unwrap_used, reason = "an error ends the bench")]
 
@@ -110,5 +113,51 @@ fn proof(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, proof);
+/// How many keys are proved at once.
+const ASKED: [usize; 4] = [1, 10, 100, 1_000];
+
+fn many(c: &mut Criterion) {
+    let generator = Generator::new(1, 32, 32);
+    for keys in SIZES {
+        let store = store(&generator, keys);
+        let reader = store.reader();
+        for asked in ASKED {
+            let keys_of = |seed, present| {
+                let random = Random::new(seed);
+                Keys { generator: &generator, random, keys, present }
+            };
+            let (mut present, mut absent) = (keys_of(3, true), keys_of(4, false));
+            let mut next = || -> Vec<Vec<u8>> {
+                let one = |i| if i % 2 == 0 { present.next() } else { absent.next() };
+                (0..asked).map(one).collect()
+            };
+            let id = |operation: &str| format!("proof::{operation}_many/of={asked}/keys={keys}");
+
+            let set = next();
+            let proven = reader.prove_many(&set).unwrap();
+            let alone = |key: &Vec<u8>| reader.prove(key).unwrap().proof.len();
+            let singles: usize = set.iter().map(alone).sum();
+            let len = proven.proof.len();
+            println!("proof::size_many/of={asked}/keys={keys}: {len} bytes, {singles} one by one");
+
+            c.bench_function(&id("prove"), |b| {
+                b.iter_batched(
+                    &mut next,
+                    |set| reader.prove_many(&set).unwrap(),
+                    criterion::BatchSize::SmallInput,
+                );
+            });
+            c.bench_function(&id("verify"), |b| {
+                b.iter(|| {
+                    let set = black_box(&set);
+                    let values = hedgerow_proof::verify_many(&proven.root, set, &proven.proof);
+                    assert_eq!(values.unwrap().len(), asked);
+                });
+            });
+        }
+        store.close().unwrap();
+    }
+}
+
+criterion_group!(benches, proof, many);
 criterion_main!(benches);

@@ -82,6 +82,15 @@ pub(crate) enum CliError {
         #[source]
         source: ProofError,
     },
+    /// A proof of many keys that proves nothing.
+    #[error("{input} proves nothing about {about} under root {root}")]
+    NothingProved {
+        input: String,
+        about: String,
+        root: Digest,
+        #[source]
+        source: ProofError,
+    },
     /// The replay met another state than the recorded one.
     #[error("{0}")]
     Difference(Box<dyn Error + Send + Sync>),
@@ -230,7 +239,7 @@ impl CliError {
                 _ => Kind::Io,
             },
             Self::Line { .. } | Self::Input { .. } | Self::NotAProof { .. } => Kind::BadInput,
-            Self::NotProved { .. } => Kind::NotProved,
+            Self::NotProved { .. } | Self::NothingProved { .. } => Kind::NotProved,
             Self::Difference(_) | Self::Quarantined(_) => Kind::Failed,
             Self::OnDevice { source, .. } | Self::Stopped { source, .. } => source.kind(),
             Self::Interrupted => Kind::Interrupted,

@@ -10,6 +10,7 @@ use crate::error::CliError;
 use crate::outfile::is_dash;
 use crate::packing::unpacked;
 use clap::Args;
+use hedgerow_types::MAX_KEY_LEN;
 use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -73,6 +74,51 @@ impl Place {
     pub(crate) fn incomplete(&self, reason: impl Into<String>) -> CliError {
         CliError::Input { input: self.input.to_string(), reason: reason.into() }
     }
+}
+
+/// Longest line of a file of keys: a key in hex, and some more to tell that it is too long.
+const MAX_KEY_LINE_BYTES: u64 = 1 << 10;
+
+/// The keys of a file, one a line, as they are given as arguments; blank lines are passed over. `-` is standard
+/// input.
+///
+/// # Errors
+/// [`CliError::File`]; [`CliError::Line`] for a line that is no key, [`CliError::Input`] if there is none.
+pub(crate) fn keys_of(path: &Path) -> Result<Vec<Vec<u8>>, CliError> {
+    let input: Arc<str> = name_of(path).into();
+    let mut reader: Box<dyn BufRead> = if is_dash(path) {
+        Box::new(BufReader::new(io::stdin()))
+    } else {
+        let failed = |source| CliError::File { doing: "opening", path: path.to_owned(), source };
+        Box::new(BufReader::new(File::open(path).map_err(failed)?))
+    };
+    let mut place = Place { input, line: 0 };
+    let (mut keys, mut line) = (Vec::new(), Vec::new());
+    loop {
+        line.clear();
+        place.line += 1;
+        let read = reader.by_ref().take(MAX_KEY_LINE_BYTES).read_until(b'\n', &mut line);
+        let read = read.map_err(|source| CliError::Reading {
+            input: place.input.to_string(),
+            line: place.line,
+            source,
+        })?;
+        if read == 0 {
+            break;
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.is_empty() {
+            continue;
+        }
+        let text = std::str::from_utf8(text).map_err(|error| place.bad(error.to_string()))?;
+        let key = crate::text::parse(text).map_err(|error| place.bad(error.to_string()))?;
+        if key.is_empty() || key.len() > MAX_KEY_LEN {
+            return Err(place.bad(format!("a key has 1 to {MAX_KEY_LEN} bytes")));
+        }
+        keys.push(key);
+    }
+    if keys.is_empty() { Err(place.incomplete("there is no key in it")) } else { Ok(keys) }
 }
 
 /// What comes from a thread that reads ahead.

@@ -5,10 +5,13 @@ mod common;
 
 use bolero::check;
 use common::{Count, Damage};
-use hedgerow_proof::{Proof, ProofRef, SerialPath, verify};
+use hedgerow_proof::{
+    EntryPath, Proof, ProofError, ProofRef, SerialPath, verify, verify_many, verify_past,
+    verify_range, verify_with_limit,
+};
 use hedgerow_testkit::vectors;
 use hedgerow_types::entry::{EntryFields, EntryRef, encode_sentry};
-use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId, Version};
+use hedgerow_types::{Digest, Height, KeyHash, SerialNumber, ShardId, Version, hex};
 
 const ITERATIONS: usize = 200_000;
 /// Samples are numbered by a byte.
@@ -84,39 +87,152 @@ fn entry() {
     COUNT.finish();
 }
 
+/// Proofs of one entry: most parts of the format, in every length of entry.
 fn proofs() -> Vec<Vec<u8>> {
     let node = |n: u8| Digest([n; 32]);
-    let assemble = |entry: &Vec<u8>| {
-        let left = std::array::from_fn(|i| node(i as u8));
-        let upper: Vec<_> = (12..15).map(node).collect();
-        let (right, state) = ([node(20); 3], [node(30); 4]);
-        Proof::assemble(entry, &left, &[0xFF; 32], &right, &upper, &state).map(Proof::into_bytes)
+    let assemble = |entry: Vec<u8>| {
+        let path = EntryPath {
+            entry,
+            left: std::array::from_fn(|i| node(i as u8)),
+            page: [0xFF; 32],
+            right: [node(20); 3],
+            upper: (12..15).map(node).collect(),
+            state: [node(30); 4],
+        };
+        Proof::assemble(&[path]).map(Proof::into_bytes)
     };
     // Some of the recorded serial numbers would need a longer path.
-    let samples: Vec<_> = entries().iter().flat_map(assemble).collect();
+    let samples: Vec<_> = entries().into_iter().flat_map(assemble).collect();
     assert!(samples.len() > 20);
     samples
+}
+
+/// The proofs of a file of golden vectors, true ones and others.
+fn vectors_of(file: &str) -> Vec<Vec<u8>> {
+    let proofs = file.lines().filter_map(|line| line.trim().strip_prefix("\"proof\": \""));
+    let proofs = proofs.map(|rest| hex::decode(rest.trim_end_matches("\",")).unwrap());
+    let samples: Vec<_> = proofs.filter(|proof| !proof.is_empty()).collect();
+    assert!(samples.len() > 10 && samples.len() <= SAMPLES);
+    samples
+}
+
+/// What holds of whatever decodes: it is its own encoding, leads to some root, and none that was not its own.
+fn decoded(bytes: &[u8]) -> Option<ProofRef<'_>> {
+    let proof = ProofRef::decode(bytes, usize::MAX).ok()?;
+    assert_eq!(proof.entries().len(), proof.entries().count());
+    let places = proof.entries().map(|claimed| (claimed.shard, claimed.entry.serial_number()));
+    assert!(places.clone().is_sorted() && places.count() > 0);
+    assert_eq!(Proof::from_bytes(bytes.to_vec(), bytes.len()).unwrap().as_bytes(), bytes);
+    assert!(Proof::from_bytes(bytes.to_vec(), bytes.len() - 1).is_err());
+    Some(proof)
 }
 
 #[test]
 fn proof() {
     static COUNT: Count = Count::new("proof");
-    let samples = proofs();
+    let samples = [proofs(), vectors_of(include_str!("../../proof/vectors/single.json"))].concat();
+    let samples = spread(samples);
     check!().with_iterations(ITERATIONS).with_type::<Damage>().for_each(|damage| {
         let bytes = damage.apply(&samples);
         assert!(verify(&Digest::ZERO, b"key", &bytes).is_err());
-        let decoded = ProofRef::decode(&bytes, usize::MAX);
-        if let Ok(proof) = decoded {
+        let decoded = decoded(&bytes);
+        if let Some(proof) = decoded
+            && let [claimed] = proof.entries().collect::<Vec<_>>()[..]
+        {
             // It leads to some root; under that one it may be about its own entry only.
-            let (root, key) = (proof.root(), proof.entry().key().to_vec());
-            match verify(&root, &key, &bytes) {
-                Ok(Some(value)) => assert_eq!(value, proof.entry().value()),
-                Ok(None) => assert!(proof.entry().is_sentry()),
-                Err(_) => assert!(!proof.is_active() || proof.entry().is_sentry()),
+            let (root, key, limit) = (proof.root(), claimed.entry.key(), bytes.len());
+            match verify_with_limit(&root, key, &bytes, limit) {
+                Ok(Some(value)) => assert_eq!(value, claimed.entry.value()),
+                Ok(None) => assert!(claimed.entry.is_sentry()),
+                Err(_) => assert!(!claimed.active || claimed.entry.is_sentry()),
             }
-            assert_eq!(Proof::from_bytes(bytes.clone(), bytes.len()).unwrap().as_bytes(), bytes);
         }
-        COUNT.note(decoded.is_ok());
+        COUNT.note(decoded.is_some());
+    });
+    COUNT.finish();
+}
+
+#[test]
+fn proof_of_many() {
+    static COUNT: Count = Count::new("proof of many keys");
+    let samples = vectors_of(include_str!("../../proof/vectors/many.json"));
+    check!().with_iterations(ITERATIONS / 10).with_type::<Damage>().for_each(|damage| {
+        let bytes = damage.apply(&samples);
+        assert!(verify_many(&Digest::ZERO, &["key"], &bytes).is_err());
+        let decoded = decoded(&bytes);
+        if let Some(proof) = decoded {
+            let claimed: Vec<_> = proof.entries().collect();
+            let keys: Vec<_> = claimed.iter().map(|claimed| claimed.entry.key()).collect();
+            match verify_many(&proof.root(), &keys, &bytes) {
+                Ok(values) => {
+                    for (value, claimed) in values.iter().zip(&claimed) {
+                        assert!(claimed.active && *value == Some(claimed.entry.value()));
+                    }
+                }
+                // The key of a sentry is answered by another entry, or by none; one entry is outdated; two
+                // have one key.
+                Err(error) => assert!(matches!(
+                    error,
+                    ProofError::WrongKey | ProofError::Inactive | ProofError::Surplus
+                )),
+            }
+        }
+        COUNT.note(decoded.is_some());
+    });
+    COUNT.finish();
+}
+
+#[test]
+fn proof_of_a_range() {
+    static COUNT: Count = Count::new("proof of a range");
+    let samples = vectors_of(include_str!("../../proof/vectors/range.json"));
+    check!().with_iterations(ITERATIONS / 10).with_type::<Damage>().for_each(|damage| {
+        let bytes = damage.apply(&samples);
+        assert!(verify_range(&Digest::ZERO, KeyHash::default(), &bytes).is_err());
+        let decoded = decoded(&bytes);
+        if let Some(proof) = decoded {
+            let first = proof.entries().map(|claimed| claimed.key_hash()).min().unwrap();
+            if let Ok(range) = verify_range(&proof.root(), first, &bytes) {
+                assert!(range.from() < range.until());
+                let hashes: Vec<_> = range.entries().map(|(own, _)| own).collect();
+                assert!(hashes.is_sorted());
+                assert!(hashes.iter().all(|own| (first..range.until()).contains(own)));
+                let people = proof.entries().filter(|claimed| !claimed.entry.is_sentry());
+                assert_eq!(hashes.len(), people.count());
+            }
+        }
+        COUNT.note(decoded.is_some());
+    });
+    COUNT.finish();
+}
+
+#[test]
+fn proof_of_the_past() {
+    static COUNT: Count = Count::new("proof of the past");
+    let samples = vectors_of(include_str!("../../proof/vectors/past.json"));
+    check!().with_iterations(ITERATIONS / 10).with_type::<Damage>().for_each(|damage| {
+        let bytes = damage.apply(&samples);
+        assert!(verify_past(&Digest::ZERO, b"key", Height(3), &bytes).is_err());
+        let decoded = decoded(&bytes);
+        if let Some(proof) = decoded {
+            let claimed: Vec<_> = proof.entries().collect();
+            let first = claimed[0].entry;
+            let (root, written) = (proof.root(), first.version().height());
+            let past = |height| verify_past(&root, first.key(), Height(height), &bytes);
+            match past(written.0) {
+                Ok(verified) => {
+                    assert_eq!(verified.entry(), first);
+                    assert!(claimed.len() == 2 || claimed[0].active);
+                    // Not before it was written, and not after it was replaced.
+                    assert!(written.0 == 0 || past(written.0 - 1).is_err());
+                    if let [_, second] = &claimed[..] {
+                        assert!(past(second.entry.version().height().0).is_err());
+                    }
+                }
+                Err(error) => assert!(!matches!(error, ProofError::WrongRoot { .. })),
+            }
+        }
+        COUNT.note(decoded.is_some());
     });
     COUNT.finish();
 }
@@ -151,6 +267,9 @@ fn noise() {
             assert_eq!(&encode(&entry), bytes);
         }
         assert!(verify(&Digest::ZERO, b"key", bytes).is_err());
+        assert!(verify_many(&Digest::ZERO, &["key"], bytes).is_err());
+        assert!(verify_range(&Digest::ZERO, KeyHash::default(), bytes).is_err());
+        assert!(verify_past(&Digest::ZERO, b"key", Height(3), bytes).is_err());
         if let Ok(path) = SerialPath::decode(bytes) {
             assert_eq!(&path.to_bytes(), bytes);
         }

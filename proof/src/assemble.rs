@@ -71,9 +71,9 @@ impl EntryPath {
     /// The sibling at a level of a part of the tree.
     fn sibling(&self, part: Part, level: u8) -> Option<&Digest> {
         let (siblings, lowest) = match part {
-            Part::Left => (&self.left[..], 0),
-            Part::Right => (&self.right[..], ACTIVE_BITS_LEVEL),
-            Part::Upper => (&self.upper[..], TWIG_ROOT_LEVEL),
+            Part::Left(_) => (&self.left[..], 0),
+            Part::Right(_) => (&self.right[..], ACTIVE_BITS_LEVEL),
+            Part::Upper(_) => (&self.upper[..], TWIG_ROOT_LEVEL),
             Part::State => (&self.state[..], STATE_ROOT_LEVEL),
         };
         siblings.get(usize::from(level.checked_sub(lowest)?))

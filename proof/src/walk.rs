@@ -48,22 +48,24 @@ pub(crate) fn same_page(a: &impl Placed, b: &impl Placed) -> bool {
 pub(crate) enum Part {
     /// Above the shard roots.
     State,
-    /// From the twig roots to the shard root.
-    Upper,
+    /// From the twig roots to the root of this shard.
+    Upper(ShardId),
     /// Entry hashes to left root.
-    Left,
+    Left(ShardId),
     /// Pages of active bits to right root.
-    Right,
+    Right(ShardId),
 }
 
 impl Part {
-    /// Which node of `level` of this part an entry is under.
-    fn index(self, level: u8, at: &impl Placed) -> u64 {
+    /// Whether an entry is under the `index`-th node of `level` of this part.
+    fn holds(self, level: u8, index: u64, at: &impl Placed) -> bool {
         match self {
-            Self::State => at.shard().index() as u64 >> (level - STATE_ROOT_LEVEL),
+            Self::State => at.shard().index() as u64 >> (level - STATE_ROOT_LEVEL) == index,
             // Bits 11.. of the serial number count the twigs, which are level 12.
-            Self::Upper => at.sn().0 >> (level - 1),
-            Self::Left | Self::Right => at.sn().0 >> level,
+            Self::Upper(shard) => at.shard() == shard && at.sn().0 >> (level - 1) == index,
+            Self::Left(shard) | Self::Right(shard) => {
+                at.shard() == shard && at.sn().0 >> level == index
+            }
         }
     }
 }
@@ -129,8 +131,8 @@ where
 {
     /// The `index`-th node of `level` of a part.
     fn descend(&mut self, part: Part, level: u8, index: u64) -> V::Node {
-        let cursor = if part == Part::Right { &self.pages } else { &self.leaves };
-        let Some(member) = cursor.next.filter(|next| part.index(level, next) == index) else {
+        let cursor = if matches!(part, Part::Right(_)) { &self.pages } else { &self.leaves };
+        let Some(member) = cursor.next.filter(|next| part.holds(level, index, next)) else {
             // The sibling, on the left of an odd node, has been passed already.
             let beside = if index % 2 == 1 { &cursor.last } else { &cursor.next };
             return self.visit.node(part, level, beside.as_ref());
@@ -139,20 +141,20 @@ where
             (Part::State, STATE_ROOT_LEVEL) => {
                 let shard = member.shard();
                 let levels = self.levels.get(shard.index()).copied().unwrap_or_default();
-                let root = self.descend(Part::Upper, TWIG_ROOT_LEVEL + levels, 0);
+                let root = self.descend(Part::Upper(shard), TWIG_ROOT_LEVEL + levels, 0);
                 self.visit.shard_root(shard, &root);
                 root
             }
-            (Part::Upper, TWIG_ROOT_LEVEL) => {
-                let left = self.descend(Part::Left, TWIG_ROOT_LEVEL - 1, index);
-                let right = self.descend(Part::Right, TWIG_ROOT_LEVEL - 1, index);
+            (Part::Upper(shard), TWIG_ROOT_LEVEL) => {
+                let left = self.descend(Part::Left(shard), TWIG_ROOT_LEVEL - 1, index);
+                let right = self.descend(Part::Right(shard), TWIG_ROOT_LEVEL - 1, index);
                 self.visit.join(TWIG_ROOT_LEVEL - 1, left, right)
             }
-            (Part::Left, 0) => {
+            (Part::Left(_), 0) => {
                 self.leaves.pass();
                 self.visit.leaf(&member)
             }
-            (Part::Right, ACTIVE_BITS_LEVEL) => {
+            (Part::Right(_), ACTIVE_BITS_LEVEL) => {
                 while self.pages.next.is_some_and(|next| same_page(&next, &member)) {
                     self.pages.pass();
                 }

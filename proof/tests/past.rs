@@ -10,6 +10,7 @@ use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_types::{Height, SerialNumber, ShardId};
 
 const SHARD: usize = 6;
+const SEEDS: u64 = 5;
 
 /// Blocks of puts, deletes and compaction over few keys, across the border of two twigs.
 fn history(seed: u64, keys: &[Vec<u8>]) -> History {
@@ -33,7 +34,7 @@ fn history(seed: u64, keys: &[Vec<u8>]) -> History {
 fn what_every_key_had_at_every_height_is_proved_and_nothing_else() {
     let keys = keys_of(ShardId::new(SHARD).unwrap(), 6);
     let (mut proved, mut by_two, mut refused, mut copies) = (0, 0, 0, 0);
-    for seed in 0..12 {
+    for seed in 0..SEEDS {
         let _note = SeedNote::new(seed);
         let history = history(seed, &keys);
         let (root, state) = (history.state.root(), &history.state);
@@ -78,8 +79,8 @@ fn what_every_key_had_at_every_height_is_proved_and_nothing_else() {
             }
         }
     }
-    assert!(proved == 12 * 6 * 9, "each once: {proved}");
-    assert!(by_two > 100 && copies > 10 && refused > 100_000, "{by_two} {copies} {refused}");
+    assert!(proved == SEEDS * 6 * 9, "each once: {proved}");
+    assert!(by_two > 50 && copies > 4 && refused > 50_000, "{by_two} {copies} {refused}");
 }
 
 #[test]

@@ -50,6 +50,12 @@ pub enum Refused {
     /// A stream that is imported has a key twice.
     #[error("the key 0x{} comes twice", HexBytes(.0))]
     Twice(Vec<u8>),
+    /// One proof of no key at all.
+    #[error("a proof must be of one key at least")]
+    NoKeys,
+    /// A range of key hashes that begins with 32 bytes of 0xFF, where the last range ends.
+    #[error("no range of keys begins where the last one ends")]
+    BehindLastKey,
     /// A block has 2^24 change sets already.
     #[error("a block can have at most 16777216 change sets")]
     TooManyChangeSets,

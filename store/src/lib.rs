@@ -110,7 +110,9 @@ pub use hedgerow_metadb::{
     StoreParams,
 };
 pub use hedgerow_proof::{
-    Proof, ProofError, ProofRef, SerialPath, Verified, verify, verify_past, verify_with_limit,
+    Answer, ClaimedEntries, ClaimedEntry, ClaimedRoots, EntryPath, Proof, ProofError, ProofRef,
+    SerialPath, Sha2, Sha256, Trusted, Verified, VerifiedRange, Verifier, state_root, verify,
+    verify_entry, verify_many, verify_past, verify_range, verify_with_limit,
 };
 pub use hedgerow_state::{ChangeSet, Op, OpKind, Refused, Task};
 pub use hedgerow_types::entry::{EntryError, EntryRef};
@@ -128,7 +130,7 @@ pub use opening::salvage::{LostPart, SalvageReport};
 pub use options::{Durability, IndexMode, Options, Progress};
 pub use pressure::{MemoryFigures, MemoryLevel, MemoryWatch};
 pub use read::iter::Iter;
-pub use read::reader::{Proven, Reader};
+pub use read::reader::{Proven, ProvenRange, RangeLimit, Reader};
 pub use read::view::View;
 pub use stats::{IndexStats, Stats};
 pub use store::Store;

@@ -16,7 +16,7 @@ use hedgerow_entryfile::{
 use hedgerow_metadb::{
     CheckpointName, Commit, Engine, HistoryRow, Manifest, ShardManifest, StoreParams,
 };
-use hedgerow_proof::{Proof, SerialPath};
+use hedgerow_proof::{EntryPath, Proof, SerialPath};
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
     Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId, Version,
@@ -217,7 +217,8 @@ fn the_bytes_of_entries_and_proofs_are_pinned() {
     let left = std::array::from_fn(|i| node(i as u8));
     let (page, right, upper, state) =
         ([0xFF; 32], [node(20); 3], [node(12), node(13)], [node(30); 4]);
-    let proof = Proof::assemble(&bytes, &left, &page, &right, &upper, &state).unwrap();
+    let one = EntryPath { entry: bytes, left, page, right, upper: upper.to_vec(), state };
+    let proof = Proof::assemble(&[one]).unwrap();
     pinned("the proof", &proof, "26321c9fbfcc8706754b61e6729a3e678db41e761a99052c150134bb2fd3a800");
     let sn = SerialNumber(5000);
     let path = SerialPath::assemble(sn, node(1), &left, &page, &right, &upper, node(9)).unwrap();

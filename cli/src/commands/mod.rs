@@ -8,6 +8,7 @@
 //!   apply                      many blocks as lines of JSON (blocks: their format)
 //!   export   import            a state as a file (exported: its format)
 //!   proofs   root prove verify what the state commits to
+//!   proof_sets                 the same of many keys, and of ranges
 //!   proof_file  inspect        what a proof says, without a store
 //!   inspect  stat check        figures, and the full check
 //!   backup   restore prune     copies of a store, and giving disk back
@@ -32,6 +33,7 @@ mod inspect;
 mod keys;
 mod list;
 mod proof_file;
+mod proof_sets;
 mod proofs;
 mod repair;
 pub(crate) mod replay;

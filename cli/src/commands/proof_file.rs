@@ -1,10 +1,11 @@
 //! `inspect`: what a proof says, whoever's it is. Reading proofs, which `verify` does too.
 //!
 //! ```text
-//!   file ─► decode ─► root that it leads to, entry, where the entry lies
-//!                       │
-//!                       └─ present: the entry's key has its value
-//!                          absent:  every key whose hash lies between the entry's and the next one
+//!   file ─► decode ─► root that it leads to, entries, where they lie
+//!                                              │
+//!                                              └─ present: the entry's key has its value
+//!                                                 absent:  every key whose hash lies between the entry's and
+//!                                                          the next one
 //! ```
 
 use crate::error::CliError;
@@ -14,7 +15,7 @@ use crate::output::Output;
 use crate::text::{Hex, Shown, as_text};
 use clap::Args;
 use hedgerow::{Digest, KeyHash};
-use hedgerow_proof::{DEFAULT_MAX_PROOF_LEN, PROOF_VERSION, ProofRef};
+use hedgerow_proof::{ClaimedEntry, MAX_PROOF_LEN, PROOF_VERSION, ProofRef};
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;
@@ -28,7 +29,7 @@ pub(super) struct ProofArgs {
     #[arg(value_name = "PROOF")]
     file: PathBuf,
     /// Longest proof in bytes that is accepted
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PROOF_LEN)]
+    #[arg(long, value_name = "N", default_value_t = MAX_PROOF_LEN)]
     max_bytes: usize,
 }
 
@@ -70,9 +71,7 @@ pub(crate) struct InspectArgs {
     proof: ProofArgs,
 }
 
-/// `{"version", "proof_bytes", "root", "active", "key", "value", "key_bytes", "value_bytes",
-/// "key_hash", "next_key_hash", "shard", "serial_number", "written_at", "entry_version",
-/// "entry_bytes", "upper_levels"}`; key and value are null for a sentry, which is nobody's key.
+/// `{"version", "proof_bytes", "root"}`, and of one entry its fields beside them, of several `"entries"`.
 #[derive(Serialize)]
 struct Inspected<'a> {
     version: u8,
@@ -80,7 +79,23 @@ struct Inspected<'a> {
     /// The root that it leads to.
     #[serde(serialize_with = "as_text")]
     root: Digest,
-    /// Whether the entry is current; a proof of an outdated one proves nothing.
+    #[serde(flatten)]
+    entries: Entries<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entries<'a> {
+    One(Entry<'a>),
+    Several { entries: Vec<Entry<'a>> },
+}
+
+/// `{"active", "key", "value", "key_bytes", "value_bytes", "key_hash", "next_key_hash", "shard", "serial_number",
+/// "written_at", "entry_version", "entry_bytes", "upper_levels"}`; key and value are null for a sentry, which is
+/// nobody's key.
+#[derive(Serialize)]
+struct Entry<'a> {
+    /// Whether the entry is current; a proof of an outdated one proves nothing, but of the past.
     active: bool,
     key: Option<Hex<'a>>,
     value: Option<Hex<'a>>,
@@ -97,47 +112,46 @@ struct Inspected<'a> {
     /// The entry's version field.
     entry_version: i64,
     entry_bytes: usize,
-    /// Levels of the upper tree, above the twigs.
-    upper_levels: usize,
+    /// Levels of the upper tree of its shard, above the twigs.
+    upper_levels: u8,
 }
 
-impl<'a> Inspected<'a> {
-    fn new(proof: &ProofRef<'a>, proof_bytes: usize) -> Self {
-        let entry = proof.entry();
+impl<'a> Entry<'a> {
+    fn new(proof: &ProofRef<'a>, claimed: &ClaimedEntry<'a>) -> Self {
+        let entry = claimed.entry;
         let own = !entry.is_sentry();
-        let entry_bytes = entry.hashed_bytes().len();
         Self {
-            version: PROOF_VERSION,
-            proof_bytes,
-            root: proof.root(),
-            active: proof.is_active(),
+            active: claimed.active,
             key: own.then(|| Hex(entry.key())),
             value: own.then(|| Hex(entry.value())),
             key_bytes: entry.key().len(),
             value_bytes: entry.value().len(),
-            key_hash: proof.entry_key_hash(),
+            key_hash: claimed.key_hash(),
             next_key_hash: entry.next_key_hash(),
-            shard: proof.shard().index(),
+            shard: claimed.shard.index(),
             serial_number: entry.serial_number().0,
             written_at: entry.version().height().0,
             entry_version: entry.version().0,
-            entry_bytes,
-            upper_levels: upper_levels(proof_bytes, entry_bytes),
+            entry_bytes: entry.hashed_bytes().len(),
+            upper_levels: proof.upper_levels(claimed.shard).unwrap_or_default(),
         }
     }
 }
 
-/// What fills the length of a proof: see [`ProofRef`].
-fn upper_levels(proof_bytes: usize, entry_bytes: usize) -> usize {
-    // A proof of the shortest entry in the lowest tree, and what of it is not the entry.
-    let rest = hedgerow_proof::MIN_PROOF_LEN - hedgerow_types::entry::FIXED_LEN - 1;
-    proof_bytes.saturating_sub(rest + entry_bytes) / 32
+impl<'a> Inspected<'a> {
+    fn new(proof: &ProofRef<'a>, proof_bytes: usize) -> Self {
+        let mut entries: Vec<_> =
+            proof.entries().map(|claimed| Entry::new(proof, &claimed)).collect();
+        let entries = match entries.pop() {
+            Some(one) if entries.is_empty() => Entries::One(one),
+            last => Entries::Several { entries: entries.into_iter().chain(last).collect() },
+        };
+        Self { version: PROOF_VERSION, proof_bytes, root: proof.root(), entries }
+    }
 }
 
-impl fmt::Display for Inspected<'_> {
+impl fmt::Display for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "proof          version {}, {} bytes", self.version, self.proof_bytes)?;
-        writeln!(f, "leads to root  {}", self.root)?;
         let (Self { key_bytes, value_bytes, .. }, own) = (self, self.key.zip(self.value));
         match own {
             Some((Hex(key), Hex(value))) => {
@@ -156,8 +170,29 @@ impl fmt::Display for Inspected<'_> {
             f,
             "entry          shard {shard}, serial number {serial_number}, version {entry_version}, \
              {entry_bytes} bytes, {upper_levels} upper levels"
-        )?;
-        f.write_str(if self.active {
+        )
+    }
+}
+
+impl fmt::Display for Inspected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "proof          version {}, {} bytes", self.version, self.proof_bytes)?;
+        writeln!(f, "leads to root  {}", self.root)?;
+        let active = match &self.entries {
+            Entries::One(entry) => {
+                write!(f, "{entry}")?;
+                entry.active
+            }
+            Entries::Several { entries } => {
+                for (number, entry) in (1..).zip(entries) {
+                    let outdated = if entry.active { "" } else { ", which is outdated" };
+                    write!(f, "\nentry {number} of {}{outdated}\n{entry}", entries.len())?;
+                }
+                writeln!(f)?;
+                true
+            }
+        };
+        f.write_str(if active {
             "Nothing of this is proved until `hedgerow verify` finds the root to be one that you trust."
         } else {
             "The entry is outdated: this proves nothing, under whatever root."

@@ -3,12 +3,15 @@
 //! ```text
 //!   prove   store, key ─► file: the bytes of the proof, nothing else
 //!   verify  file, root, key ─► present with its value, or absent        no store
+//!
+//!   many keys, or a range of key hashes, instead of one key: proof_sets.rs
 //! ```
 //!
 //! Root and height are not part of the file: whoever verifies must have the root from somewhere he
 //! trusts.
 
 use super::proof_file::ProofArgs;
+use super::proof_sets::{self, LimitArgs, SetArgs, Target};
 use super::{open_to_read, view_at};
 use crate::error::CliError;
 use crate::outfile::{ForceArg, OutFile};
@@ -32,17 +35,25 @@ pub(crate) struct RootArgs {
 }
 
 /// Write a proof of what the state says about a key: its value, or that it is absent
+///
+/// With --keys one proof of many keys, with --from one of all keys of a range of key hashes. Whoever wants the next
+/// range begins it where this one ends.
 #[derive(Debug, Args)]
 pub(crate) struct ProveArgs {
     /// Directory of the store
     dir: PathBuf,
     /// The key: 0x and hex digits, or plain text
-    key: BytesArg,
+    #[arg(required_unless_present_any = ["keys", "from"])]
+    key: Option<BytesArg>,
+    #[command(flatten)]
+    set: SetArgs,
+    #[command(flatten)]
+    limit: LimitArgs,
     /// Height of the state; the proof is against the root of that height. The last one if not given
     #[arg(long, value_name = "H")]
     at: Option<u64>,
     /// Proves what the key had at this earlier height, against the root of the last height, or that of --at
-    #[arg(long, value_name = "H")]
+    #[arg(long, value_name = "H", conflicts_with_all = ["keys", "from"])]
     past: Option<u64>,
     /// File to write the proof to, - for standard output
     #[arg(short, long, value_name = "FILE")]
@@ -52,16 +63,21 @@ pub(crate) struct ProveArgs {
 }
 
 /// Check a proof against a root, without a store
+///
+/// With --keys a proof of exactly these keys, with --from that of a range which begins there: all of its keys and
+/// values are printed, and where it ends.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The root, 64 hex digits, from a source that you trust
     #[arg(long, value_name = "HEX")]
     root: Digest,
     /// The key: 0x and hex digits, or plain text
-    #[arg(long)]
-    key: BytesArg,
+    #[arg(long, required_unless_present_any = ["keys", "from"])]
+    key: Option<BytesArg>,
+    #[command(flatten)]
+    set: SetArgs,
     /// The proof is of what the key had at this height, which is not above that of the root
-    #[arg(long, value_name = "H")]
+    #[arg(long, value_name = "H", conflicts_with_all = ["keys", "from"])]
     past: Option<u64>,
     #[command(flatten)]
     proof: ProofArgs,
@@ -105,14 +121,14 @@ impl fmt::Display for ProvenReport<'_> {
 
 /// `{"key", "present", "value"}`; the value of an absent key is null.
 #[derive(Serialize)]
-struct Answer<'a> {
-    key: Hex<'a>,
+pub(super) struct Answer<'a> {
+    pub(super) key: Hex<'a>,
     present: bool,
     value: Option<Hex<'a>>,
 }
 
 impl<'a> Answer<'a> {
-    fn new(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+    pub(super) fn new(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
         Self { key: Hex(key), present: value.is_some(), value: value.map(Hex) }
     }
 }
@@ -138,8 +154,12 @@ pub(super) fn root(args: &RootArgs, out: Output) -> Result<(), CliError> {
 
 pub(super) fn prove(args: &ProveArgs, out: Output) -> Result<(), CliError> {
     let store = open_to_read(&args.dir, Options::new(), out)?;
-    let key = &args.key.0;
     let view = view_at(&store, args.at)?;
+    let target = Target { output: &args.output, force: args.force };
+    if proof_sets::prove(&args.set, &args.limit, &view, &target, out)? {
+        return Ok(());
+    }
+    let Some(BytesArg(key)) = &args.key else { return Ok(()) }; // clap has seen to it
     let proven = match args.past {
         Some(height) => view.prove_past(key, Height(height))?,
         None => view.prove(key)?,
@@ -183,8 +203,12 @@ fn said<'p>(
 }
 
 pub(super) fn verify(args: &VerifyArgs, out: Output) -> Result<(), CliError> {
-    let VerifyArgs { root, key: BytesArg(key), past, proof } = args;
+    let VerifyArgs { root, key, set, past, proof } = args;
     let (input, max_bytes) = (proof.name(), proof.max_bytes());
+    if proof_sets::verify(set, *root, input.clone(), max_bytes, || proof.read(), out)? {
+        return Ok(());
+    }
+    let Some(BytesArg(key)) = key else { return Ok(()) }; // clap has seen to it
     let proof = proof.read()?;
     let verified = said(root, key, *past, &proof, max_bytes);
     let value = verified.map_err(|source: ProofError| CliError::NotProved {

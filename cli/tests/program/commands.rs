@@ -380,7 +380,7 @@ fn proofs_are_checked_without_a_store() {
     fs::write(place.path("DAMAGED"), &damaged).expect("written");
     fs::write(place.path("EMPTY"), b"").expect("written");
     for (code, root, key, file, message) in [
-        (4, &zero, key.as_str(), "PRESENT", "caused by: the path leads to another root"),
+        (4, &zero, key.as_str(), "PRESENT", "caused by: the proof leads to another root"),
         (4, &root, "nobody", "PRESENT", "caused by: the entry says nothing about the key"),
         (4, &root, &key, "ABSENT", "caused by: the entry says nothing about the key"),
         (4, &root, &key, "DAMAGED", "proves nothing about key"),
@@ -393,6 +393,107 @@ fn proofs_are_checked_without_a_store() {
     let limit = (size - 1).to_string();
     let error = verify(&root, &key, "PRESENT", &["--max-bytes", &limit]).fails(4);
     assert!(error.contains("at most"), "{error}");
+}
+
+#[test]
+fn many_keys_are_proved_at_once() {
+    let _limit = Limit::new();
+    let place = Place::new();
+    let (lines, model) = many_blocks(5);
+    place.apply(&[], &lines).ok();
+    let root = place.root();
+    let wanted: Vec<_> = model.iter().step_by(7).take(40).collect();
+    let mut keys: Vec<String> = wanted.iter().map(|(key, _)| hex(key)).collect();
+    keys.insert(3, "nobody".into());
+    fs::write(place.path("KEYS"), keys.join("\n") + "\n\nnobody\r\n").expect("written");
+    let proven = place.run(&["prove", "STORE", "--keys", "KEYS", "-o", "PROOF", "--json"]).json();
+    let size = fs::metadata(place.path("PROOF")).expect("a file").len();
+    let report = json!({
+        "height": 5, "root": root, "durable": true, "proof_bytes": size,
+        "keys": 42, "present": 40, "absent": 2,
+    });
+    assert_eq!(proven, report);
+    place.run(&["prove", "STORE", &keys[0], "-o", "ONE"]).ok();
+    assert!(size < 40 * fs::metadata(place.path("ONE")).expect("a file").len());
+
+    fs::remove_dir_all(place.path("STORE")).expect("removed");
+    let verify =
+        |args: &[&str]| place.run(&[&["verify", "--root", &root, "PROOF"][..], args].concat());
+    let answers = verify(&["--keys", "KEYS", "--json"]).ok();
+    let answers: Vec<Value> =
+        answers.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(answers.len(), 42);
+    let (first, value) = wanted[0];
+    assert_eq!(answers[0], json!({"key": hex(first), "present": true, "value": hex(value)}));
+    let absent = json!({"key": hex(b"nobody"), "present": false, "value": null});
+    assert_eq!((&answers[3], &answers[41]), (&absent, &absent));
+    let text = verify(&["--keys", "KEYS"]).ok();
+    assert!(text.ends_with("nobody\tabsent\n"), "{text}");
+    let inspected = place.run(&["inspect", "PROOF", "--json"]).json();
+    assert_eq!(inspected["root"], json!(root));
+    assert_eq!(inspected["entries"].as_array().map(Vec::len), Some(41));
+    assert!(place.run(&["inspect", "PROOF"]).ok().contains("\nentry 41 of 41\n"));
+
+    // Other keys, other families, files that are none.
+    fs::write(place.path("FEWER"), keys[1..].join("\n")).expect("written");
+    fs::write(place.path("BLANK"), "\n\n").expect("written");
+    fs::write(place.path("LONG"), "x".repeat(256)).expect("written");
+    for (code, args, message) in [
+        (4, &["--keys", "FEWER"][..], "says nothing about any of the keys"),
+        (4, &["--key", "nobody"], "41 entries"),
+        (4, &["--from", "00"], "proves nothing about the keys from 00000"),
+        (5, &["--keys", "BLANK"], "there is no key in it"),
+        (5, &["--keys", "LONG"], "LONG, line 1: a key has 1 to 255 bytes"),
+        (8, &["--keys", "NOWHERE"], "No such file"),
+        (2, &["--keys", "KEYS", "--key", "k"], "cannot be used with"),
+        (2, &["--keys", "KEYS", "--from", "00"], "cannot be used with"),
+        (2, &[], "required"),
+    ] {
+        let error = verify(args).fails(code);
+        assert!(error.contains(message), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn ranges_are_proved_one_after_the_other() {
+    let _limit = Limit::new();
+    let place = Place::new();
+    let (lines, model) = many_blocks(5);
+    place.apply(&[], &lines).ok();
+    let root = place.root();
+    let (mut from, mut found, mut ranges) = ("00".to_owned(), Vec::new(), 0);
+    loop {
+        let prove =
+            ["prove", "STORE", "--from", &from, "--limit", "20000", "--limit-bytes", "9999999"];
+        let args = [&prove[..], &["-o", "PROOF", "--force", "--json"]].concat();
+        let proven = place.run(&args).json();
+        assert_eq!((&proven["root"], &proven["durable"]), (&json!(root), &json!(true)));
+        let verified =
+            place.run(&["verify", "--root", &root, "--from", &from, "PROOF", "--json"]).ok();
+        let mut lines: Vec<Value> =
+            verified.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let range = lines.pop().expect("a last line");
+        for field in ["keys", "from", "until", "last"] {
+            assert_eq!(range[field], proven[field], "{field}");
+        }
+        assert_eq!(range["keys"], json!(lines.len()));
+        found.extend(lines);
+        ranges += 1;
+        if range["last"] == json!(true) {
+            break;
+        }
+        from = range["until"].as_str().expect("hex").to_owned();
+    }
+    let wanted: Vec<Value> =
+        model.iter().map(|(key, value)| json!({"key": hex(key), "value": hex(value)})).collect();
+    assert_eq!(found, wanted);
+    assert!(ranges > 3, "{ranges}");
+    let text = place.run(&["verify", "--root", &root, "--from", &from, "PROOF"]).ok();
+    assert!(text.ends_with("ff, the end of all\n"), "{text}");
+    let error = place.run(&["prove", "STORE", "--from", &"f".repeat(64), "-o", "OUT"]).fails(5);
+    assert!(error.contains("where the last one ends"), "{error}");
+    place.run(&["prove", "STORE", "--from", &"f".repeat(66), "-o", "OUT"]).fails(2);
+    place.run(&["prove", "STORE", "key", "--limit", "3", "-o", "OUT"]).fails(2);
 }
 
 #[test]

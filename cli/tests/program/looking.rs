@@ -64,7 +64,7 @@ fn inspect_says_what_a_proof_says_without_a_store() {
     assert_eq!((told("key"), told("value")), (json!("0x616c696365"), json!("0x313030")));
     assert_eq!((told("key_bytes"), told("value_bytes")), (json!(5), json!(3)));
     assert_eq!(told("key_hash"), json!(key_hash[2..]));
-    assert_eq!((told("active"), told("version")), (json!(true), json!(1)));
+    assert_eq!((told("active"), told("version")), (json!(true), json!(2)));
     assert_eq!(told("proof_bytes"), json!(size("PRESENT")));
     // The first entry of its shard after the 4,096 sentries, which are two twigs.
     assert_eq!((told("serial_number"), told("upper_levels")), (json!(4096), json!(2)));
@@ -94,12 +94,12 @@ fn inspect_says_what_a_proof_says_without_a_store() {
     // A bit of the page that says that the entry is outdated; another root, too.
     let mut outdated = fs::read(place.path("PRESENT")).expect("there");
     let entry = told("entry_bytes").as_u64().expect("a number") as usize;
-    outdated[1 + entry + 11 * 32] ^= 1;
+    outdated[8 + entry] ^= 1;
     fs::write(place.path("OUTDATED"), &outdated).expect("written");
     let text = place.run(&["inspect", "OUTDATED"]).ok();
     assert!(text.ends_with("this proves nothing, under whatever root.\n"), "{text}");
     assert!(!text.contains(&root), "{text}");
-    fs::write(place.path("NOISE"), b"\x01noise").expect("written");
+    fs::write(place.path("NOISE"), b"\x02noise").expect("written");
     let error = place.run(&["inspect", "NOISE"]).fails(5);
     assert!(error.contains("NOISE is not a proof\n  caused by: "), "{error}");
     place.run(&["inspect", "NOWHERE"]).fails(8);

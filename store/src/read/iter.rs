@@ -35,7 +35,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 /// Entries read at a time; more only where so many keys are in one group.
-const CHUNK: usize = 1024;
+pub(crate) const CHUNK: usize = 1024;
 
 /// Keys and values of the state of one height, in key-hash order.
 ///
@@ -100,7 +100,7 @@ enum Step {
 }
 
 /// All groups of a store.
-const ALL_GROUPS: usize = SHARDS * GROUPS;
+pub(crate) const ALL_GROUPS: usize = SHARDS * GROUPS;
 // What `Place::Alone` relies on.
 const _: () = assert!(GROUPS as u64 == SENTRIES_PER_SHARD);
 

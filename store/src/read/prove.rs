@@ -14,16 +14,18 @@ use crate::Error;
 use crate::error::Kept;
 use crate::history::cover::Covering;
 use crate::history::past::Past;
-use crate::read::reader::Proven;
+use crate::read::iter::{ALL_GROUPS, CHUNK};
+use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::read::view::View;
 use crate::shared::Shared;
-use hedgerow_entryfile::{LogError, TwigRecord};
+use hedgerow_entryfile::{LogError, StoredEntry, TwigRecord};
 use hedgerow_hasher_api::hash_message;
+use hedgerow_index::GROUPS;
 use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_part_as_of, left_path_in};
 use hedgerow_proof::{EntryPath, Proof, SerialPath};
-use hedgerow_state::GROUP;
+use hedgerow_state::{GROUP, is_entry_of, key_hash_of};
 use hedgerow_types::entry::EntryRef;
-use hedgerow_types::{Digest, Height, KeyHash, SerialNumber, ShardId, TwigId};
+use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -67,6 +69,171 @@ pub(crate) fn past_by_key(view: &View, key: &[u8], height: Height) -> Result<Pro
         paths.push(entry_path(&entry.get(), path, left));
     }
     proven(view, assemble(&paths)?)
+}
+
+/// One proof of what the view says about all of these keys, of which there is one at least.
+pub(crate) fn by_keys<K: AsRef<[u8]>>(view: &View, keys: &[K]) -> Result<Proven, Error> {
+    view.shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
+    let hash = |key: &K| KeyHash(hash_message(key.as_ref()).0);
+    let hashes: Vec<KeyHash> = keys.iter().map(hash).collect();
+    // Those that are present, all at once. What was at a past height is found one by one.
+    let candidates = match view.past {
+        None => view.shared.published.candidates(&view.state, &hashes)?,
+        Some(_) => Vec::new(),
+    };
+    let positions: Vec<LogPosition> = candidates.iter().map(|&(_, at)| at).collect();
+    let mut settled: Vec<Option<StoredEntry>> = vec![None; keys.len()];
+    for ((number, _), entry) in candidates.iter().zip(view.shared.log.read_many(&positions)?) {
+        let number = *number as usize;
+        if is_entry_of(entry.get(), keys[number].as_ref()) {
+            settled[number] = Some(entry);
+        }
+    }
+    let mut entries = Vec::with_capacity(keys.len());
+    for ((key, key_hash), entry) in keys.iter().zip(&hashes).zip(settled) {
+        let entry = match entry {
+            Some(entry) => entry,
+            None => view.locate(key.as_ref(), key_hash)?,
+        };
+        entries.push((key_hash.shard(), entry));
+    }
+    of_entries(view, entries)
+}
+
+/// One proof of these entries, in any order and possibly some more than once.
+fn of_entries(view: &View, mut entries: Vec<(ShardId, StoredEntry)>) -> Result<Proven, Error> {
+    let place = |(shard, entry): &(ShardId, StoredEntry)| (*shard, entry.get().serial_number());
+    entries.sort_unstable_by_key(place);
+    entries.dedup_by_key(|entry| place(entry));
+    let paths: Result<Vec<_>, Error> =
+        entries.iter().map(|(shard, entry)| path_of(view, *shard, &entry.get())).collect();
+    proven(view, assemble(&paths?)?)
+}
+
+/// A run of entries in key-hash order.
+struct Run {
+    entries: Vec<(ShardId, StoredEntry)>,
+    /// The key hash that the last one leads to.
+    until: KeyHash,
+}
+
+/// A proof of a run of entries from the one that encloses `from` on, which is below [`KeyHash::MAX`].
+pub(crate) fn range(view: &View, from: KeyHash, limit: RangeLimit) -> Result<ProvenRange, Error> {
+    view.shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
+    let mut run = run_from(view, from, limit)?;
+    fit(view, &mut run, limit.bytes);
+    let proven = of_entries(view, run.entries)?;
+    Ok(ProvenRange { proven, until: run.until })
+}
+
+/// As [`run_from`], at a past height: entry after entry, each found from where the one before it leads.
+fn past_run_from(view: &View, from: KeyHash, limit: RangeLimit) -> Result<Run, Error> {
+    let wanted = limit.entries.max(1);
+    let mut run = Run { entries: Vec::new(), until: from };
+    let mut bytes = 0_usize;
+    while run.entries.len() < wanted && bytes <= limit.bytes && run.until != KeyHash::MAX {
+        let at = run.until;
+        let entry = view.locate_hash(&at)?;
+        let (own, next) = (key_hash_of(entry.get()), entry.get().next_key_hash());
+        if next <= at || (own != at && !run.entries.is_empty()) {
+            let reason = format!("the entry before key hash {own} does not lead to it");
+            return Err(Error::Corrupt(reason));
+        }
+        bytes = bytes.saturating_add(entry.get().hashed_bytes().len());
+        run.until = next;
+        run.entries.push((at.shard(), entry));
+    }
+    Ok(run)
+}
+
+/// The run from the entry that encloses `from` on, until there are as many as the limit allows, or have more
+/// bytes by themselves.
+fn run_from(view: &View, from: KeyHash, limit: RangeLimit) -> Result<Run, Error> {
+    if view.past.is_some() {
+        return past_run_from(view, from, limit);
+    }
+    let View { shared, state, .. } = view;
+    let wanted = limit.entries.max(1);
+    let mut run = Run { entries: Vec::new(), until: from };
+    let mut bytes = 0_usize;
+    // The group begins with a sentry, which is not above `from`.
+    let mut group = usize::from(u16::from_be_bytes([from.0[0], from.0[1]]));
+    while group < ALL_GROUPS && run.entries.len() < wanted && bytes <= limit.bytes {
+        let (mut positions, mut slots) = (Vec::new(), Vec::new());
+        let enough = (wanted - run.entries.len()).min(CHUNK);
+        while group < ALL_GROUPS && positions.len() < enough {
+            let Some(shard) = ShardId::new(group / GROUPS) else { break };
+            slots.clear();
+            shared.published.group(state, shard, group % GROUPS, &mut slots)?;
+            positions.extend(slots.iter().map(|(_, at)| *at));
+            group += 1;
+        }
+        let read = shared.log.read_many(&positions)?;
+        let mut read: Vec<_> =
+            read.into_iter().map(|entry| (key_hash_of(entry.get()), entry)).collect();
+        read.sort_unstable_by_key(|(own, _)| *own);
+        // What lies before the range, but for the last of it.
+        let before = match run.entries.is_empty() {
+            true => read.partition_point(|(own, _)| *own <= from).saturating_sub(1),
+            false => 0,
+        };
+        for (own, entry) in read.into_iter().skip(before) {
+            if run.entries.len() == wanted || bytes > limit.bytes {
+                break;
+            }
+            let begins = run.entries.is_empty() && own <= from;
+            let next = entry.get().next_key_hash();
+            if !(begins || own == run.until) || next <= own || (begins && next <= from) {
+                return Err(Error::Corrupt(format!(
+                    "the entry before key hash {own} does not lead to it"
+                )));
+            }
+            bytes = bytes.saturating_add(entry.get().hashed_bytes().len());
+            run.until = next;
+            run.entries.push((own.shard(), entry));
+        }
+    }
+    if run.entries.is_empty() {
+        return Err(Error::Corrupt(format!("no entry encloses key hash {from}")));
+    }
+    Ok(run)
+}
+
+/// Leaves as many entries in a run as a proof of `bytes` bytes holds, and one in any case.
+fn fit(view: &View, run: &mut Run, bytes: usize) {
+    let mut levels = [0; SHARDS];
+    for shard in ShardId::all() {
+        // The root of a shard is as high as its youngest twig is far to the right (spec 8.2).
+        let youngest = view.state.next_sn(shard).twig().0;
+        levels[shard.index()] = (u64::BITS - youngest.leading_zeros()) as u8;
+    }
+    let fits = |count: usize| {
+        let entries = &run.entries[..count];
+        let mut places: Vec<_> =
+            entries.iter().map(|(shard, entry)| (*shard, entry.get().serial_number())).collect();
+        places.sort_unstable();
+        let lens = entries.iter().map(|(_, entry)| entry.get().hashed_bytes().len());
+        Proof::encoded_len(&places, &levels, lens.sum()) <= bytes
+    };
+    // Each entry makes a proof longer: it has more bytes than the one sibling that it replaces. So this many fit,
+    // and that many do not.
+    let (mut fitting, mut too_many) = (1, run.entries.len() + 1);
+    if fits(run.entries.len()) {
+        fitting = run.entries.len();
+        too_many = fitting + 1;
+    }
+    while too_many - fitting > 1 {
+        let middle = fitting + (too_many - fitting) / 2;
+        if fits(middle) {
+            fitting = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    run.entries.truncate(fitting);
+    if let Some((_, last)) = run.entries.last() {
+        run.until = last.get().next_key_hash();
+    }
 }
 
 /// A proof that is made, with what it was made for.

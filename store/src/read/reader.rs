@@ -8,7 +8,7 @@ use crate::read::view::{View, value_of};
 use crate::shared::Shared;
 use hedgerow_metadb::HistoryRow;
 use hedgerow_proof::{Proof, SerialPath};
-use hedgerow_types::{Digest, Height, SerialNumber, ShardId};
+use hedgerow_types::{Digest, Height, KeyHash, SerialNumber, ShardId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -63,6 +63,63 @@ pub struct Proven {
     pub durable: bool,
     /// The proof.
     pub proof: Proof,
+}
+
+/// How long a proof of a range may become. The first limit that is met ends the range; one entry is in it in any
+/// case.
+///
+/// ```
+/// use hedgerow::RangeLimit;
+/// let limit = RangeLimit { bytes: 64 << 10, ..RangeLimit::default() };
+/// assert_eq!(limit.entries, 1_000);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeLimit {
+    /// Entries: keys, and the sentries between them, of which there are 65,536 over all key hashes.
+    pub entries: usize,
+    /// Length of the proof in bytes.
+    pub bytes: usize,
+}
+
+impl Default for RangeLimit {
+    /// 1,000 entries, 1 MiB.
+    fn default() -> Self {
+        Self { entries: 1_000, bytes: 1 << 20 }
+    }
+}
+
+/// A proof of all keys of a range of key hashes, and where it ends.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use hedgerow::{KeyHash, Options, RangeLimit, Store, StoreParams, disk::MemDisk};
+/// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+/// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+/// # let mut block = store.next_block()?;
+/// # block.put("alice", "100")?;
+/// # block.put("bob", "20")?;
+/// # block.commit()?;
+/// let view = store.reader().view();
+/// let limit = RangeLimit { entries: 5_000, bytes: 16 << 20 };
+/// let (mut from, mut found) = (KeyHash::default(), 0);
+/// while from < KeyHash::MAX {
+///     let range = view.prove_range(from, limit)?;
+///     // What whoever has the root makes of it:
+///     let verified = hedgerow::verify_range(&view.root(), from, &range.proven.proof)?;
+///     found += verified.items().count();
+///     from = verified.until();                 // = range.until
+/// }
+/// assert_eq!(found, 2);                        // and there are no more
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ProvenRange {
+    /// The proof and what it was made for.
+    pub proven: Proven,
+    /// The key hash before which the range ends, and at which the next one begins; [`KeyHash::MAX`] if nothing lies
+    /// behind it.
+    pub until: KeyHash,
 }
 
 impl Reader {
@@ -221,6 +278,23 @@ impl Reader {
     /// As [`View::prove_past`].
     pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
         self.view().prove_past(key, height)
+    }
+
+    /// One proof of what the published state says about all of `keys`: see [`View::prove_many`].
+    ///
+    /// # Errors
+    /// As [`View::prove_many`].
+    pub fn prove_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Proven, Error> {
+        self.view().prove_many(keys)
+    }
+
+    /// One proof of all keys of a range of key hashes in the published state: see [`View::prove_range`]. Several
+    /// ranges of one height are asked of one [`View`].
+    ///
+    /// # Errors
+    /// As [`View::prove_range`].
+    pub fn prove_range(&self, from: KeyHash, limit: RangeLimit) -> Result<ProvenRange, Error> {
+        self.view().prove_range(from, limit)
     }
 
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's

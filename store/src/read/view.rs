@@ -15,14 +15,15 @@ use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
 use crate::read::prove::{self, LeafPath};
 use crate::read::published::State;
-use crate::read::reader::Proven;
+use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::shared::Shared;
 use hedgerow_entryfile::{Fill, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::Stem;
 use hedgerow_merkle::{Roots, TreePath};
 use hedgerow_proof::SerialPath;
-use hedgerow_state::{check_key, is_entry_of, key_hash_of};
+use hedgerow_state::{Refused, check_key, is_entry_of, key_hash_of};
+use hedgerow_types::entry::EntryRef;
 use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId};
 use std::fmt;
 use std::sync::Arc;
@@ -199,6 +200,33 @@ impl View {
         proven.map_err(self.shared.read_for(self.height()))
     }
 
+    /// One proof of what this state says about all of `keys`, in any order and possibly some more than once: each
+    /// entry and each node of the tree is in it once. [`verify_many`](hedgerow_proof::verify_many) verifies it.
+    ///
+    /// # Errors
+    /// [`Refused::NoKeys`] for no key, [`Refused::KeyLength`], or a failed read.
+    pub fn prove_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Proven, Error> {
+        if keys.is_empty() {
+            return Err(Refused::NoKeys.into());
+        }
+        keys.iter().try_for_each(|key| check_key(key.as_ref()))?;
+        let proven = prove::by_keys(self, keys);
+        proven.map_err(self.shared.read_for(self.height()))
+    }
+
+    /// One proof of all keys, with their values, whose hashes are `from` or above, up to where the limit is
+    /// reached: [`ProvenRange::until`], at which the next range begins. [`verify_range`](hedgerow_proof::verify_range)
+    /// verifies it. [`KeyHash::default`] is the start of all.
+    ///
+    /// # Errors
+    /// [`Refused::BehindLastKey`] if `from` is [`KeyHash::MAX`]; a failed read.
+    pub fn prove_range(&self, from: KeyHash, limit: RangeLimit) -> Result<ProvenRange, Error> {
+        if from == KeyHash::MAX {
+            return Err(Refused::BehindLastKey.into());
+        }
+        prove::range(self, from, limit).map_err(self.shared.read_for(self.height()))
+    }
+
     /// The path of one serial number of a shard, in the encoding of [spec 10.1](hedgerow_types::spec), against the shard's
     /// root in this state.
     ///
@@ -227,7 +255,7 @@ impl View {
         key: &[u8],
         key_hash: &KeyHash,
     ) -> Result<StoredEntry, Error> {
-        let entry = self.locate_in_anchor(key, key_hash)?;
+        let entry = self.locate_in_anchor(|entry| is_entry_of(entry, key), key_hash)?;
         match &self.past {
             Some(past) => Ok(past.value_entry(&self.shared, entry, key_hash)?.entry),
             None => Ok(entry),
@@ -236,7 +264,20 @@ impl View {
 
     /// The entry of `key` in this state, or else the one before it.
     pub(crate) fn locate(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
-        let entry = self.locate_in_anchor(key, key_hash)?;
+        self.locate_as(|entry| is_entry_of(entry, key), key_hash)
+    }
+
+    /// The entry that covers a key hash in this state.
+    pub(crate) fn locate_hash(&self, key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+        self.locate_as(|entry| key_hash_of(entry) == *key_hash, key_hash)
+    }
+
+    fn locate_as(
+        &self,
+        is_own: impl Fn(EntryRef<'_>) -> bool,
+        key_hash: &KeyHash,
+    ) -> Result<StoredEntry, Error> {
+        let entry = self.locate_in_anchor(is_own, key_hash)?;
         match &self.past {
             Some(past) => past.active_entry(&self.shared, entry, key_hash),
             None => Ok(entry),
@@ -269,7 +310,11 @@ impl View {
     }
 
     /// The entry of `key` in the state that is looked back from, or else the one before it.
-    fn locate_in_anchor(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+    fn locate_in_anchor(
+        &self,
+        is_own: impl Fn(EntryRef<'_>) -> bool,
+        key_hash: &KeyHash,
+    ) -> Result<StoredEntry, Error> {
         let stem = Stem::of(key_hash);
         let mut below = Some(stem);
         let mut nearest: Option<(KeyHash, StoredEntry)> = None;
@@ -278,7 +323,7 @@ impl View {
             let Some((found, positions)) = found else { break };
             for at in positions {
                 let entry = self.shared.log.read(at)?;
-                if is_entry_of(entry.get(), key) {
+                if is_own(entry.get()) {
                     return Ok(entry);
                 }
                 let found = key_hash_of(entry.get());
