@@ -167,6 +167,10 @@ fn the_bytes_of_the_metadata_are_pinned() {
         state_root: Digest([200; 32]),
         history_from: Height(123_000),
         checkpoint: Some(CheckpointName { height: Height(122_000), bytes: 1 << 20 }),
+        dead: vec![
+            LogPosition(2 << 20)..LogPosition(3 << 20),
+            LogPosition(5 << 20)..LogPosition(1 << 40),
+        ],
         shards: std::array::from_fn(shard),
     };
     pinned(

@@ -6,7 +6,7 @@ mod common;
 use common::{apply_net, dir, disk, on, params, tasks};
 use hedgerow::disk::{OpenMode, Vfs};
 use hedgerow::{
-    Error, Height, KeyHash, Kept, Options, PruneHold, RangeLimit, Reader, Store, StoreParams, View,
+    Error, Height, Kept, KeyHash, Options, PruneHold, RangeLimit, Reader, Store, StoreParams, View,
 };
 use hedgerow_entryfile::{EncodedUndo, ShardUndoParts, UndoFile, UndoFileOptions};
 use hedgerow_testkit::Limit;
