@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Real blocks, in two orders: the coins are the same after either branch, the roots are not, since a root commits to
-//! the blocks. Nothing is written for a branch until it is accepted, and accepting computes nothing again; the branch
-//! that is not chosen is gone when its blocks are dropped.
+//! the blocks. Nothing is written for a branch until it is accepted, and accepting computes nothing again. The first branch
+//! becomes the chain; then the rival has more work, and the store goes back to where they part and on with it.
 //!
 //! Run it with `cargo run --release -p hedgerow-examples --bin reorg`.
 
@@ -17,7 +17,7 @@
 mod coins;
 
 use coins::{BLOCKS, BitcoinBlock, Change, Result, grouped, key, milliseconds, seed, value};
-use hedgerow::{Digest, Error, Options, Speculative, Store, StoreParams};
+use hedgerow::{Digest, Error, Height, Options, Speculative, Store, StoreParams};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -65,25 +65,50 @@ fn run() -> Result<()> {
         println!("Proved under the root of the branch {name}: coin {created} is there");
     }
 
-    // The rival wins.
+    // The first branch is the chain, for a while.
+    let (root_of_first, root_of_rival) = (tip(&first)?.root(), tip(&rival)?.root());
     let started = Instant::now();
-    let root_of_rival = tip(&rival)?.root();
+    for block in first {
+        store.accept(block)?;
+    }
+    let accepted = milliseconds(started.elapsed());
+    store.flush()?;
+    println!(
+        "\nThe first branch is the chain: three blocks accepted in {accepted} ms, and durable now"
+    );
+    if root(&store) != root_of_first {
+        return Err("the chain has another root than the branch".into());
+    }
+    for block in &rival {
+        if !matches!(block.get(key(created)), Err(Error::Stale { .. })) {
+            return Err("a block of the rival still answers".into());
+        }
+    }
+    drop(rival);
+
+    // The rival turns out to have more work: back to where they part, and on with the other one.
+    let fork = Height(store.height().0 - 3);
+    let root_at_fork = store.reader().root_at(fork)?;
+    let held = store.reader().view();
+    let started = Instant::now();
+    store.rollback(fork)?;
+    let back = milliseconds(started.elapsed());
+    println!("\nBack to height {fork} in {back} ms, durable");
+    if root(&store) != root_at_fork
+        || !matches!(held.get(key(created)), Err(Error::RolledBack { .. }))
+    {
+        return Err("the three blocks are not gone".into());
+    }
+    drop(held);
+    let rival = branch(&store, "rival", &blocks, &changes, [1, 2, 0])?;
+    if tip(&rival)?.root() != root_of_rival {
+        return Err("the rival has another root than before".into());
+    }
     for block in rival {
         store.accept(block)?;
     }
-    let accepted = started.elapsed();
     store.flush()?;
-    let took = milliseconds(accepted);
-    println!("\nThe rival is the chain: three blocks accepted in {took} ms, and durable now");
-    if root(&store) != root_of_rival {
-        return Err("the chain has another root than the branch".into());
-    }
-    for block in &first {
-        if !matches!(block.get(key(created)), Err(Error::Stale { .. })) {
-            return Err("a block of the first branch still answers".into());
-        }
-    }
-    drop(first);
+    println!("The rival is the chain");
 
     // Somebody who never heard of the first branch comes to the same.
     let mut other = seeded(&dir.path().join("other"), &seed)?;
@@ -162,9 +187,14 @@ fn branch(
             return Err(format!("{receipt:?}, expected {created} and {spent} deleted").into());
         }
         println!(
-            "  height {} {:<18} {:>6} created {:>6} spent  root {}",
+            "  height {} {:<36} {:>6} created {:>6} spent  root {}",
             block.height(),
-            format!("{} {}", bitcoin.chain, grouped(bitcoin.height)),
+            format!(
+                "{} {} ({} transactions)",
+                bitcoin.chain,
+                grouped(bitcoin.height),
+                bitcoin.transactions
+            ),
             grouped(created),
             grouped(spent),
             block.root(),
