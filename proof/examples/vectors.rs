@@ -13,7 +13,11 @@
 //! {"vectors": [{"name", "family": "single|many|range|past", "root", "shard_roots"?, "keys"?, "from"?, "height"?,
 //!   "proof", "expect": {"answers": [value or null]} or {"items": [[key, value]], "until"} or {"error": check}}]}
 //! ```
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for developers: it fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for developers: it fails by panicking"
+)]
 #![allow(unreachable_pub, dead_code, reason = "a test takes this file in as a module")]
 
 #[path = "../tests/common/mod.rs"]
