@@ -112,11 +112,13 @@ impl<'a> Member<'a> {
 }
 
 impl Proof {
-    /// Puts a proof of these entries together. They may come in any order, and the same one more than once.
+    /// Puts a proof of these entries together. They may come in any order, and the same one more than once. The
+    /// proof leads to the root that the first path leads to by itself.
     ///
     /// # Errors
     /// [`ProofError`] if there is none, one is not an entry, or has too few levels for its serial number or more
-    /// than [`MAX_UPPER_LEVELS`]; [`ProofError::Contradiction`] if the paths are not those of one tree.
+    /// than [`MAX_UPPER_LEVELS`]; [`ProofError::Contradiction`] if the paths do not make up
+    /// such a proof: they are not of one tree.
     pub fn assemble(paths: &[EntryPath]) -> Result<Self, ProofError> {
         let [first, others @ ..] = paths else {
             return Err(ProofError::NoEntries);

@@ -223,7 +223,7 @@ fn the_bytes_of_entries_and_proofs_are_pinned() {
         ([0xFF; 32], [node(20); 3], [node(12), node(13)], [node(30); 4]);
     let one = EntryPath { entry: bytes, left, page, right, upper: upper.to_vec(), state };
     let proof = Proof::assemble(&[one]).unwrap();
-    pinned("the proof", &proof, "26321c9fbfcc8706754b61e6729a3e678db41e761a99052c150134bb2fd3a800");
+    pinned("the proof", &proof, "9c4279db854d0d135561d0c0f13f5a44a1e8c1207b30cff8519ebb8a3f1f7408");
     let sn = SerialNumber(5000);
     let path = SerialPath::assemble(sn, node(1), &left, &page, &right, &upper, node(9)).unwrap();
     pinned(

@@ -35,10 +35,10 @@ pub(super) struct SetArgs {
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
     /// Most entries of a proof of a range: keys, and the 65,536 sentries that are spread among all keys
-    #[arg(long, value_name = "N", requires = "from", default_value_t = RangeLimit::default().entries)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["key", "keys"], default_value_t = RangeLimit::default().entries)]
     limit: usize,
     /// Most bytes of a proof of a range, if it has more than one entry
-    #[arg(long, value_name = "N", requires = "from", default_value_t = RangeLimit::default().bytes)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["key", "keys"], default_value_t = RangeLimit::default().bytes)]
     limit_bytes: usize,
 }
 
