@@ -69,7 +69,7 @@ wgpu:
 
 # Forged proofs of all families, none of which may be believed.
 forge attempts="1200000":
-    HEDGEROW_FORGE={{attempts}} cargo test -p hedgerow --test forge -- --nocapture
+    HEDGEROW_FORGE={{attempts}} HEDGEROW_TEST_LIMIT_SECONDS=3600 cargo test -p hedgerow --test forge -- --nocapture
 
 # Every recorded workload, block by block.
 replay:

@@ -679,11 +679,14 @@ impl<'a> Attacker<'a> {
         self.pick(&links).copied()
     }
 
-    /// A key, with an entry about it and its copy by compaction.
-    fn copy(&mut self) -> Option<(usize, &'a World, Vec<u8>, Link)> {
+    /// A key, with an entry about it and its copy by compaction, if there is one that `fits`.
+    fn copy(
+        &mut self,
+        fits: fn(&World, Place, Place) -> bool,
+    ) -> Option<(usize, &'a World, Vec<u8>, Link)> {
         for _ in 0..30 {
             let (number, world, key) = self.of_the_past();
-            if let Some(link) = self.link(world, &key, is_copy) {
+            if let Some(link) = self.link(world, &key, fits) {
                 return Some((number, world, key, link));
             }
         }
@@ -692,14 +695,14 @@ impl<'a> Attacker<'a> {
 
     /// The two have the same version: nothing changed.
     fn copy_as_change(&mut self) -> Option<Attempt> {
-        let (number, world, key, (old, copy)) = self.copy()?;
+        let (number, world, key, (old, copy)) = self.copy(is_copy)?;
         let height = self.near(world.written_at(old));
         Some(self.past(number, key, height, &BTreeSet::from([old, copy])))
     }
 
     /// An entry that was copied, and what replaced the copy.
     fn early_copy(&mut self) -> Option<Attempt> {
-        let (number, world, key, (old, copy)) = self.copy()?;
+        let (number, world, key, (old, copy)) = self.copy(is_copy_replaced)?;
         let by = *world.replaced_by.get(&copy)?;
         let height = self.near(world.written_at(old));
         let places =
@@ -800,9 +803,14 @@ impl<'a> Attacker<'a> {
 }
 
 /// Whether the second entry is the first one, moved.
-fn is_copy(world: &World, old: Place, new: Place) -> bool {
+pub(crate) fn is_copy(world: &World, old: Place, new: Place) -> bool {
     let (old, new) = (world.entry(old), world.entry(new));
     old.version() == new.version()
         && old.next_key_hash() == new.next_key_hash()
         && old.key() == new.key()
+}
+
+/// Whether the second entry is the first one, moved, and was replaced in its turn.
+fn is_copy_replaced(world: &World, old: Place, new: Place) -> bool {
+    is_copy(world, old, new) && world.replaced_by.contains_key(&new)
 }

@@ -1,13 +1,13 @@
 //! True proofs, which attacks begin with: of two stores, and of one of them at two heights.
 //!
 //! ```text
-//!   store 0 ──── 60 blocks ────► held view: world 1 ──── 6 blocks ────► world 0
-//!   store 1 ──── 60 blocks ────► world 2
+//!   store 0 ──── 70 blocks ────► held view: world 1 ──── 6 blocks ────► world 0
+//!   store 1 ──── 70 blocks ────► world 2
 //! ```
 //!
-//! Most keys are of three shards, so that compaction there goes through the sentries and comes to the entries of
-//! keys. Keys come, go, and come again.
+//! Most keys are of one shard, so that compaction there goes through the sentries and comes to the entries of keys. Keys come, go, and come again; some rest meanwhile, so that there is something to move.
 
+use crate::attack::is_copy;
 use crate::common::{apply_net, dir, disk, on};
 use crate::tree::{Parts, Place};
 use crate::truth::{FAMILIES, Question, World};
@@ -34,6 +34,12 @@ pub(crate) struct Samples {
 
 /// The values of every height.
 type Past = BTreeMap<u64, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// Blocks before the views, enough for compaction to have moved entries of keys that were written again since.
+const BLOCKS: u64 = 70;
+
+/// Keys at the start of the list that are written early, then seldom, so that compaction meets them, and late.
+const COLD: usize = 30;
 
 /// Operations of a block.
 const OPS: u64 = 300;
@@ -65,11 +71,18 @@ impl Twin {
     fn blocks(&mut self, count: u64, keys: &[Vec<u8>]) {
         for _ in 0..count {
             let rng = &mut self.rng;
+            // One of so many operations is on a key of the cold ones.
+            let cold = match self.model.height() {
+                0..2 => 2,
+                2..64 => 2_000,
+                _ => 120,
+            };
             let change_sets: Vec<NetChangeSet> = (0..3)
                 .map(|_| {
                     let mut change_set = NetChangeSet::new();
                     for _ in 0..OPS / 3 {
-                        let key = keys[rng.below(keys.len() as u64) as usize].clone();
+                        let of = if rng.below(cold) == 0 { &keys[..COLD] } else { &keys[COLD..] };
+                        let key = of[rng.below(of.len() as u64) as usize].clone();
                         let len = [0, 1, 8, 8, 20, 40, 90][rng.below(7) as usize];
                         let len = if is_sentry_key(&key) { 5 } else { len };
                         let word = rng.next_u64().to_le_bytes();
@@ -91,13 +104,16 @@ impl Twin {
     }
 }
 
-/// Keys of which some are never written: those at the end.
+/// Keys: first the cold ones, last some that are never written. Most are of shard 2, where compaction comes farthest.
 fn keys() -> Vec<Vec<u8>> {
-    let shards = [2, 3, 15];
-    let ordinary = (0..).map(|i: u32| format!("key {i}").into_bytes());
-    let ordinary = ordinary.filter(|key| shards.contains(&key_hash(key).shard().index()));
-    let mut keys = adversarial_keys();
-    keys.extend(ordinary.take(100));
+    let of_shard = |shard: usize| {
+        let ordinary = (0..).map(|i: u32| format!("key {i}").into_bytes());
+        ordinary.filter(move |key| key_hash(key).shard().index() == shard)
+    };
+    let mut keys: Vec<_> = of_shard(2).take(COLD).collect();
+    keys.extend(adversarial_keys());
+    keys.extend(of_shard(3).take(20));
+    keys.extend(of_shard(2).skip(COLD).take(70));
     keys
 }
 
@@ -106,11 +122,11 @@ impl Samples {
         let keys = keys();
         let written = &keys[..keys.len() - 20];
         let mut twin = Twin::new(seed);
-        twin.blocks(60, written);
+        twin.blocks(BLOCKS, written);
         let before = (twin.world(&keys), twin.store.reader().view());
         twin.blocks(6, written);
         let mut other = Twin::new(seed ^ 0xA5A5);
-        other.blocks(60, written);
+        other.blocks(BLOCKS, written);
         let now = (twin.world(&keys), twin.store.reader().view());
         let elsewhere = (other.world(&keys), other.store.reader().view());
         let mut samples = Self { worlds: Vec::new(), keys, families: Default::default() };
@@ -163,15 +179,23 @@ impl Samples {
         let counts: Vec<String> = counts.map(|(name, of)| format!("{} {name}", of.len())).collect();
         let world = &self.worlds[0];
         let about: BTreeSet<Place> = world.about.values().flatten().copied().collect();
-        let copies = about.iter().filter(|place| {
-            let by = world.replaced_by.get(place);
-            by.is_some_and(|by| world.entry(*by).version() == world.entry(**place).version())
-        });
-        let copied = copies.filter(|place| !world.entry(**place).is_sentry()).count();
+        let copy = |place: &Place| {
+            let by = world.replaced_by.get(place)?;
+            (!world.entry(*place).is_sentry() && is_copy(world, *place, *by)).then_some(by)
+        };
+        let copies: Vec<_> = about.iter().filter_map(copy).collect();
+        let (copied, again) = (
+            copies.len(),
+            copies.iter().filter(|copy| world.replaced_by.contains_key(*copy)).count(),
+        );
+        assert!(
+            copied > 3 && again > 1,
+            "compaction moved {copied} entries of keys, {again} were replaced"
+        );
         let absent = self.keys.iter().filter(|key| world.model.get(key).is_none()).count();
         format!(
             "true proofs: {}; {} keys, {absent} of them absent; {} entries after genesis, {} about these keys, {copied} of them \
-             moved by compaction",
+             moved by compaction and {again} of these replaced since",
             counts.join(", "),
             self.keys.len(),
             world.later.len(),
