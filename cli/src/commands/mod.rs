@@ -10,6 +10,7 @@
 //!   proof_file  inspect        what a proof says, without a store
 //!   inspect  stat check        figures, and the full check
 //!   backup   restore prune     copies of a store, and giving disk back
+//!   rollback                   back to an earlier height
 //!   repair                     what follows from the log, derived anew at the operator's word
 //!   index                      where the index of a store is, asked by all that write
 //!   devices                    the hashing backends of this machine
@@ -34,6 +35,7 @@ mod proof_file;
 mod proofs;
 mod repair;
 pub(crate) mod replay;
+mod rollback;
 mod salvage;
 
 use crate::error::CliError;
@@ -62,6 +64,7 @@ pub(crate) enum Command {
     Inspect(proof_file::InspectArgs),
     Stat(inspect::StatArgs),
     Check(inspect::CheckArgs),
+    Rollback(rollback::RollbackArgs),
     Repair(repair::RepairArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
@@ -92,6 +95,7 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Inspect(args) => proof_file::run(&args, out),
         Command::Stat(args) => inspect::stat(&args, out),
         Command::Check(args) => inspect::check(&args, out),
+        Command::Rollback(args) => rollback::run(&args, out),
         Command::Repair(args) => repair::run(&args, out),
         Command::Backup(args) => backup::backup(&args, out),
         Command::Restore(args) => backup::restore(&args, out),
