@@ -97,7 +97,7 @@ impl Writer {
             let mut parts = manifest.shards.iter().zip(&row.oldest_active);
             Ok::<bool, Error>(parts.all(|(part, oldest)| part.first_kept <= oldest.twig()))
         };
-        let mut first = first.max(wanted.min(self.height));
+        let mut first = if (first..self.height).contains(&wanted) { wanted } else { first };
         while first < self.height && !is_whole(first)? {
             first = first.next();
         }
