@@ -78,7 +78,7 @@ fn blocks_are_taken_back() {
     let place = tempfile::tempdir().expect("a directory");
     let one = path(place.path(), "store");
     store(&one);
-    let refused = run(["rollback", &one, "4"]).fails(4);
+    let refused = run(["rollback", &one, "4"]).fails(3);
     assert!(refused.contains("the store keeps") && refused.contains("to 3"), "{refused}");
     let done = run(["--json", "rollback", &one, "1"]).json();
     assert_eq!((&done["height"], &done["taken_back"]), (&json!(1), &json!(2)));
