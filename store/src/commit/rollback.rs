@@ -148,6 +148,9 @@ impl Writer {
             self.log_bytes = 0;
             checkpoint::begin(&shared, manifest.log_end, &forest, &open, &self.begins());
         }
+        if let Some(tiers) = &shared.tiers {
+            tiers.nudge();
+        }
         self.start((forest, open), manifest)
     }
 
