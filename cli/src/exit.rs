@@ -150,6 +150,7 @@ impl From<&Error> for Kind {
             Error::InUse { .. } => Self::InUse,
             Error::HeightUnavailable { .. }
             | Error::SerialUnavailable { .. }
+            | Error::RolledBack { .. }
             | Error::Pruned { .. } => Self::Absent,
             Error::Poisoned { cause } => Self::from(&**cause),
             Error::Corrupt(_) | Error::Index(_) | Error::RootMismatch { .. } => Self::Damaged,

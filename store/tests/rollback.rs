@@ -650,3 +650,82 @@ fn a_backup_is_of_a_height_that_was() {
         assert_eq!(report.root, roots[report.height.0 as usize]);
     }
 }
+
+/// A checkpoint of a height that stays is what the store opens from, and one of a height that goes is not.
+#[test]
+fn checkpoints_of_heights_that_stay_are_opened_from() {
+    let _limit = Limit::new();
+    for tiered in [false, true] {
+        let disk = disk();
+        let options = || {
+            let options = on(&disk).checkpoint_bytes(100_000).manifest_blocks(3);
+            if tiered { options.index(TIERED) } else { options }
+        };
+        let mut store = Store::create(dir(), params(1, 4, 5), options()).unwrap();
+        let params = *store.params();
+        let mut chain = Chain { params, seeds: vec![], roots: vec![store.reader().root().1] };
+        let whole = |store: &Store| store.stats().checkpoint.map_or(0, |height| height.0);
+        let mut seed = 0;
+        let mut grow = |chain: &mut Chain, store: &mut Store, until: &dyn Fn(&Store) -> bool| {
+            while !until(store) {
+                seed += 1;
+                chain.block(store, seed);
+                store.flush().unwrap();
+            }
+        };
+        grow(&mut chain, &mut store, &|store| whole(store) > 0);
+        let first = whole(&store);
+        let more = chain.height() + 5;
+        grow(&mut chain, &mut store, &|store| store.height().0 >= more);
+        // Down to just above it, or to it: then the next opening begins with it.
+        for back in [first + 1, first] {
+            chain.roll_back(&mut store, back);
+            store.close().unwrap();
+            store = Store::open(dir(), options()).unwrap();
+            assert_eq!(store.stats().opened_from, Some(Height(first)), "{tiered} {back}");
+            compare(&store, &chain.reference(), &mut SplitMix64::new(back));
+            store.check().unwrap();
+        }
+        // One that is gone is not named any more, and another takes its place.
+        grow(&mut chain, &mut store, &|store| whole(store) > first);
+        let second = whole(&store);
+        chain.roll_back(&mut store, first.max(second - 1));
+        assert!(store.stats().checkpoint.is_none_or(|height| height < Height(second)));
+        store.close().unwrap();
+        store = Store::open(dir(), options()).unwrap();
+        assert!(store.stats().opened_from.is_none_or(|height| height < Height(second)));
+        compare(&store, &chain.reference(), &mut SplitMix64::new(1));
+        store.check().unwrap();
+    }
+}
+
+/// `HEDGEROW_ROLLBACK_KEYS=1000000 cargo nextest run -p hedgerow --test rollback --run-ignored only`
+#[test]
+#[ignore = "a measurement"]
+fn how_long_ten_large_blocks_take() {
+    let keys =
+        std::env::var("HEDGEROW_ROLLBACK_KEYS").map_or(100_000, |keys| keys.parse().unwrap());
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("store");
+    let mut store = Store::create(&path, StoreParams::default(), Options::new()).unwrap();
+    let key = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+    for from in (0..keys).step_by(50_000) {
+        let mut block = store.next_block().unwrap();
+        (from..keys.min(from + 50_000)).for_each(|number| block.put(key(number), [7; 32]).unwrap());
+        block.commit().unwrap();
+    }
+    let before = store.reader().root();
+    let mut rng = SplitMix64::new(1);
+    for round in 0..3 {
+        for _ in 0..10 {
+            let mut block = store.next_block().unwrap();
+            (0..keys / 20).for_each(|_| block.put(key(rng.below(keys)), [9; 32]).unwrap());
+            block.commit().unwrap();
+        }
+        store.flush().unwrap();
+        let started = std::time::Instant::now();
+        store.rollback(before.0).unwrap();
+        println!("round {round}: 10 blocks of {} updates in {:?}", keys / 20, started.elapsed());
+        assert_eq!(store.reader().root(), before);
+    }
+}

@@ -12,6 +12,7 @@
 //!   proof_file  inspect        what a proof says, without a store
 //!   inspect  stat check        figures, and the full check
 //!   backup   restore prune     copies of a store, and giving disk back
+//!   rollback                   back to an earlier height
 //!   repair                     what follows from the log, derived anew at the operator's word
 //!   index                      where the index of a store is, asked by all that write
 //!   devices                    the hashing backends of this machine
@@ -37,6 +38,7 @@ mod proof_sets;
 mod proofs;
 mod repair;
 pub(crate) mod replay;
+mod rollback;
 mod salvage;
 
 use crate::error::CliError;
@@ -67,6 +69,7 @@ pub(crate) enum Command {
     Inspect(proof_file::InspectArgs),
     Stat(inspect::StatArgs),
     Check(inspect::CheckArgs),
+    Rollback(rollback::RollbackArgs),
     Repair(repair::RepairArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
@@ -98,6 +101,7 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Inspect(args) => proof_file::run(&args, out),
         Command::Stat(args) => inspect::stat(&args, out),
         Command::Check(args) => inspect::check(&args, out),
+        Command::Rollback(args) => rollback::run(&args, out),
         Command::Repair(args) => repair::run(&args, out),
         Command::Backup(args) => backup::backup(&args, out),
         Command::Restore(args) => backup::restore(&args, out),

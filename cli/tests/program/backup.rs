@@ -1,4 +1,4 @@
-//! `backup`, `restore`, `prune`, `export --salvage`, and what is said about damage.
+//! `backup`, `restore`, `prune`, `rollback`, `export --salvage`, and what is said about damage.
 
 use crate::common::{run, run_with_input};
 use hedgerow_testkit::Limit;
@@ -70,6 +70,24 @@ fn prune_says_what_went_and_what_holds_the_rest() {
     assert!(text.contains("no more heights than are kept"), "{text}");
     let pruned = run(["--json", "prune", &one, "--keep-heights", "4"]).json();
     assert_eq!(pruned["log_freed"], json!(0));
+}
+
+#[test]
+fn blocks_are_taken_back() {
+    let _limit = Limit::new();
+    let place = tempfile::tempdir().expect("a directory");
+    let one = path(place.path(), "store");
+    store(&one);
+    let refused = run(["rollback", &one, "4"]).fails(3);
+    assert!(refused.contains("the store keeps") && refused.contains("to 3"), "{refused}");
+    let done = run(["--json", "rollback", &one, "1"]).json();
+    assert_eq!((&done["height"], &done["taken_back"]), (&json!(1), &json!(2)));
+    assert!(done["dead_bytes"].as_u64().expect("a number") > 10_000, "{done}");
+    assert_eq!(run(["--json", "root", &one]).json()["root"], done["root"]);
+    assert_eq!(run(["get", &one, "key 7"]).ok(), "value 7 of 1\n");
+    run_with_input(["apply", &one], r#"{"height":2,"ops":[["delete","key 7"]]}"#).ok();
+    run(["check", &one]).ok();
+    assert!(run(["rollback", &one, "2"]).ok().starts_with("0 blocks taken back: height 2"));
 }
 
 #[test]

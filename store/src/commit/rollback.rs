@@ -38,17 +38,13 @@ impl Writer {
     pub(crate) fn roll_back(&mut self, height: Height) -> Result<(), Error> {
         self.settle()?;
         let newest = self.height;
-        let first = self.first_to_roll_back_to()?;
-        if !(first..=newest).contains(&height) {
-            return Err(Error::HeightUnavailable {
-                height,
-                first,
-                last: newest,
-                kept: Kept::Rollback,
-            });
-        }
         if height == newest {
             return Ok(());
+        }
+        let first = self.first_to_roll_back_to(height)?;
+        if !(first..newest).contains(&height) {
+            let kept = Kept::Rollback;
+            return Err(Error::HeightUnavailable { height, first, last: newest, kept });
         }
         let shared = Arc::clone(&self.shared);
         // What is copied is of the newest state, whose history is still needed.
@@ -84,16 +80,30 @@ impl Writer {
         }
     }
 
-    /// The lowest height that can be gone back to.
-    fn first_to_roll_back_to(&self) -> Result<Height, Error> {
+    /// The lowest height that can be gone back to; `wanted` or less if that can be.
+    fn first_to_roll_back_to(&self, wanted: Height) -> Result<Height, Error> {
         let shared = &*self.shared;
-        let window = Height(self.height.0.saturating_sub(shared.options.blocks_to_take_back()));
-        let (kept, movable) =
+        let window = shared.options.blocks_to_take_back();
+        let (manifest, movable) =
             shared.with_meta(|meta| Ok((meta.manifest()?, meta.first_to_take_back()?)))?;
-        let kept = kept.map_or(Height(0), |manifest| {
-            manifest.history_from.max(Height(manifest.params.first_height().0 - 1))
-        });
-        Ok(window.max(kept).max(movable.unwrap_or_default()))
+        let Some(manifest) = manifest else {
+            return Err(Error::Corrupt("the manifest is gone".into()));
+        };
+        let first = Height(self.height.0.saturating_sub(window))
+            .max(manifest.history_from)
+            .max(Height(manifest.params.first_height().0 - 1))
+            .max(movable.unwrap_or_default());
+        // Heights further back than pruning looks may have lost twigs, if a rollback came since.
+        let is_whole = |height: Height| {
+            let row = shared.history(height)?;
+            let mut parts = manifest.shards.iter().zip(&row.oldest_active);
+            Ok::<bool, Error>(parts.all(|(part, oldest)| part.first_kept <= oldest.twig()))
+        };
+        let mut first = if (first..self.height).contains(&wanted) { wanted } else { first };
+        while first < self.height && !is_whole(first)? {
+            first = first.next();
+        }
+        Ok(first)
     }
 
     /// Makes it durable, and then true.
@@ -144,6 +154,9 @@ impl Writer {
         if lost_checkpoint && !self.loading && shared.checkpoints.is_wanted() {
             self.log_bytes = 0;
             checkpoint::begin(&shared, manifest.log_end, &forest, &open, &self.begins());
+        }
+        if let Some(tiers) = &shared.tiers {
+            tiers.nudge();
         }
         self.start((forest, open), manifest)
     }

@@ -120,7 +120,9 @@ impl<'a> Replay<'a> {
             let (height, computed, recorded) = (said.height, here.state_root, said.state_root);
             return Err(Error::RootMismatch { height, computed, recorded });
         }
-        if here.log_end != said.log_end {
+        // Behind it there may be what was taken back.
+        let dead = said.dead.iter().find(|span| span.start == here.log_end);
+        if dead.map_or(here.log_end, |span| span.end) != said.log_end {
             let (here, said) = (here.log_end, said.log_end);
             let reason =
                 format!("the record ends at {here}, the manifest says that it ends at {said}");

@@ -50,6 +50,7 @@ pub(super) struct Settings {
     pub(super) max_in_flight: usize,
     pub(super) keep_history: Option<u64>,
     pub(super) keep_heights: Option<u64>,
+    pub(super) rollback_window: Option<u64>,
     pub(super) segment_bytes: u64,
     pub(super) tail_bytes: u64,
     pub(super) entry_cache_bytes: u64,
@@ -68,6 +69,7 @@ impl Settings {
             max_in_flight: pick(rng, &[1, 2, 3, 6]),
             keep_history: pick(rng, &[None, Some(1), Some(3), Some(50)]),
             keep_heights: pick(rng, &[None, Some(1), Some(1), Some(2), Some(10)]),
+            rollback_window: pick(rng, &[None, None, Some(2), Some(12)]),
             segment_bytes: pick(rng, &[1, 20_000, 150_000, 1 << 20]),
             tail_bytes: pick(rng, &[0, 10_000, 16 << 20]),
             entry_cache_bytes: pick(rng, &[0, 5_000, 1 << 20]),
@@ -87,6 +89,7 @@ impl Settings {
     /// Settings and blocks under which something is pruned within a life.
     pub(super) fn prune_soon(&mut self) {
         self.keep_heights = Some(1);
+        self.rollback_window = self.rollback_window.map(|blocks| blocks.min(2));
         self.segment_bytes = 20_000;
         self.manifest_blocks = self.manifest_blocks.min(7);
     }
@@ -113,15 +116,29 @@ impl Settings {
         if let Some(heights) = self.keep_heights {
             options = options.keep_heights(heights);
         }
+        if let Some(blocks) = self.rollback_window {
+            options = options.rollback_window(blocks);
+        }
         Ok(options)
     }
 
     /// The first height whose history is kept when `height` is the last that was committed.
     pub(super) fn history_from(&self, height: u64) -> u64 {
         let Some(keep) = self.keep_history else { return 0 };
-        let look_back = |heights: u64| heights.max(self.max_in_flight as u64);
-        let keep = keep.max(self.keep_heights.map_or(0, |heights| look_back(heights) + 1));
+        let keep = keep.max(self.look_back().map_or(0, |heights| heights + 1));
         (height + 1).saturating_sub(keep)
+    }
+
+    /// How far pruning looks back; `None`: nothing is pruned.
+    fn look_back(&self) -> Option<u64> {
+        let least = self.rollback_window.unwrap_or(0).max(self.max_in_flight as u64);
+        self.keep_heights.map(|heights| heights.max(least))
+    }
+
+    /// Blocks that can be taken back.
+    pub(super) fn window(&self) -> u64 {
+        let kept = || self.look_back().map_or(128, |heights| heights.min(128));
+        self.rollback_window.unwrap_or_else(kept)
     }
 }
 

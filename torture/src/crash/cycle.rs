@@ -36,6 +36,10 @@ struct Life {
     durable: u64,
     /// As far as roots were told.
     published: u64,
+    /// The greatest height that there was, whatever was taken back since.
+    highest: u64,
+    /// A rollback to this height was begun, and did not end well.
+    rolling_back: Option<u64>,
 }
 
 /// Runs a life to its end, opens what is left, and compares it with the model.
@@ -89,7 +93,7 @@ pub(super) fn cycle(session: &mut Session) -> Result<(), String> {
 /// Opens the store and hands in blocks until the plan strikes.
 fn live(session: &mut Session, settings: &Settings, end: &End) -> Result<Life, String> {
     let base = session.model.height();
-    let mut life = Life { durable: base, published: base, ..Life::default() };
+    let mut life = Life { durable: base, published: base, highest: base, ..Life::default() };
     let options = session.options(settings)?;
     let plan = |opening: bool| match end {
         End::Fault { fault, while_opening } if *while_opening == opening => {
@@ -167,9 +171,40 @@ fn hand_in(
                 }
             }
         }
+        if session.rng.below(6) == 0 {
+            roll_back(session, store, settings, life)?;
+        }
     }
     store.flush()?;
     life.durable = store.reader().durable_height().0;
+    Ok(())
+}
+
+/// Takes some of the blocks of this life back, as far as the window reaches.
+fn roll_back(
+    session: &mut Session,
+    store: &mut Store,
+    settings: &Settings,
+    life: &mut Life,
+) -> Result<(), Error> {
+    let base = session.model.height();
+    let newest = base + life.sent.len() as u64;
+    life.highest = life.highest.max(newest);
+    // What needs more than that may be pruned.
+    let least = base.max(life.highest.saturating_sub(settings.window()));
+    let back = session.rng.below(10);
+    let height = newest.saturating_sub(back).max(least).min(newest);
+    life.rolling_back = Some(height);
+    store.rollback(Height(height))?;
+    life.rolling_back = None;
+    session.reach.count("rollbacks");
+    session.reach.add("blocks taken back", newest - height);
+    if let Some(first) = life.sent.drain((height - base) as usize..).next() {
+        let shape = session.blocks.shape();
+        session.blocks = first.before;
+        session.blocks.go_on(session.rng.next_u64(), shape);
+    }
+    (life.durable, life.published) = (height, height);
     Ok(())
 }
 
@@ -347,7 +382,13 @@ fn recover(
     session.note(&trace)?;
     let mut store = opened.map_err(|error| format!("opening what is left: {error}"))?;
     let height = store.reader().height().0;
-    if height < life.durable {
+    if let Some(to) = life.rolling_back {
+        session.reach.count(match height == to {
+            true => "a rollback that failed: the lower height came back",
+            false => "a rollback that failed: the height before it came back",
+        });
+    }
+    if height < life.durable && life.rolling_back != Some(height) {
         return Err(format!("{} was durable, {height} came back", life.durable));
     }
     if height > accepted {
@@ -400,6 +441,8 @@ fn recover(
         session.past.rows.insert(at, row);
         session.past.kept_from = session.past.kept_from.max(settings.history_from(at));
     }
+    let highest = life.highest.max(accepted);
+    session.past.kept_from = session.past.kept_from.max(settings.history_from(highest));
     drop(session.past.rows.split_off(&(height + 1)));
     let thoroughly = session.rng.below(3) == 0;
     let keys = session.blocks.keys().to_vec();

@@ -5,8 +5,8 @@
 //!   session   one seed: a compaction rule, a shape of blocks, a disk, a model
 //!     │
 //!     ├─ cycle   options, a plan (what fails, where)
-//!     │    open ► blocks in groups ► the plan strikes ► the process goes, perhaps the power too
-//!     │    open what survived ► height h: durable <= h <= accepted
+//!     │    open ► blocks in groups, rollbacks ► the plan strikes ► the process goes, perhaps the power too
+//!     │    open what survived ► height h: durable <= h <= accepted, or that of a rollback that did not end
 //!     │                         model at h = store: roots, values, history, proofs, check
 //!     ├─ cycle   goes on from there
 //!     └─ ...
