@@ -1,10 +1,11 @@
 //! A store of the present format, checked in: written once, opened by every later build.
 //!
 //! ```text
-//!   store/tests/golden/v3.bin.gz     per file: length of the name (u16), name, length (u64), bytes;
+//!   store/tests/golden/v4.bin.gz     per file: length of the name (u16), name, length (u64), bytes;
 //!                                    all compressed
-//!   store/tests/golden/v3.txt        SHA-256 of the log; heights and their roots
-//!   store/tests/golden/v2.*          of version 2, which is refused: its manifest had no first height
+//!   store/tests/golden/v4.txt        SHA-256 of the log; heights and their roots
+//!   store/tests/golden/v3.*, v2.*    of versions 3 and 2, which are refused: the manifest of 3 had no dead spans, that of 2
+//!                                    no first height
 //! ```
 //!
 //! To keep it small, what is the same in every store is left out: the genesis record (6 MB), which is
@@ -76,9 +77,9 @@ fn apply(store: &mut Store, model: &mut BTreeMap<String, String>, height: u64) -
 /// Opens the store that was checked in, and asks it everything; then it goes on.
 #[test]
 fn the_golden_store_opens_and_goes_on() {
-    let packed = std::fs::read(golden("v3.bin.gz")).unwrap();
+    let packed = std::fs::read(golden("v4.bin.gz")).unwrap();
     assert!(packed.len() < 300 << 10, "{} bytes are too many for a repository", packed.len());
-    let text = std::fs::read_to_string(golden("v3.txt")).unwrap();
+    let text = std::fs::read_to_string(golden("v4.txt")).unwrap();
     let recorded: BTreeMap<u64, &str> = text
         .lines()
         .skip(1)
@@ -120,16 +121,19 @@ fn the_golden_store_opens_and_goes_on() {
     ask(&mut store, &model, &recorded, next);
 }
 
-/// Version 2 was never released. Its store is refused with both versions, and not a byte of it changes.
+/// Versions 2 and 3 were never released. Their stores are refused with both versions, and not a byte of them changes.
 #[test]
-fn the_golden_store_of_version_2_is_refused() {
-    let disk = disk();
-    unpack(&disk, &std::fs::read(golden("v2.bin.gz")).unwrap());
-    let text = std::fs::read_to_string(golden("v2.txt")).unwrap();
-    let error = Store::open(dir(), options(&disk)).unwrap_err().to_string();
-    let versions = "it has format version 2, this build of Hedgerow reads version 3";
-    assert!(error.contains(versions), "{error}");
-    assert_eq!(text.lines().next(), Some(&*digest_of_log(&disk)));
+fn the_golden_stores_of_earlier_versions_are_refused() {
+    for version in [2, 3] {
+        let disk = disk();
+        unpack(&disk, &std::fs::read(golden(&format!("v{version}.bin.gz"))).unwrap());
+        let text = std::fs::read_to_string(golden(&format!("v{version}.txt"))).unwrap();
+        let error = Store::open(dir(), options(&disk)).unwrap_err().to_string();
+        let versions =
+            format!("it has format version {version}, this build of Hedgerow reads version 4");
+        assert!(error.contains(&versions), "{error}");
+        assert_eq!(text.lines().next(), Some(&*digest_of_log(&disk)));
+    }
 }
 
 fn ask(
@@ -174,8 +178,8 @@ fn write_the_golden_store() {
     let text = format!("{digest}\n{text}");
     std::fs::create_dir_all(golden("")).unwrap();
     println!("{} bytes, {height} heights", packed.len());
-    std::fs::write(golden("v3.bin.gz"), packed).unwrap();
-    std::fs::write(golden("v3.txt"), text).unwrap();
+    std::fs::write(golden("v4.bin.gz"), packed).unwrap();
+    std::fs::write(golden("v4.txt"), text).unwrap();
 }
 
 fn pack(disk: &Arc<dyn Vfs>) -> Vec<u8> {

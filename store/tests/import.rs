@@ -7,7 +7,7 @@ mod common;
 use common::{TIERED, copy, dir, disk, on};
 use hedgerow::disk::Vfs;
 use hedgerow::{
-    CompactionRule, Error, Height, IMPORT_BLOCK_BYTES, Options, Refused, Store, StoreParams, verify,
+    CompactionRule, Error, Height, IMPORT_BLOCK_BYTES, Options, Refused, Store, StoreParams, verify_with_limit,
 };
 use hedgerow_hasher_api::hash_message;
 use hedgerow_testkit::Limit;
@@ -120,7 +120,7 @@ fn compare(made: &mut Store, put: &mut Store, pairs: &[Pair], context: &str) {
     for key in present.chain(absent) {
         let (a, b) = (a.prove(&key).unwrap().proof, b.prove(&key).unwrap().proof);
         assert_eq!(a, b, "{context}");
-        verify(&root, &key, &a).unwrap();
+        verify_with_limit(&root, &key, &a, 20 << 20).unwrap();
     }
     made.check().unwrap_or_else(|error| panic!("{context}: {error}"));
 }

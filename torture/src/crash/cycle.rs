@@ -202,7 +202,7 @@ fn roll_back(
     if let Some(first) = life.sent.drain((height - base) as usize..).next() {
         let shape = session.blocks.shape();
         session.blocks = first.before;
-        session.blocks.go_on(session.rng.next_u64(), shape);
+        session.blocks.go_on(session.rng.next_u64(), shape.clone());
     }
     (life.durable, life.published) = (height, height);
     Ok(())
