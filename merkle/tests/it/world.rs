@@ -219,9 +219,8 @@ impl World {
         assert_eq!(before.heap_bytes_beside(&beside), 0);
         let applied = apply_with(&*self.hasher, &mut beside, changes).unwrap();
         assert!(before == self.working, "what is shared was changed");
-        let untouched = |i: &usize| {
-            changes[*i].entries.is_empty() && changes[*i].deactivated.is_empty()
-        };
+        let untouched =
+            |i: &usize| changes[*i].entries.is_empty() && changes[*i].deactivated.is_empty();
         let all_untouched = (0..SHARDS).all(|i| untouched(&i));
         assert!(all_untouched || beside.heap_bytes_beside(&before) > 0);
         self.working.take_over(&beside, &applied.dirty);
