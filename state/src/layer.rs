@@ -107,6 +107,8 @@ pub struct Layer {
     befores: Vec<KeyHash>,
     /// Keys that the block created and that are present after it.
     created: BTreeSet<KeyHash>,
+    /// The numbers of the slots in key-hash order, if [`arrange`](Layer::arrange) was asked to find it.
+    order: Vec<u32>,
     /// The slots ascend and none is of a removed key: then neither `table` nor `created` has any of them.
     ordered: bool,
 }
@@ -218,6 +220,7 @@ impl Layer {
     /// Gives a key another `now`; `old` is where it was before the block, if it is not named yet.
     fn set(&mut self, key: KeyHash, old: Option<Place>, now: Packed) {
         self.leave_order();
+        self.order.clear();
         let Self { slots, table, hashes, .. } = self;
         let same = |&number: &u32| slots.get(number as usize).is_some_and(|it| it.key == key);
         let again = |&number: &u32| {
@@ -331,7 +334,20 @@ impl Layer {
         self.slots.capacity() * size_of::<Slot>()
             + self.table.capacity() * (size_of::<u32>() + 2)
             + self.befores.capacity() * size_of::<KeyHash>()
+            + self.order.capacity() * size_of::<u32>()
             + self.created.len() * CREATED
+    }
+
+    /// Finds the order of the keys ahead of [`edits`](Self::edits). Only after [`settle`](Self::settle).
+    pub fn arrange(&mut self) {
+        let slots = &self.slots;
+        let key = |&number: &u32| slots.get(number as usize).map(|slot| &slot.key);
+        let prefix = |number: &u32| key(number).map(KeyHash::prefix_u64);
+        let mut order: Vec<u32> = (0..).zip(slots).map(|(number, _)| number).collect();
+        order.sort_unstable_by(|a, b| {
+            prefix(a).cmp(&prefix(b)).then_with(|| key(a).cmp(&key(b)))
+        });
+        self.order = order;
     }
 
     /// What the index has to learn, in key-hash order. Only after [`Layer::settle`].
@@ -345,6 +361,10 @@ impl Layer {
                 new: (slot.now.0 & 7 == 0).then_some(new),
             }
         };
+        if self.order.len() == self.slots.len() {
+            let slots = self.order.iter().filter_map(|&number| self.slots.get(number as usize));
+            return slots.map(edit).collect();
+        }
         let mut edits: Vec<Edit> = self.slots.iter().map(edit).collect();
         // Prefixes decide nearly always, and cost one comparison of numbers. Most keys are in order.
         edits.sort_unstable_by(|a, b| {
@@ -506,5 +526,15 @@ mod tests {
                 (key(3), None, None),
             ]
         );
+        // Whether their order was found ahead or not, and also if more is told then.
+        let all = |layer: &Layer| -> Vec<_> {
+            layer.edits().iter().map(|e| (e.key, e.old, e.new)).collect()
+        };
+        layer.arrange();
+        assert_eq!(all(&layer), edits);
+        layer.created(key(0), 9);
+        layer.settle(|entry| place(1000 + 8 * u64::from(entry)));
+        assert_eq!(all(&layer)[0], (key(0), None, Some(place(1072))));
+        assert_eq!(all(&layer)[1..], edits);
     }
 }
