@@ -7,7 +7,8 @@ mod common;
 use common::{TIERED, copy, dir, disk, on};
 use hedgerow::disk::Vfs;
 use hedgerow::{
-    CompactionRule, Error, Height, IMPORT_BLOCK_BYTES, Options, Refused, Store, StoreParams, verify_with_limit,
+    CompactionRule, Error, Height, IMPORT_BLOCK_BYTES, Options, Refused, Store, StoreParams,
+    verify_with_limit,
 };
 use hedgerow_hasher_api::hash_message;
 use hedgerow_testkit::Limit;

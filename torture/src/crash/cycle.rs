@@ -200,9 +200,9 @@ fn roll_back(
     session.reach.count("rollbacks");
     session.reach.add("blocks taken back", newest - height);
     if let Some(first) = life.sent.drain((height - base) as usize..).next() {
-        let shape = session.blocks.shape();
+        let shape = session.blocks.shape().clone();
         session.blocks = first.before;
-        session.blocks.go_on(session.rng.next_u64(), shape.clone());
+        session.blocks.go_on(session.rng.next_u64(), shape);
     }
     (life.durable, life.published) = (height, height);
     Ok(())
