@@ -32,6 +32,9 @@ fn manifest() {
             history_from: Height(70),
             checkpoint: None,
             shards: std::array::from_fn(shard),
+            dead: (0..edges as u64)
+                .map(|n| LogPosition((1 << 20) + 64 * n)..LogPosition((1 << 20) + 64 * n + 8))
+                .collect(),
         };
         manifest.encode().unwrap()
     };
