@@ -189,7 +189,7 @@ fn the_bytes_of_the_metadata_are_pinned() {
     pinned(
         "the manifest",
         &manifest.encode().unwrap(),
-        "b7523ef471e1175854cf695f7f2d9e58ae76c5482b94756430e48f88d1f97c56",
+        "1d176f81a3bd633fc91af52403a8c339967538006e1b47ed0e8d44c15c16a8df",
     );
     let row = HistoryRow {
         root: Digest([99; 32]),
