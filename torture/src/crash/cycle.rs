@@ -200,7 +200,7 @@ fn roll_back(
     session.reach.count("rollbacks");
     session.reach.add("blocks taken back", newest - height);
     if let Some(first) = life.sent.drain((height - base) as usize..).next() {
-        let shape = session.blocks.shape();
+        let shape = *session.blocks.shape();
         session.blocks = first.before;
         session.blocks.go_on(session.rng.next_u64(), shape);
     }
