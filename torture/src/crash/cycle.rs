@@ -440,8 +440,9 @@ fn recover(
         session.past.rows.insert(at, (root, sent.extra));
         session.past.kept_from = session.past.kept_from.max(settings.history_from(at));
     }
-    let highest = life.highest.max(accepted);
-    session.past.kept_from = session.past.kept_from.max(settings.history_from(highest));
+    // A manifest of the greatest height may have been there before a rollback.
+    let highest = settings.history_from(life.highest).min(height);
+    session.past.kept_from = session.past.kept_from.max(highest);
     drop(session.past.rows.split_off(&(height + 1)));
     let thoroughly = session.rng.below(3) == 0;
     let keys = session.blocks.keys().to_vec();
