@@ -35,6 +35,9 @@ fn manifest() {
                 .map(|n| LogPosition((2 + 2 * n) << 20)..LogPosition((3 + 2 * n) << 20))
                 .collect(),
             shards: std::array::from_fn(shard),
+            dead: (0..edges as u64)
+                .map(|n| LogPosition((1 << 20) + 64 * n)..LogPosition((1 << 20) + 64 * n + 8))
+                .collect(),
         };
         manifest.encode().unwrap()
     };

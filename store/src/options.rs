@@ -369,7 +369,7 @@ impl Options {
     }
 
     /// Blocks that [`Store::rollback`](crate::Store::rollback) can take back, at most 2,048. Default 128, or as many as
-    /// [`keep_heights`](Self::keep_heights) keeps if those are fewer. What a given number of blocks needs is not
+    /// [`keep_heights`](Self::keep_heights) and [`keep_history`](Self::keep_history) leave if those are fewer. What a given number of blocks needs is not
     /// pruned, whatever else is asked. A store that was opened with a smaller window before may have less.
     #[must_use]
     pub fn rollback_window(mut self, blocks: u64) -> Self {
@@ -379,7 +379,9 @@ impl Options {
 
     /// How many blocks can be taken back, as far as the options say.
     pub(crate) fn blocks_to_take_back(&self) -> u64 {
-        self.rollback_window.unwrap_or_else(|| self.look_back().map_or(WINDOW, |it| it.min(WINDOW)))
+        let rows = self.history_rows().map(|rows| rows.saturating_sub(1));
+        let kept = self.look_back().into_iter().chain(rows).fold(WINDOW, u64::min);
+        self.rollback_window.unwrap_or(kept)
     }
 
     /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
@@ -464,10 +466,12 @@ impl Options {
     pub(crate) fn history_rows(&self) -> Option<u64> {
         // Pruning reads the row of the height that it looks back to.
         let pruning = self.look_back().map_or(0, |heights| heights.saturating_add(1));
+        // A rollback that of the height that it goes back to.
+        let least = self.rollback_window.map_or(0, |blocks| blocks.saturating_add(1)).max(pruning);
         match self.keep_history {
             Keep::All => None,
-            Keep::Heights(rows) => Some(rows.max(pruning)),
-            Keep::Default => Some(KEEP.max(pruning)),
+            Keep::Heights(rows) => Some(rows.max(least)),
+            Keep::Default => Some(KEEP.max(least)),
         }
     }
 

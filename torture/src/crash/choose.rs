@@ -124,9 +124,14 @@ impl Settings {
 
     /// The first height whose history is kept when `height` is the last that was committed.
     pub(super) fn history_from(&self, height: u64) -> u64 {
-        let Some(keep) = self.keep_history else { return 0 };
-        let keep = keep.max(self.look_back().map_or(0, |heights| heights + 1));
-        (height + 1).saturating_sub(keep)
+        self.history_rows().map_or(0, |rows| (height + 1).saturating_sub(rows))
+    }
+
+    /// Heights whose history is kept; `None`: all.
+    fn history_rows(&self) -> Option<u64> {
+        let window = self.rollback_window.map_or(0, |blocks| blocks + 1);
+        let least = self.look_back().map_or(0, |heights| heights + 1).max(window);
+        self.keep_history.map(|rows| rows.max(least))
     }
 
     /// How far pruning looks back; `None`: nothing is pruned.
@@ -137,8 +142,9 @@ impl Settings {
 
     /// Blocks that can be taken back.
     pub(super) fn window(&self) -> u64 {
-        let kept = || self.look_back().map_or(128, |heights| heights.min(128));
-        self.rollback_window.unwrap_or_else(kept)
+        let rows = self.history_rows().map(|rows| rows - 1);
+        let kept = self.look_back().into_iter().chain(rows).fold(128, u64::min);
+        self.rollback_window.unwrap_or(kept)
     }
 }
 

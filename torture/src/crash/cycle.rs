@@ -200,7 +200,7 @@ fn roll_back(
     session.reach.count("rollbacks");
     session.reach.add("blocks taken back", newest - height);
     if let Some(first) = life.sent.drain((height - base) as usize..).next() {
-        let shape = session.blocks.shape().clone();
+        let shape = *session.blocks.shape();
         session.blocks = first.before;
         session.blocks.go_on(session.rng.next_u64(), shape);
     }
@@ -441,8 +441,9 @@ fn recover(
         session.past.rows.insert(at, row);
         session.past.kept_from = session.past.kept_from.max(settings.history_from(at));
     }
-    let highest = life.highest.max(accepted);
-    session.past.kept_from = session.past.kept_from.max(settings.history_from(highest));
+    // A manifest of the greatest height may have been there before a rollback.
+    let highest = settings.history_from(life.highest).min(height);
+    session.past.kept_from = session.past.kept_from.max(highest);
     drop(session.past.rows.split_off(&(height + 1)));
     let thoroughly = session.rng.below(3) == 0;
     let keys = session.blocks.keys().to_vec();
