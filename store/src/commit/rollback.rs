@@ -64,11 +64,17 @@ impl Writer {
         let manifest = manifest.ok_or_else(|| Error::Corrupt("the manifest is gone".into()))?;
         let looked = shared.pool.install(|| {
             let row = shared.history(height)?;
-            let (shared, writers) = (&*shared, &self.shards);
-            let newest =
-                Newest { shared, manifest: &manifest, writers, forest: &forest, open: &open };
+            let newest = Newest {
+                log: &shared.log,
+                twigs: &shared.twigs,
+                hasher: &*shared.hasher,
+                manifest: &manifest,
+                writers: &self.shards,
+                forest: &forest,
+                open: &open,
+            };
             let back = state_at(&newest, height, &row)?;
-            let planned = plan(shared, &manifest, &back, &row)?;
+            let planned = plan(&shared, &manifest, &back, &row)?;
             Ok((back, planned))
         });
         match looked {
