@@ -284,8 +284,7 @@ fn timeline(seed: u64, steps: u64, reached: &mut Reached) {
     for step in 0..steps {
         let mut power_off = rng.below(14) == 0;
         if power_off {
-            let call = disk.trace().changes + rng.below(60);
-            disk.plan(Fault::once(Calls::Changes, call, FaultKind::PowerOff));
+            disk.plan(Fault::once(Calls::Changes, rng.below(60), FaultKind::PowerOff));
         }
         let mut lost = None;
         // With a fault planned, until it comes.
