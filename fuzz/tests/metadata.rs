@@ -31,9 +31,6 @@ fn manifest() {
             state_root: Digest([8; 32]),
             history_from: Height(70),
             checkpoint: None,
-            dead: (0..edges as u64)
-                .map(|n| LogPosition((2 + 2 * n) << 20)..LogPosition((3 + 2 * n) << 20))
-                .collect(),
             shards: std::array::from_fn(shard),
             dead: (0..edges as u64)
                 .map(|n| LogPosition((1 << 20) + 64 * n)..LogPosition((1 << 20) + 64 * n + 8))

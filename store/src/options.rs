@@ -137,10 +137,10 @@ pub struct Options {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) keep_history: Keep,
     pub(crate) keep_heights: Keep,
-    /// `None`: as many as are kept, up to [`WINDOW`].
+    /// `None`: as many as have proofs if that is given, else as many as are kept, up to [`WINDOW`].
     pub(crate) rollback_window: Option<u64>,
     pub(crate) manifest_blocks: u64,
-    pub(crate) proof_window: u64,
+    pub(crate) proof_window: Option<u64>,
     /// `None`: as often as it pays.
     pub(crate) checkpoint_bytes: Option<u64>,
     pub(crate) index: IndexMode,
@@ -173,7 +173,7 @@ impl Default for Options {
             keep_heights: Keep::Default,
             rollback_window: None,
             manifest_blocks: 64,
-            proof_window: 128,
+            proof_window: None,
             checkpoint_bytes: None,
             index: IndexMode::Memory,
             watch: None,
@@ -368,9 +368,11 @@ impl Options {
         self
     }
 
-    /// Blocks that [`Store::rollback`](crate::Store::rollback) can take back, at most 2,048. Default 128, or as many as
-    /// [`keep_heights`](Self::keep_heights) and [`keep_history`](Self::keep_history) leave if those are fewer. What a given number of blocks needs is not
-    /// pruned, whatever else is asked. A store that was opened with a smaller window before may have less.
+    /// Blocks that [`Store::rollback`](crate::Store::rollback) can take back, at most 2,048. Default: as many as have
+    /// [proofs](Self::proof_window) if that number is given (none if it is 0); else 128, or as many as
+    /// [`keep_heights`](Self::keep_heights) and [`keep_history`](Self::keep_history) leave if those are fewer. What a given
+    /// number of blocks needs is not pruned, whatever else is asked. A store that was opened with a smaller window before
+    /// may have less.
     #[must_use]
     pub fn rollback_window(mut self, blocks: u64) -> Self {
         self.rollback_window = Some(blocks);
@@ -381,7 +383,7 @@ impl Options {
     pub(crate) fn blocks_to_take_back(&self) -> u64 {
         let rows = self.history_rows().map(|rows| rows.saturating_sub(1));
         let kept = self.look_back().into_iter().chain(rows).fold(WINDOW, u64::min);
-        self.rollback_window.unwrap_or(kept)
+        self.asked_to_take_back().unwrap_or(kept)
     }
 
     /// Blocks after which the manifest is committed, at least 1. Default 64; sooner, when 32 MiB of
@@ -397,12 +399,24 @@ impl Options {
     /// Of how many of the last heights, beside the newest, there are proofs against the roots of their own:
     /// [`Reader::at`](crate::Reader::at), then [`View::prove`](crate::View::prove). Default 128; 0 for none. Each costs
     /// some 8 bytes of disk per update of a key, and 40 per twig and level that the block changed. What a height needs must not
-    /// be pruned either: see [`keep_heights`](Self::keep_heights). A store that is opened with a larger window than before
-    /// reaches back further as blocks come.
+    /// be pruned either: if the number is given and [`rollback_window`](Self::rollback_window) is not, as many blocks can be
+    /// taken back (at most 2,048), and nothing that they need is pruned. What a store that is opened lacks, with a larger window
+    /// than before or after a file was lost, is made again from the log as far back as nothing is pruned: opening takes longer
+    /// then, in proportion to the blocks of the window. Who [only reads](Options::read_only) has what is there.
     #[must_use]
     pub fn proof_window(mut self, blocks: u64) -> Self {
-        self.proof_window = blocks;
+        self.proof_window = Some(blocks);
         self
+    }
+
+    /// How many blocks are to have undo records.
+    pub(crate) fn blocks_with_proofs(&self) -> u64 {
+        self.proof_window.unwrap_or(WINDOW)
+    }
+
+    /// How many blocks can be taken back if that was said, by their own number or by that of proofs.
+    fn asked_to_take_back(&self) -> Option<u64> {
+        self.rollback_window.or(self.proof_window.map(|blocks| blocks.min(MOST_TAKEN_BACK)))
     }
 
     /// Bytes of log after which a checkpoint is written in the background, so that opening after a crash
@@ -459,7 +473,7 @@ impl Options {
             (Keep::Default, Keep::Default | Keep::All) => KEEP,
         };
         // While a block is resolved, others in flight may become durable: what it reads must stay.
-        Some(keep.max(self.max_in_flight as u64).max(self.rollback_window.unwrap_or(0)))
+        Some(keep.max(self.max_in_flight as u64).max(self.asked_to_take_back().unwrap_or(0)))
     }
 
     /// History rows to be kept; `None`: all.

@@ -4,7 +4,7 @@
 //! ```text
 //!  create   marked ► log synced ► twigs synced ► manifest written ► done
 //!  open     locked ► metadata renewed ► manifest read ► journal found ► journal renewed ► log cut
-//!           ► twig file cut ► rebuilt ► twigs written ► done
+//!           ► twig file cut ► rebuilt ► twigs written ► undo records made ► done
 //!  commit   begin ► log written ► log synced ► (another stage:) durable ► twigs written ► done
 //!  manifest twig file synced ► (prune: planned) ► manifest written
 //!  close    settled ► done
@@ -31,6 +31,7 @@ pub(crate) const OPEN_LOG_CUT: Point = "open: log cut";
 pub(crate) const OPEN_TWIG_FILE_CUT: Point = "open: twig file cut";
 pub(crate) const OPEN_REBUILT: Point = "open: rebuilt";
 pub(crate) const OPEN_TWIGS_WRITTEN: Point = "open: twigs written";
+pub(crate) const OPEN_UNDO_MADE: Point = "open: undo records made";
 pub(crate) const OPEN_DONE: Point = "open: done";
 
 pub(crate) const COMMIT_BEGIN: Point = "commit: begin";
@@ -65,7 +66,7 @@ pub(crate) const ROLLBACK_RECORDED: Point = "rollback: recorded";
 pub(crate) const ROLLBACK_COMMITTED: Point = "rollback: committed";
 
 /// All of them, procedure by procedure. The text before the colon names the procedure.
-pub const ALL: [&str; 39] = [
+pub const ALL: [&str; 40] = [
     CREATE_MARKED,
     CREATE_LOG_SYNCED,
     CREATE_TWIGS_SYNCED,
@@ -80,6 +81,7 @@ pub const ALL: [&str; 39] = [
     OPEN_TWIG_FILE_CUT,
     OPEN_REBUILT,
     OPEN_TWIGS_WRITTEN,
+    OPEN_UNDO_MADE,
     OPEN_DONE,
     COMMIT_BEGIN,
     COMMIT_LOG_WRITTEN,

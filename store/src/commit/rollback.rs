@@ -26,7 +26,7 @@ use crate::shared::Shared;
 use hedgerow_entryfile::{Rollback, with_dead_span};
 use hedgerow_merkle::Forest;
 use hedgerow_metadb::{Commit, HistoryRow, MAX_DEAD_SPANS, Manifest};
-use hedgerow_state::OpenTwig;
+use hedgerow_state::{OpenTwig, ShardWriter};
 use hedgerow_types::{Height, SENTRIES_PER_SHARD, SHARDS, ShardId};
 use std::sync::Arc;
 
@@ -60,11 +60,18 @@ impl Writer {
         let manifest = manifest.ok_or_else(|| Error::Corrupt("the manifest is gone".into()))?;
         let looked = shared.pool.install(|| {
             let row = shared.history(height)?;
-            let (shared, writers) = (&*shared, &self.shards);
-            let newest =
-                Newest { shared, manifest: &manifest, writers, forest: &forest, open: &open };
+            let writers: Vec<&ShardWriter> = self.shards.iter().map(|writer| &**writer).collect();
+            let newest = Newest {
+                log: &shared.log,
+                twigs: &shared.twigs,
+                hasher: &*shared.hasher,
+                manifest: &manifest,
+                writers: &writers,
+                forest: &forest,
+                open: &open,
+            };
             let back = state_at(&newest, height, &row)?;
-            let planned = plan(shared, &manifest, &back, &row)?;
+            let planned = plan(&shared, &manifest, &back, &row)?;
             Ok((back, planned))
         });
         match looked {

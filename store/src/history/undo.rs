@@ -5,7 +5,8 @@
 //!   commit stage   write and sync, before a manifest ───► file     ├─► who looks back from a state of height N
 //!                  let_go after it, of what no proof       │       │   finds those of h+1 .. N
 //!                  needs                                   ▼ ──────┘
-//!   opening        what the manifest knows is there; the journal's blocks make theirs again (`replay`)
+//!   opening        what the manifest knows is there; the journal's blocks make theirs again (`replay`), and those of
+//!                  the window that lack one (`missing_undo`)
 //! ```
 //!
 //! A proof against the root of a height h is made from the tree of a newer state, the *anchor*, and what the blocks
@@ -17,11 +18,12 @@
 //! the roots before it. Failing to write is one, as for the twig file. What is held of them in memory is bounded: those
 //! of the blocks that the manifest does not know yet, and the cache of the file.
 //!
-//! Whoever has built a state of an earlier height gets the records of the blocks after it by taking these in
-//! ([`begin_replay`](UndoStore::begin_replay), `opening/replay.rs`).
+//! What is missing within the window is made again when the store opens (`opening/missing_undo.rs`). A section that is
+//! damaged is met by who reads it: then a [mark](crate::read::given_up) is left for the next opening.
 
 use crate::Error;
 use crate::history::pins::Pins;
+use crate::read::given_up::Mark;
 use hedgerow_entryfile::{
     EncodedUndo, LogError, ShardUndoParts, StoreId, UndoFile, UndoHead, UndoNodes, UndoSection,
 };
@@ -111,12 +113,14 @@ pub(crate) struct UndoStore {
     /// How many blocks are to have one.
     window: u64,
     pending: RwLock<BTreeMap<Height, Arc<BlockUndo>>>,
+    /// Left when a record turns out to be damaged; `None` if nothing may be written.
+    mark: Option<Arc<Mark>>,
 }
 
 impl UndoStore {
     /// Those of a file, of which those of the last `window` blocks are to be kept.
-    pub(crate) fn new(file: UndoFile, id: StoreId, window: u64) -> Self {
-        Self { file, id, window, pending: RwLock::default() }
+    pub(crate) fn new(file: UndoFile, id: StoreId, window: u64, mark: Option<Arc<Mark>>) -> Self {
+        Self { file, id, window, pending: RwLock::default(), mark }
     }
 
     /// Whether blocks get records.
@@ -139,6 +143,11 @@ impl UndoStore {
             (Some((first, _)), None) => Some(first),
             (None, None) => None,
         }
+    }
+
+    /// The last height that has a record in the file.
+    pub(crate) fn last(&self) -> Option<Height> {
+        self.file.heights().map(|(_, last)| last)
     }
 
     /// The record of a block that readers are about to see.
@@ -218,7 +227,44 @@ impl UndoStore {
         if let Some(pending) = self.pending(height) {
             return Ok(Some(pending.encoded(self.id)?.head().clone()));
         }
-        Ok(self.file.head(height)?.map(|head| (*head).clone()))
+        let head = self.file.head(height)?.map(|head| (*head).clone());
+        if head.is_none() {
+            self.note_damage();
+        }
+        Ok(head)
+    }
+
+    /// Leaves the mark if the file was found damaged anywhere: the next opening makes the records again.
+    fn note_damage(&self) {
+        if let Some(mark) = &self.mark
+            && self.file.stats().damaged > 0
+        {
+            mark.leave("an undo record is damaged");
+        }
+    }
+
+    /// Reads every record. Returns whether all are whole; if not, the next opening makes them again.
+    ///
+    /// # Errors
+    /// A failed read.
+    pub(crate) fn check(&self) -> Result<bool, Error> {
+        let Some((first, last)) = self.file.heights() else { return Ok(true) };
+        let before = self.file.stats().damaged;
+        for height in (first.0..=last.0).map(Height) {
+            for shard in ShardId::all() {
+                self.file.section(height, shard)?;
+            }
+        }
+        self.note_damage();
+        Ok(self.file.stats().damaged == before)
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// A failed sync.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        Ok(self.file.sync()?)
     }
 
     /// What the blocks after `height` up to `anchor` replaced in a shard, oldest first; `None` if that is not known of
@@ -239,6 +285,7 @@ impl UndoStore {
                 None => self.file.section(height, shard)?,
             };
             let Some(section) = section else {
+                self.note_damage();
                 tracing::warn!(
                     %height,
                     "an undo record is damaged: no proofs against the roots of the heights before it"

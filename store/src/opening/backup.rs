@@ -47,7 +47,7 @@ use crate::opening::limits;
 use crate::opening::place::{LOG, Locks, META, Place, TWIGS};
 use crate::opening::rebuild::INDEX;
 use crate::options::Options;
-use crate::read::given_up;
+use crate::read::given_up::Part;
 use crate::shared::{Shared, missing_row};
 use crate::{Error, ReadOnlyStore, Reader, Store};
 use hedgerow_entryfile::{LogError, SegmentPart};
@@ -476,7 +476,7 @@ impl Filling<'_> {
         let (Some(tiers), store) = (&shared.tiers, shared.checkpoints.store()) else {
             return Ok(false);
         };
-        if given_up::is_given_up(disk, store)? {
+        if Part::Index.is_given_up(disk, store)? {
             return Ok(false);
         }
         self.place.vfs.create_dir_all(&self.place.path(INDEX))?;

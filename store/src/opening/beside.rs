@@ -32,6 +32,7 @@ use crate::hasher::BatchHasher;
 use crate::opening::limits;
 use crate::opening::open::{Begun, Files, Parts, begin, end_of_last, live, pool};
 use crate::opening::place::{LOG, META, Place, TWIGS, UNDO};
+use crate::opening::progress::Meter;
 use crate::opening::rebuild::INDEX;
 use crate::options::Options;
 use crate::read::reader::Reader;
@@ -347,7 +348,9 @@ impl Copied {
         let pool = pool(options.threads, "hedgerow")?;
         let undo = place.undo(&options, store, manifest.height, end_of_last(&manifest))?;
         let files = Files { log, twigs: TwigStore::new(file), undo, meta, manifest, journal };
-        let (mut rebuilt, checkpointed) = files.come_to(&place, &options, &**hasher, &pool)?;
+        let meter = Meter::new(options.progress.as_ref());
+        let (mut rebuilt, checkpointed) =
+            files.come_to(&place, &options, &**hasher, &pool, meter.as_ref())?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
         // Into memory.
         files.twigs.write(&rebuilt.twigs)?;

@@ -9,6 +9,7 @@
 //!   roots, edges    the tree over the entries, the edges left of it                     rebuild
 //!   log start       the first segment                                                   here
 //!   all of it       the history row of its height; rows without a gap up to it          here
+//!   (undo records   their checksums: the damaged ones are made again at the next opening)
 //! ```
 //!
 //! Twig records are compared as they are made, and of an index in files the log makes sums, no second index: a check
@@ -89,6 +90,10 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
         })
     })?;
     check_log(shared, &manifest)?;
+    // Derived: what is damaged is made again by the next opening.
+    if !shared.undo.check()? {
+        tracing::warn!("undo records are damaged; the next opening makes them again");
+    }
     let history_rows = check_history(shared, &manifest)?;
     if let Some((shard, twig)) = rebuilt.compared.different {
         return Err(Error::Corrupt(format!(

@@ -9,7 +9,8 @@
 //!     │    └─ import    the same, and a stream of keys and values in it before the mark goes
 //!     ├─ open     checkpoint or log ► state of the manifest ► journal ► threads        ◄── begin here
 //!     │    ├─ rebuild   the state of the manifest: from a checkpoint, or from all of the log
-//!     │    └─ replay    the blocks behind it, one after the other
+//!     │    ├─ replay    the blocks behind it, one after the other
+//!     │    └─ missing_undo   undo records of settled blocks that were lost, from `back` on; `makes_undo` is shared
 //!     ├─ beside   a view of the last durable height while another process writes: nothing locked or written
 //!     ├─ back      the state at an earlier height, from the newest and the log: what a rollback goes back to
 //!     ├─ check    the same once more, compared with what is open and what is on the disk
@@ -29,6 +30,8 @@ pub(crate) mod create;
 pub(crate) mod genesis;
 pub(crate) mod import;
 pub(crate) mod limits;
+pub(crate) mod makes_undo;
+pub(crate) mod missing_undo;
 pub(crate) mod open;
 pub(crate) mod place;
 pub(crate) mod progress;

@@ -12,11 +12,12 @@ use crate::hasher::BatchHasher;
 use crate::history::pins::Pins;
 use crate::history::undo::UndoStore;
 use crate::opening::limits::{STACK_BYTES, no_thread};
+use crate::opening::missing_undo::MissingUndo;
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
 use crate::opening::progress::Meter;
 use crate::opening::rebuild::{INDEX, IndexPlace, Indexed, Rebuilt, Source, rebuild};
 use crate::options::Options;
-use crate::read::given_up::{self, Mark};
+use crate::read::given_up::{MARK, Mark, Part};
 use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
 use crate::speculate::Speculation;
@@ -67,12 +68,23 @@ impl Place {
         self.vfs.at_point(points::OPEN_TWIG_FILE_CUT)?;
         let pool = pool(options.threads, "hedgerow")?;
         let undo = self.undo(&options, id, manifest.height, end_of_last(&manifest))?;
-        let files = Files { log, twigs, undo, meta, manifest, journal };
-        let (mut rebuilt, checkpointed) = files.come_to(&self, &options, &*hasher, &pool)?;
+        let mut files = Files { log, twigs, undo, meta, manifest, journal };
+        let meter = Meter::new(options.progress.as_ref());
+        let (mut rebuilt, checkpointed) =
+            files.come_to(&self, &options, &*hasher, &pool, meter.as_ref())?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_REBUILT)?;
         files.twigs.write(&rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_TWIGS_WRITTEN)?;
+        let missing = MissingUndo {
+            place: &self,
+            files: &mut files,
+            rebuilt: &rebuilt,
+            hasher: &*hasher,
+            meter: meter.as_deref(),
+        };
+        pool.install(|| missing.make(&options))?;
+        self.vfs.at_point(points::OPEN_UNDO_MADE)?;
         let Files { log, twigs, undo, meta, .. } = files;
         let place = self;
         let parts =
@@ -113,12 +125,12 @@ impl Files {
         options: &Options,
         hasher: &dyn BatchHasher,
         pool: &rayon::ThreadPool,
+        meter: Option<&Arc<Meter>>,
     ) -> Result<(Rebuilt, Option<LogPosition>), Error> {
         let Self { log, twigs, undo, manifest, journal, .. } = self;
         let undo = Some(undo);
-        let meter = Meter::new(options.progress.as_ref());
         let attempt = |twigs, checkpoint: Option<&Checkpoint>| {
-            let (journal, progress) = (*journal, meter.as_deref());
+            let (journal, progress) = (*journal, meter.map(|meter| &**meter));
             let index = &IndexPlace::new(&place.dir, options, manifest.store_id, checkpoint);
             let compared = None;
             let source = Source {
@@ -135,7 +147,7 @@ impl Files {
             };
             pool.install(|| rebuild(&source))
         };
-        let given_up = given_up::is_given_up(&*place.vfs, &place.dir)?;
+        let given_up = Part::Index.is_given_up(&*place.vfs, &place.dir)?;
         if given_up {
             tracing::warn!("the index is damaged and made anew: opening reads the log");
         }
@@ -148,7 +160,7 @@ impl Files {
             }
             index.suits(checkpoint)
         });
-        let checkpoint = checkpoint.map(|checkpoint| match meter.clone() {
+        let checkpoint = checkpoint.map(|checkpoint| match meter.cloned() {
             Some(meter) => checkpoint.on_read(move |bytes| meter.checkpoint(bytes)),
             None => checkpoint,
         });
@@ -217,9 +229,9 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
             remove_index(&place)?;
         }
         // What it was about is gone.
-        given_up::forget(&*place.vfs, &place.dir)?;
+        Part::Index.forget(&*place.vfs, &place.dir)?;
     }
-    let mark = Mark::new(&place.dir, &options);
+    let mark = Mark::new(Part::Index, &place.dir, &options);
     let tiers = tiers.map(|index| {
         let budget = index.iter().map(|it| it.stats().memory.budget as u64).sum();
         Tiers::new(index, budget, &options, mark.clone())
@@ -294,7 +306,7 @@ pub(crate) fn pool(threads: usize, name: &'static str) -> Result<rayon::ThreadPo
 fn remove_index(place: &Place) -> Result<(), Error> {
     let dir = place.path(INDEX);
     if place.vfs.exists(&dir)? {
-        for name in place.vfs.read_dir(&dir)?.iter().filter(|name| *name != given_up::MARK) {
+        for name in place.vfs.read_dir(&dir)?.iter().filter(|name| *name != MARK) {
             place.vfs.remove_file(&dir.join(name))?;
         }
     }

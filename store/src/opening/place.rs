@@ -22,6 +22,7 @@ use crate::commit::checkpoint::CHECKPOINTS;
 use crate::history::undo::UndoStore;
 use crate::opening::rebuild::INDEX;
 use crate::options::{IndexMode, Options};
+use crate::read::given_up::{Mark, Part};
 use crate::{Error, points};
 use hedgerow_entryfile::{
     LogOptions, SegmentSize, StoreId, TwigFileOptions, UndoFile, UndoFileOptions,
@@ -415,7 +416,8 @@ impl Place {
             UndoFileOptions { segment_size: given.unwrap_or(default.segment_size), ..default };
         let (vfs, dir) = (Arc::clone(&self.vfs), self.path(UNDO));
         let file = UndoFile::open(vfs, &dir, id, &file_options, height, log_end)?;
-        let undo = UndoStore::new(file, id, options.proof_window);
+        let mark = Mark::new(Part::UndoRecords, &self.dir, options);
+        let undo = UndoStore::new(file, id, options.blocks_with_proofs(), mark);
         if !undo.is_on() {
             undo.forget_all();
         }

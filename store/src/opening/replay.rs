@@ -13,7 +13,7 @@
 
 use crate::Error;
 use crate::commit::pipeline::Unsettled;
-use crate::history::undo::{BlockUndo, UndoStore};
+use crate::opening::makes_undo::MakesUndo;
 use crate::opening::rebuild::{Roots, RunWork, ShardScan, Source, read_runs};
 use crate::shared::per_shard;
 use hashbrown::HashMap;
@@ -43,15 +43,6 @@ pub(crate) struct Replay<'a> {
     settled: Option<TreeRoots>,
     contradicted: Option<Contradicted>,
     undo: Option<MakesUndo<'a>>,
-}
-
-/// Makes the undo records of blocks again.
-struct MakesUndo<'a> {
-    store: &'a UndoStore,
-    /// The first block that wants one.
-    from: Height,
-    /// The tree before the block.
-    before: Published,
 }
 
 /// A block that is taken in, and how things were before it.
@@ -85,7 +76,7 @@ impl<'a> Replay<'a> {
         let end = source.journal.height;
         let undo = source.undo.filter(|undo| undo.is_on() && base.height < end).map(|store| {
             let from = store.begin_replay(base.height, source.manifest.height, end);
-            MakesUndo { store, from, before: forest.publish() }
+            MakesUndo::new(store, from, &forest)
         });
         let behind = Unsettled { manifest: base, rows: Vec::new(), bytes: 0 };
         let (settled, contradicted) = (None, None);
@@ -217,18 +208,11 @@ impl<'a> Replay<'a> {
         };
         let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
         let applied = self.forest.apply(self.source.hasher, &changes)?;
-        if let Some(MakesUndo { store, from, before }) = &self.undo {
-            let height = scanned.height();
-            if height >= *from {
-                let tree = before.before(&applied.dirty);
-                let place = (scanned.position(), scanned.end());
-                let keys = active.saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
-                let shard =
-                    |shard: ShardId| (next_sn[shard.index()], &runs[shard.index()].deactivated[..]);
-                let upper = per_shard(|shard| tree.upper(shard));
-                store.write(&[BlockUndo::new(height, place, keys, shard, upper)])?;
-            }
-            before.copy(&self.forest, &applied.dirty);
+        if let Some(undo) = &self.undo {
+            let keys = active.saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
+            let of =
+                |shard: ShardId| (next_sn[shard.index()], &runs[shard.index()].deactivated[..]);
+            undo.take(scanned, keys, of, &self.forest, &applied.dirty)?;
         }
         let mut places = HashMap::new();
         for (shard, run) in ShardId::all().zip(runs) {
@@ -280,7 +264,7 @@ impl<'a> Replay<'a> {
         let Some(settled) = settled else {
             return Err(Error::Corrupt("the log ends before the manifest's height".into()));
         };
-        let published = undo.map(|undo| undo.before);
+        let published = undo.map(MakesUndo::end);
         Ok(Ended { forest, behind, published, settled, contradicted })
     }
 }

@@ -1,16 +1,21 @@
-//! An index in files of which a file turned out to be damaged: the next opening makes it anew.
+//! Derived files of which one turned out to be damaged, of an index or of undo records: the next opening makes them
+//! anew.
 //!
 //! ```text
 //!   a look-up, a job, a check       damaged ─► index/GIVEN_UP, durable: which file, and what is wrong
 //!   the open store                  goes on; what it needs of that file is an error
 //!   the next opening                the mark is there: no checkpoint, the log is read; every old file of the index goes,
 //!                                   durably; then the mark
+//!
+//!   a past proof, a check           damaged ─► undo/GIVEN_UP; the heights before that record have no proofs
+//!   the next opening                the mark is there: the records of the window are made again, durably; then the mark goes
 //! ```
 //!
-//! Without the mark the next opening would take the same file again: of the segments it reads what stays in
-//! memory, no pages.
+//! Without the mark the next opening would take the same file again: of the segments of an index it reads what stays in
+//! memory, no pages; of undo records the heads, no sections.
 
 use crate::Error;
+use crate::opening::place::UNDO;
 use crate::opening::rebuild::INDEX;
 use crate::options::Options;
 use crate::read::published::in_index;
@@ -21,38 +26,63 @@ use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The mark in the directory of the index.
+/// The mark in the directory of what is given up.
 pub(crate) const MARK: &str = "GIVEN_UP";
 
-/// Where the mark is.
-fn path(store: &Path) -> PathBuf {
-    store.join(INDEX).join(MARK)
+/// What may be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Index,
+    UndoRecords,
 }
 
-/// Whether the index of the store in `dir` was given up.
-///
-/// # Errors
-/// The disk's.
-pub(crate) fn is_given_up(disk: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
-    Ok(disk.exists(&path(dir))?)
-}
-
-/// Takes the mark away, after what it is about.
-///
-/// # Errors
-/// The disk's.
-pub(crate) fn forget(disk: &dyn Vfs, dir: &Path) -> Result<(), Error> {
-    if is_given_up(disk, dir)? {
-        disk.sync_dir(&dir.join(INDEX))?;
-        disk.remove_file(&path(dir))?;
-        tracing::info!("the index, which was damaged, was made anew from the log");
+impl Part {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Index => INDEX,
+            Self::UndoRecords => UNDO,
+        }
     }
-    Ok(())
+
+    /// In what is said to people.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Index => "index",
+            Self::UndoRecords => "undo records",
+        }
+    }
+
+    /// Where the mark is.
+    fn path(self, store: &Path) -> PathBuf {
+        store.join(self.folder()).join(MARK)
+    }
+
+    /// Whether that of the store in `dir` was given up.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn is_given_up(self, disk: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
+        Ok(disk.exists(&self.path(dir))?)
+    }
+
+    /// Takes the mark away, after what it is about.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn forget(self, disk: &dyn Vfs, dir: &Path) -> Result<(), Error> {
+        if self.is_given_up(disk, dir)? {
+            disk.sync_dir(&dir.join(self.folder()))?;
+            disk.remove_file(&self.path(dir))?;
+            tracing::info!("the damaged {} were made anew from the log", self.name());
+        }
+        Ok(())
+    }
 }
 
-/// Gives up the index of a store, once.
+/// Gives up a part of a store, once.
 #[derive(Debug)]
 pub(crate) struct Mark {
+    part: Part,
     disk: Arc<dyn Vfs>,
     path: PathBuf,
     /// Whether the mark is there.
@@ -61,9 +91,9 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// That of the store in `dir`; `None` if nothing may be written there.
-    pub(crate) fn new(dir: &Path, options: &Options) -> Option<Arc<Self>> {
-        let (disk, path, left) = (Arc::clone(&options.disk), path(dir), Mutex::new(false));
-        (!options.read_only).then(|| Arc::new(Self { disk, path, left }))
+    pub(crate) fn new(part: Part, dir: &Path, options: &Options) -> Option<Arc<Self>> {
+        let (disk, path, left) = (Arc::clone(&options.disk), part.path(dir), Mutex::new(false));
+        (!options.read_only).then(|| Arc::new(Self { part, disk, path, left }))
     }
 
     /// Leaves the mark. Says whether it is there.
@@ -74,11 +104,13 @@ impl Mark {
         }
         match hedgerow_vfs::write_atomic(&*self.disk, &self.path, why.as_bytes()) {
             Ok(()) => {
-                tracing::error!("{why}: the next opening makes the index anew from the log");
+                let what = self.part.name();
+                tracing::error!("{why}: the next opening makes the {what} anew from the log");
                 *left = true;
             }
             Err(error) => {
-                tracing::error!(%error, "{why}; remove the directory index/ to have it made anew")
+                let folder = self.part.folder();
+                tracing::error!(%error, "{why}; remove the directory {folder}/ to have it made anew")
             }
         }
         *left
