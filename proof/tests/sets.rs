@@ -177,7 +177,7 @@ fn a_verifier_hashes_what_it_must_and_with_its_own_function() {
         let levels = proof.upper.len();
         let proof = Proof::assemble(&[proof]).unwrap();
         counting.0.set(0);
-        let verified = verifier.verify_entry(&root, key, &proof).unwrap();
+        let verified = verifier.verify_entry(root, key, &proof).unwrap();
         assert_eq!(verified.value(), model.get(key));
         assert_eq!((verified.shard(), verified.entry().serial_number()), model.covering(key));
         // The entry, its key if it is not a sentry's; 11 + 3 + 1 levels of the twig, the upper ones, 4 of the
@@ -231,7 +231,7 @@ fn limits_are_the_callers() {
     let paths: Vec<_> = keys.iter().map(|key| path_of(&model.prove(key))).collect();
     let proof = Proof::assemble(&paths).unwrap();
     let len = proof.len();
-    let many = |limit| Verifier::new().with_limit(limit).verify_many(&root, &keys, &proof);
+    let many = |limit| Verifier::new().with_limit(limit).verify_many(root, &keys, &proof);
     let values = many(len).unwrap().iter().map(Verified::value).collect::<Vec<_>>();
     assert_eq!(values, keys.iter().map(|key| model.get(key)).collect::<Vec<_>>());
     assert_eq!(many(len - 1), Err(ProofError::TooLong { len, max: len - 1 }));
@@ -242,6 +242,6 @@ fn limits_are_the_callers() {
     let root = model.state_root();
     let proof = Proof::assemble(&[path_of(&model.prove(long))]).unwrap();
     assert!(matches!(verify(&root, long, &proof), Err(ProofError::TooLong { .. })));
-    let roomy = Verifier::new().with_limit(1 << 20).verify(&root, long, &proof);
+    let roomy = Verifier::new().with_limit(1 << 20).verify(root, long, &proof);
     assert_eq!(roomy, Ok(Some(&value[..])));
 }
