@@ -1,31 +1,41 @@
 //! Shuttle's lock and condition with the interface of `parking_lot`; its channel is made like the one of
 //! the standard library.
+//!
+//! ```text
+//!   a crate's `sync` ──► the library      parking_lot, std
+//!                   └──► its unit tests   this: each lock, wait and send is a point where shuttle
+//!                                         may let another thread go on
+//! ```
 
-pub(crate) use shuttle::sync::mpsc::{
+pub use shuttle::sync::mpsc::{
     Receiver, SyncSender as Sender, TryRecvError, sync_channel as bounded,
 };
-pub(crate) use shuttle::thread;
+pub use shuttle::thread;
 
 use shuttle::sync;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 
+/// A lock whose order of holders shuttle decides.
 #[derive(Debug)]
-pub(crate) struct Mutex<T>(sync::Mutex<T>);
+pub struct Mutex<T>(sync::Mutex<T>);
 
 /// Holds the guard except while it waits.
 #[derive(Debug)]
-pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
+pub struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 
+/// A condition whose wakes shuttle decides.
 #[derive(Debug)]
-pub(crate) struct Condvar(sync::Condvar);
+pub struct Condvar(sync::Condvar);
 
 impl<T> Mutex<T> {
-    pub(crate) fn new(value: T) -> Self {
+    /// A lock on `value`.
+    pub fn new(value: T) -> Self {
         Self(sync::Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    /// Holds the lock until the guard is dropped. A holder that panicked is no error.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
@@ -44,17 +54,26 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+impl Default for Condvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Condvar {
-    pub(crate) fn new() -> Self {
+    /// A condition that nobody waits for.
+    pub fn new() -> Self {
         Self(sync::Condvar::new())
     }
 
-    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+    /// Gives the lock back until it is woken, and holds it again.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let inner = guard.0.take().expect("not waiting");
         guard.0 = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
     }
 
-    pub(crate) fn notify_all(&self) {
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
         self.0.notify_all();
     }
 }
