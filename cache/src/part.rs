@@ -66,8 +66,8 @@ struct Closed {
 /// What the cache knows of a key.
 #[derive(Debug)]
 pub(crate) enum Found<V> {
-    Value(V, State),
-    Absent,
+    /// The value, or that there is none.
+    Known(Option<V>, State),
     /// Nothing, at this generation.
     Unknown(u64),
 }
@@ -81,6 +81,15 @@ pub(crate) enum Stop {
     Ask,
     /// No place is left.
     Places,
+}
+
+/// What [`Part::settle`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) values: u64,
+    pub(crate) deletions: u64,
+    /// There may be more to be done.
+    pub(crate) more: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +116,16 @@ fn index_bytes(keys: u64) -> u64 {
     buckets.saturating_mul((size_of::<u32>() + 1) as u64).saturating_add(32)
 }
 
+impl<K, V> Part<K, V> {
+    /// Bytes that all of it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        Arena::<Slot<K, V>>::slot_bytes(u64::from(self.slots.len()))
+            .saturating_add(Arena::<Slot<K, V>>::SPARE_BYTES)
+            .saturating_add(self.index.allocation_size() as u64)
+            .saturating_add(self.heap)
+    }
+}
+
 impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
     pub(crate) fn new(hasher: DefaultHashBuilder, keep_deleted: bool) -> Self {
         Self {
@@ -121,14 +140,6 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
             heap: 0,
             keep_deleted,
         }
-    }
-
-    /// Bytes that all of it takes.
-    pub(crate) fn bytes(&self) -> u64 {
-        Arena::<Slot<K, V>>::slot_bytes(u64::from(self.slots.len()))
-            .saturating_add(Arena::<Slot<K, V>>::SPARE_BYTES)
-            .saturating_add(self.index.allocation_size() as u64)
-            .saturating_add(self.heap)
     }
 
     /// At most so many bytes more are there when `slots` slots and `heap` bytes outside of them have come.
@@ -164,9 +175,9 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
             self.link(place);
         }
         match self.slots.get(place) {
-            Some(Slot { kind: Kind::Deleted, .. }) => Found::Absent,
-            Some(Slot { value: Some(value), .. }) => Found::Value(value.clone(), state),
-            _ => Found::Unknown(self.generation),
+            Some(Slot { kind: Kind::Deleted, .. }) => Found::Known(None, state),
+            Some(Slot { value, .. }) => Found::Known(value.clone(), state),
+            None => Found::Unknown(self.generation),
         }
     }
 
@@ -305,19 +316,24 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
     }
 
     /// Makes at most `most` keys of the oldest closed epoch clean, which is durable now: what is newer stays, what
-    /// was deleted goes. Returns whether some are left.
-    pub(crate) fn settle(&mut self, most: usize) -> bool {
+    /// was deleted goes.
+    pub(crate) fn settle(&mut self, most: usize) -> Settled {
         self.generation += 1;
+        let mut settled = Settled { values: 0, deletions: 0, more: true };
         for _ in 0..most {
-            let Some(closed) = self.closed.front() else { return false };
-            let place = closed.list.first;
-            if place == NONE {
-                self.closed.pop_front();
-                return false;
-            }
+            let place = self.closed.front().map_or(NONE, |closed| closed.list.first);
             let newest = self.newest_of(place) == Some(place);
             match self.state_at(Some(place)).after(Event::Durable) {
-                Transition::To(State::Clean) if newest => {
+                Transition::To(_) => settled.values += 1,
+                Transition::Below => settled.deletions += 1,
+                _ => {
+                    self.closed.pop_front();
+                    settled.more = false;
+                    break;
+                }
+            }
+            match self.slots.get(place) {
+                Some(Slot { kind: Kind::Dirty | Kind::Fresh, .. }) if newest => {
                     self.unlink(place);
                     if let Some(slot) = self.slots.get_mut(place) {
                         slot.kind = Kind::Clean;
@@ -327,7 +343,7 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
                 _ => self.remove(place),
             }
         }
-        true
+        settled
     }
 
     /// Drops the clean value that was not asked for the longest. Returns whether there was one.
@@ -340,8 +356,9 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
         true
     }
 
-    /// Forgets everything; sequence numbers go on.
-    pub(crate) fn reset(&mut self) {
+    /// Forgets everything; what is written next has this number.
+    pub(crate) fn reset(&mut self, next: u64) {
+        self.open_from = next;
         self.slots.clear();
         self.index = HashTable::new();
         self.clean = List::EMPTY;
