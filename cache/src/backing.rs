@@ -136,7 +136,10 @@ impl<'a, B: Backing + ?Sized> IntoIterator for &NetEffect<'a, B> {
 
 impl<B: Backing + ?Sized> fmt::Debug for NetEffect<'_, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NetEffect").field("epoch", &self.epoch).field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("NetEffect")
+            .field("epoch", &self.epoch)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 

@@ -236,7 +236,8 @@ impl<B: Backing> Cache<B> {
             };
             let keys: Vec<_> = asked.iter().map(|(key, _)| key.clone()).collect();
             let values = inner.read(&keys)?;
-            known.extend(asked.into_iter().zip(values).map(|((key, at), value)| (key, (at, value))));
+            known
+                .extend(asked.into_iter().zip(values).map(|((key, at), value)| (key, (at, value))));
         }
     }
 
@@ -257,7 +258,9 @@ impl<B: Backing> Cache<B> {
         }
         let newest = left.iter().all(|(key, &(hash, left))| {
             let part = inner.of(&mut locked, hash);
-            part.is_some_and(|part| part.is_of_open_epoch(undo.seq) && part.is_as_left(hash, key, undo.seq, left))
+            part.is_some_and(|part| {
+                part.is_of_open_epoch(undo.seq) && part.is_as_left(hash, key, undo.seq, left)
+            })
         });
         if !newest {
             return Err(UndoRefused { error: Error::NotNewest, undo });
@@ -453,7 +456,10 @@ impl<B: Backing> Inner<B> {
     fn at_their_parts(
         &self,
         wanted: &mut Vec<Wanted<'_, B::Key, B::Value>>,
-        mut each: impl FnMut(&mut Locked<'_, B::Key, B::Value>, &mut Wanted<'_, B::Key, B::Value>) -> bool,
+        mut each: impl FnMut(
+            &mut Locked<'_, B::Key, B::Value>,
+            &mut Wanted<'_, B::Key, B::Value>,
+        ) -> bool,
     ) {
         let mut locked: Option<(usize, Locked<'_, _, _>)> = None;
         wanted.retain_mut(|wanted| {
@@ -536,7 +542,9 @@ impl<B: Backing> Inner<B> {
                 return Ok(promise);
             }
             waiting = waiting.or_else(|| Some(Instant::now()));
-            if !self.flow.wait_for_room(seen)? {
+            // No flush makes that much.
+            let never = needed > self.parts.room().limit();
+            if never || !self.flow.wait_for_room(seen)? {
                 return Err(self.full(ops, hashes));
             }
         }
@@ -546,7 +554,8 @@ impl<B: Backing> Inner<B> {
     fn full(&self, ops: &Ops<B>, hashes: &[u64]) -> Failed<B> {
         let (needed, limit) = (self.needed(ops, hashes), self.parts.room().limit());
         let dirty = self.parts.lock_all().iter().map(|part| part.counts()[0]).sum();
-        if dirty == 0 { Error::TooLarge { needed, limit } } else { Error::Full { needed, dirty, limit } }
+        let never = dirty == 0 || needed > limit;
+        if never { Error::TooLarge { needed, limit } } else { Error::Full { needed, dirty, limit } }
     }
 
     /// Does all operations, or none.

@@ -34,7 +34,9 @@ pub enum Error<E: std::error::Error + 'static> {
     },
     /// What the open epoch has written leaves no room, and no closed epoch is being flushed that would leave it.
     /// Close the epoch, or raise the limit. Nothing of the write is done.
-    #[error("no room for {needed} bytes: {dirty} keys of the open epoch fill most of {limit} bytes")]
+    #[error(
+        "no room for {needed} bytes: {dirty} keys of the open epoch fill most of {limit} bytes"
+    )]
     Full {
         /// Bytes that the write may need.
         needed: u64,
@@ -52,7 +54,9 @@ pub enum Error<E: std::error::Error + 'static> {
         limit: u64,
     },
     /// A later write stands on one of the keys, or the epoch of the write is closed. Nothing is undone.
-    #[error("the write cannot be taken back: its epoch is closed, or a later write stands on its keys")]
+    #[error(
+        "the write cannot be taken back: its epoch is closed, or a later write stands on its keys"
+    )]
     NotNewest,
     /// Nobody has closed an epoch that this waits for: it could wait for ever.
     #[error("no such epoch is closed")]

@@ -53,7 +53,9 @@ fn flush<B: Backing>(inner: &Inner<B>, closed: &Closed<B::Tag>) -> Result<(), B:
     let (mut values, mut deletions) = (0, 0);
     for part in 0..inner.parts.len() {
         // Locked again each time: a closer or a reader may come in between.
-        while let Some(settled) = inner.parts.lock(part).map(|mut part| part.settle(SETTLED_AT_ONCE)) {
+        while let Some(settled) =
+            inner.parts.lock(part).map(|mut part| part.settle(SETTLED_AT_ONCE))
+        {
             values += settled.values;
             deletions += settled.deletions;
             if !settled.more {

@@ -55,7 +55,23 @@ macro_rules! nothing_on_the_heap {
     };
 }
 
-nothing_on_the_heap!((), bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+nothing_on_the_heap!(
+    (),
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize
+);
 
 impl<const N: usize> HeapBytes for [u8; N] {
     fn heap_bytes(&self) -> usize {

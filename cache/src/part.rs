@@ -349,7 +349,8 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
     /// Drops the clean value that was not asked for the longest. Returns whether there was one.
     pub(crate) fn evict(&mut self) -> bool {
         let place = self.clean.first;
-        if self.state_at((place != NONE).then_some(place)).after(Event::Evict) != Transition::Below {
+        if self.state_at((place != NONE).then_some(place)).after(Event::Evict) != Transition::Below
+        {
             return false;
         }
         self.remove(place);
@@ -383,7 +384,9 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
     }
 
     fn state_at(&self, place: Option<u32>) -> State {
-        let Some(slot) = place.and_then(|place| self.slots.get(place)) else { return State::Unknown };
+        let Some(slot) = place.and_then(|place| self.slots.get(place)) else {
+            return State::Unknown;
+        };
         match (slot.kind, slot.seq >= self.open_from) {
             (Kind::Clean, _) => State::Clean,
             (Kind::Dirty, true) => State::Dirty,
@@ -433,7 +436,8 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
         let Some(slot) = self.slots.get_mut(place) else {
             return Previous { was: Was::Nothing, value: None, seq: 0 };
         };
-        let previous = Previous { was: Was::Slot(slot.kind), value: slot.value.take(), seq: slot.seq };
+        let previous =
+            Previous { was: Was::Slot(slot.kind), value: slot.value.take(), seq: slot.seq };
         self.heap = self
             .heap
             .saturating_sub(previous.value.heap_bytes() as u64)
@@ -454,7 +458,8 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
             Some(found) if older != NONE => *found = place,
             _ => {
                 let Self { slots, hasher, .. } = self;
-                let rehash = |&place: &u32| slots.get(place).map_or(0, |slot| hasher.hash_one(&slot.key));
+                let rehash =
+                    |&place: &u32| slots.get(place).map_or(0, |slot| hasher.hash_one(&slot.key));
                 self.index.insert_unique(hash, place, rehash);
             }
         }
@@ -580,7 +585,8 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
     fn shrink_index(&mut self) {
         let Self { slots, hasher, .. } = self;
         if self.index.capacity() >= 64 && self.index.len() * 8 < self.index.capacity() {
-            let rehash = |&place: &u32| slots.get(place).map_or(0, |slot| hasher.hash_one(&slot.key));
+            let rehash =
+                |&place: &u32| slots.get(place).map_or(0, |slot| hasher.hash_one(&slot.key));
             self.index.shrink_to(self.index.len() * 2, rehash);
         }
     }

@@ -24,6 +24,9 @@ const BYTES_OF_A_PART: u64 = 1 << 20;
 /// Evictions after which a part is left for the next one.
 const EVICTED_AT_ONCE: usize = 32;
 
+/// More than any machine has: sums of some of them are numbers of 64 bits.
+const GREATEST_LIMIT: u64 = 1 << 56;
+
 /// The bytes that are used, those that are promised to writes included, and their limit.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -41,7 +44,7 @@ impl Room {
     }
 
     pub(crate) fn set_limit(&self, bytes: u64) {
-        self.limit.store(bytes, Relaxed);
+        self.limit.store(bytes.min(GREATEST_LIMIT), Relaxed);
     }
 
     fn is_over(&self) -> bool {
@@ -141,7 +144,8 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Parts<K, V> {
         let parts: Vec<_> =
             (0..count).map(|_| Mutex::new(Part::new(hasher.clone(), keep_deleted))).collect();
         let used = parts.iter().map(|part| part.lock().bytes()).sum();
-        let room = Room { used: AtomicU64::new(used), limit: AtomicU64::new(limit) };
+        let room = Room { used: AtomicU64::new(used), limit: AtomicU64::new(0) };
+        room.set_limit(limit);
         Self { parts, hasher, room, hand: AtomicUsize::new(0) }
     }
 
@@ -152,6 +156,9 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Parts<K, V> {
     /// Promises so many bytes, for which clean values go if they must; `None` if that is not enough. `evicted` is
     /// told how many went.
     pub(crate) fn promise(&self, bytes: u64, evicted: impl FnMut(u64)) -> Option<Promise<'_>> {
+        if bytes > self.room.limit() {
+            return None;
+        }
         self.room.changed(0, bytes);
         let promise = Promise { room: &self.room, bytes };
         self.evict_over(evicted);
@@ -164,7 +171,8 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Parts<K, V> {
         while self.room.is_over() && without < self.len() {
             let part = self.hand.fetch_add(1, Relaxed) % self.len().max(1);
             let Some(mut part) = self.lock(part) else { return };
-            let gone = (0..EVICTED_AT_ONCE).take_while(|_| !part.keeps_limit(0) && part.evict()).count();
+            let gone =
+                (0..EVICTED_AT_ONCE).take_while(|_| !part.keeps_limit(0) && part.evict()).count();
             without = if gone == 0 { without + 1 } else { 0 };
             evicted(gone as u64);
         }

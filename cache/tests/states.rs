@@ -17,7 +17,8 @@ fn in_state(state: State, keep_deleted: bool) -> (Arc<Below>, TestCache) {
     // Fresh is only what is not below.
     let values = (state != State::Fresh).then(|| (KEY, value(BELOW)));
     let below = Below::with(values);
-    let cache = Cache::new(Arc::clone(&below), None, CacheOptions { keep_deleted, ..OPTIONS }).unwrap();
+    let cache =
+        Cache::new(Arc::clone(&below), None, CacheOptions { keep_deleted, ..OPTIONS }).unwrap();
     match state {
         State::Unknown => {}
         State::Clean => assert_eq!(cache.get(&KEY).unwrap(), Some(value(BELOW))),
@@ -26,7 +27,11 @@ fn in_state(state: State, keep_deleted: bool) -> (Arc<Below>, TestCache) {
         State::Deleted => write(&cache, KEY, Op::Delete),
         State::Flushing | State::FlushingDeleted => {
             below.hold_applies(true);
-            write(&cache, KEY, if state == State::Flushing { Op::Put(value(OLD)) } else { Op::Delete });
+            write(
+                &cache,
+                KEY,
+                if state == State::Flushing { Op::Put(value(OLD)) } else { Op::Delete },
+            );
             cache.close_epoch(1).unwrap();
             below.wait_held();
         }
@@ -128,7 +133,10 @@ fn every_operation_goes_down() {
             let vanished = state == State::Fresh && matches!(event, Event::Delete | Event::Remove);
             assert!(!vanished || last.effects.is_empty(), "{event:?} in {state:?}");
             let known = cache.state(&KEY);
-            assert!(matches!(known, State::Clean | State::Unknown), "{known} after {event:?} in {state:?}");
+            assert!(
+                matches!(known, State::Clean | State::Unknown),
+                "{known} after {event:?} in {state:?}"
+            );
             assert_eq!(cache.get(&KEY).unwrap(), wanted);
         }
     }
