@@ -56,6 +56,8 @@ mod heap;
 mod op;
 mod part;
 mod parts;
+#[cfg(test)]
+mod schedules;
 mod state;
 mod stats;
 mod sync;

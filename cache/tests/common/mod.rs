@@ -121,34 +121,55 @@ impl Backing for Below {
     }
 
     fn apply(&self, net: &NetEffect<'_, Self>) -> Result<(), DiskError> {
-        let mut effects = BTreeMap::new();
-        for (key, effect) in net {
-            assert_eq!(effects.insert(key, effect), None, "key {key} comes twice");
-        }
+        let effects = collected(net);
         assert_eq!(effects.len() as u64, net.len());
-        let batch = Applied { tag: *net.tag(), effects };
+        self.apply_effects(*net.tag(), effects)
+    }
+}
+
+/// The effects by key, each of which comes once.
+pub(crate) fn collected<B>(net: &NetEffect<'_, B>) -> BTreeMap<Key, Effect<Value>>
+where
+    B: Backing<Key = Key, Value = Value>,
+{
+    let mut effects = BTreeMap::new();
+    for (key, effect) in net {
+        assert_eq!(effects.insert(key, effect), None, "key {key} comes twice");
+    }
+    effects
+}
+
+impl Below {
+    pub(crate) fn apply_effects(
+        &self,
+        tag: u64,
+        effects: BTreeMap<Key, Effect<Value>>,
+    ) -> Result<(), DiskError> {
+        let batch = Applied { tag, effects };
         self.look().tried.push(batch.clone());
         let mut state = self.held_back(|state| state.hold_applies);
         assert!(!state.panic_in_apply, "as asked");
         let fails = state.fail_applies > 0;
         state.fail_applies = state.fail_applies.saturating_sub(1);
         if !fails || state.late {
+            // A retry finds what the first try has written.
+            let again = state.tag == Some(tag);
             for (key, effect) in &batch.effects {
+                let had = match effect.value() {
+                    Some(value) => state.values.insert(*key, value.clone()),
+                    None => state.values.remove(key),
+                };
                 match effect {
-                    Effect::Put { value, fresh } => {
-                        let had = state.values.insert(*key, value.clone());
-                        // A retry finds what the first try has written.
-                        let again = state.tag == Some(batch.tag);
-                        assert!(!fresh || had.is_none() || again, "{key} was not fresh");
+                    Effect::Put { fresh: true, .. } => {
+                        assert!(had.is_none() || again, "{key} was not fresh");
                     }
-                    Effect::Delete { old } => {
-                        let had = state.values.remove(key);
-                        let again = state.tag == Some(batch.tag);
-                        assert!(old.is_none() || *old == had || again, "{key} had another value");
+                    Effect::Delete { old: Some(old) } => {
+                        assert!(had.as_ref() == Some(old) || again, "{key} had another value");
                     }
+                    _ => {}
                 }
             }
-            state.tag = Some(batch.tag);
+            state.tag = Some(tag);
             state.applied.push(batch);
         }
         if fails { Err(state.error()) } else { Ok(()) }
