@@ -95,14 +95,17 @@ fn the_limit_is_kept() {
         match phase {
             // Only reads, then only writes, then both with deletions, then undos between, then reads again.
             0 | 4 => drop(cache.get_many(&keys).unwrap()),
-            1 => drop(write(&cache, keys.iter().map(|key| (*key, Op::Create(made(key)))).collect())),
+            1 => {
+                drop(write(&cache, keys.iter().map(|key| (*key, Op::Create(made(key)))).collect()))
+            }
             2 => {
                 let read = keys.iter().map(|key| (*key, Op::Remove));
                 let old = (next - 100 * AT_ONCE..next - 99 * AT_ONCE).map(|n| (key(n), Op::Delete));
                 drop(write(&cache, read.chain(old).collect()));
             }
             _ => {
-                let undo = write(&cache, keys.iter().map(|key| (*key, Op::Put(made(key)))).collect());
+                let undo =
+                    write(&cache, keys.iter().map(|key| (*key, Op::Put(made(key)))).collect());
                 if round % 2 == 0 {
                     // Unless the epoch was closed meanwhile, which it was not.
                     cache.undo(undo.unwrap()).unwrap();
