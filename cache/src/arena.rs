@@ -51,7 +51,7 @@ impl<T> Arena<T> {
 
     /// Puts `slot` at the next place; gives it back if there are as many as places have numbers.
     pub(crate) fn push(&mut self, slot: T) -> Result<u32, T> {
-        if self.len >= NONE {
+        if self.len == NONE {
             return Err(slot);
         }
         match self.chunks.last_mut() {

@@ -602,10 +602,10 @@ impl<B: Backing> Inner<B> {
             for ((key, op), &hash) in ops.iter().zip(hashes).skip(at) {
                 let asks = matches!(op.event(), Event::Insert | Event::Remove) && seen.insert(key);
                 seen.insert(key);
-                if let Some(part) = self.of(&mut locked, hash).filter(|_| asks) {
-                    if part.state(hash, key) == State::Unknown {
-                        asked.push((key.clone(), part.generation()));
-                    }
+                if let Some(part) = self.of(&mut locked, hash).filter(|_| asks)
+                    && part.state(hash, key) == State::Unknown
+                {
+                    asked.push((key.clone(), part.generation()));
                 }
             }
         }

@@ -142,7 +142,6 @@ impl<V> Effect<V> {
 /// assert_eq!(cache.state(&1), State::Unknown);
 /// # cache.flush(1).unwrap();
 /// ```
-#[must_use = "a write can be taken back with nothing else"]
 #[derive(Debug)]
 pub struct Undo<K, V> {
     /// The sequence number of the write.

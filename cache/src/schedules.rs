@@ -185,7 +185,7 @@ fn no_reader_brings_a_key_back() {
             let cache = Arc::clone(&cache);
             move || {
                 let op = if thread_rng().gen_bool(0.5) { Op::Remove } else { Op::Delete };
-                let _ = cache.write(&mut vec![(0, op), (1, Op::Put(7))]).unwrap();
+                cache.write(&mut vec![(0, op), (1, Op::Put(7))]).unwrap();
                 if thread_rng().gen_bool(0.7) {
                     cache.flush(1).unwrap();
                 }

@@ -76,11 +76,11 @@ impl Backing for Level {
                 Effect::Delete { old: Some(_) } => (key, Op::Remove),
                 Effect::Delete { old: None } => (key, Op::Delete),
             };
-            let _ = cache.write(&mut effects.into_iter().map(op).collect()).map_err(disk)?;
+            cache.write(&mut effects.into_iter().map(op).collect()).map_err(disk)?;
             *written = Some(*net.tag());
         }
         // Not every epoch of the cache above is one of this.
-        if net.tag() % 3 == 0 {
+        if net.tag().is_multiple_of(3) {
             match cache.close_epoch(*net.tag()) {
                 Ok(_) | Err(Error::Order) => cache.wait_durable(net.tag()).map_err(disk)?,
                 Err(error) => return Err(disk(error)),
@@ -141,6 +141,8 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 type Map = BTreeMap<Key, Value>;
+/// What the map had for the keys of a write.
+type Were = BTreeMap<Key, Option<Value>>;
 
 /// Does the operations in the map, or says which cannot be. A create of what is there becomes an insert: nobody
 /// vouches for what is not so.
@@ -173,7 +175,7 @@ struct Run {
     cache: Cache<Level>,
     map: Map,
     /// Of the open epoch: the undo, its keys, and what the map had for them.
-    undos: Vec<(Undo<Key, Value>, BTreeMap<Key, Option<Value>>)>,
+    undos: Vec<(Undo<Key, Value>, Were)>,
     tag: u64,
     held: bool,
 }
@@ -322,7 +324,7 @@ impl Run {
         self.read(&(0..KEYS).collect::<Vec<_>>());
         // The tags that caches below flush at.
         self.flush();
-        while self.tag % 3 != 0 {
+        while !self.tag.is_multiple_of(3) {
             self.flush();
         }
         self.read(&(0..KEYS).collect::<Vec<_>>());

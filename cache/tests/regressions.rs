@@ -1,6 +1,8 @@
 //! The defects of the reference systems, one test each: `s_b…` of a write-behind cache with a commit barrier,
 //! `o_b…` of an object cache with flush epochs.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Below, DiskError, Key, OPTIONS, cache_over, value, write};
@@ -176,7 +178,7 @@ fn s_b4_an_epoch_has_all_of_a_write() {
                 let mut i = 0;
                 while !stop.load(SeqCst) {
                     let pair = |key| (1_000 * writer + key, Op::Put(value(i)));
-                    let _ = cache.write(&mut (0..50).map(pair).collect()).unwrap();
+                    cache.write(&mut (0..50).map(pair).collect()).unwrap();
                     i = i.wrapping_add(1);
                 }
             });
@@ -235,7 +237,7 @@ fn s_b6_a_retry_is_the_same_batch_with_its_tag() {
     let cache = Cache::new(Arc::clone(&below), None, options).unwrap();
     for late in [false, true] {
         let (gone, new) = if late { (2, 4) } else { (1, 3) };
-        let _ = cache.write(&mut vec![(gone, Op::Remove), (new, Op::Insert(value(9)))]).unwrap();
+        cache.write(&mut vec![(gone, Op::Remove), (new, Op::Insert(value(9)))]).unwrap();
         (below.look().fail_applies, below.look().late) = (2, late);
         let tag = u64::from(new);
         cache.close_epoch(tag).unwrap();
@@ -244,7 +246,9 @@ fn s_b6_a_retry_is_the_same_batch_with_its_tag() {
             cache.retry().unwrap();
             // What comes meanwhile is of the next epoch.
             let mut ops = vec![(50, Op::Put(value(new as u8)))];
-            let _ = cache.write(&mut ops).map_err(|error| assert!(error.is_latched()));
+            if let Err(error) = cache.write(&mut ops) {
+                assert!(error.is_latched(), "{error}");
+            }
         }
         cache.wait_durable(&tag).unwrap();
         let tried: Vec<_> =
@@ -275,7 +279,7 @@ fn s_b7_an_epoch_is_one_batch_however_large() {
     let cache = Cache::new(Arc::clone(&below), None, options).unwrap();
     for first in (0..20_000).step_by(1_000) {
         let ops = |key| (key, Op::Create(value(key as u8)));
-        let _ = cache.write(&mut (first..first + 1_000).map(ops).collect()).unwrap();
+        cache.write(&mut (first..first + 1_000).map(ops).collect()).unwrap();
     }
     cache.flush(1).unwrap();
     let state = below.look();
@@ -320,12 +324,16 @@ fn s_b9_the_last_operation_on_a_key_wins() {
         for key in 0..20 {
             many.push((
                 key,
-                if (round + key as u8) % 3 == 0 { Op::Delete } else { Op::Put(value(round)) },
+                if (round + key as u8).is_multiple_of(3) {
+                    Op::Delete
+                } else {
+                    Op::Put(value(round))
+                },
             ));
         }
     }
     let last: BTreeMap<Key, _> = many.iter().map(|(key, op)| (*key, op.value().cloned())).collect();
-    let _ = cache.write(&mut many).unwrap();
+    cache.write(&mut many).unwrap();
     for (key, wanted) in &last {
         assert_eq!(cache.get(key).unwrap(), *wanted);
     }
@@ -351,7 +359,7 @@ fn s_b9_writes_of_threads_have_one_order() {
                     // In another order each time: what counts is the order of the writes.
                     let mut ops: Vec<_> = keys.collect();
                     ops.rotate_left(((i + u32::from(writer)) % 40) as usize);
-                    let _ = cache.write(&mut ops).unwrap();
+                    cache.write(&mut ops).unwrap();
                 }
             });
         }
@@ -406,7 +414,7 @@ fn s_b10_more_than_four_gib_are_counted() {
     let cache = Cache::new(Arc::new(Counts::default()), None, options).unwrap();
     let empty = cache.stats().used_bytes;
     let mut ops: Vec<_> = (0..10).map(|key| (key, Op::Create(Claims(3 * GIB + key)))).collect();
-    let _ = cache.write(&mut ops).unwrap();
+    cache.write(&mut ops).unwrap();
     let used = cache.stats().used_bytes;
     assert!((30 * GIB + 45..31 * GIB).contains(&(used - empty)), "{used}");
     // Beyond the limit.
@@ -414,7 +422,7 @@ fn s_b10_more_than_four_gib_are_counted() {
     assert!(matches!(cache.write(&mut more), Err(Error::Full { .. })));
     cache.flush(u64::from(u32::MAX) + 7).unwrap();
     assert_eq!(cache.durable_tag(), Some((1 << 32) + 6));
-    let _ = cache.write(&mut more).unwrap();
+    cache.write(&mut more).unwrap();
     let mut endless = vec![(30, Op::Put(Claims(u64::MAX))), (31, Op::Put(Claims(u64::MAX)))];
     let refused = cache.write(&mut endless);
     assert!(matches!(refused, Err(Error::TooLarge { needed, limit }) if needed > limit));
@@ -480,7 +488,7 @@ fn o_b1_what_was_flushed_can_be_evicted() {
     let mut tag = 0;
     for round in 0..40_u32 {
         let ops = |key| (1_000 * round + key, Op::Create(vec![1; 100]));
-        let _ = cache.write(&mut (0..1_000).map(ops).collect()).unwrap();
+        cache.write(&mut (0..1_000).map(ops).collect()).unwrap();
         tag += 1;
         cache.flush(tag).unwrap();
         assert!(cache.stats().used_bytes <= OPTIONS.limit_bytes);
@@ -518,7 +526,7 @@ fn o_b3_a_failed_flush_keeps_everything_and_tells_everybody() {
     let _limit = Limit::new();
     let below = Below::with([(2, value(2))]);
     let cache = cache_over(&below);
-    let _ = cache.write(&mut vec![(1, Op::Create(value(1))), (2, Op::Remove)]).unwrap();
+    cache.write(&mut vec![(1, Op::Create(value(1))), (2, Op::Remove)]).unwrap();
     below.hold_applies(true);
     below.look().fail_applies = 1;
     let first = cache.close_epoch(1).unwrap();
@@ -656,7 +664,7 @@ fn a_full_cache_waits_or_refuses() {
     cache.flush(2).unwrap();
     assert!(matches!(cache.write(&mut huge), Err(Error::TooLarge { .. })));
     cache.set_limit(4 << 20);
-    let _ = cache.write(&mut huge).unwrap();
+    cache.write(&mut huge).unwrap();
     cache.flush(3).unwrap();
 }
 
@@ -667,7 +675,7 @@ fn waiting_for_room_has_an_end() {
     for fails in [false, true] {
         let below = Below::with([]);
         let cache = cache_over(&below);
-        let _ = cache.write(&mut vec![(1, Op::Put(vec![0; 900_000]))]).unwrap();
+        cache.write(&mut vec![(1, Op::Put(vec![0; 900_000]))]).unwrap();
         below.hold_applies(true);
         cache.close_epoch(1).unwrap();
         below.wait_held();

@@ -1,5 +1,7 @@
 //! The table of states: every row and column, on a real cache.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Below, DiskError, Key, OPTIONS, TestCache, cache_over, value, write};

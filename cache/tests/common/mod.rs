@@ -192,5 +192,5 @@ pub(crate) fn value(number: u8) -> Value {
 
 /// One write of one operation.
 pub(crate) fn write(cache: &TestCache, key: Key, op: Op<Value>) {
-    let _ = cache.write(&mut vec![(key, op)]).unwrap();
+    cache.write(&mut vec![(key, op)]).unwrap();
 }
