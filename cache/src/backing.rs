@@ -60,7 +60,7 @@ pub trait Backing: Send + Sync + 'static {
     fn get_many(&self, keys: &[Self::Key]) -> Result<Vec<Option<Self::Value>>, Self::Error>;
 
     /// Writes what an epoch did, and its tag: all of it or nothing, durable when this returns. Never called twice
-    /// at once. After an error it may be called again with the same epoch ([`Cache::retry`](crate::Cache::retry)),
+    /// at once. It may read the cache above, but must not wait for it: nothing is durable before it returns. After an error it may be called again with the same epoch ([`Cache::retry`](crate::Cache::retry)),
     /// also if the first time did write it.
     ///
     /// # Errors

@@ -139,6 +139,13 @@ impl<B: Backing> Cache<B> {
     /// # Errors
     /// [`Error::Read`] if the backing had to be asked and could not say, [`Error::Answer`].
     pub fn get(&self, key: &B::Key) -> Result<Option<B::Value>, Failed<B>> {
+        let inner = &*self.inner;
+        let hash = inner.parts.hash(key);
+        let found = inner.parts.lock(inner.parts.part_of(hash)).map(|mut part| part.get(hash, key));
+        if let Some(Found::Known(value, state)) = found {
+            add(inner.counters.hits(state), 1);
+            return Ok(value);
+        }
         let values = self.get_many(std::slice::from_ref(key))?;
         Ok(values.into_iter().next().flatten())
     }
@@ -159,7 +166,6 @@ impl<B: Backing> Cache<B> {
             })
             .collect();
         wanted.sort_by_key(|wanted| wanted.part);
-        let mut hits = [0; 3];
         inner.at_their_parts(&mut wanted, |part, wanted| match part.get(wanted.hash, wanted.key) {
             Found::Unknown(generation) => {
                 wanted.generation = generation;
@@ -167,21 +173,10 @@ impl<B: Backing> Cache<B> {
             }
             Found::Known(value, state) => {
                 *wanted.value = value;
-                let hit = match state {
-                    State::Clean => 0,
-                    State::Flushing | State::FlushingDeleted => 2,
-                    _ => 1,
-                };
-                if let Some(hits) = hits.get_mut(hit) {
-                    *hits += 1;
-                }
+                add(inner.counters.hits(state), 1);
                 false
             }
         });
-        let [clean, dirty, flushing] = hits;
-        add(&inner.counters.clean_hits, clean);
-        add(&inner.counters.dirty_hits, dirty);
-        add(&inner.counters.flushing_hits, flushing);
         if wanted.is_empty() {
             return Ok(values);
         }
@@ -203,6 +198,7 @@ impl<B: Backing> Cache<B> {
             false
         });
         add(&inner.counters.evictions, evicted);
+        inner.parts.evict_over(|gone| add(&inner.counters.evictions, gone));
         Ok(values)
     }
 
@@ -221,7 +217,7 @@ impl<B: Backing> Cache<B> {
         let touched = inner.touched(&hashes);
         let mut known = Known::new();
         loop {
-            let promise = inner.promise(ops, &hashes)?;
+            let promise = inner.promise(ops, &hashes, &touched)?;
             let tried = inner.apply(ops, &hashes, &touched, &known);
             drop(promise);
             let asked = match tried {
@@ -231,7 +227,7 @@ impl<B: Backing> Cache<B> {
                 }
                 Tried::Refused(at, Stop::Exists) => return Err(Error::Exists { at }),
                 Tried::Refused(at, Stop::Missing) => return Err(Error::Missing { at }),
-                Tried::Refused(..) => return Err(inner.full(ops, &hashes)),
+                Tried::Refused(..) => return Err(inner.full(ops, &hashes, &touched)),
                 Tried::Ask(asked) => asked,
             };
             let keys: Vec<_> = asked.iter().map(|(key, _)| key.clone()).collect();
@@ -332,10 +328,14 @@ impl<B: Backing> Cache<B> {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         // From what is held, under its locks, and not from any count of it.
-        self.inner.parts.lock_all().iter().all(|part| {
+        let parts = self.inner.parts.lock_all();
+        let nothing = parts.iter().all(|part| {
             let [open, closed, _] = part.counts();
             open == 0 && closed == 0
-        }) && self.inner.flow.look().3 == 0
+        });
+        // A closer who holds the flow wants the parts: they are let go first.
+        drop(parts);
+        nothing && self.inner.flow.look().3 == 0
     }
 
     /// The latched error, if a flush has failed.
@@ -516,24 +516,32 @@ impl<B: Backing> Inner<B> {
     }
 
     /// Bytes by which a write may make the cache grow.
-    fn needed(&self, ops: &Ops<B>, hashes: &[u64]) -> u64 {
-        let mut parts: HashMap<usize, (u64, u64)> = HashMap::new();
+    fn needed(&self, ops: &Ops<B>, hashes: &[u64], touched: &[usize]) -> u64 {
+        let mut parts: Vec<_> = touched.iter().map(|&part| (part, 0_u64, 0_u64)).collect();
         for ((key, op), &hash) in ops.iter().zip(hashes) {
-            let (slots, heap) = parts.entry(self.parts.part_of(hash)).or_default();
-            let bytes = key.heap_bytes().saturating_add(op.value().map_or(0, B::Value::heap_bytes));
-            *slots += 1;
-            *heap = heap.saturating_add(bytes as u64);
+            let part = self.parts.part_of(hash);
+            let at = parts.binary_search_by_key(&part, |(part, ..)| *part);
+            if let Some((_, slots, heap)) = at.ok().and_then(|at| parts.get_mut(at)) {
+                let value = op.value().map_or(0, B::Value::heap_bytes);
+                *slots += 1;
+                *heap = heap.saturating_add(key.heap_bytes().saturating_add(value) as u64);
+            }
         }
-        let growth = |(part, (slots, heap))| Some(self.parts.lock(part)?.growth(slots, heap));
+        let growth = |(part, slots, heap)| Some(self.parts.lock(part)?.growth(slots, heap));
         parts.into_iter().filter_map(growth).fold(0, u64::saturating_add)
     }
 
     /// Room for a write, for which it may have to wait.
-    fn promise(&self, ops: &Ops<B>, hashes: &[u64]) -> Result<Promise<'_>, Failed<B>> {
+    fn promise(
+        &self,
+        ops: &Ops<B>,
+        hashes: &[u64],
+        touched: &[usize],
+    ) -> Result<Promise<'_>, Failed<B>> {
         let mut waiting = None;
         loop {
             let seen = self.flow.rooms()?;
-            let needed = self.needed(ops, hashes);
+            let needed = self.needed(ops, hashes, touched);
             let evicted = |gone| add(&self.counters.evictions, gone);
             if let Some(promise) = self.parts.promise(needed, evicted) {
                 if let Some(start) = waiting {
@@ -545,14 +553,14 @@ impl<B: Backing> Inner<B> {
             // No flush makes that much.
             let never = needed > self.parts.room().limit();
             if never || !self.flow.wait_for_room(seen)? {
-                return Err(self.full(ops, hashes));
+                return Err(self.full(ops, hashes, touched));
             }
         }
     }
 
     /// The error of a write for which there is no room.
-    fn full(&self, ops: &Ops<B>, hashes: &[u64]) -> Failed<B> {
-        let (needed, limit) = (self.needed(ops, hashes), self.parts.room().limit());
+    fn full(&self, ops: &Ops<B>, hashes: &[u64], touched: &[usize]) -> Failed<B> {
+        let (needed, limit) = (self.needed(ops, hashes, touched), self.parts.room().limit());
         let dirty = self.parts.lock_all().iter().map(|part| part.counts()[0]).sum();
         let never = dirty == 0 || needed > limit;
         if never { Error::TooLarge { needed, limit } } else { Error::Full { needed, dirty, limit } }

@@ -89,6 +89,9 @@ fn reader(cache: Arc<ToyCache>) -> thread::JoinHandle<()> {
                 if thread_rng().gen_bool(0.3) {
                     cache.evict_clean();
                 }
+                // Looks that take all the locks there are, with a closer at work.
+                let durable = thread_rng().gen_bool(0.2) && cache.is_durable();
+                assert!(!durable || last == 0 || cache.stats().durable_epoch > 0);
                 let number = cache.get(&key).unwrap().unwrap();
                 assert!(number >= last, "{key}: {number} after {last}");
                 last = number;

@@ -6,6 +6,7 @@
 //!   waits    for room
 //! ```
 
+use crate::state::State;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -171,6 +172,15 @@ pub(crate) fn add(counter: &AtomicU64, more: u64) {
 }
 
 impl Counters {
+    /// What counts the look-ups that found a key in this state.
+    pub(crate) const fn hits(&self, state: State) -> &AtomicU64 {
+        match state {
+            State::Unknown | State::Clean => &self.clean_hits,
+            State::Dirty | State::Fresh | State::Deleted => &self.dirty_hits,
+            State::Flushing | State::FlushingDeleted => &self.flushing_hits,
+        }
+    }
+
     pub(crate) fn read(&self) -> CacheStats {
         let of = |counter: &AtomicU64| counter.load(Relaxed);
         CacheStats {
