@@ -79,6 +79,13 @@ impl<const N: usize> HeapBytes for [u8; N] {
     }
 }
 
+/// It holds nothing.
+impl<T: ?Sized> HeapBytes for &T {
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
 impl HeapBytes for Vec<u8> {
     fn heap_bytes(&self) -> usize {
         allocated(self.capacity())
