@@ -12,6 +12,7 @@
 //!
 //!  generate random blocks over few keys, chosen to hurt
 //!  limit    a test that hangs fails
+//!  modelled, schedules   locks whose order shuttle decides, in many orders of events (feature `schedules`)
 //! ```
 //!
 //! The recordings judge the model; the model judges everything else, on inputs that nobody
@@ -26,9 +27,13 @@
 pub mod generate;
 pub mod limit;
 pub mod model;
+#[cfg(feature = "schedules")]
+pub mod modelled;
 pub mod naive;
 pub mod ops;
 pub mod recipe;
+#[cfg(feature = "schedules")]
+pub mod schedules;
 pub mod vectors;
 
 pub use limit::Limit;

@@ -15,9 +15,9 @@
 //! loom would check, and three stages with four waiters have far more orders than loom can go through.
 
 #[cfg(test)]
-mod modelled;
-#[cfg(test)]
-pub(crate) use modelled::{Condvar, Mutex, Receiver, Sender, TryRecvError, bounded, thread};
+pub(crate) use hedgerow_testkit::modelled::{
+    Condvar, Mutex, Receiver, Sender, TryRecvError, bounded, thread,
+};
 
 #[cfg(not(test))]
 mod real {

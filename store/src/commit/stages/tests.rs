@@ -14,13 +14,11 @@
 //! random (numbers and places of failures too) comes from shuttle, so a schedule says all of it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod explore;
-
 use super::*;
 use crate::commit::sync::{Condvar, Mutex};
 use crate::ticket::Ticket;
-use explore::explore;
 use hedgerow_state::Counts;
+use hedgerow_testkit::schedules::explore;
 use hedgerow_types::Digest;
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};

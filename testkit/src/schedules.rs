@@ -3,19 +3,19 @@
 //! `HEDGEROW_SCHEDULES` says how many schedules each test tries, `HEDGEROW_SEED` which. A failure prints
 //! its schedule; with that in `HEDGEROW_SCHEDULE` the test that failed runs it and nothing else.
 
-use hedgerow_testkit::Limit;
+use crate::Limit;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs `body` under many schedules of two kinds: any, and those that change threads at few points.
-pub(super) fn explore(body: fn()) {
+pub fn explore(body: fn()) {
     let _limit = Limit::new();
     if let Ok(schedule) = std::env::var("HEDGEROW_SCHEDULE") {
         return shuttle::replay(body, &schedule);
     }
-    let given = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let given = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let schedules = given("HEDGEROW_SCHEDULES").unwrap_or(10_000) as usize;
     let seed = given("HEDGEROW_SEED").unwrap_or_else(random_seed);
     let tried = Tried { seed, number: Arc::default() };
@@ -54,6 +54,6 @@ impl Drop for Tried {
 
 fn random_seed() -> u64 {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).unwrap();
+    getrandom::fill(&mut bytes).expect("random bytes");
     u64::from_le_bytes(bytes)
 }
