@@ -11,7 +11,7 @@
 use bitcoin::block::{Header, Version};
 use bitcoin::constants::genesis_block;
 use bitcoin::hashes::{Hash, sha256d};
-use bitcoin::script::{Builder, PushBytesBuf};
+use bitcoin::script::{Builder, PushBytes};
 use bitcoin::{
     Amount, Block, BlockHash, CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Transaction,
     TxIn, TxMerkleNode, TxOut, Witness, absolute, opcodes, transaction,
@@ -98,13 +98,11 @@ fn coinbase(height: u32) -> Transaction {
     let commitment = {
         // The coinbase stands for zeros in the tree of witnesses, and reserves zeros.
         let hash = sha256d::Hash::hash(&[0; 64]).to_byte_array();
-        let mut bytes = PushBytesBuf::from([0xaa, 0x21, 0xa9, 0xed]);
-        for byte in hash {
-            // UNWRAP: 36 bytes are fewer than a push can have.
-            #[expect(clippy::expect_used, reason = "36 bytes are fewer than a push can have")]
-            bytes.push(byte).expect("36 bytes");
-        }
-        ScriptBuf::new_op_return(bytes)
+        let mut bytes = [0; 36];
+        let (head, tail) = bytes.split_at_mut(4);
+        head.copy_from_slice(&[0xaa, 0x21, 0xa9, 0xed]);
+        tail.copy_from_slice(&hash);
+        ScriptBuf::new_op_return(<&PushBytes>::from(&bytes))
     };
     let payee = ScriptBuf::new_p2pkh(&bitcoin::PubkeyHash::from_byte_array(PAYEE));
     Transaction {

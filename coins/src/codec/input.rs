@@ -1,8 +1,6 @@
 //! Bytes that come in, with the place at which they stand; from memory or from a file.
 
 use super::FormatError;
-use bitcoin::VarInt;
-use bitcoin::consensus::{Decodable, encode};
 use std::io::{self, Read};
 
 /// A reader that knows how far it has come.
@@ -82,11 +80,14 @@ impl From<io::Error> for ReadError {
 
 /// A CompactSize in its shortest form.
 pub(crate) fn read_compact_size<R: Read>(input: &mut Input<R>) -> Result<u64, ReadError> {
-    match VarInt::consensus_decode(input) {
-        Ok(VarInt(number)) => Ok(number),
-        Err(encode::Error::Io(error)) => Err(io::Error::from(error).into()),
-        Err(_) => Err(FormatError::CompactSize.into()),
-    }
+    let [first] = input.array()?;
+    let (number, least) = match first {
+        0xfd => (u64::from(u16::from_le_bytes(input.array()?)), 0xfd),
+        0xfe => (u64::from(u32::from_le_bytes(input.array()?)), 1 << 16),
+        0xff => (u64::from_le_bytes(input.array()?), 1 << 32),
+        _ => (u64::from(first), 0),
+    };
+    if number < least { Err(FormatError::CompactSize.into()) } else { Ok(number) }
 }
 
 #[cfg(test)]
@@ -104,8 +105,12 @@ mod tests {
             let cut = read_compact_size(&mut Input::new(&bytes[..len - 1]));
             assert_eq!(cut.unwrap_err().into_format(), FormatError::Truncated);
         }
-        let long = read_compact_size(&mut Input::new(&[0xfd, 252, 0][..]));
-        assert_eq!(long.unwrap_err().into_format(), FormatError::CompactSize);
+        let longs: [&[u8]; 3] =
+            [&[0xfd, 252, 0], &[0xfe, 0xff, 0xff, 0, 0], &[0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]];
+        for long in longs {
+            let read = read_compact_size(&mut Input::new(long));
+            assert_eq!(read.unwrap_err().into_format(), FormatError::CompactSize);
+        }
     }
 
     #[test]
