@@ -40,7 +40,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
-pub mod blocks;
+mod blocks;
 mod codec;
 mod coin;
 mod digest;
@@ -49,6 +49,7 @@ pub mod regtest;
 mod snapshot;
 
 pub use bitcoin;
+pub use blocks::{BlockChain, BlockFileDefect, BlockFileError, BlockFiles};
 pub use codec::FormatError;
 pub use coin::{Coin, CoinError, KEY_LEN, MAX_HEIGHT, MAX_SCRIPT_LEN, key_of, outpoint_of};
 pub use digest::{

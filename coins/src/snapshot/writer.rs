@@ -33,7 +33,6 @@ const BUFFER: usize = 64 << 10;
 /// let outputs: Vec<u32> = reader.map(|read| Ok(read?.0.vout)).collect::<Result<_, _>>()?;
 /// assert_eq!(outputs, [3, 4]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # // A null outpoint's number is u32::MAX: it is replaced above.
 /// ```
 #[derive(Debug)]
 pub struct SnapshotWriter<W: Write> {
