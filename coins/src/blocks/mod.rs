@@ -22,8 +22,6 @@ mod chain;
 mod error;
 mod form;
 mod scan;
-#[cfg(test)]
-mod tests;
 
 pub use chain::BlockChain;
 pub use error::{BlockFileDefect, BlockFileError};

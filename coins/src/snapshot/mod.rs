@@ -21,8 +21,6 @@ mod error;
 mod header;
 mod order;
 mod reader;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 pub use error::{SnapshotDefect, SnapshotError};

@@ -1,1 +1,0 @@
-//! Snapshots come back, and what is no snapshot is refused, however it is damaged.
