@@ -67,7 +67,11 @@ impl Coin {
         match () {
             () if script.is_op_return() => Err(CoinError::OpReturn),
             () if script.len() > MAX_SCRIPT_LEN => Err(CoinError::Script(script.len())),
-            () => Ok(Self { height, coinbase, output: TxOut { value: amount, script_pubkey: script } }),
+            () => Ok(Self {
+                height,
+                coinbase,
+                output: TxOut { value: amount, script_pubkey: script },
+            }),
         }
     }
 

@@ -36,7 +36,9 @@ const REPEATS: [(u32, &str); 2] = [
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn may_overwrite(height: u32, block: &BlockHash) -> bool {
-    REPEATS.iter().any(|(at, hash)| *at == height && hash.parse().is_ok_and(|hash: BlockHash| hash == *block))
+    REPEATS
+        .iter()
+        .any(|(at, hash)| *at == height && hash.parse().is_ok_and(|hash: BlockHash| hash == *block))
 }
 
 /// What a block does to the set: the outpoints that it spends and the coins that it creates.
@@ -72,7 +74,8 @@ impl BlockEffect {
             return Ok(Self::default());
         }
         match block.txdata.split_first() {
-            Some((first, rest)) if first.is_coinbase() && !rest.iter().any(|tx| tx.is_coinbase()) => {}
+            Some((first, rest))
+                if first.is_coinbase() && !rest.iter().any(|tx| tx.is_coinbase()) => {}
             _ => return Err(EffectError::Coinbase),
         }
         let mut created = Vec::new();
@@ -91,7 +94,9 @@ impl BlockEffect {
                     }
                     Entry::Occupied(mut fate) => match fate.insert(Fate::Passed) {
                         Fate::Created => passing += 1,
-                        Fate::Spent | Fate::Passed => return Err(EffectError::SpentTwice(outpoint)),
+                        Fate::Spent | Fate::Passed => {
+                            return Err(EffectError::SpentTwice(outpoint));
+                        }
                         Fate::Unspendable => return Err(EffectError::Unspendable(outpoint)),
                     },
                 }

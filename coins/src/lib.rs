@@ -53,10 +53,11 @@ pub use blocks::{BlockChain, BlockFileDefect, BlockFileError, BlockFiles};
 pub use codec::FormatError;
 pub use coin::{Coin, CoinError, KEY_LEN, MAX_HEIGHT, MAX_SCRIPT_LEN, key_of, outpoint_of};
 pub use digest::{
-    MUHASH_LEN, MuHash, MuHashError, OutOfOrder, ParseDigestError, SerializedHash, SetDigest, write_element,
+    MUHASH_LEN, MuHash, MuHashError, OutOfOrder, ParseDigestError, SerializedHash, SetDigest,
+    write_element,
 };
 pub use effect::{BlockEffect, EffectError, may_overwrite};
 pub use snapshot::{
-    MAX_OUTPUTS, SNAPSHOT_HEADER_LEN, SnapshotDefect, SnapshotError, SnapshotHeader, SnapshotReader,
-    SnapshotWriter,
+    MAX_OUTPUTS, SNAPSHOT_HEADER_LEN, SnapshotDefect, SnapshotError, SnapshotHeader,
+    SnapshotReader, SnapshotWriter,
 };

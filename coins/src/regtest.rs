@@ -33,7 +33,12 @@ const PAYEE: [u8; 20] = [
 /// Each takes some microseconds: two nonces have to be tried on average. They are whole blocks, with witness.
 pub fn chain() -> RegtestChain {
     let genesis = genesis_block(Network::Regtest).header;
-    RegtestChain { height: 0, tip: genesis.block_hash(), bits: genesis.bits, times: [genesis.time].into() }
+    RegtestChain {
+        height: 0,
+        tip: genesis.block_hash(),
+        bits: genesis.bits,
+        times: [genesis.time].into(),
+    }
 }
 
 /// What [`chain`] gives.
@@ -94,7 +99,8 @@ impl Iterator for RegtestChain {
 fn coinbase(height: u32) -> Transaction {
     let named = Builder::new().push_int(i64::from(height));
     // A script of one byte is too short for a coinbase.
-    let script_sig = if height <= 16 { named.push_opcode(opcodes::OP_0) } else { named }.into_script();
+    let script_sig =
+        if height <= 16 { named.push_opcode(opcodes::OP_0) } else { named }.into_script();
     let commitment = {
         // The coinbase stands for zeros in the tree of witnesses, and reserves zeros.
         let hash = sha256d::Hash::hash(&[0; 64]).to_byte_array();

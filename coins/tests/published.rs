@@ -98,8 +98,7 @@ fn whole_blocks_with_what_they_spend() {
     for (height, path, undo) in common::examples() {
         let files = BlockFiles::open([&path]).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        let header: hedgerow_coins::bitcoin::block::Header =
-            deserialize_partial(&bytes).unwrap().0;
+        let header: hedgerow_coins::bitcoin::block::Header = deserialize_partial(&bytes).unwrap().0;
         let chain: Vec<_> = files.chain_after(header.prev_blockhash).collect();
         let [Ok(block)] = &chain[..] else { panic!("{chain:?}") };
         let effect = BlockEffect::of(block, height).unwrap();

@@ -257,7 +257,7 @@ impl Write for Full {
 #[test]
 fn a_full_disk_is_an_error_once() {
     let coins = 40_u8;
-    for room in [0, 30, 70_000, 140_000] {
+    for room in [0, 30, 70_000, 130_000] {
         let mut writer = SnapshotWriter::new(Full { room }, header(coins.into())).unwrap();
         let mut first = None;
         for txid in 0..coins {

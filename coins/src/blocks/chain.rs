@@ -126,9 +126,8 @@ fn most_work(files: &BlockFiles, tip: BlockHash) -> (Vec<usize>, usize) {
             }
             if let Some(work) = work {
                 attached += 1;
-                let better = best.is_none_or(|(most, first)| {
-                    work > most || work == most && at < first
-                });
+                let better =
+                    best.is_none_or(|(most, first)| work > most || work == most && at < first);
                 if better {
                     best = Some((work, at));
                 }
@@ -170,8 +169,8 @@ impl Reading {
             },
             None => BlockFileError::Unpacked { block: found.hash, what },
         };
-        let block: Block = deserialize(&self.buffer)
-            .map_err(|error| defect(BlockFileDefect::Block(error)))?;
+        let block: Block =
+            deserialize(&self.buffer).map_err(|error| defect(BlockFileDefect::Block(error)))?;
         if block.block_hash() != found.hash {
             return Err(defect(BlockFileDefect::Changed));
         }
@@ -199,8 +198,9 @@ impl Reading {
         let Some(source) = self.sources.get(number as usize) else {
             return Err(BlockFileError::Temporary(io::Error::from(io::ErrorKind::NotFound)));
         };
-        let failed =
-            |doing| move |error| BlockFileError::Io { path: source.path.clone(), doing, source: error };
+        let failed = |doing| {
+            move |error| BlockFileError::Io { path: source.path.clone(), doing, source: error }
+        };
         let file = match &mut self.open {
             Some((open, file)) if *open == number => file,
             other => {

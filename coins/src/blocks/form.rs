@@ -48,7 +48,9 @@ fn is_hex_or_blank(byte: &u8) -> bool {
 pub(super) fn named_as_records(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     let number = name.and_then(|name| name.strip_prefix("blk")?.strip_suffix(".dat"));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
+    number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    })
 }
 
 impl Source {

@@ -117,7 +117,9 @@ impl BlockFiles {
     ///
     /// # Errors
     /// [`BlockFileError`] with file and offset if one cannot be read, or holds something else.
-    pub fn open<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self, BlockFileError> {
+    pub fn open<P: AsRef<Path>>(
+        paths: impl IntoIterator<Item = P>,
+    ) -> Result<Self, BlockFileError> {
         let mut files = Self::default();
         for path in paths {
             scan::scan(path.as_ref(), &mut files)?;

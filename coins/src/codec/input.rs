@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn compact_sizes_have_one_form() {
-        for (number, len) in [(0, 1), (252, 1), (253, 3), (65_535, 3), (65_536, 5), (1 << 32, 9), (u64::MAX, 9)] {
+        for (number, len) in
+            [(0, 1), (252, 1), (253, 3), (65_535, 3), (65_536, 5), (1 << 32, 9), (u64::MAX, 9)]
+        {
             let mut bytes = Vec::new();
             write_compact_size(number, &mut bytes);
             assert_eq!(bytes.len(), len);
@@ -105,8 +107,11 @@ mod tests {
             let cut = read_compact_size(&mut Input::new(&bytes[..len - 1]));
             assert_eq!(cut.unwrap_err().into_format(), FormatError::Truncated);
         }
-        let longs: [&[u8]; 3] =
-            [&[0xfd, 252, 0], &[0xfe, 0xff, 0xff, 0, 0], &[0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]];
+        let longs: [&[u8]; 3] = [
+            &[0xfd, 252, 0],
+            &[0xfe, 0xff, 0xff, 0, 0],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        ];
         for long in longs {
             let read = read_compact_size(&mut Input::new(long));
             assert_eq!(read.unwrap_err().into_format(), FormatError::CompactSize);

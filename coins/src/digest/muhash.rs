@@ -11,8 +11,8 @@
 //! Bellare and Micciancio, *A New Paradigm for Collision-Free Hashing*, 1997; the parameters are Bitcoin Core's
 //! (`crypto/muhash.h`).
 
-use super::number::{NUMBER_LEN, Number};
 use super::SetDigest;
+use super::number::{NUMBER_LEN, Number};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fmt;

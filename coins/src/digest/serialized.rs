@@ -69,7 +69,9 @@ impl SerializedHash {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{next} comes after {before}: coins must be ordered by transaction id and output, each once")]
+#[error(
+    "{next} comes after {before}: coins must be ordered by transaction id and output, each once"
+)]
 pub struct OutOfOrder {
     /// The outpoint before.
     pub before: OutPoint,

@@ -3,8 +3,8 @@
 use super::*;
 use crate::coin::MAX_SCRIPT_LEN;
 use crate::regtest;
-use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use bitcoin::hashes::Hash;
+use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 
 const HEIGHT: u32 = 7;
 
@@ -45,7 +45,8 @@ fn effect(transactions: &[Transaction]) -> Result<BlockEffect, EffectError> {
 
 #[test]
 fn coins_pass_outlive_and_are_spent() {
-    let first = spending(&[earlier(1), earlier(2)], &[(10, vec![1]), (20, vec![2]), (30, vec![3])], 0);
+    let first =
+        spending(&[earlier(1), earlier(2)], &[(10, vec![1]), (20, vec![2]), (30, vec![3])], 0);
     let second = spending(&[output_of(&first, 1), earlier(3)], &[(5, vec![4])], 0);
     let third = spending(&[output_of(&second, 0)], &[], 0);
     let effect = effect(&[first.clone(), second, third]).unwrap();
@@ -98,7 +99,8 @@ fn blocks_that_no_set_can_take() {
     let spender = spending(&[of_first], &[(1, vec![1])], 0);
     let beyond = Amount::MAX_MONEY.to_sat() + 1;
     let too_much = spending(&[earlier(1)], &[(beyond, vec![1])], 0);
-    let (twice, other) = (spending(&[earlier(1), earlier(1)], &[], 0), spending(&[earlier(1)], &[], 1));
+    let (twice, other) =
+        (spending(&[earlier(1), earlier(1)], &[], 0), spending(&[earlier(1)], &[], 1));
     let of_too_much = output_of(&too_much, 0);
     for (transactions, expected) in [
         (vec![coinbase], EffectError::Coinbase),

@@ -74,7 +74,10 @@ pub enum SnapshotDefect {
     #[error("transaction {0} does not come after the one before")]
     Order(Txid),
     /// A transaction has no coins, more than the header leaves, or more than fit into a block.
-    #[error("a transaction with {count} coins, where {left} are left and {} fit into a block", super::MAX_OUTPUTS)]
+    #[error(
+        "a transaction with {count} coins, where {left} are left and {} fit into a block",
+        super::MAX_OUTPUTS
+    )]
     Coins {
         /// What it says.
         count: u64,

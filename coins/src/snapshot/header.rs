@@ -63,7 +63,10 @@ impl SnapshotHeader {
             return Err(SnapshotError::Format { offset: 0, what: SnapshotDefect::Magic });
         }
         if version != VERSION {
-            return Err(SnapshotError::Format { offset: 5, what: SnapshotDefect::Version(version) });
+            return Err(SnapshotError::Format {
+                offset: 5,
+                what: SnapshotDefect::Version(version),
+            });
         }
         Ok(Self {
             network: Magic::from_bytes(field(&mut rest)),

@@ -97,7 +97,10 @@ impl<R: Read> SnapshotReader<R> {
         let count = read_compact_size(&mut self.input)?;
         let left = self.left;
         let fits = count != 0 && count <= left && count <= u64::from(MAX_OUTPUTS);
-        self.left = left.checked_sub(count).filter(|_| fits).ok_or(SnapshotDefect::Coins { count, left })?;
+        self.left = left
+            .checked_sub(count)
+            .filter(|_| fits)
+            .ok_or(SnapshotDefect::Coins { count, left })?;
         let mut group: Vec<(u32, Coin)> = Vec::new();
         let (mut by_number, mut as_stored) = (true, true);
         let mut bytes = 0;
@@ -138,7 +141,11 @@ impl<R: Read> SnapshotReader<R> {
                 return Ok(Some((OutPoint { txid, vout }, coin)));
             }
             if self.left == 0 {
-                return if self.input.at_end()? { Ok(None) } else { Err(SnapshotDefect::Trailing.into()) };
+                return if self.input.at_end()? {
+                    Ok(None)
+                } else {
+                    Err(SnapshotDefect::Trailing.into())
+                };
             }
             self.read_group()?;
         }

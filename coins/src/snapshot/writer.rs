@@ -30,7 +30,7 @@ const BUFFER: usize = 64 << 10;
 ///
 /// let reader = SnapshotReader::new(&bytes[..])?;
 /// assert_eq!(reader.header(), header);
-/// let outputs: Vec<u32> = reader.map(|read| Ok(read?.0.vout)).collect::<Result<_, _>>()?;
+/// let outputs: Vec<u32> = reader.map(|read| read.map(|(outpoint, _)| outpoint.vout)).collect::<Result<_, _>>()?;
 /// assert_eq!(outputs, [3, 4]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

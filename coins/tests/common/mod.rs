@@ -79,7 +79,8 @@ pub(crate) fn scripts() -> impl Strategy<Value = ScriptBuf> {
     let hash = || prop::array::uniform20(any::<u8>());
     let key = prop::array::uniform32(1_u8..).prop_map(|bytes| {
         // Above the order of the curve there are few.
-        let secret = SecretKey::from_slice(&bytes).unwrap_or(SecretKey::from_slice(&[1; 32]).unwrap());
+        let secret =
+            SecretKey::from_slice(&bytes).unwrap_or(SecretKey::from_slice(&[1; 32]).unwrap());
         PublicKey::from_secret_key(&Secp256k1::signing_only(), &secret)
     });
     let pay = |key: &[u8]| [&[key.len() as u8], key, &[0xac]].concat();
