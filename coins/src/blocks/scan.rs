@@ -194,9 +194,10 @@ impl<'a, R: Skip> Scan<'a, R> {
 
     /// One block, and nothing else.
     fn raw(&mut self) -> Result<(), BlockFileError> {
-        let mut block = vec![0; MAX_BLOCK_LEN + 1];
-        let len = self.read(&mut block)?;
-        block.truncate(len);
+        let mut block = Vec::new();
+        let read = (&mut self.input).take(MAX_BLOCK_LEN as u64 + 1).read_to_end(&mut block);
+        let len = read.map_err(|error| self.failed(error))?;
+        self.source.unmask(0, &mut block);
         match (len, self.bytes) {
             (0, _) => Err(self.defect(0, BlockFileDefect::Empty)),
             (..MIN_BLOCK_LEN, _) => Err(self.defect(0, BlockFileDefect::Truncated)),
