@@ -3,7 +3,7 @@
 //!
 //! They stand with this crate, not in `fuzz`, because nobody else needs the parser of Bitcoin's blocks. Run for hours with
 //! `cargo bolero test -p hedgerow-coins --test fuzz snapshot -T 1h`; a failure prints the seed (`BOLERO_RANDOM_SEED`).
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 #[path = "../../fuzz/tests/common/mod.rs"]

@@ -1,5 +1,5 @@
 //! What Bitcoin Core publishes of sets, computed here: a regtest chain made from rules, and real blocks where they are.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 

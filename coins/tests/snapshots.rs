@@ -1,5 +1,5 @@
 //! Snapshots come back; what is none is refused, however it is damaged; memory follows what is there, not what is said.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
