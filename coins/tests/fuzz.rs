@@ -140,7 +140,7 @@ fn block_file() {
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("blocks");
-    check!().with_iterations(5_000).with_type::<Damage>().for_each(|damage| {
+    check!().with_iterations(20_000).with_type::<Damage>().for_each(|damage| {
         std::fs::write(&path, damage.apply(&samples)).unwrap();
         let files = BlockFiles::open([&path]);
         COUNT.note(files.is_ok());

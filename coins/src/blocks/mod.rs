@@ -171,3 +171,22 @@ impl BlockFiles {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::consensus::encode::serialize_hex;
+
+    #[test]
+    fn a_block_that_is_known_takes_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blocks");
+        let lines: Vec<String> =
+            crate::regtest::chain().take(3).map(|block| serialize_hex(&block)).collect();
+        std::fs::write(&path, [lines.join("\n"), lines.join("\n")].join("\n")).unwrap();
+        let files = BlockFiles::open([&path, &path]).unwrap();
+        let bytes: usize = lines.iter().map(|line| line.len() / 2).sum();
+        assert_eq!(files.spool.unwrap().len, bytes as u64);
+        assert_eq!(files.blocks.len(), 3);
+    }
+}
