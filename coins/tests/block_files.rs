@@ -271,20 +271,30 @@ fn blocks_are_checked_when_their_turn_comes() {
     let chain = blocks(3);
     let whole: Vec<u8> = chain.iter().flat_map(record).collect();
     let one = record(&chain[0]).len();
-    // Within the transaction of the second: found by its header, refused by its transactions.
-    let mut damaged = whole.clone();
-    damaged[one + 8 + 80 + 60] ^= 1;
-    let path = write(&dir, "damaged.dat", &damaged);
-    let read: Vec<_> = BlockFiles::open([&path]).unwrap().chain_after(genesis()).collect();
-    let [Ok(_), Err(BlockFileError::Format { offset, what, .. })] = &read[..] else {
-        panic!("{read:?}")
-    };
-    assert_eq!(*offset as usize, one + 8);
-    assert!(matches!(what, BlockFileDefect::Transactions | BlockFileDefect::Block(_)), "{what:?}");
-    // The same, where it was unpacked.
-    let path = write(&dir, "damaged.bz2", packed(&damaged));
-    let read: Vec<_> = BlockFiles::open([&path]).unwrap().chain_after(genesis()).collect();
-    assert!(matches!(&read[..], [Ok(_), Err(BlockFileError::Unpacked { .. })]), "{read:?}");
+    // The second is found by its header. Its last byte is the transaction's lock time: refused by the root. The first after
+    // the header is the number of transactions: it does not decode.
+    for (at, decodes) in [(2 * one - 1, true), (one + 8 + 80, false)] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 2;
+        let expected = |what: &BlockFileDefect| match what {
+            BlockFileDefect::Transactions => decodes,
+            BlockFileDefect::Block(_) => !decodes,
+            _ => false,
+        };
+        let path = write(&dir, "damaged.dat", &damaged);
+        let read: Vec<_> = BlockFiles::open([&path]).unwrap().chain_after(genesis()).collect();
+        let [Ok(_), Err(BlockFileError::Format { offset, what, .. })] = &read[..] else {
+            panic!("{read:?}")
+        };
+        assert!(*offset as usize == one + 8 && expected(what), "{what:?}");
+        // The same, where it was unpacked.
+        let path = write(&dir, "damaged.bz2", packed(&damaged));
+        let read: Vec<_> = BlockFiles::open([&path]).unwrap().chain_after(genesis()).collect();
+        let [Ok(_), Err(BlockFileError::Unpacked { what, .. })] = &read[..] else {
+            panic!("{read:?}")
+        };
+        assert!(expected(what), "{what:?}");
+    }
 
     // A file that changes, shrinks or goes between.
     let path = write(&dir, "changes.dat", &whole);

@@ -49,7 +49,10 @@ fn coin() {
         coin.encode(&mut bytes);
         bytes
     };
-    let samples: Vec<Vec<u8>> = samples().iter().map(encoded).collect();
+    let mut samples: Vec<Vec<u8>> = samples().iter().map(encoded).collect();
+    // In full, what has a form of its own: height, amount, 25 bytes that pay to a key's hash.
+    let script = ScriptBuf::from_hex("76a9142b4569203694fc997e13f2c0a1383b9e16c77a0d88ac").unwrap();
+    samples.push([&[2, 1, 25 + 6][..], script.as_bytes()].concat());
     check!().with_iterations(200_000).with_type::<(bool, Damage, Vec<u8>)>().for_each(
         |(real, damage, noise)| {
             let bytes = if *real { damage.apply(&samples) } else { noise.clone() };
