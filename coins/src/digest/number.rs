@@ -37,9 +37,13 @@ impl Number {
         let key: [u8; 32] = Sha256::digest(element).into();
         let mut bytes = [0; NUMBER_LEN];
         ChaCha20::new(&Key::from(key), &Nonce::default()).apply_keystream(&mut bytes);
-        let number = Self(U3072::from_le_slice(&bytes));
-        // It may be the modulus or above, once in 2^3051: multiplying reduces.
-        number.times(&Self::ONE)
+        Self::reduced(U3072::from_le_slice(&bytes))
+    }
+
+    /// Below the modulus what may be the modulus or above: of a stream once in 2^3051.
+    fn reduced(number: U3072) -> Self {
+        let modulus = Self::modulus();
+        Self(if number < modulus { number } else { number.wrapping_sub(&modulus) })
     }
 
     /// The product.
@@ -84,6 +88,9 @@ mod tests {
         assert!(minus_one.times(&minus_one) == Number::ONE);
         let all_ones = Number(U3072::MAX);
         assert!(all_ones.times(&Number::ONE) == small(BELOW - 1));
+        assert!(Number::reduced(U3072::MAX) == small(BELOW - 1));
+        assert!(Number::reduced(Number::modulus()).0 == U3072::ZERO);
+        assert!(Number::reduced(minus_one.0) == minus_one);
         assert!(all_ones.times(&all_ones) == small(BELOW - 1).times(&small(BELOW - 1)));
         assert!(small(6).over(&small(3)) == small(2));
         let third = Number::ONE.over(&small(3));
