@@ -4,7 +4,7 @@
 example:
     cargo run --release -p hedgerow-examples --bin bitcoin_utxo
 
-# Every test but those of GPU backends, benches and examples.
+# Every test but those of GPU backends, coins, benches and examples.
 test:
     cargo test
 
