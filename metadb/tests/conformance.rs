@@ -151,6 +151,28 @@ fn pruning_removes_exactly_the_rows_below() {
     }
 }
 
+/// A manifest of a lower height than the one before: rows above it are gone, and may come again.
+#[test]
+fn heights_go_back() {
+    for case in cases() {
+        let db = case.create();
+        for height in 1..=30 {
+            commit(&*db, height, 5).unwrap();
+        }
+        for back in [30, 29, 12, 5] {
+            let manifest = manifest(back, 2);
+            let history_from = Height(5);
+            db.commit(&Commit { manifest: &manifest, rows: &[], history_from }).unwrap();
+            assert_state(&*db, back, 5);
+        }
+        for height in 6..=9 {
+            commit(&*db, height, 5).unwrap();
+        }
+        assert_state(&*db, 9, 5);
+        assert_state(&*case.reopen(db), 9, 5);
+    }
+}
+
 #[test]
 fn several_heights_in_one_commit() {
     for case in cases() {

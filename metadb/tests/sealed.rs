@@ -225,3 +225,27 @@ fn damage_is_an_error() {
     assert_eq!(db.history(Height(5)).unwrap(), None);
     assert_rows(&*db, ROWS..=2 * ROWS, 7);
 }
+
+/// Heights go back as far as rows are in the database: files never change.
+#[test]
+fn heights_go_back_to_where_the_files_end() {
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let db = open_on(&vfs);
+    fill(&*db, 1, 2 * ROWS + 900, 64, 0);
+    assert_eq!(names(&vfs).iter().filter(|name| name.ends_with(".rows")).count(), 1);
+    assert_eq!(db.first_to_take_back().unwrap(), Some(Height(ROWS)));
+    let back = |height: u64| {
+        let mut manifest = manifest(height, 2);
+        manifest.history_from = Height(0);
+        db.commit(&Commit { manifest: &manifest, rows: &[], history_from: Height(0) })
+    };
+    assert!(matches!(back(ROWS - 1), Err(MetaError::InvalidCommit(_))));
+    assert_rows(&*db, 1..=2 * ROWS + 900, 101);
+    back(ROWS).unwrap();
+    assert_rows(&*db, 1..=ROWS, 1);
+    assert_eq!(db.history(Height(ROWS + 1)).unwrap(), None);
+    // And the same heights again, into the next file.
+    fill(&*db, ROWS + 1, 3 * ROWS + 10, 64, 0);
+    assert_rows(&*db, 1..=3 * ROWS + 10, 37);
+    assert_eq!(db.first_to_take_back().unwrap(), Some(Height(2 * ROWS)));
+}

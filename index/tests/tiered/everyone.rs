@@ -2,6 +2,7 @@
 
 use crate::world::{Keys, World, create, for_seeds, work};
 use hedgerow_index::{Edit, Index, SharedIndex};
+use hedgerow_types::SerialNumber;
 use hedgerow_vfs::{MemDisk, Vfs};
 use std::sync::Arc;
 
@@ -29,6 +30,20 @@ fn blocks(
             *world = before;
             world.rng = rng;
             world.check(index, 17);
+        }
+        // And now and then several at once, as what they came to.
+        if world.rng.one_in(6) {
+            let (before, cut) = (world.clone(), SerialNumber(world.next_sn + 1));
+            for _ in 0..=world.rng.below(4) {
+                let block = world.block(1 + edits, deletes);
+                index.apply(&block).unwrap();
+                between(world);
+            }
+            index.roll_back(&world.since(&before), cut).unwrap();
+            let rng = world.rng.clone();
+            *world = before;
+            world.rng = rng;
+            world.check(index, 13);
         }
         between(world);
         if number % 5 == 0 || number + 1 == count {

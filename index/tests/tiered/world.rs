@@ -129,6 +129,16 @@ impl World {
         Edit { key, old, new }
     }
 
+    /// What the blocks since another time came to, ascending: where keys were then, and where they are.
+    pub(crate) fn since(&self, before: &Self) -> Vec<Edit> {
+        let all: BTreeSet<KeyHash> = before.keys.keys().chain(self.keys.keys()).copied().collect();
+        let edit = |key: KeyHash| {
+            let at = |world: &Self| world.keys.get(&key).copied();
+            Edit { key, old: at(before), new: at(self) }
+        };
+        all.into_iter().map(edit).filter(|edit| edit.old != edit.new).collect()
+    }
+
     /// A block of about so many edits of random keys, of which `deletes` in 100 remove one; some keys are edited more than
     /// once. Sorted by key or not.
     pub(crate) fn block(&mut self, edits: u64, deletes: u64) -> Vec<Edit> {
