@@ -31,7 +31,8 @@ struct Then {
 
 /// The chain as it is now, and what it was at every height.
 struct Timeline {
-    genesis: Model,
+    /// The model at a height below which nothing is cut.
+    base: (u64, Model),
     model: Model,
     blocks: Vec<Vec<NetChangeSet>>,
     then: Vec<Arc<Then>>,
@@ -41,7 +42,7 @@ impl Timeline {
     fn new(params: StoreParams) -> Self {
         let model = Model::without_history(params.compaction());
         let (blocks, then) = (vec![], vec![]);
-        let mut timeline = Self { genesis: model.clone(), model, blocks, then };
+        let mut timeline = Self { base: (0, model.clone()), model, blocks, then };
         timeline.note();
         timeline
     }
@@ -79,8 +80,10 @@ impl Timeline {
         }
         self.blocks.truncate(height as usize);
         self.then.truncate(height as usize + 1);
-        self.model = self.genesis.clone();
-        for (number, block) in self.blocks.iter().enumerate() {
+        let (base, model) = &self.base;
+        assert!(*base <= height, "{height} is below {base}");
+        self.model = model.clone();
+        for (number, block) in self.blocks.iter().enumerate().skip(*base as usize) {
             self.model.apply_net(number as u64 + 1, block);
         }
     }
@@ -263,7 +266,7 @@ fn timeline(seed: u64, steps: u64, reached: &mut Reached) {
     let _note = SeedNote::new(seed);
     println!("seed {seed}");
     let mut rng = SplitMix64::new(seed);
-    let params = [params(1, 1, 1), params(1, 4, 5)][rng.below(2) as usize];
+    let params = [params(1, 1, 1), params(1, 4, 5)][(seed % 4 / 2) as usize];
     let window = 2 + rng.below(9);
     let manifest_blocks = 1 + rng.below(4);
     let checkpoint_bytes = [0, 30_000, 200_000][rng.below(3) as usize];
@@ -279,8 +282,22 @@ fn timeline(seed: u64, steps: u64, reached: &mut Reached) {
     let mut store = Store::create(dir(), params, options(&disk)).unwrap();
     let mut chain = Timeline::new(params);
     let mut held: Vec<Held> = vec![];
+    if seed % 2 == 0 {
+        // Until the sentries of the beginning are behind what is active, and something is pruned.
+        while store.stats().pruned_bytes == 0 {
+            let set = (0..3_000).map(|key| {
+                let key = format!("other {key}").into_bytes();
+                (key, Some(rng.next_u64().to_le_bytes().to_vec()))
+            });
+            chain.add(vec![set.collect()]);
+            apply_net(&mut store, chain.height(), chain.blocks.last().unwrap()).unwrap();
+            store.flush().unwrap();
+            assert!(chain.height() < 60, "nothing is pruned");
+        }
+        chain.base = (chain.height(), chain.model.clone());
+    }
     // What heights below need may be pruned.
-    let mut least = 0;
+    let mut least = chain.height().saturating_sub(window);
     for step in 0..steps {
         let mut power_off = rng.below(14) == 0;
         if power_off {
@@ -301,6 +318,7 @@ fn timeline(seed: u64, steps: u64, reached: &mut Reached) {
                 }
                 7..9 => {
                     let target = chain.height().saturating_sub(rng.below(window + 1));
+                    let target = target.max(chain.base.0);
                     match store.rollback(Height(target)) {
                         Ok(()) => {
                             reached.rollbacks += 1;
