@@ -3,6 +3,7 @@
 //!
 //! The coins are made up: 200 transactions a block, 2.2 spent and 2.4 new coins each, ages of what is spent as of
 //! a wallet's (a third within a block, most within a hundred, a long tail).
+#![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hedgerow_cache::{Backing, Cache, CacheOptions, MapBacking, NetEffect, Op};
@@ -318,7 +319,7 @@ fn blocks(c: &mut Criterion) {
             let created = block.created.iter().map(|coin| (outpoint(*coin), Op::Create(script())));
             black_box(cache.write(&mut spent.chain(created).collect())).expect("written");
             connected += 1;
-            if connected % 50 == 0 {
+            if connected.is_multiple_of(50) {
                 cache.close_epoch(connected).expect("closed");
             }
         };
