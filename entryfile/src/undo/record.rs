@@ -71,7 +71,7 @@ pub struct UndoHead {
     sections: [(u32, u32); SHARDS],
 }
 
-/// What a block replaced in one shard. See the [module documentation](self).
+/// What a block replaced in one shard.
 #[derive(Clone, Debug)]
 pub struct UndoSection {
     bytes: Bytes,
