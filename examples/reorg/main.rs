@@ -162,9 +162,10 @@ fn branch(
             return Err(format!("{receipt:?}, expected {created} and {spent} deleted").into());
         }
         println!(
-            "  height {} {:<18} {:>6} created {:>6} spent  root {}",
+            "  height {} {:<18} {:>6} txs {:>6} created {:>6} spent  root {}",
             block.height(),
             format!("{} {}", bitcoin.chain, grouped(bitcoin.height)),
+            grouped(bitcoin.transactions as u64),
             grouped(created),
             grouped(spent),
             block.root(),
