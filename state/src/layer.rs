@@ -344,9 +344,7 @@ impl Layer {
         let key = |&number: &u32| slots.get(number as usize).map(|slot| &slot.key);
         let prefix = |number: &u32| key(number).map(KeyHash::prefix_u64);
         let mut order: Vec<u32> = (0..).zip(slots).map(|(number, _)| number).collect();
-        order.sort_unstable_by(|a, b| {
-            prefix(a).cmp(&prefix(b)).then_with(|| key(a).cmp(&key(b)))
-        });
+        order.sort_unstable_by(|a, b| prefix(a).cmp(&prefix(b)).then_with(|| key(a).cmp(&key(b))));
         self.order = order;
     }
 
