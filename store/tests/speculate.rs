@@ -425,7 +425,8 @@ fn an_endless_chain_holds_what_is_not_published() {
         }
         most = store.stats().speculation_bytes.max(most);
     }
-    assert!(most < 4 * largest, "{most} bytes, and {largest} of one block");
+    println!("{most} bytes at most, {largest} of one block");
+    assert!(most < 3 * largest / 2);
     drop(last);
     store.flush().unwrap();
     assert_eq!(store.stats().speculation_bytes, 0);
