@@ -144,6 +144,11 @@ impl OpenTwigs {
         }
     }
 
+    /// Gives memory back that no node is in.
+    pub(crate) fn shrink(&mut self) {
+        self.levels.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// Heap bytes, slack included.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.levels.iter().map(|nodes| nodes.capacity() * size_of::<Digest>()).sum()

@@ -261,6 +261,12 @@ impl Forest {
         self.resident.fall_behind(dirty, &self.shards);
     }
 
+    /// Gives memory back that is for blocks to come: for a forest that is kept as it is.
+    pub fn shrink(&mut self) {
+        self.shards.iter_mut().for_each(SharedTree::shrink);
+        self.works = Default::default();
+    }
+
     /// Heap bytes of the trees that this forest does not share with `other`, memory for work included.
     pub fn heap_bytes_beside(&self, other: &Self) -> usize {
         let trees = self.shards.iter().zip(&other.shards);

@@ -56,6 +56,13 @@ impl SharedTree {
         Self::new(ShardTree::clone(&self.0))
     }
 
+    /// Gives memory back that is for blocks to come, unless others share the tree.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(tree) = Arc::get_mut(&mut self.0) {
+            tree.open.shrink();
+        }
+    }
+
     /// Whether it is one and the same as `other`.
     pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -323,10 +323,10 @@ impl Options {
     /// Most memory that all [speculative blocks](crate::Speculative) may take together; one more is then
     /// refused. Default 1 GiB.
     ///
-    /// Each takes what it writes and, of every shard that it touches, a copy of the tree and of the active bits: some
-    /// 0.4 bytes per entry between the oldest active one and the youngest. So one that touches all shards takes
-    /// about 1 MB in a store of a million keys, and 100 MB in one of a hundred million, however small it is. Nothing
-    /// is taken from a store without speculative blocks.
+    /// Each takes three times what it writes and, of every shard that it touches, a copy of the tree and of the active
+    /// bits: some 0.4 bytes per entry between the oldest active one and the youngest, and 128 KiB for the youngest
+    /// leaves. So one that touches all shards takes about 3 MB beside what it writes in a store of a million keys, and
+    /// 100 MB in one of a hundred million, however small it is. Nothing is taken from a store without speculative blocks.
     #[must_use]
     pub fn speculation_bytes(mut self, bytes: u64) -> Self {
         self.speculation_bytes = bytes;

@@ -234,9 +234,10 @@ impl Store {
         parent: impl Into<Option<&'p Speculative>>,
     ) -> Result<SpeculativeBlock, Error> {
         self.locks.check_process()?;
+        // Before anything else: what was accepted may be published and its store have failed.
+        self.shared.flow.check()?;
         match parent.into() {
             Some(parent) => {
-                self.shared.flow.check()?;
                 parent.check_of(&self.shared)?;
                 parent.next_block()
             }

@@ -248,8 +248,8 @@ impl Stand {
                 pass(&*shared.hasher, tree, &made.record, &made.parts, &mut |_| {})
             };
             let passed = shared.hash_pool.install(hash)?;
-            // A clone has no memory for work.
-            let ahead = HashedAhead { passed, forest: forest.clone() };
+            forest.shrink();
+            let ahead = HashedAhead { passed, forest };
             self.finished(made, ahead, writers, open)
         })
     }
