@@ -136,8 +136,8 @@ fn salvage_goes_by_the_records_of_rollbacks() {
         let (vfs, _log, model, end) = rolled_back(segment_size);
         let span = model.records[6].end()..end;
         let dir = Path::new(DIR);
-        assert_eq!(find_dead(&*vfs, dir, None).unwrap(), [span.clone()]);
-        assert_eq!(find_dead(&*vfs, dir, Some(end)).unwrap(), [span.clone()]);
+        assert_eq!(find_dead(&*vfs, dir, None).unwrap(), std::slice::from_ref(&span));
+        assert_eq!(find_dead(&*vfs, dir, Some(end)).unwrap(), std::slice::from_ref(&span));
         assert_eq!(find_dead(&*vfs, dir, Some(LogPosition(end.0 - 8))).unwrap(), []);
         let entries = |dead: &[std::ops::Range<LogPosition>]| {
             let mut count = 0;
@@ -156,7 +156,7 @@ fn salvage_goes_by_the_records_of_rollbacks() {
             records.iter().map(shards).sum()
         };
         assert_eq!(entries(&[]), of(&model.records));
-        assert_eq!(entries(&[span.clone()]), of(&model.records[..7]));
-        assert_eq!(with_dead_span(&[span.clone()], span.clone()), [span]);
+        assert_eq!(entries(std::slice::from_ref(&span)), of(&model.records[..7]));
+        assert_eq!(with_dead_span(std::slice::from_ref(&span), span.clone()), [span]);
     }
 }
