@@ -8,8 +8,8 @@ mod common;
 use common::twigs::{EVERYTHING, check, open, options, record, shard};
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
-    EntryLog, LogError, LogOptions, SegmentSize, StoreId, StoredFrame, TwigFile, TwigFileOptions,
-    TwigRecord,
+    EntryLog, LiveLog, LogError, LogOptions, SegmentSize, StoreId, StoredFrame, TwigFile,
+    TwigFileOptions, TwigRecord,
 };
 use hedgerow_types::{Digest, LogPosition, SHARDS, TwigId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
@@ -188,6 +188,63 @@ fn a_missing_twig_file_is_an_empty_one_and_a_foreign_one_an_error() {
     assert_eq!(open(&vfs, &dir, EVERYTHING).1.len(), 1);
     let created = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, TwigFileOptions::default());
     assert!(matches!(created, Err(LogError::Exists(_))));
+}
+
+/// Records of twigs that were finished in what was taken back count for nothing, not even in the place of a newer one
+/// that is damaged; nor do those that begin before the log.
+#[test]
+fn records_of_dead_spans_are_left_out() {
+    let position = |millions: u64| LogPosition(1_000_000 * millions);
+    for cache_bytes in [0, 1 << 20] {
+        let (vfs, dir) = mem();
+        let opened = TwigFile::open(
+            Arc::clone(&vfs),
+            &dir,
+            common::ID,
+            options(1 << 20, cache_bytes),
+            EVERYTHING,
+        );
+        let (file, _) = opened.unwrap();
+        let (below, live, newer) = (record(1, 2, 1), record(1, 10, 3), record(1, 11, 8));
+        let dead = [record(1, 11, 5), record(1, 12, 6), record(2, 30, 6)];
+        file.append(&[Arc::clone(&below), Arc::clone(&live)]).unwrap();
+        file.append(&dead).unwrap();
+        check(&file, &dead);
+        let mut first = [TwigId(0); 16];
+        (first[1], first[2]) = (TwigId(11), TwigId(30));
+        file.forget_from(&first);
+        check(&file, &[Arc::clone(&below), Arc::clone(&live)]);
+        for gone in &dead {
+            assert_eq!(file.get(gone.shard, gone.twig).unwrap(), None);
+        }
+        file.append(&[Arc::clone(&newer)]).unwrap();
+        check(&file, &[Arc::clone(&newer)]);
+        drop(file);
+
+        let span = position(5)..position(7);
+        let live_log =
+            || LiveLog { start: position(3), end: position(9), dead: std::slice::from_ref(&span) };
+        let twigs = |live: LiveLog<'_>| {
+            let opened =
+                TwigFile::open(Arc::clone(&vfs), &dir, common::ID, options(1 << 20, 0), live);
+            opened
+                .unwrap()
+                .1
+                .into_iter()
+                .map(|(shard, twig)| (shard.index(), twig.0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(twigs(live_log()), [(1, 10), (1, 11)]);
+        assert_eq!(
+            twigs(LiveLog { start: LogPosition(0), ..live_log() }),
+            [(1, 2), (1, 10), (1, 11)]
+        );
+        // Without the newer one the dead one is not there again.
+        let (path, len) = files(&*vfs, &dir)[0].clone();
+        let file = vfs.open(&path, OpenMode::ReadWrite).unwrap();
+        file.write_all_at(&[0xA5], len - 100).unwrap();
+        assert_eq!(twigs(live_log()), [(1, 10)]);
+    }
 }
 
 /// It is derived data: a segment of this store under another's name costs its records, not the store.

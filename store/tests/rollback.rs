@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Keys that the blocks write to.
-const KEYS: u64 = 700;
+const KEYS: u64 = 2500;
 
 /// A chain of blocks: of each the seed that its content follows from, and the root after it.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Chain {
 fn submit(store: &mut Store, seed: u64) -> hedgerow::Ticket {
     let mut rng = SplitMix64::new(seed);
     let mut block = store.next_block().unwrap();
-    let ops = [0, 3, 60, 300][rng.below(4) as usize];
+    let ops = [0, 3, 300, 300, 6000][rng.below(5) as usize];
     for _ in 0..ops {
         let key = format!("key {}", rng.below(KEYS));
         match rng.below(4) {
@@ -95,7 +95,7 @@ fn compare(store: &Store, reference: &Store, rng: &mut SplitMix64) {
     for number in 0..KEYS + 20 {
         let key = format!("key {number}");
         assert_eq!(mine.get(&key).unwrap(), other.get(&key).unwrap(), "{key}");
-        if number % 7 == rng.below(7) {
+        if number % 31 == rng.below(31) {
             let (proven, said) = (mine.prove(&key).unwrap(), other.prove(&key).unwrap());
             assert_eq!(*proven.proof, *said.proof, "{key}");
             hedgerow::verify(&proven.root, key.as_bytes(), &proven.proof).unwrap();
@@ -682,7 +682,9 @@ fn checkpoints_of_heights_that_stay_are_opened_from() {
             chain.roll_back(&mut store, back);
             store.close().unwrap();
             store = Store::open(dir(), options()).unwrap();
-            assert_eq!(store.stats().opened_from, Some(Height(first)), "{tiered} {back}");
+            // Or with one that was written since.
+            let from = store.stats().opened_from.unwrap();
+            assert!((Height(first)..=Height(back)).contains(&from), "{tiered} {back}: {from}");
             compare(&store, &chain.reference(), &mut SplitMix64::new(back));
             store.check().unwrap();
         }
