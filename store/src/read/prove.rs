@@ -18,12 +18,12 @@ use crate::read::iter::{ALL_GROUPS, CHUNK};
 use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::read::view::View;
 use crate::shared::Shared;
-use hedgerow_entryfile::{LogError, StoredEntry, TwigRecord};
+use hedgerow_entryfile::{LogError, LogView, StoredEntry, TwigRecord};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::GROUPS;
 use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_part_as_of, left_path_in};
 use hedgerow_proof::{EntryPath, Proof, SerialPath};
-use hedgerow_state::{GROUP, is_entry_of, key_hash_of};
+use hedgerow_state::{GROUP, TwigView, is_entry_of, key_hash_of};
 use hedgerow_types::entry::EntryRef;
 use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
 use std::sync::Arc;
@@ -100,14 +100,22 @@ pub(crate) fn by_keys<K: AsRef<[u8]>>(view: &View, keys: &[K]) -> Result<Proven,
     of_entries(view, entries)
 }
 
-/// One proof of these entries, in any order and possibly some more than once.
-fn of_entries(view: &View, mut entries: Vec<(ShardId, StoredEntry)>) -> Result<Proven, Error> {
+/// One proof of these entries of a view, in any order and possibly some more than once.
+fn of_entries(view: &View, entries: Vec<(ShardId, StoredEntry)>) -> Result<Proven, Error> {
+    let proof = of_paths(entries, |shard, entry| path_of(view, shard, &entry))?;
+    proven(view, proof)
+}
+
+/// One proof of these entries, in any order and possibly some more than once, whose paths `path_of` finds.
+pub(crate) fn of_paths(
+    mut entries: Vec<(ShardId, StoredEntry)>,
+    path_of: impl Fn(ShardId, EntryRef<'_>) -> Result<EntryPath, Error>,
+) -> Result<Proof, Error> {
     let place = |(shard, entry): &(ShardId, StoredEntry)| (*shard, entry.get().serial_number());
     entries.sort_unstable_by_key(place);
     entries.dedup_by_key(|entry| place(entry));
-    let paths: Result<Vec<_>, Error> =
-        entries.iter().map(|(shard, entry)| path_of(view, *shard, &entry.get())).collect();
-    proven(view, assemble(&paths?)?)
+    let paths = entries.iter().map(|(shard, entry)| path_of(*shard, entry.get()));
+    assemble(&paths.collect::<Result<Vec<_>, Error>>()?)
 }
 
 /// A run of entries in key-hash order.
@@ -306,13 +314,28 @@ pub(crate) fn by_serial(
         .map_err(|error| unavailable(error.to_string()))
 }
 
+/// Where the left parts of paths are read from: of what is published, or of that and speculative blocks above it.
+#[derive(Clone, Copy)]
+pub(crate) struct Files<'a> {
+    /// Knows what is pruned.
+    pub(crate) shared: &'a Shared,
+    pub(crate) log: LogView<'a>,
+    pub(crate) twigs: TwigView<'a>,
+}
+
+impl<'a> From<&'a Shared> for Files<'a> {
+    fn from(shared: &'a Shared) -> Self {
+        Self { shared, log: LogView::from(&shared.log), twigs: TwigView::from(&shared.twigs) }
+    }
+}
+
 /// A leaf and its siblings of the levels 0..=10.
 pub(crate) type LeafPath = (Digest, [Digest; 11]);
 
 /// The leaf and its 11 siblings: in memory for the youngest twig, else from the twig's record and
 /// the entries of the leaf's group. `None` if the twig is pruned.
 pub(crate) fn left_part(
-    shared: &Shared,
+    files: Files<'_>,
     shard: ShardId,
     sn: SerialNumber,
     path: &TreePath,
@@ -322,13 +345,13 @@ pub(crate) fn left_part(
         LeftPart::Finished { twig, left_root } => (twig, left_root, None),
         LeftPart::Filled { twig, leaves } => (twig, None, Some(leaves)),
     };
-    let Some(record) = record_of(shared, shard, twig)? else { return Ok(None) };
+    let Some(record) = record_of(files, shard, twig)? else { return Ok(None) };
     if left_root.is_some_and(|root| root != record.nodes[0]) {
         return Err(Error::Corrupt(format!(
             "the record of twig {twig} of shard {shard} has another root than the tree"
         )));
     }
-    let group = |group: usize| group_leaves(shared, &record, group);
+    let group = |group: usize| group_leaves(files, &record, group);
     let part = match leaves {
         None => group(sn.leaf() / GROUP).and_then(|leaves| {
             let siblings = left_path_in(&record.nodes, &leaves, sn.leaf())?;
@@ -337,19 +360,19 @@ pub(crate) fn left_part(
         Some(leaves) => left_part_as_of(&record.nodes, sn.leaf(), leaves, group),
     };
     match part {
-        Err(Error::Log(LogError::Pruned { .. })) if shared.is_pruned(shard, twig) => Ok(None),
+        Err(Error::Log(LogError::Pruned { .. })) if files.shared.is_pruned(shard, twig) => Ok(None),
         part => part.map(Some),
     }
 }
 
 /// The record of a finished twig; `None` if it is pruned.
 fn record_of(
-    shared: &Shared,
+    files: Files<'_>,
     shard: ShardId,
     twig: TwigId,
 ) -> Result<Option<Arc<TwigRecord>>, Error> {
-    match shared.twigs.get(shard, twig)? {
-        None if !shared.is_pruned(shard, twig) => Err(Error::Corrupt(format!(
+    match files.twigs.get(shard, twig)? {
+        None if !files.shared.is_pruned(shard, twig) => Err(Error::Corrupt(format!(
             "the record of twig {twig} of shard {shard} is damaged; opening the store rebuilds it"
         ))),
         record => Ok(record),
@@ -359,14 +382,14 @@ fn record_of(
 /// The entry hashes of a group of a finished twig: the record's own, or those of what lies in the log. They
 /// are checked against the group's node when the path is put together.
 fn group_leaves(
-    shared: &Shared,
+    files: Files<'_>,
     record: &TwigRecord,
     group: usize,
 ) -> Result<[Digest; GROUP], Error> {
     if let Some(leaves) = record.group_leaves(group * GROUP) {
         return Ok(*leaves);
     }
-    let frames = shared.log.read_group(record, group * GROUP)?;
+    let frames = files.log.read_group(record, group * GROUP)?;
     let mut leaves = [Digest::ZERO; GROUP];
     for (leaf, (_, frame)) in leaves.iter_mut().zip(&frames) {
         *leaf = frame.get().leaf(hash_message);

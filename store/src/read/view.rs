@@ -355,7 +355,7 @@ impl View {
             Some(past) => past.path(shared, &self.state, shard, sn)?,
             None => shared.published.path(&self.state, shard, sn)?,
         };
-        let left = prove::left_part(shared, shard, sn, &path)?;
+        let left = prove::left_part((&**shared).into(), shard, sn, &path)?;
         if let (Some(_), Some((leaf, siblings))) = (&self.past, &left)
             && path.fold(leaf, siblings) != (path.shard_root, path.state_root)
         {
