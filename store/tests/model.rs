@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{apply_net, dir, disk, guarded, host_device, on, tasks};
+use common::{apply_net, dir, disk, guarded, host_device, on, rules, tasks};
 use hedgerow::hasher::{BatchHasher, Tuning, by_name, by_name_tuned, names};
 use hedgerow::{
     CompactionRule, Digest, Durability, Error, Height, Options, Receipt, Store, StoreParams,
@@ -161,20 +161,6 @@ fn history(seed: u64, rule: CompactionRule, shape: GenShape, blocks: u64) {
     }
     assert_eq!(reader.root_at(Height(model.height())).unwrap(), model.state_root());
     store.check().unwrap();
-}
-
-fn rules() -> impl Strategy<Value = CompactionRule> {
-    prop_oneof![
-        Just(CompactionRule::QMDB),
-        Just(CompactionRule::default()),
-        Just(CompactionRule::new(4200, 1, 2).unwrap()),
-        Just(CompactionRule::new(1, 1, 1).unwrap()),
-        Just(CompactionRule::new(4097, 7, 10).unwrap()),
-        Just(CompactionRule::new(4100, 3, 4).unwrap()),
-        // Of every block: nothing else moves; and on top of what moves in any case.
-        Just(CompactionRule::QMDB.with_spread(1)),
-        Just(CompactionRule::default().with_spread(1)),
-    ]
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{apply_net, dir, disk, on, params, tasks};
+use common::{apply_any, apply_net, dir, disk, on, params};
 use hedgerow::disk::{OpenMode, Vfs};
 use hedgerow::{
     Error, Height, Kept, KeyHash, Options, PruneHold, RangeLimit, Reader, Store, StoreParams, View,
@@ -217,16 +217,7 @@ fn past(case: Case) {
     all.note(&mut model);
     let mut held: Vec<View> = vec![];
     for number in 0..count {
-        if rng.below(2) == 0 {
-            let block = blocks.strict();
-            model.apply(&block);
-            let ticket = store.submit_tasks(Height(block.height), &tasks(&block), []).unwrap();
-            ticket.root().unwrap();
-        } else {
-            let (height, change_sets) = blocks.net();
-            model.apply_net(height, &change_sets);
-            apply_net(&mut store, height, &change_sets).unwrap();
-        }
+        apply_any(&mut rng, &mut blocks, &mut model, &mut store);
         all.note(&mut model);
         let back = rng.below(all.0.len() as u64);
         if let Ok(view) = store.reader().at(Height(back)) {

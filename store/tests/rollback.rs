@@ -700,34 +700,3 @@ fn checkpoints_of_heights_that_stay_are_opened_from() {
         store.check().unwrap();
     }
 }
-
-/// `HEDGEROW_ROLLBACK_KEYS=1000000 cargo nextest run -p hedgerow --test rollback --run-ignored only`
-#[test]
-#[ignore = "a measurement"]
-fn how_long_ten_large_blocks_take() {
-    let keys =
-        std::env::var("HEDGEROW_ROLLBACK_KEYS").map_or(100_000, |keys| keys.parse().unwrap());
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("store");
-    let mut store = Store::create(&path, StoreParams::default(), Options::new()).unwrap();
-    let key = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
-    for from in (0..keys).step_by(50_000) {
-        let mut block = store.next_block().unwrap();
-        (from..keys.min(from + 50_000)).for_each(|number| block.put(key(number), [7; 32]).unwrap());
-        block.commit().unwrap();
-    }
-    let before = store.reader().root();
-    let mut rng = SplitMix64::new(1);
-    for round in 0..3 {
-        for _ in 0..10 {
-            let mut block = store.next_block().unwrap();
-            (0..keys / 20).for_each(|_| block.put(key(rng.below(keys)), [9; 32]).unwrap());
-            block.commit().unwrap();
-        }
-        store.flush().unwrap();
-        let started = std::time::Instant::now();
-        store.rollback(before.0).unwrap();
-        println!("round {round}: 10 blocks of {} updates in {:?}", keys / 20, started.elapsed());
-        assert_eq!(store.reader().root(), before);
-    }
-}

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Gate, apply_net, dir, disk, disks, guarded, host_device, on, params, tasks};
+use common::{Gate, apply_net, dir, disk, disks, guarded, host_device, on, params, rules, tasks};
 use hedgerow::disk::Vfs;
 use hedgerow::hasher::by_name;
 use hedgerow::{
@@ -99,6 +99,15 @@ fn check_block(block: &Speculative, world: &mut World, keys: &[Vec<u8>]) {
         assert_eq!((proven.height, proven.root), (block.height(), block.root()));
         let verified = hedgerow_proof::verify(&proven.root, key, &proven.proof).unwrap();
         assert_eq!(verified, expected.as_deref());
+    }
+    // All of them at once, the first of them twice.
+    let Some(first) = keys.first() else { return };
+    let keys: Vec<_> = keys.iter().chain([first]).collect();
+    let proven = block.prove_many(&keys).unwrap();
+    assert_eq!((proven.height, proven.root), (block.height(), block.root()));
+    let verified = hedgerow_proof::verify_many(&proven.root, &keys, &proven.proof).unwrap();
+    for (key, value) in keys.into_iter().zip(verified) {
+        assert_eq!(value, world.model.get(key));
     }
 }
 
@@ -278,18 +287,6 @@ fn trees(seed: u64, rule: CompactionRule, shape: GenShape, steps: u64) {
     let mut store = Store::open(dir(), options(&disk, &mut rng)).unwrap();
     check_store(&store, &mut tip, &keys);
     store.check().unwrap();
-}
-
-fn rules() -> impl Strategy<Value = CompactionRule> {
-    prop_oneof![
-        Just(CompactionRule::QMDB),
-        Just(CompactionRule::default()),
-        Just(CompactionRule::new(4200, 1, 2).unwrap()),
-        Just(CompactionRule::new(1, 1, 1).unwrap()),
-        Just(CompactionRule::new(4100, 3, 4).unwrap()),
-        Just(CompactionRule::QMDB.with_spread(1)),
-        Just(CompactionRule::default().with_spread(1)),
-    ]
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{apply_net, dir, disk, on, params, tasks};
+use common::{apply_any, dir, disk, on, params};
 use hedgerow::{Error, Height, KeyHash, Options, ProofRef, RangeLimit, Refused, Store, View};
 use hedgerow_proof::{ProofError, verify, verify_many, verify_range};
 use hedgerow_testkit::Limit;
@@ -149,16 +149,7 @@ fn history(seed: u64, options: Options) {
     let mut store = Store::create(dir(), params, options).unwrap();
     let mut held = vec![Held::new(&store, &mut model)];
     for _ in 0..40 {
-        if rng.below(2) == 0 {
-            let block = blocks.strict();
-            model.apply(&block);
-            let ticket = store.submit_tasks(Height(block.height), &tasks(&block), []).unwrap();
-            ticket.root().unwrap();
-        } else {
-            let (height, change_sets) = blocks.net();
-            model.apply_net(height, &change_sets);
-            apply_net(&mut store, height, &change_sets).unwrap();
-        }
+        apply_any(&mut rng, &mut blocks, &mut model, &mut store);
         if rng.below(6) == 0 {
             held.push(Held::new(&store, &mut model));
         }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{apply_net, dir, disk, on, params, tasks};
+use common::{apply_any, apply_net, dir, disk, on, params};
 use hedgerow::{Error, Height, Options, PruneHold, Refused, Store, StoreParams, View};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::{BlockGen, GenShape, SeedNote, adversarial_keys};
@@ -63,16 +63,7 @@ fn history(seed: u64, shape: GenShape, params: StoreParams, options: Options) {
     let mut held = vec![Held::new(&store, &mut model)];
     let mut iterators = Vec::new();
     for _ in 0..60 {
-        if rng.below(2) == 0 {
-            let block = blocks.strict();
-            model.apply(&block);
-            let ticket = store.submit_tasks(Height(block.height), &tasks(&block), []).unwrap();
-            ticket.root().unwrap();
-        } else {
-            let (height, change_sets) = blocks.net();
-            model.apply_net(height, &change_sets);
-            apply_net(&mut store, height, &change_sets).unwrap();
-        }
+        apply_any(&mut rng, &mut blocks, &mut model, &mut store);
         if rng.below(3) > 0 {
             held.push(Held::new(&store, &mut model));
         }

@@ -19,10 +19,14 @@ use hedgerow::{
     StoreParams, Task,
 };
 use hedgerow_hasher_device::{DeviceHasher, HostDevice, Limits};
+use hedgerow_testkit::Model;
+use hedgerow_testkit::generate::BlockGen;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
+use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_vfs::OpenMode;
 use parking_lot::{Condvar, Mutex};
+use proptest::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -187,4 +191,38 @@ pub(crate) fn keep_busy() {
         block.commit().unwrap();
     }
     store.flush().unwrap();
+}
+
+/// Rules of all kinds: that never move anything here, that always do, of one shard and of all.
+pub(crate) fn rules() -> impl Strategy<Value = CompactionRule> {
+    prop_oneof![
+        Just(CompactionRule::QMDB),
+        Just(CompactionRule::default()),
+        Just(CompactionRule::new(4200, 1, 2).unwrap()),
+        Just(CompactionRule::new(1, 1, 1).unwrap()),
+        Just(CompactionRule::new(4097, 7, 10).unwrap()),
+        Just(CompactionRule::new(4100, 3, 4).unwrap()),
+        // Of every block: nothing else moves; and on top of what moves in any case.
+        Just(CompactionRule::QMDB.with_spread(1)),
+        Just(CompactionRule::default().with_spread(1)),
+    ]
+}
+
+/// One more block on store and model, in either of the two interfaces.
+pub(crate) fn apply_any(
+    rng: &mut SplitMix64,
+    blocks: &mut BlockGen,
+    model: &mut Model,
+    store: &mut Store,
+) {
+    if rng.below(2) == 0 {
+        let block = blocks.strict();
+        model.apply(&block);
+        let ticket = store.submit_tasks(Height(block.height), &tasks(&block), []).unwrap();
+        ticket.root().unwrap();
+    } else {
+        let (height, change_sets) = blocks.net();
+        model.apply_net(height, &change_sets);
+        apply_net(store, height, &change_sets).unwrap();
+    }
 }

@@ -11,7 +11,7 @@ use crate::attack::is_copy;
 use crate::common::{apply_net, dir, disk, on};
 use crate::tree::{Parts, Place};
 use crate::truth::{FAMILIES, Question, World};
-use hedgerow::{CompactionRule, KeyHash, RangeLimit, Store, StoreParams, View};
+use hedgerow::{CompactionRule, Height, KeyHash, RangeLimit, Store, StoreParams, View};
 use hedgerow_testkit::generate::adversarial_keys;
 use hedgerow_testkit::model::{Model, NetChangeSet, key_hash};
 use hedgerow_testkit::recipe::SplitMix64;
@@ -213,7 +213,7 @@ fn prove(view: &View, question: &Question, entries: usize, bytes: &[u8]) {
             let limit = RangeLimit { entries, ..RangeLimit::default() };
             view.prove_range(*from, limit).unwrap().proven.proof
         }
-        Question::Past { .. } => return,
+        Question::Past { key, height } => view.prove_past(key, Height(*height)).unwrap().proof,
     };
     assert_eq!(proof.as_bytes(), bytes, "{question:?}");
 }
