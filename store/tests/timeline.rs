@@ -282,7 +282,7 @@ fn timeline(seed: u64, steps: u64, reached: &mut Reached) {
     let mut store = Store::create(dir(), params, options(&disk)).unwrap();
     let mut chain = Timeline::new(params);
     let mut held: Vec<Held> = vec![];
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         // Until the sentries of the beginning are behind what is active, and something is pruned.
         while store.stats().pruned_bytes == 0 {
             let set = (0..3_000).map(|key| {
