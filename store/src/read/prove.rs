@@ -113,6 +113,7 @@ pub(crate) fn of_paths(
 ) -> Result<Proof, Error> {
     let place = |(shard, entry): &(ShardId, StoredEntry)| (*shard, entry.get().serial_number());
     entries.sort_unstable_by_key(place);
+    // Each is read once; the proof would have it once without this too.
     entries.dedup_by_key(|entry| place(entry));
     let paths = entries.iter().map(|(shard, entry)| path_of(*shard, entry.get()));
     assemble(&paths.collect::<Result<Vec<_>, Error>>()?)
