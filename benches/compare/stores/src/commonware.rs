@@ -159,6 +159,10 @@ const BYTES_PER_KEY: u64 = 640;
 
 fn open(dir: &Path, sizing: Sizing) -> Result<Box<dyn OpenStore>, Failure> {
     let (runtime, context) = Runtime::start(dir, sizing)?;
+    Ok(Box::new(start(runtime, context, sizing)?))
+}
+
+fn start(runtime: Runtime, context: Context, sizing: Sizing) -> Result<Current, Failure> {
     let pages = sizing.keys.saturating_mul(BYTES_PER_KEY) / u64::from(PAGE_SIZE.get()) + 512;
     let pages = usize::try_from(pages).ok().and_then(NonZeroUsize::new);
     let page_cache = CacheRef::new(PAGE_SIZE, pages.ok_or_else(|| failed("no room for pages"))?);
@@ -189,7 +193,7 @@ fn open(dir: &Path, sizing: Sizing) -> Result<Box<dyn OpenStore>, Failure> {
     let store = runtime.handle.block_on(store).map_err(failed)?;
     let mut current = Current { store: Some(store), tip: None, runtime };
     current.tip = Some(current.tip()?);
-    Ok(Box::new(current))
+    Ok(current)
 }
 
 fn failed(reason: impl Display) -> Failure {
@@ -233,6 +237,30 @@ impl Current {
     async fn span(&self, key: &Digest) -> Result<(Place, Entry), Failure> {
         let span = self.store()?.get_span(key).await.map_err(failed)?;
         span.ok_or_else(|| failed("proofs of an empty store are not measured"))
+    }
+}
+
+impl Current {
+    /// The proof of these operations, each of which is in it once.
+    async fn assemble(&self, mut spans: Vec<Span>) -> Result<Vec<u8>, Failure> {
+        let (store, tip) = (self.store()?, self.known_tip()?);
+        // Where a key is its operation's own, that one first.
+        spans.sort_by_key(|span| (span.place, span.asked.is_none()));
+        spans.dedup_by_key(|span| span.place);
+        let places: Vec<_> = spans.iter().map(|span| span.place).collect();
+        let storage = store.grafted_storage();
+        let proof = multi_proof(&storage, tip.inactive_peaks, &places).await.map_err(failed)?;
+        let mut bytes = vec![];
+        tip.ops_root.write(&mut bytes);
+        tip.witness.write(&mut bytes);
+        proof.write(&mut bytes);
+        spans.len().write(&mut bytes);
+        spans.iter().for_each(|span| span.write(&mut bytes));
+        for chunk in chunks_of(&places) {
+            let index = usize::try_from(chunk).map_err(failed)?;
+            bytes.put_slice(&store.bitmap().get_chunk(index));
+        }
+        Ok(bytes)
     }
 }
 
@@ -303,7 +331,6 @@ impl Prover for Current {
     }
 
     fn prove_many(&self, keys: &[&[u8]]) -> Result<Vec<u8>, Failure> {
-        let (store, tip) = (self.store()?, self.known_tip()?);
         self.runtime.handle.block_on(async {
             let mut spans = Vec::with_capacity(keys.len());
             for (number, key) in keys.iter().enumerate() {
@@ -312,24 +339,7 @@ impl Prover for Current {
                 let asked = (entry.key == key).then_some(number);
                 spans.push(Span { place, entry, asked });
             }
-            // Where a key is its operation's own, that one first.
-            spans.sort_by_key(|span| (span.place, span.asked.is_none()));
-            spans.dedup_by_key(|span| span.place);
-            let places: Vec<_> = spans.iter().map(|span| span.place).collect();
-            let storage = store.grafted_storage();
-            let proof =
-                multi_proof(&storage, tip.inactive_peaks, &places).await.map_err(failed)?;
-            let mut bytes = vec![];
-            tip.ops_root.write(&mut bytes);
-            tip.witness.write(&mut bytes);
-            proof.write(&mut bytes);
-            spans.len().write(&mut bytes);
-            spans.iter().for_each(|span| span.write(&mut bytes));
-            for chunk in chunks_of(&places) {
-                let index = usize::try_from(chunk).map_err(failed)?;
-                bytes.put_slice(&store.bitmap().get_chunk(index));
-            }
-            Ok(bytes)
+            self.assemble(spans).await
         })
     }
 }
@@ -518,5 +528,72 @@ impl<'a> Chunks<'a> {
             }
         }
         Ok(Verifier::new(grafting::height::<CHUNK_LEN>(), first, run, grafted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn current(dir: &Path) -> Current {
+        let (runtime, context) = Runtime::start(dir, Sizing::new(1000)).unwrap();
+        start(runtime, context, Sizing::new(1000)).unwrap()
+    }
+
+    fn key(number: u16) -> [u8; 32] {
+        *Sha256::hash(&[&number.to_be_bytes()])
+    }
+
+    fn put(store: &mut Current, numbers: impl Iterator<Item = u16>, value: u8) {
+        let keys: Vec<_> = numbers.map(key).collect();
+        let change = |key| Change { key, value: Some(&[value; 32]) };
+        store.apply(&keys.iter().map(|key| change(&key[..])).collect::<Vec<_>>()).unwrap();
+    }
+
+    fn span(store: &Current, number: u16) -> Span {
+        let found = store.runtime.handle.block_on(store.span(&key(number).into()));
+        let (place, entry) = found.unwrap();
+        Span { place, entry, asked: None }
+    }
+
+    fn proof(store: &Current, spans: Vec<Span>) -> Vec<u8> {
+        store.runtime.handle.block_on(store.assemble(spans)).unwrap()
+    }
+
+    #[test]
+    fn an_operation_that_was_overwritten_or_of_another_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = current(dir.path());
+        put(&mut store, 0..600, 1);
+        let (old, other) = (span(&store, 7), span(&store, 8));
+        put(&mut store, 7..8, 2);
+        let root = store.root().unwrap().unwrap();
+        let of = |spans, asked: u16| verify_many(&root, &[&key(asked)], &proof(&store, spans));
+
+        assert_eq!(of(vec![span(&store, 7)], 7).unwrap(), [Some(vec![2; 32])]);
+        let error = of(vec![old], 7).unwrap_err().to_string();
+        assert!(error.contains("not active"), "{error}");
+        let error = of(vec![other], 7).unwrap_err().to_string();
+        assert!(error.contains("no operation tells of"), "{error}");
+    }
+
+    /// The same with the bit set: the chunk is then not the one under the root.
+    #[test]
+    fn an_activity_bit_cannot_be_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = current(dir.path());
+        put(&mut store, 0..600, 1);
+        // In a chunk that is grafted, and in the last one, which is not.
+        for number in 0..2 {
+            let old = span(&store, number);
+            let bit = (*old.place % CHUNK_BITS) as usize;
+            put(&mut store, number..number + 1, 2);
+            let root = store.root().unwrap().unwrap();
+            let mut bytes = proof(&store, vec![old]);
+            let chunk = bytes.len() - CHUNK_LEN;
+            bytes[chunk + bit / 8] |= 1 << (bit % 8);
+            let error = verify_many(&root, &[&key(number)], &bytes).unwrap_err().to_string();
+            assert!(error.contains("under this root") || error.contains("partial"), "{error}");
+        }
     }
 }

@@ -18,6 +18,8 @@ pub mod engine;
 pub mod nomt;
 pub mod ours;
 pub mod race;
+#[cfg(test)]
+mod tests;
 
 pub use engine::{Engine, Failure};
 
