@@ -83,7 +83,8 @@ mod tests {
             while cpu_time()?.saturating_sub(begin) < Duration::from_millis(2) {}
             Ok::<_, io::Error>(())
         };
-        let on_another = || std::thread::spawn(spin).join().map_err(|_| io::Error::other("panic"))?;
+        let on_another =
+            || std::thread::spawn(spin).join().map_err(|_| io::Error::other("panic"))?;
         let (cost, ()) = Cost::of(2, on_another).unwrap();
         assert!(cost.cpu >= 1000.0, "{cost:?}");
     }

@@ -21,14 +21,9 @@
 //! is looked up once for either, which `key_value_proof` and then `exclusion_proof` would do twice.
 
 use crate::engine::{Answer, Change, Engine, Failure, OpenStore, Proofs, Prover, Root, Sizing};
-use bytes::{Buf, BufMut};
-use commonware_codec::{
-    DecodeExt as _, Encode as _, EncodeSize, FixedSize as _, Read, ReadExt as _, Write as _, varint::UInt,
-};
-use commonware_cryptography::{
-    Hasher as _, Sha256,
-    sha256::Digest,
-};
+use bytes::BufMut;
+use commonware_codec::{Copying, Encode as _, Read as _, ReadExt as _, Write as _, varint::UInt};
+use commonware_cryptography::{Hasher as _, Sha256, sha256::Digest};
 use commonware_parallel::Rayon;
 use commonware_runtime::{
     BLOB_PAGE_SIZE, Runner as _, Strategizer as _, Supervisor as _,
@@ -273,8 +268,7 @@ impl OpenStore for Current {
             batch = batch.write(digest(change.key)?, change.value.map(digest).transpose()?);
         }
         let store = self.runtime.handle.block_on(async {
-            let batch =
-                batch.merkleize(&store, None, &mut Proportional).await.map_err(failed)?;
+            let batch = batch.merkleize(&store, None, &mut Proportional).await.map_err(failed)?;
             store.apply_batch(batch).await.map_err(failed)?.commit().await.map_err(failed)
         })?;
         self.store = Some(store);
@@ -363,7 +357,7 @@ impl Span {
         self.entry.next_key.write(bytes);
     }
 
-    fn read(bytes: &mut &[u8], keys: &[Digest]) -> Result<Self, Failure> {
+    fn read(bytes: &mut Copying<'_>, keys: &[Digest]) -> Result<Self, Failure> {
         let place = Place::read(bytes).map_err(refused)?;
         let number: u64 = UInt::read(bytes).map_err(refused)?.into();
         let asked = number.checked_sub(1).and_then(|number| usize::try_from(number).ok());
@@ -385,7 +379,7 @@ fn chunks_of(places: &[Place]) -> Vec<u64> {
 }
 
 fn verify(root: &Root, key: &[u8], proof: &[u8]) -> Result<Answer, Failure> {
-    let (root, key, bytes) = (Digest::from(*root), digest(key)?, &mut &*proof);
+    let (root, key, bytes) = (Digest::from(*root), digest(key)?, &mut Copying(proof));
     let answer = match u8::read(bytes).map_err(refused)? {
         PRESENT => {
             let proof = Present::read_cfg(bytes, &(MOST_DIGESTS, ())).map_err(refused)?;
@@ -398,7 +392,7 @@ fn verify(root: &Root, key: &[u8], proof: &[u8]) -> Result<Answer, Failure> {
             proof.verify::<Sha256>(&key, &root).then_some(None)
         }
     };
-    if !bytes.is_empty() {
+    if !bytes.0.is_empty() {
         return Err(refused("bytes are left"));
     }
     answer.ok_or_else(|| refused("not under this root"))
@@ -409,7 +403,7 @@ const MOST_CHUNKS: u64 = 1 << 22;
 
 fn verify_many(root: &Root, keys: &[&[u8]], proof: &[u8]) -> Result<Vec<Answer>, Failure> {
     let keys = keys.iter().map(|key| digest(key)).collect::<Result<Vec<_>, _>>()?;
-    let (root, bytes) = (Digest::from(*root), &mut &*proof);
+    let (root, bytes) = (Digest::from(*root), &mut Copying(proof));
     let ops_root = Digest::read(bytes).map_err(refused)?;
     let witness = Witness::read(bytes).map_err(refused)?;
     let most = MOST_DIGESTS.saturating_mul(keys.len());
@@ -427,7 +421,7 @@ fn verify_many(root: &Root, keys: &[&[u8]], proof: &[u8]) -> Result<Vec<Answer>,
     }
     let places: Vec<_> = spans.iter().map(|span| span.place).collect();
     let chunks = Chunks::read(bytes, &places)?;
-    if !bytes.is_empty() {
+    if !bytes.0.is_empty() {
         return Err(refused("bytes are left"));
     }
     if !places.iter().all(|place| chunks.is_active(*place)) {
@@ -469,14 +463,14 @@ struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    fn read(bytes: &mut &'a [u8], places: &[Place]) -> Result<Self, Failure> {
+    fn read(bytes: &mut Copying<'a>, places: &[Place]) -> Result<Self, Failure> {
         let indexes = chunks_of(places);
         let mut bits = Vec::with_capacity(indexes.len());
         for _ in &indexes {
             let (chunk, rest) =
-                bytes.split_at_checked(CHUNK_LEN).ok_or_else(|| refused("too short"))?;
+                bytes.0.split_at_checked(CHUNK_LEN).ok_or_else(|| refused("too short"))?;
             bits.push(chunk);
-            *bytes = rest;
+            bytes.0 = rest;
         }
         Ok(Self { indexes, bits })
     }
@@ -541,12 +535,13 @@ mod tests {
     }
 
     fn key(number: u16) -> [u8; 32] {
-        *Sha256::hash(&[&number.to_be_bytes()])
+        Sha256::hash(&[&number.to_be_bytes()]).0
     }
 
     fn put(store: &mut Current, numbers: impl Iterator<Item = u16>, value: u8) {
         let keys: Vec<_> = numbers.map(key).collect();
-        let change = |key| Change { key, value: Some(&[value; 32]) };
+        let value = [value; 32];
+        let change = |key| Change { key, value: Some(&value) };
         store.apply(&keys.iter().map(|key| change(&key[..])).collect::<Vec<_>>()).unwrap();
     }
 

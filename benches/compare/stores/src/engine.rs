@@ -190,7 +190,10 @@ mod tests {
         assert_eq!(version_of(lock, "ab"), Some("1.2.3"));
         assert_eq!(version_of(lock, "b"), None);
         for engine in crate::ENGINES {
-            assert!(engine.version().starts_with(|first: char| first.is_ascii_digit()), "{engine:?}");
+            assert!(
+                engine.version().starts_with(|first: char| first.is_ascii_digit()),
+                "{engine:?}"
+            );
         }
     }
 }

@@ -174,7 +174,8 @@ fn verify(root: &Root, key: &[u8], proof: &[u8]) -> Result<Answer, Failure> {
 fn verify_many(root: &Root, keys: &[&[u8]], proof: &[u8]) -> Result<Vec<Answer>, Failure> {
     let refused = |reason: &dyn std::fmt::Debug| Failure::refused(NAME, format!("{reason:?}"));
     let Many { proof, values } = borsh::from_slice(proof).map_err(|error| refused(&error))?;
-    let proved = verify_multi_proof::<Sha2Hasher>(&proof, *root).map_err(|error| refused(&error))?;
+    let proved =
+        verify_multi_proof::<Sha2Hasher>(&proof, *root).map_err(|error| refused(&error))?;
     if values.len() != keys.len() {
         return Err(refused(&"as many values as keys"));
     }

@@ -28,8 +28,7 @@ struct Ours {
 }
 
 fn open(dir: &Path, sizing: Sizing) -> Result<Box<dyn OpenStore>, Failure> {
-    let options =
-        Options::new().durability(Durability::EachBlock).threads(sizing.threads.get());
+    let options = Options::new().durability(Durability::EachBlock).threads(sizing.threads.get());
     let store = Store::open_or_create(dir, StoreParams::default(), options).map_err(failed)?;
     let reader = store.reader();
     Ok(Box::new(Ours { store, reader }))

@@ -142,7 +142,12 @@ impl Stores {
 
     /// Reads some keys back, from every store.
     fn check(&self) -> Result<(), Failure> {
-        let set = Set::draw(self, 100.min(self.plan.keys as usize / 2), Question::HalfAbsent, &mut Random::new(0))?;
+        let set = Set::draw(
+            self,
+            100.min(self.plan.keys as usize / 2),
+            Question::HalfAbsent,
+            &mut Random::new(0),
+        )?;
         for Opened { engine, store, .. } in &self.opened {
             for (key, expected) in set.keys.iter().zip(&set.expected) {
                 if store.get(key)? != *expected {
@@ -173,7 +178,8 @@ impl Stores {
     /// # Errors
     /// An engine's; a proof that its verifier refuses; [`Failure::WrongAnswer`].
     pub fn measure(&self, asked: usize, question: Question) -> Result<Vec<Row>, Failure> {
-        let mut random = Random::new(self.plan.seed ^ (asked as u64).rotate_left(32) ^ question as u64);
+        let mut random =
+            Random::new(self.plan.seed ^ (asked as u64).rotate_left(32) ^ question as u64);
         let able = |opened: &&Opened| question == Question::Present || opened.proofs.absence;
         let racers: Vec<_> = self.opened.iter().filter(able).collect();
         // About a thousand keys of each engine for a sample, that reading the clocks costs nothing.
@@ -186,7 +192,8 @@ impl Stores {
             let sets = sets?;
             shuffle(&mut order, &mut random);
             for &racer in &order {
-                let (Some(opened), Some(taken)) = (racers.get(racer), samples.get_mut(racer)) else {
+                let (Some(opened), Some(taken)) = (racers.get(racer), samples.get_mut(racer))
+                else {
                     continue;
                 };
                 let sample = opened.sample(&sets)?;
@@ -306,7 +313,12 @@ impl Opened {
             sets,
             || keys.iter().map(|keys| prover.prove_many(keys)).collect(),
             |proof: &Vec<u8>| proof.len(),
-            |proofs| keys.iter().zip(proofs).map(|(keys, proof)| verify_many(&root, keys, proof)).collect(),
+            |proofs| {
+                keys.iter()
+                    .zip(proofs)
+                    .map(|(keys, proof)| verify_many(&root, keys, proof))
+                    .collect()
+            },
         )?;
         let each = |keys: &Vec<&[u8]>| keys.iter().map(|key| prover.prove(key)).collect();
         let verify_each = |(keys, proofs): (&Vec<&[u8]>, &Vec<Vec<u8>>)| {

@@ -120,10 +120,12 @@ fn a_wrong_value_root_or_key_is_refused() {
         let (prover, root) = (store.prover().unwrap(), root(&*store));
         let keys: Vec<_> = model.keys().take(10).cloned().collect();
         let (keys, first) = (slices(&keys), &keys[0]);
-        let (single, many) =
-            (prover.prove(first).unwrap(), prover.prove_many(&keys).unwrap());
+        let (single, many) = (prover.prove(first).unwrap(), prover.prove_many(&keys).unwrap());
         let refused = |case: &str, result: Result<Vec<Answer>, Failure>| {
-            assert!(matches!(result, Err(Failure::Refused { .. })), "{engine:?}: {case}: {result:?}");
+            assert!(
+                matches!(result, Err(Failure::Refused { .. })),
+                "{engine:?}: {case}: {result:?}"
+            );
         };
         let verify = |root: &Root, key: &[u8], proof: &[u8]| {
             (proofs.verify)(root, key, proof).map(|answer| vec![answer])
@@ -199,7 +201,9 @@ fn plan() -> Plan {
 fn a_race_has_a_row_for_each_engine() {
     let dir = tempfile::tempdir().unwrap();
     let stores = Stores::fill(&ENGINES, dir.path(), plan()).unwrap();
-    for (asked, question) in [(1, Question::Present), (20, Question::Present), (20, Question::HalfAbsent)] {
+    for (asked, question) in
+        [(1, Question::Present), (20, Question::Present), (20, Question::HalfAbsent)]
+    {
         let rows = stores.measure(asked, question).unwrap();
         assert!(rows.iter().map(|row| row.engine).eq(ENGINES.iter().map(|engine| engine.name)));
         for row in &rows {
@@ -214,8 +218,7 @@ fn a_race_has_a_row_for_each_engine() {
     let sizes = |rows: Vec<crate::race::Row>| -> Vec<Quartiles> {
         rows.iter().map(|row| row.many.bytes.quartiles).collect()
     };
-    let [first, again] =
-        [(); 2].map(|()| sizes(stores.measure(20, Question::Present).unwrap()));
+    let [first, again] = [(); 2].map(|()| sizes(stores.measure(20, Question::Present).unwrap()));
     assert_eq!(first, again);
 }
 

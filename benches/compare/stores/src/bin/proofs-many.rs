@@ -90,8 +90,12 @@ fn run(args: Args) -> Result<(), Failure> {
     eprintln!("{:.2} % of a core taken while idle", stores.idle()? * 100.0);
     for question in [Question::Present, Question::HalfAbsent] {
         if !json {
-            println!("\n{keys} keys; asked: {question:?}; median [quartiles] (times ours), microseconds\n");
-            println!("| n | proofs | engine | bytes | make, CPU | make, wall | verify, CPU | verify, wall |");
+            println!(
+                "\n{keys} keys; asked: {question:?}; median [quartiles] (times ours), microseconds\n"
+            );
+            println!(
+                "| n | proofs | engine | bytes | make, CPU | make, wall | verify, CPU | verify, wall |"
+            );
             println!("|---|---|---|---|---|---|---|---|");
         }
         for &asked in &asked {
