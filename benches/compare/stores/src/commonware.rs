@@ -67,6 +67,7 @@ pub const ENGINE: Engine = Engine {
     name: NAME,
     package: "commonware-storage",
     durability: "synced: a block survives power loss; indexes are built again when opening",
+    keeps: true,
     proofs: Some(Proofs {
         say: "the current value of each key, or that it is absent; of many keys: put together here from its public parts",
         encoding: "its own types in its codec; values included",

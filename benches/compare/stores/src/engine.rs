@@ -43,6 +43,8 @@ pub struct Engine {
     pub package: &'static str,
     /// What holds when [`OpenStore::apply`] returns.
     pub durability: &'static str,
+    /// Whether a store is still there when it is opened again.
+    pub keeps: bool,
     /// Its proofs, if it has any.
     pub proofs: Option<Proofs>,
     /// Opens the store in a directory, or creates it if the directory is empty.

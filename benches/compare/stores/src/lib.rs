@@ -3,7 +3,7 @@
 //! ```text
 //!   engine          what is asked of every engine: open, apply a block, root, get, prove, verify
 //!   ours            Hedgerow
-//!   nomt            a binary Merkle trie
+//!   nomt            NOMT's binary Merkle trie, in memory
 //!   commonware      QMDB of commonware, which proves what is current
 //!   clock           CPU time of the process, time on the wall, and their spread
 //!   race            proofs of many keys and of one, made and verified by all engines in turn

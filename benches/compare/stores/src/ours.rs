@@ -12,6 +12,7 @@ pub const ENGINE: Engine = Engine {
     name: NAME,
     package: NAME,
     durability: "synced: a block survives power loss",
+    keeps: true,
     proofs: Some(Proofs {
         say: "the value of each key, or that it is absent",
         encoding: "its own, canonical; values included",
