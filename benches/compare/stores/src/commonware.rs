@@ -165,7 +165,8 @@ fn start(runtime: Runtime, context: Context, sizing: Sizing) -> Result<Current, 
     let config = FixedConfig {
         merkle_config: MerkleConfig {
             journal_partition: "tree".into(),
-            metadata_partition: "tree-metadata".into(),
+            // The journal has one of its own, which is called like it with "-metadata" behind.
+            metadata_partition: "pruned".into(),
             items_per_blob: ITEMS_PER_FILE,
             write_buffer: BUFFER,
             replay_buffer: BUFFER,
