@@ -84,6 +84,10 @@ bench-hash *args:
     RUSTFLAGS="-C target-cpu=native" cargo build --locked --manifest-path benches/compare/Cargo.toml -p sha2-native --profile one-unit --target-dir benches/compare/target/native
     cargo run --release --locked --manifest-path benches/compare/Cargo.toml --bin hash-goals -- --native benches/compare/target/native/one-unit/sha2-native {{args}}
 
+# Proofs of many keys, ours beside other people's: some ten minutes to build, some to run, 8 GB of memory and disk.
+bench-proofs *args:
+    cargo run --release --locked --manifest-path benches/compare/stores/Cargo.toml --bin proofs-many -- {{args}}
+
 # The end-to-end run.
 speed *args:
     cargo run --release -p hedgerow-benches --bin speed -- {{args}}
