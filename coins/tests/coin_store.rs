@@ -160,9 +160,9 @@ fn what_is_refused_changes_nothing() {
     let missing = OutPoint { txid: Txid::from_byte_array([99; 32]), vout: 7 };
     let coin = |height| Coin::new(height, false, Amount::ONE_SAT, ScriptBuf::new()).unwrap();
     let rich = Coin::new(31, false, Amount::MAX_MONEY, ScriptBuf::new()).unwrap();
-    let new = |name: OutPoint, coin: Coin| BlockEffect {
+    let new = |name: OutPoint, last: Coin| BlockEffect {
         spent: vec![other],
-        created: vec![(OutPoint { vout: 1, ..missing }, coin(31)), (name, coin)],
+        created: vec![(OutPoint { vout: 1, ..missing }, coin(31)), (name, last)],
         passing: 0,
     };
     let spends = |spent| BlockEffect { spent, ..BlockEffect::default() };
