@@ -434,20 +434,26 @@ impl Records {
             .ok_or_else(|| self.damage(entry.at, RecordsDefect::Body))
     }
 
-    /// Forgets blocks up to a height, and deletes the segments that have no others. What cannot be deleted now is
-    /// deleted when the next ones are.
+    /// Forgets blocks up to a height, and deletes the segments that have no others: one after the other, durably, so that
+    /// power loss brings back none but the last one deleted. What cannot be deleted now is deleted later.
     pub(crate) fn prune(&self, height: u32) {
         let mut inner = self.inner.lock();
         while inner.chain.front().is_some_and(|entry| entry.tip.height <= height) {
             inner.chain.pop_front();
         }
         let Some(needed) = inner.chain.front().map(|entry| entry.at.segment) else { return };
-        while inner.segments.front().is_some_and(|first| first.number < needed) {
-            let number = inner.segments.front().map_or(0, |first| first.number);
-            match self.disk.remove_file(&self.path(number)) {
+        while let Some(first) = inner.segments.front().filter(|first| first.number < needed)
+            && inner.failed.is_none()
+        {
+            match self.disk.remove_file(&self.path(first.number)) {
                 Ok(()) => {}
+                // An attempt that failed removed it all the same.
                 Err(error) if error.kind() == VfsErrorKind::NotFound => {}
                 Err(_) => return,
+            }
+            if let Err(error) = self.disk.sync_dir(&self.dir) {
+                inner.failed = Some(error);
+                return;
             }
             inner.segments.pop_front();
         }
