@@ -173,6 +173,11 @@ impl CoinStore {
         self.reader.durable()
     }
 
+    /// What the last flush that is durable says of the set; `None` before the first.
+    pub fn flushed(&self) -> Option<FlushPoint> {
+        self.cache.backing().stand().point
+    }
+
     /// The root of the last flush, and the flush's block of the store below. Proofs are against it.
     pub fn root(&self) -> (Height, Digest) {
         self.reader.root()
