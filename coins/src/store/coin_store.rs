@@ -133,7 +133,10 @@ impl CoinStore {
                 Records::remove(&*disk, &blocks)?;
                 None
             }
-            _ => Some(Arc::new(Records::open(Arc::clone(&disk), &blocks, durable, at)?)),
+            _ => {
+                let (disk, bytes) = (Arc::clone(&disk), options.segment_bytes);
+                Some(Arc::new(Records::open(disk, &blocks, bytes, durable, at)?))
+            }
         };
         let now = stand.point.as_ref().map(Now::of);
         let below = Below::new(store, stand, records.clone(), options.muhash, options.flush);

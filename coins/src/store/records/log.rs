@@ -26,8 +26,6 @@ const VERSION: u32 = 1;
 const HEADER_LEN: u64 = 24;
 /// Length and checksum.
 const FRAME_LEN: u64 = 8;
-/// A segment that has so many bytes gets no more records.
-const SEGMENT_BYTES: u64 = 16 << 20;
 /// Longest body. A block spends some 100,000 coins at most, each of some 10,000 bytes at most.
 const MOST_BODY: u32 = 1 << 30;
 const SUFFIX: &str = ".rec";
@@ -37,6 +35,8 @@ const SUFFIX: &str = ".rec";
 pub(crate) struct Records {
     disk: Arc<dyn Vfs>,
     dir: PathBuf,
+    /// A segment that has so many gets no more records.
+    segment_bytes: u64,
     inner: Mutex<Inner>,
     /// Held while files are synced.
     syncing: Mutex<()>,
@@ -86,6 +86,7 @@ impl Records {
     pub(crate) fn open(
         disk: Arc<dyn Vfs>,
         dir: &Path,
+        segment_bytes: u64,
         durable: Position,
         at: Option<Tip>,
     ) -> Result<Self, CoinStoreError> {
@@ -103,8 +104,8 @@ impl Records {
             torn: false,
             failed: None,
         };
-        let records =
-            Self { disk, dir: dir.to_owned(), inner: Mutex::new(inner), syncing: Mutex::new(()) };
+        let (dir, inner, syncing) = (dir.to_owned(), Mutex::new(inner), Mutex::new(()));
+        let records = Self { disk, dir, segment_bytes, inner, syncing };
         records.scan(durable)?;
         records.check_tip(at)?;
         Ok(records)
@@ -293,7 +294,7 @@ impl Records {
             }
             inner.torn = false;
         }
-        if inner.segments.back().is_none_or(|last| last.len >= SEGMENT_BYTES) {
+        if inner.segments.back().is_none_or(|last| last.len >= self.segment_bytes) {
             self.begin_segment(inner)?;
         }
         let Some(last) = inner.segments.back_mut() else {
