@@ -311,11 +311,12 @@ fn damage_of_records_is_said_or_was_never_durable() {
     store.wait_durable(16).unwrap();
     drop(store);
     let (mut said, mut cut) = (0, 0);
-    for file in files(&disk) {
-        let len = disk.open(&file, OpenMode::Read).unwrap().len().unwrap();
+    let all = files(&disk);
+    for file in &all {
+        let len = disk.open(file, OpenMode::Read).unwrap().len().unwrap();
         for offset in (0..len).step_by(131) {
             let disk = disk.settled_copy(offset);
-            disk.flip(&file, offset, 0x10).unwrap();
+            disk.flip(file, offset, 0x10).unwrap();
             match CoinStore::open(DIR, on(&disk, Flush::Every(8))) {
                 Ok(store) => {
                     cut += 1;
@@ -328,13 +329,14 @@ fn damage_of_records_is_said_or_was_never_durable() {
                 Err(error) => {
                     said += 1;
                     assert!(error.is_damage(), "{offset}: {error}");
+                    // What there is of them stays for whoever looks into it.
+                    assert_eq!(files(&disk).len(), all.len(), "{offset}");
                 }
             }
         }
     }
     assert!(said > 5 && cut > 2, "{said} {cut}");
     // A file that is gone, too; all of them together are given up knowingly.
-    let all = files(&disk);
     assert!(all.len() > 2);
     let gone = disk.settled_copy(1);
     gone.remove_file(&all[1]).unwrap();
