@@ -252,23 +252,24 @@ impl Records {
                 // Its checksum is right: nobody but us has written it.
                 return Err(self.damage(at, RecordsDefect::Body));
             };
+            let last = inner.chain.back().map(|last| last.tip);
+            let follows = match step {
+                Step::Connect { tip, parent } => last.is_none_or(|last| {
+                    parent == Some(last) && tip.height == last.height.saturating_add(1)
+                }),
+                // Without any, of a block whose record was pruned.
+                Step::Disconnect(tip) => last.is_none_or(|last| last == tip),
+            };
+            if !follows {
+                // Power loss may take the end of one file, record by record, and leave the next one: then this was never
+                // durable.
+                let (Step::Connect { tip, .. } | Step::Disconnect(tip)) = step;
+                let defect = Some(RecordsDefect::Chain(tip.height));
+                return Ok(Scanned { len: offset, defect });
+            }
             match step {
-                Step::Connect { tip, parent } => {
-                    let follows = inner.chain.back().is_none_or(|last| {
-                        parent == Some(last.tip) && tip.height == last.tip.height.saturating_add(1)
-                    });
-                    if !follows {
-                        return Err(self.damage(at, RecordsDefect::Chain(tip.height)));
-                    }
-                    inner.chain.push_back(Entry { tip, at });
-                }
-                // Of a block whose record was pruned.
-                Step::Disconnect(_) if inner.chain.is_empty() => {}
-                Step::Disconnect(tip) => {
-                    if inner.chain.pop_back().is_none_or(|last| last.tip != tip) {
-                        return Err(self.damage(at, RecordsDefect::Chain(tip.height)));
-                    }
-                }
+                Step::Connect { tip, .. } => inner.chain.push_back(Entry { tip, at }),
+                Step::Disconnect(_) => drop(inner.chain.pop_back()),
             }
             offset += FRAME_LEN + body.len() as u64;
         }
