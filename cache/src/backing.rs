@@ -8,7 +8,7 @@
 
 use crate::heap::HeapBytes;
 use crate::op::Effect;
-use crate::part::Part;
+use crate::part::{Part, Which};
 use crate::parts::Parts;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -121,7 +121,7 @@ impl<'a, B: Backing + ?Sized> NetEffect<'a, B> {
     /// hundreds at a time, with no lock held in between.
     #[must_use]
     pub fn iter(&self) -> Effects<'a, B> {
-        Effects { parts: self.parts, part: 0, after: None, ready: Vec::new().into_iter() }
+        Effects::new(self.parts, Which::OldestClosed)
     }
 }
 
@@ -143,7 +143,7 @@ impl<B: Backing + ?Sized> fmt::Debug for NetEffect<'_, B> {
     }
 }
 
-/// The effects of an epoch, one by one ([`NetEffect::iter`]).
+/// The effects of an epoch, one by one ([`NetEffect::iter`], [`Cache::open_effects`](crate::Cache::open_effects)).
 ///
 /// ```
 /// use hedgerow_cache::{Backing, NetEffect};
@@ -154,6 +154,7 @@ impl<B: Backing + ?Sized> fmt::Debug for NetEffect<'_, B> {
 /// ```
 pub struct Effects<'a, B: Backing + ?Sized> {
     parts: &'a Parts<B::Key, B::Value>,
+    of: Which,
     part: usize,
     /// The last key that was taken from the part.
     after: Option<B::Key>,
@@ -162,6 +163,12 @@ pub struct Effects<'a, B: Backing + ?Sized> {
 
 /// Effects that are cloned at once.
 const AT_ONCE: usize = 256;
+
+impl<'a, B: Backing + ?Sized> Effects<'a, B> {
+    pub(crate) fn new(parts: &'a Parts<B::Key, B::Value>, of: Which) -> Self {
+        Self { parts, of, part: 0, after: None, ready: Vec::new().into_iter() }
+    }
+}
 
 impl<B: Backing + ?Sized> Iterator for Effects<'_, B> {
     type Item = (B::Key, Effect<B::Value>);
@@ -173,7 +180,7 @@ impl<B: Backing + ?Sized> Iterator for Effects<'_, B> {
             }
             let take = |part: &Part<_, _>| {
                 let after = self.after.as_ref().map(|key| (self.parts.hash(key), key));
-                part.effects(after, AT_ONCE)
+                part.effects(self.of, after, AT_ONCE)
             };
             let effects = take(&*self.parts.lock(self.part)?);
             match effects.last() {

@@ -6,13 +6,13 @@
 //!   close_epoch   ──► all parts locked: the open epoch becomes a closed one ──► flusher
 //! ```
 
-use crate::backing::{Backing, Epoch};
+use crate::backing::{Backing, Effects, Epoch};
 use crate::error::{Error, UndoRefused};
 use crate::flow::{Flow, Refused};
 use crate::flusher;
 use crate::heap::HeapBytes;
 use crate::op::{Op, Previous, Step, Undo};
-use crate::part::{Found, Part, Stop};
+use crate::part::{Found, Part, Stop, Which};
 use crate::parts::{Locked, Parts, Promise};
 use crate::state::{Event, State};
 use crate::stats::{CacheStats, Counters, add};
@@ -371,6 +371,26 @@ impl<B: Backing> Cache<B> {
             }
         };
         Ok(inner.flow.reset(tag, reset)?)
+    }
+
+    /// What the open epoch has done so far, against what lies below it, each key once: what closing it now would hand
+    /// to the backing. If somebody writes meanwhile, what was written before is not all there.
+    ///
+    /// ```
+    /// use hedgerow_cache::{Cache, CacheOptions, Effect, MapBacking, Op};
+    /// use std::sync::Arc;
+    ///
+    /// let cache = Cache::new(Arc::new(MapBacking::default()), None, CacheOptions::default()).unwrap();
+    /// cache.write(&mut vec![(1, Op::Create("one")), (2, Op::Create("two"))]).unwrap();
+    /// cache.write(&mut vec![(1, Op::Remove)]).unwrap();
+    /// let effects: Vec<_> = cache.open_effects().collect();
+    /// assert_eq!(effects, [(2, Effect::Put { value: "two", fresh: true })]);
+    /// cache.flush(1).unwrap();
+    /// assert_eq!(cache.open_effects().count(), 0);
+    /// ```
+    #[must_use]
+    pub fn open_effects(&self) -> Effects<'_, B> {
+        Effects::new(&self.inner.parts, Which::Open)
     }
 
     /// Sets another limit; evicts at once what is too much, as far as it is clean.

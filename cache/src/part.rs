@@ -83,6 +83,13 @@ pub(crate) enum Stop {
     Places,
 }
 
+/// An epoch whose effects are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    OldestClosed,
+    Open,
+}
+
 /// What [`Part::settle`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
@@ -294,14 +301,23 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
         list.len
     }
 
-    /// At most `most` effects of the oldest closed epoch, from behind that of `after` on.
-    pub(crate) fn effects(&self, after: Option<(u64, &K)>, most: usize) -> Vec<(K, Effect<V>)> {
+    /// At most `most` effects of the oldest closed epoch, or of the open one, from behind that of `after` on.
+    pub(crate) fn effects(
+        &self,
+        of: Which,
+        after: Option<(u64, &K)>,
+        most: usize,
+    ) -> Vec<(K, Effect<V>)> {
         let mut effects = Vec::new();
-        let Some(closed) = self.closed.front() else { return effects };
+        let (end, list) = match (of, self.closed.front()) {
+            (Which::Open, _) => (u64::MAX, self.open),
+            (Which::OldestClosed, Some(closed)) => (closed.end, closed.list),
+            (Which::OldestClosed, None) => return effects,
+        };
         let mut place = match after {
-            None => closed.list.first,
+            None => list.first,
             Some((hash, key)) => {
-                let slot = self.slot_of(hash, key, closed.end);
+                let slot = self.slot_of(hash, key, end);
                 slot.map_or(NONE, |slot| slot.after)
             }
         };
