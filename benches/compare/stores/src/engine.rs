@@ -34,6 +34,9 @@ impl Sizing {
     }
 }
 
+/// Opens an engine's store in a directory, which is made if need be.
+pub type Open = fn(&Path, Sizing) -> Result<Box<dyn OpenStore>, Failure>;
+
 /// An engine: what it is, and how a store of it is opened.
 #[derive(Clone, Copy)]
 pub struct Engine {
@@ -48,7 +51,7 @@ pub struct Engine {
     /// Its proofs, if it has any.
     pub proofs: Option<Proofs>,
     /// Opens the store in a directory, or creates it if the directory is empty.
-    pub open: fn(&Path, Sizing) -> Result<Box<dyn OpenStore>, Failure>,
+    pub open: Open,
 }
 
 impl fmt::Debug for Engine {
