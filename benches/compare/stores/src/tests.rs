@@ -163,6 +163,10 @@ fn a_wrong_value_root_or_key_is_refused() {
         for len in [0, 1, many.len() / 2, many.len() - 1] {
             refused("cut short", (proofs.verify_many)(&root, &keys, &many[..len]));
         }
+        for (case, len) in [("a byte more", 1), ("many bytes more", 100)] {
+            refused(case, (proofs.verify_many)(&root, &keys, &[&many[..], &vec![0; len]].concat()));
+            refused(case, verify(&root, first, &[&single[..], &vec![0; len]].concat()));
+        }
     }
 }
 
