@@ -125,7 +125,7 @@ pub use history::versions::{KeyHistory, KeyVersion};
 pub use opening::backup::{BackupOptions, BackupReport};
 pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;
-pub use opening::import::IMPORT_BLOCK_BYTES;
+pub use opening::import::{IMPORT_BLOCK_BYTES, ImportOptions};
 pub use opening::repair::{RepairReport, RepairWord};
 pub use opening::salvage::{LostPart, SalvageReport};
 pub use options::{Durability, IndexMode, Options, Progress};
