@@ -11,7 +11,7 @@ use super::below::{Below, Mark, Stand, Tag, product_of};
 use super::records::{Record, Records};
 use super::{
     BlockRecord, Bytes, CoinCache, CoinDigest, CoinOptions, CoinReader, CoinStats, CoinStoreError,
-    CoinView, Connected, Flush, FlushPoint, Key, Position, Tip, sorted,
+    CoinView, Connected, Flush, FlushPoint, Key, Position, Tip, sorting,
 };
 use crate::coin::{Coin, MAX_HEIGHT, key_of, outpoint_of};
 use crate::digest::SetDigest;
@@ -118,7 +118,7 @@ impl CoinStore {
         let store =
             Store::open_or_create(dir.join(STORE), StoreParams::default(), options.below())?;
         // From here on nobody else has the directory.
-        sorted::remove_leftovers(&*disk, &dir)?;
+        sorting::remove_leftovers(&*disk, &dir)?;
         let (reader, first) = (store.reader(), store.params().first_height());
         let stand = Stand::at(&reader, first, store.height(), options.muhash)?;
         let at = stand.point.as_ref().map(|point| point.tip);

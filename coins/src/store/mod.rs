@@ -36,6 +36,7 @@ mod point;
 mod reader;
 mod records;
 mod sorted;
+mod sorting;
 mod view;
 
 pub use coin_store::CoinStore;
