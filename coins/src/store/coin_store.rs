@@ -448,10 +448,11 @@ impl CoinStore {
         let keys: Vec<Key> = names.map(key_of).collect();
         let mut values = keys.iter().zip(self.cache.get_many(&keys)?);
         let mut record = Record::new(tip, self.tip());
-        for ((key, value), outpoint) in values.by_ref().zip(&effect.spent) {
+        // The values second: a name too many is not asked for.
+        for (outpoint, (key, value)) in effect.spent.iter().zip(values.by_ref()) {
             record.spend(*key, value.ok_or(CoinStoreError::Missing(*outpoint))?)?;
         }
-        for ((key, value), (outpoint, coin)) in values.zip(&effect.created) {
+        for ((outpoint, coin), (key, value)) in effect.created.iter().zip(values) {
             if let Some(over) = value {
                 if !(self.options.may_overwrite)(tip.height, &tip.block) {
                     return Err(CoinStoreError::Exists(*outpoint));
