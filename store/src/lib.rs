@@ -143,7 +143,8 @@ pub mod disk {
     /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
     pub use crate::points::ALL as POINTS;
     pub use hedgerow_vfs::{
-        DirLock, FileId, HowRead, ManyReads, MemDisk, OneWayDisk, OpenMode, ReadAt, ReadOnlyDisk,
-        ReadWay, RealDisk, Sharing, StillDisk, Vfs, VfsError, VfsErrorKind, VfsFile, VfsOp,
+        DirLock, FileId, HowRead, LOCK_FILE, ManyReads, MemDisk, OneWayDisk, OpenMode, ReadAt,
+        ReadOnlyDisk, ReadWay, RealDisk, Sharing, StillDisk, Vfs, VfsError, VfsErrorKind, VfsFile,
+        VfsOp,
     };
 }

@@ -59,14 +59,14 @@ pub struct OrderedCoins {
 
 impl OrderedCoins {
     /// Puts coins in order, with `changes` done to them; there should be `expected` then.
-    pub(super) fn new(
-        coins: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), hedgerow::Error>>,
+    pub(super) fn new<E: From<CoinStoreError>>(
+        coins: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
         changes: &[Change],
         expected: u64,
         memory_bytes: usize,
         disk: &dyn Vfs,
         dir: &Path,
-    ) -> Result<Self, CoinStoreError> {
+    ) -> Result<Self, E> {
         let mut changes: Vec<_> =
             changes.iter().map(|change| (turned(&change.key), change.new.clone())).collect();
         changes.sort_unstable_by_key(|(key, _)| *key);
@@ -77,8 +77,8 @@ impl OrderedCoins {
                 key.as_slice().try_into().map_err(|_| CoinStoreError::Key(key.len()))?;
             if !sorter.push(turned(&name), &value)? {
                 // No coin is so long: decoding says what is wrong.
-                return Err(decode(&name, &value)
-                    .map_or_else(|error| error, |_| CoinStoreError::Key(key.len())));
+                let error = decode(&name, &value).err();
+                return Err(error.unwrap_or(CoinStoreError::Key(key.len())).into());
             }
         }
         let (stored, changes) = (sorter.finish()?, changes.into_iter().peekable());
@@ -173,7 +173,7 @@ mod tests {
             }
             let disk = MemDisk::new();
             let ordered = |expected| {
-                let coins = set.iter().map(|(number, coin)| Ok((key(*number).to_vec(), coin.to_vec())));
+                let coins = set.iter().map(|(number, coin)| Ok::<_, CoinStoreError>((key(*number).to_vec(), coin.to_vec())));
                 OrderedCoins::new(coins, &changes, expected, 1, &disk, Path::new("/")).unwrap()
             };
             let found: Vec<_> = ordered(wanted.len() as u64).map(Result::unwrap).collect();
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_key_that_names_no_coin_is_damage() {
-        let coins = [Ok((vec![0; 35], vec![]))].into_iter();
+        let coins = [Ok::<_, CoinStoreError>((vec![0; 35], vec![]))].into_iter();
         let disk = MemDisk::new();
         let refused = OrderedCoins::new(coins, &[], 1, 1, &disk, Path::new("/")).unwrap_err();
         assert!(matches!(refused, CoinStoreError::Key(35)) && refused.is_damage());
