@@ -30,12 +30,12 @@ fn memory() -> Arc<dyn Vfs> {
 }
 
 /// With a cache that holds all that a test makes.
-fn options(disk: Arc<dyn Vfs>, flush: Flush) -> CoinOptions {
+fn roomy(disk: Arc<dyn Vfs>, flush: Flush) -> CoinOptions {
     chains::options(disk, flush).cache_bytes(16 << 20)
 }
 
 fn open(disk: &Arc<dyn Vfs>, flush: Flush) -> CoinStore {
-    CoinStore::open(DIR, options(Arc::clone(disk), flush).network(Magic::REGTEST)).unwrap()
+    CoinStore::open(DIR, roomy(Arc::clone(disk), flush).network(Magic::REGTEST)).unwrap()
 }
 
 fn exported(store: &CoinStore) -> Vec<u8> {
@@ -44,7 +44,7 @@ fn exported(store: &CoinStore) -> Vec<u8> {
 
 /// Imports what has this hash.
 fn import(disk: &Arc<dyn Vfs>, file: &[u8], hash: SetDigest) -> Result<CoinStore, TransferError> {
-    let options = options(Arc::clone(disk), Flush::WhenFull);
+    let options = roomy(Arc::clone(disk), Flush::WhenFull);
     SnapshotImport::new().hash_serialized(hash).run(COPY, options, SnapshotReader::new(file)?)
 }
 
@@ -97,7 +97,7 @@ fn the_published_snapshot_out_and_in() {
     let refused = copy.disconnect(100).unwrap_err();
     assert!(matches!(refused, CoinStoreError::TooDeep { height: 100 }), "{refused}");
     copy.close().unwrap();
-    let copy = CoinStore::open(COPY, options(disk, Flush::WhenFull)).unwrap();
+    let copy = CoinStore::open(COPY, roomy(disk, Flush::WhenFull)).unwrap();
     assert_eq!((copy.digest().unwrap(), copy.root()), (store.digest().unwrap(), store.root()));
 }
 
@@ -135,7 +135,7 @@ fn sets_that_do_not_fit_into_memory() {
             .memory_bytes(0)
             .run_with(
                 COPY,
-                options(Arc::clone(&disk), flush),
+                roomy(Arc::clone(&disk), flush),
                 SnapshotReader::new(&file[..]).unwrap(),
                 |progress| {
                     reports.push(progress);
@@ -195,7 +195,7 @@ fn a_view_is_exported_while_blocks_go_on() {
         let (file, hash) = view.export(Vec::new(), Magic::REGTEST).unwrap();
         assert_eq!(file, snapshot_of(tip.block, &set), "seed {seed}");
         assert_eq!(hash, view.hash_serialized().unwrap());
-        let options = options(Arc::clone(&disk), flush);
+        let options = roomy(Arc::clone(&disk), flush);
         let reader = SnapshotReader::new(&file[..]).unwrap();
         let import = SnapshotImport::new().height(tip.height).hash_serialized(hash);
         let mut copy = import.run(COPY, options, reader).unwrap();
@@ -261,7 +261,7 @@ fn what_ends_badly_leaves_nothing() {
             let mut reports = 0;
             let ended = SnapshotImport::new().hash_serialized(hash).run_with(
                 COPY,
-                options(Arc::clone(&disk), Flush::WhenFull),
+                roomy(Arc::clone(&disk), Flush::WhenFull),
                 SnapshotReader::new(&file[..]).unwrap(),
                 |_| {
                     reports += 1;
@@ -273,7 +273,7 @@ fn what_ends_badly_leaves_nothing() {
             nothing(&format!("ended at report {last}"));
         }
         let with = |import: SnapshotImport, file: &[u8]| {
-            let options = options(Arc::clone(&disk), Flush::WhenFull);
+            let options = roomy(Arc::clone(&disk), Flush::WhenFull);
             import.run(COPY, options, SnapshotReader::new(file).unwrap()).unwrap_err()
         };
         let refused = with(SnapshotImport::new().hash_serialized(hash).muhash(hash), &file);
@@ -294,7 +294,7 @@ fn what_ends_badly_leaves_nothing() {
         assert!(matches!(refused, TransferError::NoHeight), "{refused}");
         nothing("refused");
 
-        let options = options(Arc::clone(&disk), Flush::WhenFull).network(Magic::BITCOIN);
+        let options = roomy(Arc::clone(&disk), Flush::WhenFull).network(Magic::BITCOIN);
         let reader = SnapshotReader::new(&file[..]).unwrap();
         let refused = SnapshotImport::new().hash_serialized(hash).run(COPY, options, reader);
         assert!(matches!(refused, Err(TransferError::Store(CoinStoreError::Network { .. }))));
@@ -311,7 +311,7 @@ fn what_ends_badly_leaves_nothing() {
             )
         };
         assert!(full(&refused), "{refused}");
-        let options = options(Arc::clone(&disk), Flush::WhenFull);
+        let options = roomy(Arc::clone(&disk), Flush::WhenFull);
         let copy = CoinStore::open(COPY, options).unwrap();
         assert_eq!(copy.digest().unwrap(), store.digest().unwrap());
     }
@@ -326,7 +326,7 @@ fn a_set_without_coins() {
     let file = snapshot_of(BlockHash::from_byte_array([7; 32]), &Set::new());
     let nothing = hedgerow_coins::SerializedHash::new().digest();
     let import = SnapshotImport::new().hash_serialized(nothing).height(9);
-    let options = options(Arc::clone(&disk), Flush::WhenFull);
+    let options = roomy(Arc::clone(&disk), Flush::WhenFull);
     let reader = SnapshotReader::new(&file[..]).unwrap();
     let copy = import.run(COPY, options, reader).unwrap();
     assert_eq!((copy.height(), copy.digest().unwrap().coins), (Some(9), 0));
@@ -335,7 +335,7 @@ fn a_set_without_coins() {
 
 /// What an interrupted import left: no set, an empty one, or all of it. Says whether it was all.
 fn judge(disk: &Arc<dyn Vfs>, whole: &CoinStore, context: &str) -> bool {
-    match CoinStore::open(COPY, options(Arc::clone(disk), Flush::WhenFull)) {
+    match CoinStore::open(COPY, roomy(Arc::clone(disk), Flush::WhenFull)) {
         Ok(left) if left.tip().is_none() => {
             assert_eq!(left.digest().unwrap().coins, 0, "{context}");
             false
@@ -362,7 +362,7 @@ fn whatever_interrupts_an_import_leaves_no_other_set() {
             let failing = PowerLossDisk::new(after);
             failing.plan(Fault::once(Calls::Changes, after, kind));
             let disk: Arc<dyn Vfs> = Arc::new(failing.clone());
-            let options = options(Arc::clone(&disk), Flush::WhenFull);
+            let options = roomy(Arc::clone(&disk), Flush::WhenFull);
             let import_here = SnapshotImport::new().hash_serialized(hash).memory_bytes(0);
             let ran = import_here.run(COPY, options, SnapshotReader::new(&file[..]).unwrap());
             let failed = ran.is_err();
