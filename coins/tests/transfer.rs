@@ -112,7 +112,7 @@ fn many(seed: u64, coins: u64) -> (BlockHash, BlockEffect) {
         }
         let outpoint = OutPoint { txid: Txid::from_byte_array(txid), vout: number as u32 };
         let script = ScriptBuf::from_bytes(vec![0x51; rng.below(90) as usize]);
-        let coin = Coin::new(1, false, Amount::from_sat(rng.below(1 << 40)), script).unwrap();
+        let coin = Coin::new(1, false, Amount::from_sat(rng.below(1 << 36)), script).unwrap();
         effect.created.push((outpoint, coin));
     }
     (BlockHash::from_byte_array([7; 32]), effect)

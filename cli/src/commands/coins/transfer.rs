@@ -4,7 +4,6 @@ use super::digest::DigestReport;
 use super::failure::{store_failed, transfer_failed};
 use super::{CacheArgs, Named, NetworkArg, open_to_ask};
 use crate::error::CliError;
-use crate::exit::Kind;
 use crate::input::name_of;
 use crate::interrupt::Interrupt;
 use crate::outfile::{ForceArg, OutFile, is_dash};
