@@ -8,7 +8,7 @@
 
 use super::failure::{files_failed, store_failed, while_doing};
 use super::transfer::network_of;
-use super::{Bitcoins, CacheArgs, NetworkArg, open};
+use super::{Bitcoins, CacheArgs, NetworkArg, STORE, open};
 use crate::error::{CliError, Stopped};
 use crate::exit::Kind;
 use crate::interrupt::Interrupt;
@@ -123,6 +123,9 @@ pub(super) fn run(args: &ConnectArgs, out: Output) -> Result<(), CliError> {
         }
         (found, given) => given.or(found),
     };
+    if network.is_none() && !args.dir.join(STORE).is_dir() {
+        return Err(no_network());
+    }
     let every = |blocks: NonZeroU32| Flush::Every(blocks.get());
     let flush = args.flush_every.map_or(Flush::WhenFull, every);
     let mut options = args.cache.options().flush(flush).muhash(!args.no_muhash);
@@ -135,10 +138,7 @@ pub(super) fn run(args: &ConnectArgs, out: Output) -> Result<(), CliError> {
         Some(tip) => tip.block,
         None => {
             let known = network_of(&store).and_then(|magic: Magic| Network::try_from(magic).ok());
-            let Some(network) = known else {
-                let reason = "the blocks do not say of which network they are: --network says it";
-                return Err(CliError::Arguments(reason.to_owned()));
-            };
+            let network = known.ok_or_else(no_network)?;
             // It does nothing, but for saying what the set is of.
             let genesis = genesis_block(network).block_hash();
             store.connect(0, genesis, &BlockEffect::default()).map_err(store_failed)?;
@@ -275,6 +275,11 @@ impl Feeder<'_> {
         self.bar.set_message(format!("connecting {height}: {rates}; {cache}"));
         self.bar.set_position(self.connected);
     }
+}
+
+fn no_network() -> CliError {
+    let reason = "the blocks do not say of which network they are: --network says it";
+    CliError::Arguments(reason.to_owned())
 }
 
 fn reader_ended() -> CliError {
