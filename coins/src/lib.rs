@@ -1,5 +1,5 @@
-//! Bitcoin's set of unspent coins: what a block does to it, the bytes of its coins, its digests, and the files
-//! in which Bitcoin Core keeps blocks and sets.
+//! Bitcoin's set of unspent coins: what a block does to it, the bytes of its coins, its digests, the files
+//! in which Bitcoin Core keeps blocks and sets, and the set on a disk, with proofs ([`CoinStore`]).
 //!
 //! ```text
 //!   blkNNNNN.dat, hex, raw, .bz2 ──► BlockFiles ──► blocks of a chain, in order
@@ -12,6 +12,9 @@
 //!   key 36 bytes ─ value      element of the set          dumptxoutset, version 2
 //!   outpoint       Coin       MuHash, SerializedHash      SnapshotWriter, SnapshotReader
 //!   (coin, codec)                 (digest)                     (snapshot)
+//!                                    │
+//!                                    ▼
+//!                    CoinStore: cache ──► store, records of blocks      (store)
 //! ```
 //!
 //! A **coin** is an output that was not spent: the height of its block, whether its transaction is a coinbase, its
@@ -35,8 +38,9 @@
 //!   from what a Bitcoin block can hold.
 //! * Digests do not depend on threads: the product of a set is the same in any order.
 //!
-//! **Invariant (absence):** nothing here knows a store, a cache, or which blocks are valid beyond what the set needs.
-//! Scripts are not run and amounts are not added up: that is what a node's validation is for.
+//! **Invariant (absence):** nothing here knows which blocks are valid beyond what the set needs. Scripts are not run, and what a
+//! transaction spends is not compared with what it creates: that is what a node's validation is for. Nothing but the
+//! module `store` knows a store or a cache.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 

@@ -17,6 +17,8 @@ const MOST_UNDO_BLOCKS: u32 = 2047;
 const CACHE_BYTES: u64 = 450 << 20;
 /// Fewest: room for what a block can do.
 const LEAST_CACHE_BYTES: u64 = 1 << 20;
+/// Bytes of a file of records by default.
+const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// When what the cache holds goes down to the store.
 ///
@@ -68,6 +70,7 @@ pub struct CoinOptions {
     pub(super) muhash: bool,
     pub(super) undo_blocks: u32,
     pub(super) network: Option<Magic>,
+    pub(super) segment_bytes: u64,
     pub(super) may_overwrite: fn(u32, &BlockHash) -> bool,
     pub(super) disk: Arc<dyn Vfs>,
     pub(super) store: Options,
@@ -81,6 +84,7 @@ impl Default for CoinOptions {
             muhash: true,
             undo_blocks: UNDO_BLOCKS,
             network: None,
+            segment_bytes: SEGMENT_BYTES,
             may_overwrite: effect::may_overwrite,
             disk: Arc::new(RealDisk),
             store: Options::new(),
@@ -137,6 +141,13 @@ impl CoinOptions {
         self
     }
 
+    /// Size at which a file of records of blocks is full: the unit in which they are deleted. Default 16 MiB.
+    #[must_use]
+    pub const fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
     /// Which blocks, by height and hash, may create coins over unspent ones, which are lost then. Default
     /// [`may_overwrite`](crate::may_overwrite): the two of mainnet; no block of another network has their hashes.
     #[must_use]
@@ -170,6 +181,9 @@ impl CoinOptions {
         if self.flush == Flush::Every(0) {
             return refuse("flush", "no height is divisible by 0");
         }
+        if self.segment_bytes == 0 {
+            return refuse("segment_bytes", "must not be 0");
+        }
         if self.undo_blocks > MOST_UNDO_BLOCKS {
             return refuse("undo_blocks", "at most 2047 blocks can be disconnected");
         }
@@ -192,6 +206,7 @@ impl fmt::Debug for CoinOptions {
             .field("muhash", &self.muhash)
             .field("undo_blocks", &self.undo_blocks)
             .field("network", &self.network)
+            .field("segment_bytes", &self.segment_bytes)
             .field("disk", &self.disk)
             .field("store", &self.store)
             .finish_non_exhaustive()

@@ -214,7 +214,7 @@ mod tests {
         let network = muhash.is_some().then_some(Magic::SIGNET);
         FlushPoint {
             tip: Tip { height: 91_842, block: BlockHash::from_byte_array([7; 32]) },
-            coins: 5,
+            coins: 1 << 40,
             total_amount: Amount::from_sat(1_234),
             flush: Flush::Every(100),
             muhash,

@@ -114,7 +114,12 @@ pub(crate) fn hash_of(set: &Set) -> SetDigest {
 /// Options of a small store.
 pub(crate) fn options(disk: Arc<dyn Vfs>, flush: Flush) -> CoinOptions {
     let store = Options::new().segment_bytes(64 << 10).checkpoint_bytes(0).threads(1);
-    CoinOptions::new().cache_bytes(1 << 20).flush(flush).disk(disk).store(store)
+    CoinOptions::new()
+        .cache_bytes(1 << 20)
+        .segment_bytes(2 << 10)
+        .flush(flush)
+        .disk(disk)
+        .store(store)
 }
 
 pub(crate) fn connect(store: &mut CoinStore, block: &Made) {

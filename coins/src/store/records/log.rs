@@ -26,8 +26,6 @@ const VERSION: u32 = 1;
 const HEADER_LEN: u64 = 24;
 /// Length and checksum.
 const FRAME_LEN: u64 = 8;
-/// A segment that has so many bytes gets no more records.
-const SEGMENT_BYTES: u64 = 16 << 20;
 /// Longest body. A block spends some 100,000 coins at most, each of some 10,000 bytes at most.
 const MOST_BODY: u32 = 1 << 30;
 const SUFFIX: &str = ".rec";
@@ -37,6 +35,8 @@ const SUFFIX: &str = ".rec";
 pub(crate) struct Records {
     disk: Arc<dyn Vfs>,
     dir: PathBuf,
+    /// A segment that has so many gets no more records.
+    segment_bytes: u64,
     inner: Mutex<Inner>,
     /// Held while files are synced.
     syncing: Mutex<()>,
@@ -86,6 +86,7 @@ impl Records {
     pub(crate) fn open(
         disk: Arc<dyn Vfs>,
         dir: &Path,
+        segment_bytes: u64,
         durable: Position,
         at: Option<Tip>,
     ) -> Result<Self, CoinStoreError> {
@@ -103,8 +104,8 @@ impl Records {
             torn: false,
             failed: None,
         };
-        let records =
-            Self { disk, dir: dir.to_owned(), inner: Mutex::new(inner), syncing: Mutex::new(()) };
+        let (dir, inner, syncing) = (dir.to_owned(), Mutex::new(inner), Mutex::new(()));
+        let records = Self { disk, dir, segment_bytes, inner, syncing };
         records.scan(durable)?;
         records.check_tip(at)?;
         Ok(records)
@@ -293,7 +294,7 @@ impl Records {
             }
             inner.torn = false;
         }
-        if inner.segments.back().is_none_or(|last| last.len >= SEGMENT_BYTES) {
+        if inner.segments.back().is_none_or(|last| last.len >= self.segment_bytes) {
             self.begin_segment(inner)?;
         }
         let Some(last) = inner.segments.back_mut() else {
@@ -434,20 +435,26 @@ impl Records {
             .ok_or_else(|| self.damage(entry.at, RecordsDefect::Body))
     }
 
-    /// Forgets blocks up to a height, and deletes the segments that have no others. What cannot be deleted now is
-    /// deleted when the next ones are.
+    /// Forgets blocks up to a height, and deletes the segments that have no others: one after the other, durably, so that
+    /// power loss brings back none but the last one deleted. What cannot be deleted now is deleted later.
     pub(crate) fn prune(&self, height: u32) {
         let mut inner = self.inner.lock();
         while inner.chain.front().is_some_and(|entry| entry.tip.height <= height) {
             inner.chain.pop_front();
         }
         let Some(needed) = inner.chain.front().map(|entry| entry.at.segment) else { return };
-        while inner.segments.front().is_some_and(|first| first.number < needed) {
-            let number = inner.segments.front().map_or(0, |first| first.number);
-            match self.disk.remove_file(&self.path(number)) {
+        while let Some(first) = inner.segments.front().filter(|first| first.number < needed)
+            && inner.failed.is_none()
+        {
+            match self.disk.remove_file(&self.path(first.number)) {
                 Ok(()) => {}
+                // An attempt that failed removed it all the same.
                 Err(error) if error.kind() == VfsErrorKind::NotFound => {}
                 Err(_) => return,
+            }
+            if let Err(error) = self.disk.sync_dir(&self.dir) {
+                inner.failed = Some(error);
+                return;
             }
             inner.segments.pop_front();
         }
