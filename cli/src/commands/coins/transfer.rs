@@ -150,13 +150,14 @@ pub(super) fn export(args: &ExportArgs, out: Output) -> Result<(), CliError> {
     let bar = out.coin_bar("exporting", view.coins());
     let mut writer = Writer { file: &mut file, bytes: 0, failed: None };
     let written = view.export_with(&mut writer, network, follow(&bar, &interrupt));
+    let written = written.map(|(_, hash)| hash);
     bar.finish();
     let (bytes, failed) = (writer.bytes, writer.failed.take());
     let hash = match (written, failed) {
         // As the file has it.
         (Err(_), Some(failed)) => return Err(failed),
         (Err(error), None) => return Err(transfer_failed(error)),
-        (Ok((_, hash)), _) => hash,
+        (Ok(hash), _) => hash,
     };
     file.finish()?;
     let exported = Exported {
