@@ -20,7 +20,7 @@ const DIR: &str = "/coins";
 
 /// Of how many calls one is taken. `HEDGEROW_COINS_CALLS=1` takes all.
 fn step() -> usize {
-    std::env::var("HEDGEROW_COINS_CALLS").map_or(17, |step| step.parse().unwrap())
+    std::env::var("HEDGEROW_COINS_CALLS").map_or(37, |step| step.parse().unwrap())
 }
 
 fn on(disk: &PowerLossDisk, flush: Flush) -> CoinOptions {
@@ -226,6 +226,50 @@ fn o_b3_a_failed_flush_keeps_everything_and_tells_everybody() {
     }
 }
 
+/// What a failed sync has left in the system's memory is written once more by the next process before a flush rests on it.
+#[test]
+fn what_a_failed_sync_has_left_of_records_is_written_once_more() {
+    let script = script(5);
+    for (seed, after) in (0..2).flat_map(|seed| (0..4).map(move |after| (seed, after))) {
+        for op in [VfsOp::Sync, VfsOp::SyncDir] {
+            let context = format!("seed {seed}, {op} {after}");
+            let disk = PowerLossDisk::new(seed);
+            disk.plan(Fault::once(Calls::Of(op, "/blocks".into()), after, FaultKind::Eio));
+            if let Ok(mut store) = CoinStore::open(DIR, on(&disk, Flush::Every(3))) {
+                for made in &script.last[..16] {
+                    if store.connect(made.tip.height, made.tip.block, &made.effect).is_err() {
+                        break;
+                    }
+                    let _ = store.wait_durable(made.tip.height);
+                }
+            }
+            // The process goes, another one comes, flushes, and then the power goes.
+            let disk = disk.process_death();
+            let mut store = CoinStore::open(DIR, on(&disk, Flush::Every(3))).unwrap();
+            let height = store.height().unwrap_or(0);
+            let last = (height / 3 + 1) * 3;
+            for made in &script.last[height as usize..last as usize] {
+                connect(&mut store, made);
+            }
+            store.wait_durable(last).unwrap();
+            let disk = disk.lose_all_unsynced();
+            drop(store);
+            let store = CoinStore::open(DIR, on(&disk, Flush::Every(3)))
+                .unwrap_or_else(|error| panic!("{context}: {error}"));
+            let made = &script.last[last as usize - 1];
+            check(&store, Some(made.tip), &made.set, &context);
+            take_back(store, made, &context);
+        }
+    }
+}
+
+/// The records above the flush before are there.
+fn take_back(mut store: CoinStore, last: &Made, context: &str) {
+    for height in ((last.tip.height - 2)..=last.tip.height).rev() {
+        store.disconnect(height).unwrap_or_else(|error| panic!("{context}: {error}"));
+    }
+}
+
 /// A record that cannot be written: the block is refused, and can come again.
 #[test]
 fn a_full_disk_refuses_a_block_and_takes_it_later() {
@@ -267,28 +311,32 @@ fn damage_of_records_is_said_or_was_never_durable() {
     store.wait_durable(16).unwrap();
     drop(store);
     let (mut said, mut cut) = (0, 0);
-    for file in files(&disk) {
-        let len = disk.open(&file, OpenMode::Read).unwrap().len().unwrap();
-        for offset in (0..len).step_by(61) {
+    let all = files(&disk);
+    for file in &all {
+        let len = disk.open(file, OpenMode::Read).unwrap().len().unwrap();
+        for offset in (0..len).step_by(131) {
             let disk = disk.settled_copy(offset);
-            disk.flip(&file, offset, 0x10).unwrap();
+            disk.flip(file, offset, 0x10).unwrap();
             match CoinStore::open(DIR, on(&disk, Flush::Every(8))) {
                 Ok(store) => {
                     cut += 1;
                     assert!(store.height() >= Some(16) && store.height() < Some(20), "{offset}");
                     let set = &script.known[&store.tip().unwrap().block].set;
                     check(&store, store.tip(), set, "cut");
+                    // None is lost that a flush had made durable.
+                    store.record(16).unwrap();
                 }
                 Err(error) => {
                     said += 1;
                     assert!(error.is_damage(), "{offset}: {error}");
+                    // What there is of them stays for whoever looks into it.
+                    assert_eq!(files(&disk).len(), all.len(), "{offset}");
                 }
             }
         }
     }
     assert!(said > 5 && cut > 2, "{said} {cut}");
     // A file that is gone, too; all of them together are given up knowingly.
-    let all = files(&disk);
     assert!(all.len() > 2);
     let gone = disk.settled_copy(1);
     gone.remove_file(&all[1]).unwrap();

@@ -281,7 +281,7 @@ fn a_view_stays_as_it_was() {
         for _ in 0..60 {
             let block = chain.grow();
             connect(&mut store, &block);
-            if block.tip.height % 7 == 0 {
+            if block.tip.height.is_multiple_of(7) {
                 let mut coins = store.view().unwrap().ordered(1).unwrap();
                 // Half of it is read now, half of it later.
                 let first: Vec<_> = coins.by_ref().take(20).map(Result::unwrap).collect();

@@ -10,12 +10,14 @@
 //! # Invariants
 //!
 //! * Behind what was appended last there is nothing, or what a failed write has left, which goes before the next one.
-//! * After a sync has failed nothing is appended or synced any more: nobody knows what is on the disk.
+//! * After a sync has failed nothing is appended or synced any more: nobody knows what is on the disk. What is opened and
+//!   not called durable by a flush is written once more before anything rests on it.
 
 use super::record::{Step, decode_connect, encode_disconnect};
 use super::{Position, Record, RecordsDefect, RecordsError};
 use crate::store::{CoinStoreError, Tip};
 use hedgerow::disk::{OpenMode, Vfs, VfsError, VfsErrorKind, VfsFile};
+use hedgerow_vfs::{TEMP_SUFFIX, renew_file};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ const FRAME_LEN: u64 = 8;
 /// Longest body. A block spends some 100,000 coins at most, each of some 10,000 bytes at most.
 const MOST_BODY: u32 = 1 << 30;
 const SUFFIX: &str = ".rec";
+/// Bytes that are written once more at once.
+const REWRITTEN_AT_ONCE: u64 = 1 << 20;
 
 /// The records of the blocks of a store of coins. Any thread may sync; one appends.
 #[derive(Debug)]
@@ -135,6 +139,9 @@ impl Records {
         let mut inner = self.inner.lock();
         let mut numbers: Vec<u64> = Vec::new();
         for name in self.disk.read_dir(&self.dir)? {
+            if name.to_str().is_some_and(|name| name.ends_with(TEMP_SUFFIX)) {
+                self.disk.remove_file(&self.dir.join(&name))?;
+            }
             let number: Option<u64> =
                 name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse().ok());
             numbers.extend(number);
@@ -170,9 +177,9 @@ impl Records {
                 self.disk.sync_dir(&self.dir)?;
             }
             if whole {
-                // What is here may be in the system's memory alone: of a process that was killed.
-                inner.segments.push_back(Segment { number, file, len: scanned.len, synced: 0 });
-                inner.names = true;
+                let file = self.believed(file, at, durable)?;
+                let (len, synced) = (scanned.len, scanned.len);
+                inner.segments.push_back(Segment { number, file, len, synced });
             }
             inner.next = inner.next.max(number.saturating_add(1));
             if last {
@@ -183,6 +190,38 @@ impl Records {
             Some(end) if end < durable => Err(self.damage(end, RecordsDefect::Short)),
             _ => Ok(()),
         }
+    }
+
+    /// A segment of which everything up to its end `at` is on the medium: what lies behind what a flush has called
+    /// durable may be left by a sync that failed, in the system's memory alone, and no other sync would write it. It is
+    /// written once more.
+    fn believed(
+        &self,
+        file: Arc<dyn VfsFile>,
+        at: Position,
+        durable: Position,
+    ) -> Result<Arc<dyn VfsFile>, CoinStoreError> {
+        if at <= durable {
+            return Ok(file);
+        }
+        if at.segment != durable.segment {
+            // Its name and its header too.
+            let path = self.path(at.segment);
+            drop(file);
+            renew_file(&*self.disk, &path, at.offset)?;
+            return Ok(self.disk.open(&path, OpenMode::ReadWrite)?);
+        }
+        let mut bytes = Vec::new();
+        let mut offset = durable.offset;
+        while offset < at.offset {
+            let len = (at.offset - offset).min(REWRITTEN_AT_ONCE);
+            bytes.resize(len as usize, 0);
+            file.read_exact_at(&mut bytes, offset)?;
+            file.write_all_at(&bytes, offset)?;
+            offset += len;
+        }
+        file.sync()?;
+        Ok(file)
     }
 
     /// Reads the records of a segment into the chain.
@@ -213,23 +252,24 @@ impl Records {
                 // Its checksum is right: nobody but us has written it.
                 return Err(self.damage(at, RecordsDefect::Body));
             };
+            let last = inner.chain.back().map(|last| last.tip);
+            let follows = match step {
+                Step::Connect { tip, parent } => last.is_none_or(|last| {
+                    parent == Some(last) && tip.height == last.height.saturating_add(1)
+                }),
+                // Without any, of a block whose record was pruned.
+                Step::Disconnect(tip) => last.is_none_or(|last| last == tip),
+            };
+            if !follows {
+                // Power loss may take the end of one file, record by record, and leave the next one: then this was never
+                // durable.
+                let (Step::Connect { tip, .. } | Step::Disconnect(tip)) = step;
+                let defect = Some(RecordsDefect::Chain(tip.height));
+                return Ok(Scanned { len: offset, defect });
+            }
             match step {
-                Step::Connect { tip, parent } => {
-                    let follows = inner.chain.back().is_none_or(|last| {
-                        parent == Some(last.tip) && tip.height == last.tip.height.saturating_add(1)
-                    });
-                    if !follows {
-                        return Err(self.damage(at, RecordsDefect::Chain(tip.height)));
-                    }
-                    inner.chain.push_back(Entry { tip, at });
-                }
-                // Of a block whose record was pruned.
-                Step::Disconnect(_) if inner.chain.is_empty() => {}
-                Step::Disconnect(tip) => {
-                    if inner.chain.pop_back().is_none_or(|last| last.tip != tip) {
-                        return Err(self.damage(at, RecordsDefect::Chain(tip.height)));
-                    }
-                }
+                Step::Connect { tip, .. } => inner.chain.push_back(Entry { tip, at }),
+                Step::Disconnect(_) => drop(inner.chain.pop_back()),
             }
             offset += FRAME_LEN + body.len() as u64;
         }
