@@ -326,7 +326,8 @@ fn what_cannot_be_says_why() {
     assert!(error.contains("text2"), "{error}");
 
     // A damaged block: what comes before it is kept.
-    let mut bytes: Vec<u8> = blocks[..50].iter().flat_map(|block| dat(&[block.clone()])).collect();
+    let mut bytes: Vec<u8> =
+        blocks[..50].iter().flat_map(|block| dat(std::slice::from_ref(block))).collect();
     let last = serialize(&blocks[49]).len();
     let end = bytes.len() - 4_096;
     bytes[end - last + 150] ^= 1;
