@@ -106,6 +106,15 @@ pub(crate) enum CliError {
     /// A damaged store was written out as far as that goes.
     #[error("{0}")]
     Salvaged(String),
+    /// A set of coins, or what goes into it. What kind of failure it is, is told where its types are known.
+    #[cfg(feature = "coins")]
+    #[error("{}", doing.clone().or_else(|| source.as_ref().map(ToString::to_string)).unwrap_or_default())]
+    Coins {
+        doing: Option<String>,
+        kind: Kind,
+        what_now: Option<&'static str>,
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
     /// Ctrl-C, or SIGTERM.
     #[error("interrupted")]
     Interrupted,
@@ -242,6 +251,8 @@ impl CliError {
             Self::NotProved { .. } | Self::NothingProved { .. } => Kind::NotProved,
             Self::Difference(_) | Self::Quarantined(_) => Kind::Failed,
             Self::OnDevice { source, .. } | Self::Stopped { source, .. } => source.kind(),
+            #[cfg(feature = "coins")]
+            Self::Coins { kind, .. } => *kind,
             Self::Interrupted => Kind::Interrupted,
             Self::Arguments(_) => Kind::Usage,
             // Whoever read has read enough.
@@ -275,6 +286,8 @@ impl CliError {
             Self::Salvaged(_) => {
                 Some("keep the damaged files; `hedgerow apply` takes what was written")
             }
+            #[cfg(feature = "coins")]
+            Self::Coins { what_now, .. } => *what_now,
             Self::OnDevice { source, .. } => return source.what_now(),
             Self::Stopped { source, at } => {
                 let first = match (source.what_now(), source.kind()) {

@@ -106,6 +106,21 @@ impl Output {
         self.bar(total, template)
     }
 
+    /// Says what is being done, while nobody knows how much of it there is.
+    #[cfg(feature = "coins")]
+    pub(crate) fn spinner(self, what: &'static str) -> ProgressBar {
+        let bar = self.bar(None, "{spinner} {msg} ({elapsed})").with_message(what);
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        bar
+    }
+
+    /// A bar for coins that are first read and then written.
+    #[cfg(feature = "coins")]
+    pub(crate) fn coin_bar(self, what: &'static str, coins: u64) -> CoinBar {
+        let template = "{msg} {bar:30} {percent} %, {eta} left";
+        CoinBar(self.bar(Some(coins.saturating_mul(2)), template).with_message(what))
+    }
+
     fn bar(self, total: Option<u64>, template: &str) -> ProgressBar {
         // A target on standard error is hidden by itself if that is not a terminal.
         let target =
@@ -156,6 +171,23 @@ impl InputBar {
         if let Some(bar) = &self.blocks {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A bar for coins.
+#[cfg(feature = "coins")]
+pub(crate) struct CoinBar(ProgressBar);
+
+#[cfg(feature = "coins")]
+impl CoinBar {
+    /// So many are read, and so many written.
+    pub(crate) fn at(&self, read: u64, written: u64) {
+        self.0.set_position(read.saturating_add(written));
+    }
+
+    /// Nothing is left of it on the screen.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
     }
 }
 

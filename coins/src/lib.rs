@@ -69,5 +69,5 @@ pub use snapshot::{
 pub use store::{
     BlockRecord, CoinDigest, CoinOptions, CoinReader, CoinStats, CoinStore, CoinStoreError,
     CoinView, Connected, Flush, FlushPoint, FlushPointError, OrderedCoins, Position, RecordsDefect,
-    RecordsError, Tip,
+    RecordsError, SnapshotImport, Tip, TransferError, TransferProgress,
 };

@@ -1,4 +1,5 @@
-//! Real Bitcoin blocks as state changes: the set of unspent coins under one root, with proofs.
+//! Bitcoin's set of unspent coins under one root, with proofs: first an initial sync with the engine of the crate
+//! `hedgerow-coins` (`sync.rs`), then real blocks as state changes of a store of one's own making.
 //!
 //! ```text
 //!   store block 1   the coins that the Bitcoin blocks spend and that none of them creates
@@ -15,10 +16,13 @@
 //!
 //! Reading the blocks, and what a coin's key and value are, is in `coins.rs`.
 //!
-//! Run it with `cargo run --release -p hedgerow-examples --bin bitcoin_utxo [DIRECTORY]`. The store and
-//! the proofs are left in the directory; without one they go to a temporary place.
+//! Run it with `cargo run --release -p hedgerow-examples --bin bitcoin_utxo -- [DIRECTORY [BLOCKS]]`. The stores, the
+//! snapshot and the proofs are left in the directory, which is empty or not there; without one they go to a temporary place.
+//! BLOCKS is a file of the first blocks of a chain, such as a `blk00000.dat` of Bitcoin Core; without one the
+//! initial sync is that of a regtest chain, which follows from rules.
 
 mod coins;
+mod sync;
 
 use bitcoin::hex::DisplayHex;
 use coins::{BLOCKS, BitcoinBlock, Change, Result, grouped, key, milliseconds, seed, value};
@@ -50,6 +54,8 @@ fn run() -> Result<()> {
             temporary.path().to_owned()
         }
     };
+
+    sync::run(&dir, env::args_os().nth(2).as_deref().map(Path::new))?;
 
     println!("Reading {} Bitcoin blocks and the coins that they spend", BLOCKS.len());
     let blocks: Vec<BitcoinBlock> = BLOCKS

@@ -125,7 +125,7 @@ pub use history::versions::{KeyHistory, KeyVersion};
 pub use opening::backup::{BackupOptions, BackupReport};
 pub use opening::beside::ReadOnlyStore;
 pub use opening::check::CheckReport;
-pub use opening::import::IMPORT_BLOCK_BYTES;
+pub use opening::import::{IMPORT_BLOCK_BYTES, ImportOptions};
 pub use opening::repair::{RepairReport, RepairWord};
 pub use opening::salvage::{LostPart, SalvageReport};
 pub use options::{Durability, IndexMode, Options, Progress};
@@ -143,7 +143,8 @@ pub mod disk {
     /// The named points of creating, opening, committing and pruning, see [`Vfs::at_point`].
     pub use crate::points::ALL as POINTS;
     pub use hedgerow_vfs::{
-        DirLock, FileId, HowRead, ManyReads, MemDisk, OneWayDisk, OpenMode, ReadAt, ReadOnlyDisk,
-        ReadWay, RealDisk, Sharing, StillDisk, Vfs, VfsError, VfsErrorKind, VfsFile, VfsOp,
+        DirLock, FileId, HowRead, LOCK_FILE, ManyReads, MemDisk, OneWayDisk, OpenMode, ReadAt,
+        ReadOnlyDisk, ReadWay, RealDisk, Sharing, StillDisk, Vfs, VfsError, VfsErrorKind, VfsFile,
+        VfsOp,
     };
 }

@@ -7,8 +7,8 @@ mod common;
 use common::{TIERED, copy, dir, disk, on};
 use hedgerow::disk::Vfs;
 use hedgerow::{
-    CompactionRule, Error, Height, IMPORT_BLOCK_BYTES, Options, Refused, Store, StoreParams,
-    verify_with_limit,
+    CompactionRule, Error, Height, IMPORT_BLOCK_BYTES, ImportOptions, MAX_EXTRA_BYTES, Options,
+    Refused, Store, StoreParams, verify_with_limit,
 };
 use hedgerow_hasher_api::hash_message;
 use hedgerow_testkit::Limit;
@@ -511,4 +511,49 @@ fn a_call_that_fails_and_a_full_disk_leave_the_whole_store_or_none() {
         println!("{kind:?}: {after} calls");
         assert!(after > 30, "{after}");
     }
+}
+
+/// Extra data is the last block's, wherever the stream ends within a block; and a block may be larger, or a pair each.
+#[test]
+fn extra_data_and_the_size_of_blocks() {
+    let _limit = Limit::new();
+    let pair = |number: u64| (format!("key {number}").into_bytes(), vec![7; 30]);
+    let mut all: Vec<Pair> = (0..40).map(pair).collect();
+    all.sort_by_cached_key(|(key, _)| hash_message(key).0);
+    let of_four = 4 * (30 + 64 + "key ".len()); // and the digits
+    for count in (0..20).chain([40]) {
+        let pairs = &all[..count];
+        for (block_bytes, pairs_of_block) in [(0, 1), (of_four, 4), (1 << 20, 40)] {
+            let context = format!("{count} pairs, blocks of {block_bytes} bytes");
+            let import = ImportOptions::new().block_bytes(block_bytes).extra("what it is");
+            let options = on(&disk());
+            let made =
+                Store::import_with(dir(), StoreParams::default(), options, import, stream(pairs));
+            let made: Store = made.unwrap_or_else(|error: Error| panic!("{context}: {error}"));
+
+            let options = on(&disk());
+            let mut put = Store::create(dir(), StoreParams::default(), options).unwrap();
+            let mut blocks: Vec<&[Pair]> = pairs.chunks(pairs_of_block).collect();
+            blocks.extend(pairs.is_empty().then_some(pairs));
+            for pairs in blocks {
+                let mut block = put.next_block().unwrap();
+                for (key, value) in pairs {
+                    block.put(key, value).unwrap();
+                }
+                block.commit().unwrap();
+            }
+            assert_eq!(made.reader().root(), put.reader().root(), "{context}");
+            assert_eq!(made.reader().durable_height(), made.height(), "{context}");
+            for height in (1..=made.height().0).map(Height) {
+                let wanted: &[u8] = if height == made.height() { b"what it is" } else { b"" };
+                assert_eq!(&made.reader().history(height).unwrap().extra[..], wanted, "{context}");
+            }
+        }
+    }
+    let disk = disk();
+    let import = ImportOptions::new().extra(vec![0; MAX_EXTRA_BYTES + 1]);
+    let refused =
+        Store::import_with(dir(), StoreParams::default(), on(&disk), import, stream(&all));
+    assert!(matches!(refused, Err(Error::ExtraTooLarge(_))));
+    assert!(!disk.exists(&dir()).unwrap());
 }

@@ -16,6 +16,7 @@
 //!   repair                     what follows from the log, derived anew at the operator's word
 //!   index                      where the index of a store is, asked by all that write
 //!   devices                    the hashing backends of this machine
+//!   coins                      a set of Bitcoin's unspent coins, a store of its own
 //!   replay                     recorded workloads, compared block by block
 //!   generate completions man   what shells and man(1) know of the program
 //! ```
@@ -23,6 +24,8 @@
 mod apply;
 mod backup;
 mod blocks;
+#[cfg(feature = "coins")]
+mod coins;
 mod create;
 mod devices;
 mod export;
@@ -74,6 +77,8 @@ pub(crate) enum Command {
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     Prune(backup::PruneArgs),
+    #[cfg(feature = "coins")]
+    Coins(coins::CoinsArgs),
     Devices(devices::DevicesArgs),
     Replay(replay::ReplayArgs),
     Completions(generate::CompletionsArgs),
@@ -106,6 +111,8 @@ pub(crate) fn run(command: Command, out: Output) -> Result<(), CliError> {
         Command::Backup(args) => backup::backup(&args, out),
         Command::Restore(args) => backup::restore(&args, out),
         Command::Prune(args) => backup::prune(&args, out),
+        #[cfg(feature = "coins")]
+        Command::Coins(args) => coins::run(&args, out),
         Command::Devices(args) => devices::run(&args, out),
         Command::Replay(args) => replay::run(&args, out),
         Command::Completions(args) => generate::completions(&args),

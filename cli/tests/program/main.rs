@@ -7,6 +7,7 @@
 //!   backup    backup, restore, salvage, pruning on demand
 //!   apply     where it stops, and how it goes on
 //!   import    exports, whole and not
+//!   coins     sets of coins: blocks, digests, snapshots, proofs
 //!   files     what is written: whole, or not at all
 //!   looking   list, inspect, and what programs read of an error
 //!   help      exit codes, docs/cli.md, completions, manual pages
@@ -22,6 +23,8 @@
 mod apply;
 mod backup;
 mod beside;
+#[cfg(feature = "coins")]
+mod coins;
 mod commands;
 mod common;
 mod devices;

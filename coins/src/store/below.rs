@@ -5,13 +5,14 @@
 //!   apply    ──► records synced ──► net effect against what is stored ──► MuHash ──► block { coins; FlushPoint } ──► durable
 //! ```
 
-use super::options::Flush;
+use super::options::{CoinOptions, Flush};
 use super::point::{FlushPoint, Tip};
 use super::records::{Position, Records};
 use super::{Bytes, CoinStoreError, Key};
 use crate::coin::{Coin, outpoint_of};
 use crate::digest::{MuHash, write_element};
 use bitcoin::Amount;
+use bitcoin::p2p::Magic;
 use hedgerow::{Height, Reader, Store, View};
 use hedgerow_cache::{Backing, Effect, NetEffect};
 use parking_lot::Mutex;
@@ -35,6 +36,7 @@ pub(crate) struct Below {
     records: Option<Arc<Records>>,
     muhash: bool,
     flush: Flush,
+    network: Option<Magic>,
 }
 
 /// The last flush that is durable.
@@ -109,11 +111,13 @@ impl Below {
         store: Store,
         stand: Stand,
         records: Option<Arc<Records>>,
-        muhash: bool,
-        flush: Flush,
+        options: &CoinOptions,
     ) -> Self {
+        let &CoinOptions { muhash, flush, .. } = options;
+        let known = stand.point.as_ref().and_then(|point| point.network);
+        let network = options.network.or(known);
         let (reader, store, stand) = (store.reader(), Mutex::new(Some(store)), Mutex::new(stand));
-        Self { store, reader, stand, records, muhash, flush }
+        Self { store, reader, stand, records, muhash, flush, network }
     }
 
     /// The flushes that there are, from the last one on whose block is `blocks` or more below the newest's.
@@ -152,6 +156,11 @@ impl Below {
 
     pub(super) const fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// The network, if it is known.
+    pub(super) const fn network(&self) -> Option<Magic> {
+        self.network
     }
 
     /// The last durable flush.
@@ -281,7 +290,8 @@ impl Backing for Below {
         let same = point.is_none_or(|before| before.flush == self.flush);
         let flush = if same { self.flush } else { Flush::WhenFull };
         let total_amount = total;
-        let point = FlushPoint { tip, coins, total_amount, flush, muhash: muhash.clone(), records };
+        let (network, kept) = (self.network, muhash.clone());
+        let point = FlushPoint { tip, coins, total_amount, flush, muhash: kept, records, network };
         self.with(|store| {
             let mut block = store.next_block()?;
             for Change { key, new, .. } in &changes {

@@ -11,11 +11,12 @@ use super::below::{Below, Mark, Stand, Tag, product_of};
 use super::records::{Record, Records};
 use super::{
     BlockRecord, Bytes, CoinCache, CoinDigest, CoinOptions, CoinReader, CoinStats, CoinStoreError,
-    CoinView, Connected, Flush, FlushPoint, Key, Position, Tip, sorted,
+    CoinView, Connected, Flush, FlushPoint, Key, Position, Tip, sorting,
 };
 use crate::coin::{Coin, MAX_HEIGHT, key_of, outpoint_of};
 use crate::digest::SetDigest;
 use crate::effect::{BlockEffect, EffectError};
+use bitcoin::p2p::Magic;
 use bitcoin::{Amount, Block, BlockHash, OutPoint};
 use hedgerow::{Digest, Height, Proven, Store, StoreParams};
 use hedgerow_cache::{Cache, CacheOptions, CacheStats, Op};
@@ -24,12 +25,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The directory of the store below.
-const STORE: &str = "store";
+pub(super) const STORE: &str = "store";
 /// The directory of the records of blocks.
 const BLOCKS: &str = "blocks";
 /// Most bytes of the cache, by its own count, that one flush takes with [`Flush::WhenFull`]: it is held in memory, and
 /// so is what the store makes of it.
-const MOST_FLUSHED: u64 = 256 << 20;
+pub(super) const MOST_FLUSHED: u64 = 256 << 20;
 
 /// Most bytes of the cache, by its own count, that may wait for a flush with [`Flush::Every`]: a block of the store has no
 /// more than 4 GiB.
@@ -112,7 +113,7 @@ impl CoinStore {
     /// connected after it: they are connected again.
     ///
     /// # Errors
-    /// [`CoinStoreError::Option`]; what is wrong with the store below, with what its last block says of itself, with the
+    /// [`CoinStoreError::Option`], [`CoinStoreError::Network`]; what is wrong with the store below, with what its last block says of itself, with the
     /// records of blocks; a failed read or write. Nothing is repaired but by cutting what was never durable.
     pub fn open(dir: impl AsRef<Path>, options: CoinOptions) -> Result<Self, CoinStoreError> {
         options.check()?;
@@ -121,11 +122,27 @@ impl CoinStore {
         disk.create_dir_all(&dir)?;
         let store =
             Store::open_or_create(dir.join(STORE), StoreParams::default(), options.below())?;
+        Self::begin(store, dir, options)
+    }
+
+    /// Begins with the store below, which is open, and the records of blocks.
+    pub(super) fn begin(
+        store: Store,
+        dir: PathBuf,
+        options: CoinOptions,
+    ) -> Result<Self, CoinStoreError> {
+        let disk = Arc::clone(&options.disk);
         // From here on nobody else has the directory.
-        sorted::remove_leftovers(&*disk, &dir)?;
+        sorting::remove_leftovers(&*disk, &dir)?;
         let (reader, first) = (store.reader(), store.params().first_height());
         let stand = Stand::at(&reader, first, store.height(), options.muhash)?;
         let at = stand.point.as_ref().map(|point| point.tip);
+        let known = stand.point.as_ref().and_then(|point| point.network);
+        if let (Some(given), Some(expected)) = (options.network, known)
+            && given != expected
+        {
+            return Err(CoinStoreError::Network { given, expected });
+        }
         let durable = stand.point.as_ref().map_or(Position::START, |point| point.records);
         let blocks = dir.join(BLOCKS);
         let records = match options.undo_blocks {
@@ -139,7 +156,7 @@ impl CoinStore {
             }
         };
         let now = stand.point.as_ref().map(Now::of);
-        let below = Below::new(store, stand, records.clone(), options.muhash, options.flush);
+        let below = Below::new(store, stand, records.clone(), &options);
         let flushes = below.marks(first, options.undo_blocks)?;
         let limit_bytes = options.cache_bytes;
         let cache_options = CacheOptions { limit_bytes, keep_deleted: true, ..Default::default() };
@@ -169,6 +186,11 @@ impl CoinStore {
     /// The height of [`tip`](Self::tip).
     pub fn height(&self) -> Option<u32> {
         self.tip().map(|tip| tip.height)
+    }
+
+    /// The network that the blocks are of, if the [options](CoinOptions::network) or the last flush say it.
+    pub fn network(&self) -> Option<Magic> {
+        self.cache.backing().network()
     }
 
     /// Height up to which blocks survive power loss: that of the last flush that is durable.

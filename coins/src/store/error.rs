@@ -12,6 +12,7 @@ use super::records::RecordsError;
 use crate::codec::FormatError;
 use crate::digest::OutOfOrder;
 use crate::effect::EffectError;
+use bitcoin::p2p::Magic;
 use bitcoin::{Amount, BlockHash, OutPoint};
 use hedgerow::disk::VfsError;
 use std::sync::Arc;
@@ -54,6 +55,14 @@ pub enum CoinStoreError {
         given: BlockHash,
         /// The tip.
         expected: BlockHash,
+    },
+    /// The store has coins of another network.
+    #[error("the coins are of the network with the magic {expected}, not of that with {given}")]
+    Network {
+        /// The network given.
+        given: Magic,
+        /// That of the store.
+        expected: Magic,
     },
     /// A block can be in no chain.
     #[error(transparent)]

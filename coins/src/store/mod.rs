@@ -36,6 +36,8 @@ mod point;
 mod reader;
 mod records;
 mod sorted;
+mod sorting;
+mod transfer;
 mod view;
 
 pub use coin_store::CoinStore;
@@ -46,6 +48,7 @@ pub use point::{FlushPoint, FlushPointError, Tip};
 pub use reader::CoinReader;
 pub use records::{BlockRecord, Position, RecordsDefect, RecordsError};
 pub use sorted::OrderedCoins;
+pub use transfer::{SnapshotImport, TransferError, TransferProgress};
 pub use view::CoinView;
 
 use crate::coin::KEY_LEN;

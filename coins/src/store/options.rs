@@ -3,6 +3,7 @@
 use super::CoinStoreError;
 use crate::effect;
 use bitcoin::BlockHash;
+use bitcoin::p2p::Magic;
 use hedgerow::Options;
 use hedgerow::disk::{RealDisk, Vfs};
 use std::fmt;
@@ -68,6 +69,7 @@ pub struct CoinOptions {
     pub(super) flush: Flush,
     pub(super) muhash: bool,
     pub(super) undo_blocks: u32,
+    pub(super) network: Option<Magic>,
     pub(super) segment_bytes: u64,
     pub(super) may_overwrite: fn(u32, &BlockHash) -> bool,
     pub(super) disk: Arc<dyn Vfs>,
@@ -81,6 +83,7 @@ impl Default for CoinOptions {
             flush: Flush::default(),
             muhash: true,
             undo_blocks: UNDO_BLOCKS,
+            network: None,
             segment_bytes: SEGMENT_BYTES,
             may_overwrite: effect::may_overwrite,
             disk: Arc::new(RealDisk),
@@ -127,6 +130,14 @@ impl CoinOptions {
     #[must_use]
     pub const fn undo_blocks(mut self, blocks: u32) -> Self {
         self.undo_blocks = blocks;
+        self
+    }
+
+    /// The network that the blocks are of. Each flush says it from then on; a store of another network is not opened.
+    /// Default: what the store says, which may be that it does not know.
+    #[must_use]
+    pub fn network(mut self, network: impl Into<Magic>) -> Self {
+        self.network = Some(network.into());
         self
     }
 
@@ -194,6 +205,7 @@ impl fmt::Debug for CoinOptions {
             .field("flush", &self.flush)
             .field("muhash", &self.muhash)
             .field("undo_blocks", &self.undo_blocks)
+            .field("network", &self.network)
             .field("segment_bytes", &self.segment_bytes)
             .field("disk", &self.disk)
             .field("store", &self.store)

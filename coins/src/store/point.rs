@@ -1,11 +1,11 @@
 //! What a flush says of itself: the extra data of its block of the store, durable in one step with its coins.
 //!
 //! ```text
-//!   ┌──────┬───────────┬─────────┬───────────┬────────────┬──────────┬──────────┬──────────┬────────────┬───────────┐
-//!   │ HGCF │ version   │ has a   │ flush u32 │ height u32 │ block 32 │ coins    │ amount   │ records    │ MuHash    │
-//!   │      │ u16 (1)   │ MuHash  │ every; 0: │            │ as hashed│ u64      │ u64      │ segment,   │ 768, if   │
-//!   │      │           │ u8      │ when full │            │          │          │ satoshi  │ offset u64 │ it has one│
-//!   └──────┴───────────┴─────────┴───────────┴────────────┴──────────┴──────────┴──────────┴────────────┴───────────┘
+//!   ┌──────┬─────────┬─────────┬───────────┬────────────┬──────────┬───────┬─────────┬────────────┬───────────┬───────────┐
+//!   │ HGCF │ version │ has a   │ flush u32 │ height u32 │ block 32 │ coins │ amount  │ records    │ network   │ MuHash    │
+//!   │      │ u16 (1) │ MuHash  │ every; 0: │            │ as hashed│ u64   │ u64     │ segment,   │ magic 4;  │ 768, if   │
+//!   │      │         │ u8      │ when full │            │          │       │ satoshi │ offset u64 │ 0: unknown│ it has one│
+//!   └──────┴─────────┴─────────┴───────────┴────────────┴──────────┴───────┴─────────┴────────────┴───────────┴───────────┘
 //! ```
 //!
 //! Numbers are little-endian. The history row that it is a part of has a checksum.
@@ -15,10 +15,13 @@ use super::records::Position;
 use crate::coin::MAX_HEIGHT;
 use crate::digest::{MUHASH_LEN, MuHash, MuHashError};
 use bitcoin::hashes::Hash;
+use bitcoin::p2p::Magic;
 use bitcoin::{Amount, BlockHash};
 
 const MAGIC: [u8; 4] = *b"HGCF";
 const VERSION: u16 = 1;
+/// In place of the magic of a network that is not known.
+const UNKNOWN: [u8; 4] = [0; 4];
 
 /// The block at which a set of coins stands.
 ///
@@ -76,6 +79,8 @@ pub struct FlushPoint {
     pub muhash: Option<MuHash>,
     /// Up to where records of blocks were durable before it.
     pub records: Position,
+    /// The network that the blocks are of, if it is known, by what begins its messages.
+    pub network: Option<Magic>,
 }
 
 impl FlushPoint {
@@ -88,6 +93,7 @@ impl FlushPoint {
             flush: Flush::WhenFull,
             muhash: None,
             records: Position::START,
+            network: None,
         }
     }
 
@@ -107,6 +113,7 @@ impl FlushPoint {
         out.extend_from_slice(&self.total_amount.to_sat().to_le_bytes());
         out.extend_from_slice(&self.records.segment.to_le_bytes());
         out.extend_from_slice(&self.records.offset.to_le_bytes());
+        out.extend_from_slice(&self.network.map_or(UNKNOWN, Magic::to_bytes));
         if let Some(muhash) = &self.muhash {
             out.extend_from_slice(&muhash.to_bytes());
         }
@@ -137,6 +144,8 @@ impl FlushPoint {
         let total_amount = Amount::from_sat(u64::from_le_bytes(fields.array()?));
         let segment = u64::from_le_bytes(fields.array()?);
         let offset = u64::from_le_bytes(fields.array()?);
+        let network = Some(fields.array()?).filter(|magic| *magic != UNKNOWN);
+        let network = network.map(Magic::from_bytes);
         if height > MAX_HEIGHT {
             return Err(FlushPointError::Field("height"));
         }
@@ -152,7 +161,7 @@ impl FlushPoint {
             return Err(FlushPointError::Length(bytes.len()));
         }
         let (tip, records) = (Tip { height, block }, Position { segment, offset });
-        Ok(Self { tip, coins, total_amount, flush, muhash, records })
+        Ok(Self { tip, coins, total_amount, flush, muhash, records, network })
     }
 }
 
@@ -202,6 +211,7 @@ mod tests {
     use super::*;
 
     fn point(muhash: Option<MuHash>) -> FlushPoint {
+        let network = muhash.is_some().then_some(Magic::SIGNET);
         FlushPoint {
             tip: Tip { height: 91_842, block: BlockHash::from_byte_array([7; 32]) },
             coins: 1 << 40,
@@ -209,6 +219,7 @@ mod tests {
             flush: Flush::Every(100),
             muhash,
             records: Position { segment: 3, offset: 77 },
+            network,
         }
     }
 

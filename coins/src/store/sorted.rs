@@ -1,39 +1,20 @@
 //! Coins in the order of their names, within a bound of memory.
 //!
 //! ```text
-//!   coins in the order of key hashes ──► buffer ── full: sorted ──► run 1 │ run 2 │ ..  │      a file without a name
-//!                                           │                         │       │
-//!                                           └── the last one, sorted ─┤       │
-//!                                                                     ▼       ▼
-//!   changes since the flush, sorted ──────────────────────────────► the least of all ──► next
+//!   coins in the order of key hashes ──► sorting ──────► stored, in order ──┐
+//!                                                                           ├─► the least of both ──► next
+//!   changes since the flush, sorted ────────────────────────────────────────┘
 //! ```
 
 use super::below::{Change, decode};
+use super::sorting::{Sorted, Sorter};
 use super::{Bytes, CoinStoreError, Key};
 use crate::coin::{Coin, KEY_LEN, outpoint_of};
 use bitcoin::OutPoint;
-use hedgerow::disk::{OpenMode, Vfs, VfsErrorKind, VfsFile};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::ffi::OsStr;
+use hedgerow::disk::Vfs;
 use std::iter::Peekable;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::vec;
-
-/// Names of files that are there for a moment only.
-const PREFIX: &str = "sort-";
-const SUFFIX: &str = ".tmp";
-/// Least memory for coins that are to be ordered.
-const LEAST_BYTES: usize = 64 << 10;
-/// Bytes of a run that are read at once; half of the memory at most, for all runs together.
-const READ_AT_ONCE: usize = 64 << 10;
-const LEAST_READ: usize = 4 << 10;
-/// Bytes that are written at once.
-const WRITTEN_AT_ONCE: usize = 256 << 10;
-/// What a coin takes in the buffer beside its stored form.
-const BESIDE: usize = size_of::<Place>();
 
 /// A key whose bytes compare as coins are ordered: the number of the output has its most significant byte first.
 type OrderKey = [u8; KEY_LEN];
@@ -68,120 +49,58 @@ fn turned(key: &Key) -> OrderKey {
 /// ```
 #[derive(Debug)]
 pub struct OrderedCoins {
-    runs: Vec<Run>,
-    /// The next coin of each run, the least first.
-    heads: BinaryHeap<Reverse<(OrderKey, usize)>>,
-    /// What is changed of the coins of the runs.
+    stored: Sorted<KEY_LEN>,
+    /// What is changed of them.
     changes: Peekable<vec::IntoIter<(OrderKey, Option<Bytes>)>>,
     expected: u64,
     given: u64,
     ended: bool,
 }
 
-/// Coins in order.
-#[derive(Debug)]
-enum Run {
-    /// In memory.
-    Memory { bytes: Vec<u8>, places: vec::IntoIter<Place>, head: Option<Place> },
-    /// In a file.
-    File { file: Arc<dyn VfsFile>, next: u64, end: u64, buffer: Vec<u8>, at: usize, most: usize },
-}
-
-/// A coin in a buffer.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    key: OrderKey,
-    from: usize,
-    len: u16,
-}
-
 impl OrderedCoins {
     /// Puts coins in order, with `changes` done to them; there should be `expected` then.
-    pub(super) fn new(
-        coins: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), hedgerow::Error>>,
+    pub(super) fn new<E: From<CoinStoreError>>(
+        coins: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
         changes: &[Change],
         expected: u64,
         memory_bytes: usize,
         disk: &dyn Vfs,
         dir: &Path,
-    ) -> Result<Self, CoinStoreError> {
-        let memory = memory_bytes.max(LEAST_BYTES);
+    ) -> Result<Self, E> {
         let mut changes: Vec<_> =
             changes.iter().map(|change| (turned(&change.key), change.new.clone())).collect();
         changes.sort_unstable_by_key(|(key, _)| *key);
-        let mut spill = Spill { disk, dir, file: None, len: 0, ends: Vec::new() };
-        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        let mut sorter = Sorter::new(memory_bytes, disk, dir);
         for coin in coins {
             let (key, value) = coin?;
             let name: Key =
                 key.as_slice().try_into().map_err(|_| CoinStoreError::Key(key.len()))?;
-            let len = match u16::try_from(value.len()) {
-                Ok(len) => len,
+            if !sorter.push(turned(&name), &value)? {
                 // No coin is so long: decoding says what is wrong.
-                Err(_) => {
-                    return Err(decode(&name, &value)
-                        .map_or_else(|error| error, |_| CoinStoreError::Key(key.len())));
-                }
-            };
-            let takes = bytes.len() + value.len() + (places.len() + 1) * BESIDE;
-            if takes > memory && !places.is_empty() {
-                spill.write(&bytes, &mut places)?;
-                bytes.clear();
+                let error = decode(&name, &value).err();
+                return Err(error.unwrap_or(CoinStoreError::Key(key.len())).into());
             }
-            places.push(Place { key: turned(&name), from: bytes.len(), len });
-            bytes.extend_from_slice(&value);
         }
-        places.sort_unstable_by_key(|place| place.key);
-        let mut runs = spill.into_runs(memory);
-        runs.push(Run::Memory { bytes, places: places.into_iter(), head: None });
-        let (changes, heads) = (changes.into_iter().peekable(), BinaryHeap::new());
-        let mut ordered = Self { runs, heads, changes, expected, given: 0, ended: false };
-        for run in 0..ordered.runs.len() {
-            ordered.advance(run)?;
-        }
-        Ok(ordered)
-    }
-
-    /// Brings the next coin of a run among the heads.
-    fn advance(&mut self, run: usize) -> Result<(), CoinStoreError> {
-        if let Some(from) = self.runs.get_mut(run)
-            && let Some(key) = from.advance()?
-        {
-            self.heads.push(Reverse((key, run)));
-        }
-        Ok(())
+        let (stored, changes) = (sorter.finish()?, changes.into_iter().peekable());
+        Ok(Self { stored, changes, expected, given: 0, ended: false })
     }
 
     /// The next coin in its stored form.
     fn step(&mut self) -> Result<Option<(Key, Bytes)>, CoinStoreError> {
         loop {
-            let stored = self.heads.peek().map(|Reverse((key, run))| (*key, *run));
+            let stored = self.stored.peek().copied();
             let changed = self.changes.peek().map(|(key, _)| *key);
-            let (key, value) = match (stored, changed) {
-                (None, None) => return Ok(None),
-                (Some((key, run)), changed) if changed.is_none_or(|changed| key < changed) => {
-                    (key, self.take(run)?)
-                }
-                (stored, _) => {
-                    let Some((key, value)) = self.changes.next() else { return Ok(None) };
-                    if let Some((_, run)) = stored.filter(|(same, _)| *same == key) {
-                        self.take(run)?;
-                    }
-                    (key, value)
-                }
-            };
+            if stored.is_some_and(|key| changed.is_none_or(|changed| key < changed)) {
+                return Ok(self.stored.next()?.map(|(key, value)| (turned(&key), value)));
+            }
+            let Some((key, value)) = self.changes.next() else { return Ok(None) };
+            if stored == Some(key) {
+                self.stored.next()?;
+            }
             if let Some(value) = value {
                 return Ok(Some((turned(&key), value)));
             }
         }
-    }
-
-    /// Takes the coin of a run that is the least of the heads.
-    fn take(&mut self, run: usize) -> Result<Option<Bytes>, CoinStoreError> {
-        self.heads.pop();
-        let value = self.runs.get(run).map(|from| Bytes::from(from.value()));
-        self.advance(run)?;
-        Ok(value)
     }
 }
 
@@ -206,146 +125,6 @@ impl Iterator for OrderedCoins {
         self.given += 1;
         Some(next)
     }
-}
-
-impl Run {
-    /// Goes on to the next coin, and says its key; `None` at the end.
-    fn advance(&mut self) -> Result<Option<OrderKey>, CoinStoreError> {
-        match self {
-            Self::Memory { places, head, .. } => {
-                *head = places.next();
-                Ok(head.map(|place| place.key))
-            }
-            Self::File { file, next, end, buffer, at, most } => {
-                // Behind the coin that was the head.
-                if !buffer.is_empty() {
-                    *at += coin_len(buffer, *at);
-                }
-                loop {
-                    let ready = buffer.len().saturating_sub(*at);
-                    if ready >= KEY_LEN + 2 && ready >= coin_len(buffer, *at) {
-                        let key = buffer.get(*at..).and_then(|left| left.first_chunk::<KEY_LEN>());
-                        return Ok(key.copied());
-                    }
-                    if *next == *end {
-                        return Ok(None);
-                    }
-                    buffer.drain(..*at);
-                    *at = 0;
-                    let wanted = usize::try_from(*end - *next).unwrap_or(usize::MAX).min(*most);
-                    let had = buffer.len();
-                    buffer.resize(had + wanted, 0);
-                    let into = buffer.get_mut(had..).unwrap_or_default();
-                    file.read_exact_at(into, *next)?;
-                    *next += wanted as u64;
-                }
-            }
-        }
-    }
-
-    /// The coin to which it came last.
-    fn value(&self) -> &[u8] {
-        let value = match self {
-            Self::Memory { bytes, head, .. } => head.and_then(|place| {
-                bytes.get(place.from..place.from.saturating_add(usize::from(place.len)))
-            }),
-            Self::File { buffer, at, .. } => {
-                buffer.get(at + KEY_LEN + 2..at + coin_len(buffer, *at))
-            }
-        };
-        value.unwrap_or_default()
-    }
-}
-
-/// Bytes of the coin at a place in a run, its key and length included.
-fn coin_len(buffer: &[u8], at: usize) -> usize {
-    let len = buffer.get(at + KEY_LEN..).and_then(|left| left.first_chunk::<2>());
-    KEY_LEN + 2 + len.map_or(0, |len| usize::from(u16::from_le_bytes(*len)))
-}
-
-/// The file of runs, which has no name as soon as it is open.
-struct Spill<'a> {
-    disk: &'a dyn Vfs,
-    dir: &'a Path,
-    file: Option<Arc<dyn VfsFile>>,
-    len: u64,
-    /// Where each run ends.
-    ends: Vec<u64>,
-}
-
-impl Spill<'_> {
-    /// Writes a run; the places are used up.
-    fn write(&mut self, bytes: &[u8], places: &mut Vec<Place>) -> Result<(), CoinStoreError> {
-        places.sort_unstable_by_key(|place| place.key);
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => {
-                let file = nameless(self.disk, self.dir)?;
-                self.file = Some(Arc::clone(&file));
-                file
-            }
-        };
-        let mut out = Vec::with_capacity(WRITTEN_AT_ONCE + (64 << 10));
-        let mut write = |out: &mut Vec<u8>| {
-            let written = file.write_all_at(out, self.len);
-            self.len += out.len() as u64;
-            out.clear();
-            written
-        };
-        for place in places.drain(..) {
-            out.extend_from_slice(&place.key);
-            out.extend_from_slice(&place.len.to_le_bytes());
-            let end = place.from.saturating_add(usize::from(place.len));
-            out.extend_from_slice(bytes.get(place.from..end).unwrap_or_default());
-            if out.len() >= WRITTEN_AT_ONCE {
-                write(&mut out)?;
-            }
-        }
-        write(&mut out)?;
-        self.ends.push(self.len);
-        Ok(())
-    }
-
-    /// The runs, to be read within half of the memory.
-    fn into_runs(self, memory: usize) -> Vec<Run> {
-        let Some(file) = self.file else { return Vec::new() };
-        let share = memory / 2 / self.ends.len().max(1);
-        let most = share.clamp(LEAST_READ, READ_AT_ONCE);
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        let run = |(next, &end): (u64, &u64)| Run::File {
-            file: Arc::clone(&file),
-            next,
-            end,
-            buffer: Vec::new(),
-            at: 0,
-            most,
-        };
-        begins.zip(&self.ends).map(run).collect()
-    }
-}
-
-/// A new file that is gone when it is closed.
-fn nameless(disk: &dyn Vfs, dir: &Path) -> Result<Arc<dyn VfsFile>, CoinStoreError> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Relaxed);
-    let path = dir.join(format!("{PREFIX}{number}{SUFFIX}"));
-    let file = disk.open(&path, OpenMode::CreateNew)?;
-    disk.remove_file(&path)?;
-    Ok(file)
-}
-
-/// Removes what a process has left that was killed between making such a file and taking its name away.
-pub(super) fn remove_leftovers(disk: &dyn Vfs, dir: &Path) -> Result<(), CoinStoreError> {
-    let is_one = |name: &OsStr| {
-        name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
-    };
-    for name in disk.read_dir(dir)?.into_iter().filter(|name| is_one(name)) {
-        match disk.remove_file(&dir.join(name)) {
-            Err(error) if error.kind() != VfsErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -394,7 +173,7 @@ mod tests {
             }
             let disk = MemDisk::new();
             let ordered = |expected| {
-                let coins = set.iter().map(|(number, coin)| Ok((key(*number).to_vec(), coin.to_vec())));
+                let coins = set.iter().map(|(number, coin)| Ok::<_, CoinStoreError>((key(*number).to_vec(), coin.to_vec())));
                 OrderedCoins::new(coins, &changes, expected, 1, &disk, Path::new("/")).unwrap()
             };
             let found: Vec<_> = ordered(wanted.len() as u64).map(Result::unwrap).collect();
@@ -412,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_key_that_names_no_coin_is_damage() {
-        let coins = [Ok((vec![0; 35], vec![]))].into_iter();
+        let coins = [Ok::<_, CoinStoreError>((vec![0; 35], vec![]))].into_iter();
         let disk = MemDisk::new();
         let refused = OrderedCoins::new(coins, &[], 1, 1, &disk, Path::new("/")).unwrap_err();
         assert!(matches!(refused, CoinStoreError::Key(35)) && refused.is_damage());

@@ -96,7 +96,20 @@ impl CoinView {
     /// # Errors
     /// A failed read or write, or damage.
     pub fn ordered(&self, memory_bytes: usize) -> Result<OrderedCoins, CoinStoreError> {
-        let (coins, disk) = (self.below.iter(), &*self.disk);
+        self.ordered_with(memory_bytes, |_| Ok(()))
+    }
+
+    /// The same; `each` is told how many coins were read, and may end it.
+    pub(super) fn ordered_with<E: From<CoinStoreError>>(
+        &self,
+        memory_bytes: usize,
+        mut each: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<OrderedCoins, E> {
+        let coins = (1..).zip(self.below.iter()).map(|(number, coin)| {
+            each(number)?;
+            coin.map_err(|error| CoinStoreError::from(error).into())
+        });
+        let disk = &*self.disk;
         OrderedCoins::new(coins, &self.changes, self.coins, memory_bytes, disk, &self.dir)
     }
 

@@ -168,8 +168,13 @@ impl Writer {
 
     /// Takes a block of a stream in, which is that of puts of its pairs. `stream` is what came before it, and
     /// comes to be what comes before the next one.
-    pub(crate) fn load(&mut self, ops: &BlockOps, stream: &mut Stream) -> Result<Ticket, Error> {
-        let ticket = self.take(&mut vec![], |writer, height| {
+    pub(crate) fn load(
+        &mut self,
+        ops: &BlockOps,
+        stream: &mut Stream,
+        extra: &mut Vec<u8>,
+    ) -> Result<Ticket, Error> {
+        let ticket = self.take(extra, |writer, height| {
             if stream.in_order {
                 let Self { shared, shards, rule, .. } = writer;
                 let Stream { key_hashes, last, sentries, .. } = &*stream;

@@ -89,13 +89,82 @@ impl Store {
         V: AsRef<[u8]>,
         E: From<Error>,
     {
+        Self::import_with(path, params, options, ImportOptions::new(), pairs)
+    }
+
+    /// As [`import`](Self::import), with blocks of another size, and with extra data on the last of them: what an
+    /// application says of its state is durable with the state in one step.
+    ///
+    /// # Errors
+    /// As [`import`](Self::import); [`Error::ExtraTooLarge`].
+    pub fn import_with<K, V, E>(
+        path: impl AsRef<Path>,
+        params: StoreParams,
+        options: Options,
+        import: ImportOptions,
+        pairs: impl IntoIterator<Item = Result<(K, V), E>>,
+    ) -> Result<Self, E>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+        E: From<Error>,
+    {
         let path = path.as_ref();
-        let mut import = limits::on_own_stack(OPENING, || Import::begin(path, params, options))?;
+        let begin = || Import::begin(path, params, options, import);
+        let mut import = limits::on_own_stack(OPENING, begin)?;
         for pair in pairs {
             let (key, value) = pair?;
             import.put(key.as_ref(), value.as_ref())?;
         }
         Ok(import.finish()?)
+    }
+}
+
+/// What [`Store::import_with`] can be told.
+///
+/// ```
+/// use hedgerow::{Error, Height, ImportOptions, Options, Store, StoreParams};
+///
+/// # let dir = tempfile::tempdir().expect("a directory");
+/// # let path = dir.path().join("state");
+/// let import = ImportOptions::new().extra("one pair");
+/// let pairs = [Ok::<_, Error>(("alice", "100"))];
+/// let store = Store::import_with(&path, StoreParams::default(), Options::default(), import, pairs)?;
+/// assert_eq!(&store.reader().history(Height(1))?.extra[..], b"one pair");
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ImportOptions {
+    block_bytes: usize,
+    extra: Vec<u8>,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self { block_bytes: IMPORT_BLOCK_BYTES, extra: Vec::new() }
+    }
+}
+
+impl ImportOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What ends a block, in bytes: the pair with which keys and values, and 64 bytes for each pair, come to so many.
+    /// Default [`IMPORT_BLOCK_BYTES`]. A few times as much is held in memory, also by whoever reads the log later.
+    #[must_use]
+    pub const fn block_bytes(mut self, bytes: usize) -> Self {
+        self.block_bytes = bytes;
+        self
+    }
+
+    /// Extra data of the last block ([`Block::set_extra`](crate::Block::set_extra)). Of a stream without pairs there is
+    /// a block then too, an empty one. Default none.
+    #[must_use]
+    pub fn extra(mut self, extra: impl Into<Vec<u8>>) -> Self {
+        self.extra = extra.into();
+        self
     }
 }
 
@@ -107,11 +176,20 @@ struct Import {
     /// What ends the block comes to this.
     bytes: usize,
     stream: Stream,
+    options: ImportOptions,
 }
 
 impl Import {
-    fn begin(path: &Path, params: StoreParams, options: Options) -> Result<Self, Error> {
+    fn begin(
+        path: &Path,
+        params: StoreParams,
+        options: Options,
+        import: ImportOptions,
+    ) -> Result<Self, Error> {
         limits::check(&options)?;
+        if import.extra.len() > crate::MAX_EXTRA_BYTES {
+            return Err(Error::ExtraTooLarge(import.extra.len()));
+        }
         let hasher = options.check()?;
         let (place, locks) = Place::to_be_filled(path, &options, Place::has_copy_mark)?;
         if place.has_copy_mark()? {
@@ -129,7 +207,7 @@ impl Import {
         match begun {
             Ok((mut store, sentries)) => {
                 store.writer.loading = true;
-                Self::of(store, sentries)
+                Self::of(store, sentries, import)
             }
             Err(error) => {
                 let left = Place::to_be_filled(path, &options, Place::has_copy_mark);
@@ -143,9 +221,14 @@ impl Import {
         }
     }
 
-    fn of(store: Store, sentries: [LogPosition; SHARDS]) -> Result<Self, Error> {
+    fn of(
+        store: Store,
+        sentries: [LogPosition; SHARDS],
+        options: ImportOptions,
+    ) -> Result<Self, Error> {
         let stream = Stream { key_hashes: vec![], last: None, sentries, in_order: true };
-        let mut import = Self { store: Some(store), ops: BlockOps::default(), bytes: 0, stream };
+        let (store, ops) = (Some(store), BlockOps::default());
+        let mut import = Self { store, ops, bytes: 0, stream, options };
         import.ops.begin_change_set()?;
         if let Some(tiers) = import.store.as_ref().and_then(|store| store.shared.tiers.as_ref()) {
             tiers.index.iter().try_for_each(|index| index.begin_filling()).map_err(in_index)?;
@@ -154,21 +237,25 @@ impl Import {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        // Only now is it known that this one is not the last.
+        if self.bytes >= self.options.block_bytes && !self.ops.ops().is_empty() {
+            self.block(&mut Vec::new())?;
+        }
         let Some(store) = &mut self.store else { return Err(Error::Closed) };
         check_key(key)?;
         check_value(key, value, store.writer.max_value_bytes())?;
         self.ops.push(Kind::Put, key, value)?;
         self.bytes += key.len() + value.len() + PAIR_BYTES;
-        if self.bytes >= IMPORT_BLOCK_BYTES { self.block() } else { Ok(()) }
+        Ok(())
     }
 
     /// Hands the block in.
-    fn block(&mut self) -> Result<(), Error> {
+    fn block(&mut self, extra: &mut Vec<u8>) -> Result<(), Error> {
         let Self { store: Some(store), ops, stream, .. } = self else { return Err(Error::Closed) };
         store.check_may_write()?;
         hash(store, ops, &mut stream.key_hashes)?;
         check_order(ops, stream)?;
-        store.writer.load(ops, stream)?;
+        store.writer.load(ops, stream, extra)?;
         ops.clear();
         ops.begin_change_set()?;
         self.bytes = 0;
@@ -176,8 +263,9 @@ impl Import {
     }
 
     fn finish(mut self) -> Result<Store, Error> {
-        if !self.ops.ops().is_empty() {
-            self.block()?;
+        let mut extra = std::mem::take(&mut self.options.extra);
+        if !self.ops.ops().is_empty() || !extra.is_empty() {
+            self.block(&mut extra)?;
         }
         let Some(store) = &mut self.store else { return Err(Error::Closed) };
         store.writer.settle()?;
