@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   workload   seed ─► KeySet (which keys exist) ─► operations, 8 bytes each ─► keys and values
+//!   spending   seed ─► blocks that spend coins and make them, shaped like mainnet's
 //!   usage      wall clock, CPU, bytes written, peak memory, disk ─► Cost of a phase
 //!   spread     durations ─► median, 99th percentile, maximum
 //!   hashing    nodes, messages and trees to hash, and the hashers to compare
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod hashing;
+pub mod spending;
 pub mod spread;
 pub mod usage;
 pub mod workload;

@@ -1,5 +1,5 @@
-//! Segments of the log and of the twig file: header, record headers, frames of entries and of stubs, twig
-//! records, through the interface that a store opens them by.
+//! Segments of the log, of the twig file and of the undo file: header, record headers, frames of entries and of stubs,
+//! twig records, undo records, through the interface that a store opens them by.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -8,12 +8,13 @@ use bolero::check;
 use bytes::Bytes;
 use common::{Count, Damage};
 use hedgerow_entryfile::{
-    BlockState, EntryLog, LogOptions, Record, StoreId, Stub, TwigFile, TwigFileOptions, TwigRecord,
-    place_run, push_frame, push_stub,
+    BlockState, EncodedUndo, EntryLog, LogOptions, Record, SegmentSize, ShardUndoParts, StoreId,
+    Stub, TwigFile, TwigFileOptions, TwigRecord, UndoFile, UndoFileOptions, place_run, push_frame,
+    push_stub,
 };
 use hedgerow_types::entry::EntryFields;
 use hedgerow_types::{
-    Digest, Height, KeyHash, LogPosition, SerialNumber, ShardId, TwigId, Version,
+    Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId, Version,
 };
 use hedgerow_vfs::{MemDisk, OpenMode, Vfs};
 use std::path::{Path, PathBuf};
@@ -183,6 +184,103 @@ fn twig_file() {
             for record in &records {
                 assert_eq!(file.get(shard, record.twig).unwrap().as_ref(), Some(record));
             }
+        }
+        COUNT.note(found > 0);
+    });
+    COUNT.finish();
+}
+
+#[test]
+fn undo_file() {
+    static COUNT: Count = Count::new("segment of the undo file");
+    let vfs: Arc<dyn Vfs> = Arc::new(MemDisk::new());
+    let dir = Path::new("undo");
+    let options = UndoFileOptions { segment_size: SegmentSize::fixed(1 << 20), cache_bytes: 0 };
+    let end = |height: u64| LogPosition(500 * (height + 1));
+    let open =
+        |vfs: &Arc<dyn Vfs>| UndoFile::open(Arc::clone(vfs), dir, ID, &options, Height(3), end(3));
+    let file = open(&vfs).unwrap();
+    let record = |height: u64| {
+        let gone: Vec<_> = (0..3 * height).map(|sn| SerialNumber(5 * sn)).collect();
+        let upper =
+            [vec![(0, Digest([1; 32])), (4, Digest([2; 32]))], vec![(height, Digest([3; 32]))]];
+        let parts: [ShardUndoParts<'_>; SHARDS] = std::array::from_fn(|shard| ShardUndoParts {
+            next_sn: SerialNumber(height + shard as u64),
+            deactivated: if shard == 7 { &gone } else { &[] },
+            upper: if shard % 5 == 2 { &upper } else { &[] },
+        });
+        let place = (end(height - 1), end(height));
+        Arc::new(EncodedUndo::new(ID, Height(height), place, 9, &parts).unwrap())
+    };
+    let records: Vec<_> = (1..=3).map(record).collect();
+    file.append(&records).unwrap();
+    drop(file);
+    let path = dir.join("0000000000000000.undo");
+    let whole = hedgerow_vfs::read_file(&*vfs, &path, 1 << 20).unwrap();
+    // Where each record begins and ends.
+    let places: Vec<_> = (records.iter())
+        .scan(64, |at, record| {
+            let from = *at;
+            *at += record.bytes().len();
+            Some((from, *at))
+        })
+        .collect();
+    assert_eq!(places.last().unwrap().1, whole.len());
+    let what_it_says = |file: &UndoFile, height: Height, shard: ShardId| {
+        let section = file.section(height, shard).unwrap()?;
+        let gone: Vec<_> = section.deactivated(SerialNumber(0), SerialNumber(u64::MAX)).collect();
+        let upper: Vec<_> = (0..3).flat_map(|row| (0..6).map(move |index| (row, index))).collect();
+        let upper = upper.iter().map(|&(row, index)| section.upper(row, index)).collect::<Vec<_>>();
+        Some((gone, upper))
+    };
+    // By height and shard.
+    let honest: Vec<Vec<_>> = {
+        let file = open(&vfs).unwrap();
+        let of = |height| ShardId::all().map(|shard| what_it_says(&file, height, shard)).collect();
+        (0..=3).map(Height).map(of).collect()
+    };
+    let samples = [whole];
+    check!().with_iterations(ITERATIONS).with_type::<Damage>().for_each(|damage| {
+        let mut bytes = damage.apply(&samples);
+        if damage.mended {
+            for &(from, to) in &places {
+                let Some(record) = bytes.get_mut(from..to) else { continue };
+                // Each section's checksum stands in the head, which has its own.
+                let mut at = 304;
+                for shard in 0..SHARDS {
+                    let of_shard = 40 + 16 * shard;
+                    let len: [u8; 4] = record[of_shard + 8..of_shard + 12].try_into().unwrap();
+                    let len = u32::from_le_bytes(len) as usize;
+                    let crc = record.get(at..at + len).map_or(0, crc32c::crc32c);
+                    record[of_shard + 12..of_shard + 16].copy_from_slice(&crc.to_le_bytes());
+                    at += len;
+                }
+            }
+            let with = crc32c::crc32c(&ID.0);
+            let heads = places.iter().map(|(from, _)| (*from, from + 300, with));
+            mend(&mut bytes, &[(0, 60, 0)]);
+            mend(&mut bytes, &heads.collect::<Vec<_>>());
+        }
+        let vfs = disk(&path, &bytes);
+        let mut found = 0;
+        if let Ok(file) = open(&vfs) {
+            let (first, last) = file.heights().unwrap_or((Height(1), Height(0)));
+            for height in (first.0..=last.0).map(Height) {
+                assert_eq!(file.head(height).unwrap().map(|head| head.height), Some(height));
+                for shard in ShardId::all() {
+                    let said = what_it_says(&file, height, shard);
+                    found += u64::from(said.is_some());
+                    if !damage.mended && said.is_some() {
+                        let honest = &honest[height.0 as usize][shard.index()];
+                        assert_eq!(said, *honest, "damage was believed");
+                    }
+                }
+            }
+            // It can be written to, whatever it was.
+            file.append(&records).unwrap();
+            assert_eq!(file.heights(), Some((Height(1), Height(3))));
+            let shard = ShardId::new(7).unwrap();
+            assert_eq!(what_it_says(&file, Height(3), shard), honest[3][shard.index()]);
         }
         COUNT.note(found > 0);
     });

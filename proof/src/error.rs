@@ -80,7 +80,7 @@ pub enum ProofError {
     Inactive,
     /// No entry is the key's own or its predecessor.
     WrongKey,
-    /// An entry says nothing about any key that was asked for.
+    /// An entry says nothing about any key that was asked for, or a proof about no height that is left.
     Surplus,
     /// No key of the proof's entries begins the range: the one at its start, or the one before it.
     Start(KeyHash),
@@ -92,6 +92,10 @@ pub enum ProofError {
     /// The second entry of a proof of the past is not of a later height than the one asked about, or did not
     /// replace the first.
     NotReplaced,
+    /// The answer had changed at this height.
+    Changed(Height),
+    /// The proofs say nothing from this height on.
+    Unfinished(Height),
     /// The bytes of a path by serial number are not a whole number of nodes, or too few or too many of them.
     PathLength {
         /// Bytes found in place of the path.
@@ -126,6 +130,8 @@ impl ProofError {
             Self::Gap(_) => "gap",
             Self::Later(_) => "later",
             Self::NotReplaced => "not replaced",
+            Self::Changed(_) => "changed",
+            Self::Unfinished(_) => "unfinished",
             Self::PathLength { .. } => "path length",
             Self::WrongEntry => "wrong entry",
         }
@@ -162,6 +168,8 @@ impl fmt::Display for ProofError {
             Self::NotReplaced => {
                 f.write_str("the entry was not replaced by the second one after the height")
             }
+            Self::Changed(height) => write!(f, "the answer is another one at height {height}"),
+            Self::Unfinished(height) => write!(f, "the proofs say nothing from height {height} on"),
             Self::PathLength { len } => write!(f, "{len} bytes cannot be a path"),
             Self::WrongEntry => f.write_str("the entry is not the one that the path begins with"),
         }

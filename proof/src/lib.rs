@@ -11,6 +11,7 @@
 //! | the same of many keys at once | [`verify_many`] | each entry and each node once |
 //! | all keys of a range of key hashes | [`verify_range`] | entries between which no other lies |
 //! | what a key had at an earlier height | [`verify_past`] | an entry, and the one that replaced it later |
+//! | what a key has had since a height | [`verify_since`] | as before; several proofs if the entry was written again |
 //!
 //! ```text
 //!  state root      ┌── state siblings            levels 64..67   side by the key hash's top 4 bits
@@ -91,7 +92,7 @@ pub use format::{
     DEFAULT_MAX_VALUE_LEN, MAX_PROOF_LEN, MIN_PROOF_LEN, PROOF_VERSION, Proof, ProofRef,
 };
 pub use hash::{Sha2, Sha256, state_root};
-pub use past::verify_past;
+pub use past::{verify_past, verify_since};
 pub use path::{LEFT_LEVELS, MAX_UPPER_LEVELS, RIGHT_LEVELS};
 pub use range::{VerifiedRange, verify_range};
 pub use serial::SerialPath;

@@ -11,7 +11,7 @@ use crate::hash::{Sha2, Sha256, hash_key, key_hash_of, state_root_with};
 use crate::{ClaimedEntry, ProofError, ProofRef};
 use alloc::vec::Vec;
 use hedgerow_types::entry::EntryRef;
-use hedgerow_types::{Digest, KeyHash, MAX_KEY_LEN, SHARDS, ShardId};
+use hedgerow_types::{Digest, Height, KeyHash, MAX_KEY_LEN, SHARDS, ShardId};
 
 /// What a verifier trusts: it has it from a block header, a checkpoint, its own node.
 ///
@@ -33,7 +33,7 @@ pub enum Trusted<'t> {
 }
 
 impl Trusted<'_> {
-    fn root(&self, hash: &impl Sha256) -> Digest {
+    pub(crate) fn root(&self, hash: &impl Sha256) -> Digest {
         match self {
             Self::State(root) => *root,
             Self::Shards(shards) => state_root_with(hash, shards),
@@ -106,9 +106,10 @@ impl<'p> Answer<'p> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified<'p> {
-    answer: Answer<'p>,
+    pub(crate) answer: Answer<'p>,
     entry: EntryRef<'p>,
     shard: ShardId,
+    pub(crate) replaced_at: Option<Height>,
 }
 
 impl<'p> Verified<'p> {
@@ -131,6 +132,18 @@ impl<'p> Verified<'p> {
     /// The shard of the key and of the entry.
     pub const fn shard(&self) -> ShardId {
         self.shard
+    }
+
+    /// The answer has held at the end of every block from this height on, before [`replaced_at`](Self::replaced_at) or up to
+    /// the height of the root. It may have held before too.
+    pub fn held_from(&self) -> Height {
+        self.entry.version().height()
+    }
+
+    /// The height of the block that replaced the entry, and so may have changed the answer. `None`: it holds at the
+    /// height of the root. Only a proof of the [past](crate::verify_past) may have one.
+    pub const fn replaced_at(&self) -> Option<Height> {
+        self.replaced_at
     }
 }
 
@@ -297,7 +310,7 @@ impl<H: Sha256> Verifier<H> {
         key: &[u8],
     ) -> Result<Verified<'p>, ProofError> {
         let ClaimedEntry { entry, shard, .. } = *claimed;
-        let verified = |answer| Verified { answer, entry, shard };
+        let verified = |answer| Verified { answer, entry, shard, replaced_at: None };
         // A sentry is nobody's entry, even for a user's key of the same bytes: that key is ordered by
         // its hash, like every other.
         if entry.key() == key && !entry.is_sentry() {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::history::{History, keys_of};
-use hedgerow_proof::{Proof, ProofError, verify_past};
+use hedgerow_proof::{Proof, ProofError, verify_past, verify_since};
 use hedgerow_testkit::generate::SeedNote;
 use hedgerow_testkit::recipe::SplitMix64;
 use hedgerow_types::{Height, SerialNumber, ShardId};
@@ -108,6 +108,25 @@ fn the_check_that_fails_is_named() {
     assert_eq!(check(alice, 0, &honest), Err(ProofError::Later(Height(1))));
     assert_eq!(check(alice, 3, &honest), Err(ProofError::NotReplaced), "no longer at 3");
     assert_eq!(check(bob, 2, &honest), Err(ProofError::WrongKey));
+    // What a proof says of other heights.
+    let past = prove(&honest);
+    let verified = verify_past(&root, alice, Height(2), &past).unwrap();
+    assert_eq!((verified.held_from(), verified.replaced_at()), (Height(1), Some(Height(3))));
+    let newest = prove(&history.past(alice, 3));
+    let verified = verify_past(&root, alice, Height(3), &newest).unwrap();
+    assert_eq!((verified.held_from(), verified.replaced_at()), (Height(3), None));
+    let since = |key: &[u8], height, proofs: &[&Proof]| {
+        verify_since(&root, key, Height(height), proofs.iter().map(|proof| proof.as_bytes()))
+            .map(|answer| answer.value().map(<[u8]>::to_vec))
+    };
+    assert_eq!(since(alice, 3, &[&newest]), Ok(Some(b"3".to_vec())));
+    assert_eq!(since(alice, 4, &[&newest]), Ok(Some(b"3".to_vec())));
+    assert_eq!(since(alice, 1, &[&past, &newest]), Err(ProofError::Changed(Height(3))));
+    assert_eq!(since(alice, 1, &[&past]), Err(ProofError::Unfinished(Height(3))));
+    assert_eq!(since(alice, 1, &[]), Err(ProofError::Unfinished(Height(1))));
+    assert_eq!(since(alice, 3, &[&newest, &newest]), Err(ProofError::Surplus));
+    assert_eq!(since(alice, 2, &[&newest]), Err(ProofError::Later(Height(3))));
+    assert_eq!(since(alice, 1, &[&past, &past]), Err(ProofError::NotReplaced));
     // The predecessor of a key that is absent, now and then.
     let honest = history.past(carol, 1);
     assert_eq!(check(carol, 1, &honest), Ok(false));

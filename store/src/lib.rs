@@ -113,7 +113,7 @@ pub use hedgerow_metadb::{
 pub use hedgerow_proof::{
     Answer, ClaimedEntries, ClaimedEntry, ClaimedRoots, EntryPath, Proof, ProofError, ProofRef,
     SerialPath, Sha2, Sha256, Trusted, Verified, VerifiedRange, Verifier, state_root, verify,
-    verify_entry, verify_many, verify_past, verify_range, verify_with_limit,
+    verify_entry, verify_many, verify_past, verify_range, verify_since, verify_with_limit,
 };
 pub use hedgerow_state::{ChangeSet, Op, OpKind, Refused, Task};
 pub use hedgerow_types::entry::{EntryError, EntryRef};

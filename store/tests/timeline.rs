@@ -7,8 +7,8 @@ mod common;
 use common::{TIERED, apply_net, dir, on, params};
 use hedgerow::disk::Vfs;
 use hedgerow::{
-    Error, Height, Iter, Kept, KeyHash, KeyHistory, Options, RangeLimit, Reader, Store,
-    StoreParams, View,
+    Error, Height, Iter, Kept, KeyHash, KeyHistory, Options, ProofError, RangeLimit, Reader, Store,
+    StoreParams, Verified, View, verify_since,
 };
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::SeedNote;
@@ -155,6 +155,7 @@ impl Timeline {
                             hedgerow_proof::verify_past(&past.root, key, height, &past.proof);
                         let value = verified.unwrap();
                         assert_eq!(value.value(), self.value(height, key), "{shown} at {height}");
+                        self.check_since(&newest, key, height, &value);
                     }
                 }
                 Err(Error::HeightUnavailable { height: said, .. }) => {
@@ -165,6 +166,27 @@ impl Timeline {
         }
         let above = Height(self.height() + 1);
         assert!(matches!(reader.at(above), Err(Error::HeightUnavailable { .. })));
+    }
+
+    /// What a verified proof of the past, and those that go on from it, say of all heights up to the newest.
+    fn check_since(&self, newest: &View, key: &[u8], height: Height, past: &Verified<'_>) {
+        let value = self.value(height, key);
+        let same = |heights: std::ops::RangeInclusive<u64>| {
+            heights.map(Height).all(|height| self.value(height, key) == value)
+        };
+        let last = past.replaced_at().map_or(self.height(), |height| height.0 - 1);
+        // Before the first height, an absent key's sentry says what is so since then.
+        assert!(same(past.held_from().0..=last), "{} at {height}", key.escape_ascii());
+        let proofs: Vec<_> = newest.proofs_since(key, height).map(Result::unwrap).collect();
+        let proofs = proofs.iter().map(|proven| proven.proof.as_bytes());
+        let answer = verify_since(&newest.root(), key, height, proofs);
+        match answer {
+            Ok(answer) => assert!(answer.value() == value && same(height.0..=self.height())),
+            Err(ProofError::Changed(at)) => {
+                assert!(same(height.0..=at.0 - 1) && self.value(at, key) != value);
+            }
+            Err(error) => panic!("since {height}: {error}"),
+        }
     }
 
     fn model_root(&self) -> Digest {

@@ -38,8 +38,13 @@ pub(crate) fn by_key(view: &View, key: &[u8]) -> Result<Proven, Error> {
     proven(view, assemble(&[path])?)
 }
 
-/// A proof of what a key had at a height, which is not above that of the view, under the root of the view.
-pub(crate) fn past_by_key(view: &View, key: &[u8], height: Height) -> Result<Proven, Error> {
+/// A proof of what a key had at a height, which is not above that of the view, under the root of the view; and the height
+/// at which what says so was replaced, if it was.
+pub(crate) fn past_by_key(
+    view: &View,
+    key: &[u8],
+    height: Height,
+) -> Result<(Proven, Option<Height>), Error> {
     let shared = &view.shared;
     let key_hash = KeyHash(hash_message(key).0);
     let shard = key_hash.shard();
@@ -68,7 +73,8 @@ pub(crate) fn past_by_key(view: &View, key: &[u8], height: Height) -> Result<Pro
         };
         paths.push(entry_path(&entry.get(), path, left));
     }
-    proven(view, assemble(&paths)?)
+    let replaced_at = covering.by.as_ref().map(|by| by.get().version().height());
+    Ok((proven(view, assemble(&paths)?)?, replaced_at))
 }
 
 /// One proof of what the view says about all of these keys, of which there is one at least.

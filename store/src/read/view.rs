@@ -201,7 +201,56 @@ impl View {
     /// [`Refused::KeyLength`](crate::Refused::KeyLength), [`Error::HeightUnavailable`], or a failed read.
     pub fn prove_past(&self, key: impl AsRef<[u8]>, height: Height) -> Result<Proven, Error> {
         check_key(key.as_ref())?;
-        self.answer(|view| prove::past_by_key(view, key.as_ref(), height))
+        self.answer(|view| Ok(prove::past_by_key(view, key.as_ref(), height)?.0))
+    }
+
+    /// Proofs of what `key` has had since an earlier height, under the root of this state, as
+    /// [`verify_since`](hedgerow_proof::verify_since) takes them: one for `height`, and one for each height at which what the one
+    /// before is made of was replaced. As many as the key's entry was written again since then, which happens
+    /// whenever its value is set, and when the key after it is created or deleted: whoever bounds them takes as many as that.
+    /// They can all be made though the value changed; the verifier sees that.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hedgerow::{Options, Store, StoreParams, disk::MemDisk};
+    /// # let options = Options::new().disk(std::sync::Arc::new(MemDisk::new()));
+    /// # let mut store = Store::create("/state", StoreParams::default(), options)?;
+    /// # for value in ["100", "50", "50"] {
+    /// #     let mut block = store.next_block()?;
+    /// #     block.put("alice", value)?;
+    /// #     block.commit()?;
+    /// # }
+    /// use hedgerow::{Answer, Error, Height, ProofError, Proven, verify_since};
+    /// let view = store.reader().view();
+    /// let proofs = |since| view.proofs_since("alice", Height(since)).collect::<Result<Vec<Proven>, Error>>();
+    /// let since = |height| -> Result<_, Error> {
+    ///     let proofs = proofs(height)?;
+    ///     let verified = verify_since(&view.root(), b"alice", Height(height), proofs.iter().map(|one| one.proof.as_bytes()));
+    ///     Ok(verified.map(|answer| answer.value().map(<[u8]>::to_vec)))
+    /// };
+    /// assert_eq!(since(2)?, Ok(Some(b"50".to_vec())));             // two proofs: it was written again
+    /// assert_eq!(since(1)?, Err(ProofError::Changed(Height(2))));  // it was 100 then
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The iterator ends after the first error: those of [`prove_past`](Self::prove_past).
+    pub fn proofs_since(
+        &self,
+        key: impl AsRef<[u8]>,
+        height: Height,
+    ) -> impl Iterator<Item = Result<Proven, Error>> + Send + 'static {
+        let (view, key, mut next) = (self.clone(), key.as_ref().to_vec(), Some(height));
+        std::iter::from_fn(move || {
+            let height = next.take()?;
+            let made = check_key(&key).map_err(Error::from);
+            let made =
+                made.and_then(|()| view.answer(|view| prove::past_by_key(view, &key, height)));
+            Some(made.map(|(proven, replaced_at)| {
+                next = replaced_at;
+                proven
+            }))
+        })
     }
 
     /// One proof of what this state says about all of `keys`, in any order and possibly some more than once: each
