@@ -125,6 +125,15 @@ impl Coin {
         }
     }
 
+    /// The amount of a coin in its stored form, of which no more is looked at.
+    pub(crate) fn amount_of(bytes: &[u8]) -> Result<Amount, FormatError> {
+        let mut input = Input::new(bytes);
+        codec::read_varint(&mut input).map_err(ReadError::into_format)?;
+        let packed = codec::read_varint(&mut input).map_err(ReadError::into_format)?;
+        let amount = codec::unpack_amount(packed).ok_or(FormatError::Amount(packed))?;
+        Ok(Amount::from_sat(amount))
+    }
+
     /// A coin from its stored form, which ends where it ends.
     pub(crate) fn read<R: Read>(input: &mut Input<R>) -> Result<Self, ReadError> {
         let code = codec::read_varint(input)?;

@@ -47,6 +47,7 @@ mod digest;
 mod effect;
 pub mod regtest;
 mod snapshot;
+mod store;
 
 pub use bitcoin;
 pub use blocks::{BlockChain, BlockFileDefect, BlockFileError, BlockFiles};
@@ -60,4 +61,9 @@ pub use effect::{BlockEffect, EffectError, may_overwrite};
 pub use snapshot::{
     MAX_OUTPUTS, SNAPSHOT_HEADER_LEN, SnapshotDefect, SnapshotError, SnapshotHeader,
     SnapshotReader, SnapshotWriter,
+};
+pub use store::{
+    BlockRecord, CoinDigest, CoinOptions, CoinReader, CoinStats, CoinStore, CoinStoreError,
+    CoinView, Connected, Flush, FlushPoint, FlushPointError, OrderedCoins, Position, RecordsDefect,
+    RecordsError, Tip,
 };

@@ -12,15 +12,18 @@ use super::{Bytes, CoinStoreError, Key};
 use crate::coin::{Coin, outpoint_of};
 use crate::digest::{MuHash, write_element};
 use bitcoin::Amount;
-use hedgerow::{Height, Reader, Store};
+use hedgerow::{Height, Reader, Store, View};
 use hedgerow_cache::{Backing, Effect, NetEffect};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Keys that a task looks up at least.
 const LOOKED_UP_AT_ONCE: usize = 128;
+/// Coins that are held while the product of all is made.
+const MULTIPLIED_AT_ONCE: usize = 1 << 16;
 
 /// The store, as what lies below the cache.
 #[derive(Debug)]
@@ -84,6 +87,15 @@ impl PartialEq for Tag {
 
 impl Eq for Tag {}
 
+/// A flush, or the empty store that was there before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The block at which it stands; the empty store at none.
+    pub(super) height: Option<u32>,
+    /// Its block of the store.
+    pub(super) number: Height,
+}
+
 /// What becomes of a coin, against what is stored. Never nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
@@ -102,6 +114,40 @@ impl Below {
     ) -> Self {
         let (reader, store, stand) = (store.reader(), Mutex::new(Some(store)), Mutex::new(stand));
         Self { store, reader, stand, records, muhash, flush }
+    }
+
+    /// The flushes that there are, from the last one on whose block is `blocks` or more below the newest's.
+    pub(super) fn marks(
+        &self,
+        first: Height,
+        blocks: u32,
+    ) -> Result<VecDeque<Mark>, CoinStoreError> {
+        let Stand { number, point, .. } = self.stand();
+        let newest = point.map(|point| point.tip.height);
+        let enough = newest.and_then(|height| height.checked_sub(blocks));
+        let mut marks = VecDeque::from([Mark { height: newest, number }]);
+        let mut at = number;
+        while let Some(Mark { height: Some(height), .. }) = marks.front()
+            && enough.is_none_or(|enough| *height > enough)
+            && at >= first
+        {
+            at = Height(at.0.saturating_sub(1));
+            let height = if at < first {
+                None
+            } else {
+                match point_of(&self.reader, at) {
+                    Ok(point) => Some(point.tip.height),
+                    // Pruned, or blocks of the store that an import has made: there is no going back to them.
+                    Err(
+                        CoinStoreError::Store(hedgerow::Error::HeightUnavailable { .. })
+                        | CoinStoreError::Point { .. },
+                    ) => break,
+                    Err(error) => return Err(error),
+                }
+            };
+            marks.push_front(Mark { height, number: at });
+        }
+        Ok(marks)
     }
 
     pub(super) const fn reader(&self) -> &Reader {
@@ -131,7 +177,7 @@ impl Below {
                 return Ok(());
             }
             // Before anything changes: that it can be read, afterwards, is nothing to be found out late.
-            let stand = Stand::read(&store.reader(), store.params().first_height(), to, self.muhash)?;
+            let stand = Stand::at(&store.reader(), store.params().first_height(), to, self.muhash)?;
             store.rollback(to)?;
             *self.stand.lock() = stand;
             Ok(())
@@ -232,14 +278,7 @@ impl Backing for Below {
         let same = point.is_none_or(|before| before.flush == self.flush);
         let flush = if same { self.flush } else { Flush::WhenFull };
         let total_amount = total;
-        let point = FlushPoint {
-            tip,
-            coins,
-            total_amount,
-            flush,
-            muhash: muhash.clone(),
-            records,
-        };
+        let point = FlushPoint { tip, coins, total_amount, flush, muhash: muhash.clone(), records };
         self.with(|store| {
             let mut block = store.next_block()?;
             for Change { key, new, .. } in &changes {
@@ -261,8 +300,9 @@ impl Backing for Below {
 }
 
 impl Stand {
-    /// That of a block of the store, from what it says of itself; `first` is the first one's height.
-    pub(super) fn read(
+    /// That of a block of the store, whose first one has the height `first`. If a MuHash is wanted and it has none, it is
+    /// made from all coins.
+    pub(super) fn at(
         reader: &Reader,
         first: Height,
         number: Height,
@@ -272,7 +312,30 @@ impl Stand {
             return Ok(Self { number, point: None, muhash: muhash.then(MuHash::new) });
         }
         let point = point_of(reader, number)?;
-        Ok(Self { number, muhash: point.muhash.clone().filter(|_| muhash), point: Some(point) })
+        let product = match (&point.muhash, muhash) {
+            (_, false) => None,
+            (Some(product), true) => Some(product.clone()),
+            (None, true) => Some(product_of_all(&reader.at(number)?)?),
+        };
+        Ok(Self { number, muhash: product, point: Some(point) })
+    }
+}
+
+/// The product of all coins of a view.
+fn product_of_all(view: &View) -> Result<MuHash, CoinStoreError> {
+    let mut product = MuHash::new();
+    let mut coins = view.iter();
+    loop {
+        let mut changes = Vec::new();
+        for coin in coins.by_ref().take(MULTIPLIED_AT_ONCE) {
+            let (key, value) = coin?;
+            let key = key.as_slice().try_into().map_err(|_| CoinStoreError::Key(key.len()))?;
+            changes.push(Change { key, old: None, new: Some(value.into_boxed_slice()) });
+        }
+        if changes.is_empty() {
+            return Ok(product);
+        }
+        product.combine(&product_of(&changes)?);
     }
 }
 

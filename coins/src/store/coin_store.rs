@@ -7,7 +7,7 @@
 //!   open         store ─► its last flush; records above that ─► cache.write
 //! ```
 
-use super::below::{Below, Stand, Tag, product_of};
+use super::below::{Below, Mark, Stand, Tag, product_of};
 use super::records::{Record, Records};
 use super::{
     BlockRecord, Bytes, CoinCache, CoinDigest, CoinOptions, CoinReader, CoinStats, CoinStoreError,
@@ -84,15 +84,6 @@ struct Now {
     total: Amount,
 }
 
-/// A flush, or the empty store that was there before the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    /// The block at which it stands; the empty store at none.
-    height: Option<u32>,
-    /// Its block of the store.
-    number: u64,
-}
-
 /// What was done since the store was opened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -102,7 +93,6 @@ struct Counts {
     created: u64,
     spent: u64,
 }
-
 
 /// Whether a record is of a block that is new, or of one that is connected again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +120,7 @@ impl CoinStore {
         // From here on nobody else has the directory.
         sorted::remove_leftovers(&*disk, &dir)?;
         let (reader, first) = (store.reader(), store.params().first_height());
-        let stand = Stand::read(&reader, first, store.height(), options.muhash)?;
+        let stand = Stand::at(&reader, first, store.height(), options.muhash)?;
         let at = stand.point.as_ref().map(|point| point.tip);
         let durable = stand.point.as_ref().map_or(Position::START, |point| point.records);
         let blocks = dir.join(BLOCKS);
@@ -141,10 +131,9 @@ impl CoinStore {
             }
             _ => Some(Arc::new(Records::open(Arc::clone(&disk), &blocks, durable, at)?)),
         };
-        let number = stand.number;
         let now = stand.point.as_ref().map(Now::of);
-        let below = Below::new(store, stand, records.clone(), options.muhash, options.flush)?;
-        let flushes = below.marks(first, number, options.undo_blocks)?;
+        let below = Below::new(store, stand, records.clone(), options.muhash, options.flush);
+        let flushes = below.marks(first, options.undo_blocks)?;
         let limit_bytes = options.cache_bytes;
         let cache_options = CacheOptions { limit_bytes, keep_deleted: true, ..Default::default() };
         let durable = now.map(|now| now.tag(Position::START));
@@ -567,13 +556,16 @@ impl CoinStore {
         let gate = self.reader.gate();
         let alone = gate.write();
         let below = Arc::clone(self.cache.backing());
-        below.roll_back(Height(to.number))?;
+        below.roll_back(to.number)?;
         let now = below.stand().point.as_ref().map(Now::of);
         self.cache.reset(now.map(|now| now.tag(Position::START)))?;
         self.now = now;
         self.flushes.retain(|flush| flush.number <= to.number);
         self.due = false;
-        let connected = self.reconnect(record.parent);
+        let connected = match record.parent {
+            Some(parent) => self.reconnect(Some(parent)),
+            None => Ok(()),
+        };
         drop(alone);
         connected?;
         records.disconnect(height)
@@ -627,7 +619,7 @@ impl CoinStore {
         let Some(now) = self.now.filter(|_| self.is_open()) else { return Ok(()) };
         let records = self.records.as_ref().map_or(Position::START, |records| records.end());
         self.cache.close_epoch(now.tag(records))?;
-        let number = self.flushes.back().map_or(0, |flush| flush.number).saturating_add(1);
+        let number = self.flushes.back().map_or(Height(1), |flush| flush.number.next());
         self.flushes.push_back(Mark { height: Some(now.tip.height), number });
         self.due = false;
         Ok(())
@@ -645,7 +637,7 @@ impl CoinStore {
     /// Forgets records and flushes that no block which may be disconnected needs. What cannot be deleted now is
     /// deleted later.
     fn prune_records(&mut self) {
-        let (Some(records), Some(height)) = (&self.records, self.height()) else { return };
+        let Some(height) = self.height() else { return };
         let Some(kept) = height.checked_sub(self.options.undo_blocks) else { return };
         let kept = self.reader.durable().map_or(0, |durable| durable.min(kept));
         let needless = |flushes: &VecDeque<Mark>| {
@@ -656,7 +648,8 @@ impl CoinStore {
             self.flushes.pop_front();
             gone = true;
         }
-        if gone && let Some(below) = self.flushes.front().and_then(|flush| flush.height) {
+        let below = self.flushes.front().and_then(|flush| flush.height);
+        if let (true, Some(records), Some(below)) = (gone, &self.records, below) {
             records.prune(below);
         }
     }

@@ -77,7 +77,9 @@ pub enum CoinStoreError {
     TotalAmount(Amount),
     /// What blocks have done since the last flush leaves no room in the cache, and nothing may be flushed now
     /// ([`Flush::Every`](crate::Flush::Every)). More memory helps ([`set_cache_bytes`](crate::CoinStore::set_cache_bytes)).
-    #[error("the cache of {limit} bytes is full of what waits for the next flush; {needed} bytes more are needed")]
+    #[error(
+        "the cache of {limit} bytes is full of what waits for the next flush; {needed} bytes more are needed"
+    )]
     CacheFull {
         /// Bytes that the block may need.
         needed: u64,

@@ -48,7 +48,6 @@ pub use records::{BlockRecord, Position, RecordsDefect, RecordsError};
 pub use sorted::OrderedCoins;
 pub use view::CoinView;
 
-
 use crate::coin::KEY_LEN;
 
 /// A coin's name and its stored form, as cache and store have them.

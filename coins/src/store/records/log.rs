@@ -1,0 +1,504 @@
+//! The files of records: appended to, synced before a flush, cut when they are opened, deleted when they are needless.
+//!
+//! ```text
+//!   connect, disconnect ──► append ──► last segment          sync ──► every segment that has more than was synced
+//!                              │ full: the next one                     and the directory, if it has new names
+//!                              ▼
+//!                            chain: height ──► where its record is      prune ──► segments before the chain's first record
+//! ```
+//!
+//! # Invariants
+//!
+//! * Behind what was appended last there is nothing, or what a failed write has left, which goes before the next one.
+//! * After a sync has failed nothing is appended or synced any more: nobody knows what is on the disk.
+
+use super::record::{Step, decode_connect, encode_disconnect};
+use super::{Position, Record, RecordsDefect, RecordsError};
+use crate::store::{CoinStoreError, Tip};
+use hedgerow::disk::{OpenMode, Vfs, VfsError, VfsErrorKind, VfsFile};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MAGIC: [u8; 8] = *b"HGCBLOCK";
+const VERSION: u32 = 1;
+const HEADER_LEN: u64 = 24;
+/// Length and checksum.
+const FRAME_LEN: u64 = 8;
+/// A segment that has so many bytes gets no more records.
+const SEGMENT_BYTES: u64 = 16 << 20;
+const SUFFIX: &str = ".rec";
+
+/// The records of the blocks of a store of coins. Any thread may sync; one appends.
+#[derive(Debug)]
+pub(crate) struct Records {
+    disk: Arc<dyn Vfs>,
+    dir: PathBuf,
+    inner: Mutex<Inner>,
+    /// Held while files are synced.
+    syncing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    segments: VecDeque<Segment>,
+    /// Connected blocks, in order.
+    chain: VecDeque<Entry>,
+    /// Of the segment that is made next.
+    next: u64,
+    /// The directory has names that are not synced.
+    names: bool,
+    /// The last segment may have bytes behind its last record.
+    torn: bool,
+    /// A sync has failed.
+    failed: Option<VfsError>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    file: Arc<dyn VfsFile>,
+    /// Bytes up to the end of its last record.
+    len: u64,
+    synced: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    tip: Tip,
+    at: Position,
+    /// Of the body.
+    len: u32,
+}
+
+/// What a segment holds.
+struct Scanned {
+    /// Up to the end of its last whole record.
+    len: u64,
+    /// What is wrong with what follows, if anything does.
+    defect: Option<RecordsDefect>,
+}
+
+impl Records {
+    /// Opens the records in a directory, or begins them, below a store that stands at the block `at` and
+    /// whose last flush was told that records are durable up to `durable`.
+    pub(crate) fn open(
+        disk: Arc<dyn Vfs>,
+        dir: &Path,
+        durable: Position,
+        at: Option<Tip>,
+    ) -> Result<Self, CoinStoreError> {
+        if !disk.exists(dir)? {
+            disk.create_dir_all(dir)?;
+            if let Some(parent) = dir.parent() {
+                disk.sync_dir(parent)?;
+            }
+        }
+        let inner = Inner {
+            segments: VecDeque::new(),
+            chain: VecDeque::new(),
+            next: durable.segment.saturating_add(1),
+            names: false,
+            torn: false,
+            failed: None,
+        };
+        let records =
+            Self { disk, dir: dir.to_owned(), inner: Mutex::new(inner), syncing: Mutex::new(()) };
+        records.scan(durable)?;
+        records.check_tip(at)?;
+        Ok(records)
+    }
+
+    /// Removes all records.
+    pub(crate) fn remove(disk: &dyn Vfs, dir: &Path) -> Result<(), CoinStoreError> {
+        if disk.exists(dir)? {
+            disk.remove_dir_all(dir)?;
+            if let Some(parent) = dir.parent() {
+                disk.sync_dir(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{number:08}{SUFFIX}"))
+    }
+
+    fn damage(&self, at: Position, what: RecordsDefect) -> CoinStoreError {
+        RecordsError { path: self.path(at.segment), at, what }.into()
+    }
+
+    /// Reads all segments, and cuts what was never durable.
+    fn scan(&self, durable: Position) -> Result<(), CoinStoreError> {
+        let mut inner = self.inner.lock();
+        let mut numbers: Vec<u64> = Vec::new();
+        for name in self.disk.read_dir(&self.dir)? {
+            let number: Option<u64> =
+                name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse().ok());
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        let mut end = None;
+        let mut numbers = numbers.into_iter().peekable();
+        while let Some(number) = numbers.next() {
+            let file = self.disk.open(&self.path(number), OpenMode::ReadWrite)?;
+            let scanned = self.scan_segment(&mut inner, number, &*file)?;
+            let at = Position { segment: number, offset: scanned.len };
+            end = Some(at);
+            let last = numbers.peek().is_none();
+            let gap = numbers.peek().is_some_and(|next| *next != number.saturating_add(1));
+            let defect = scanned.defect.or(gap.then_some(RecordsDefect::Short));
+            let whole = scanned.len >= HEADER_LEN;
+            if let Some(defect) = defect {
+                if at < durable {
+                    return Err(self.damage(at, defect));
+                }
+                // Never durable, and nothing behind it can be used. Later files first: what is left is always a beginning.
+                let mut later: Vec<u64> = numbers.by_ref().collect();
+                if !whole {
+                    later.insert(0, number);
+                }
+                for needless in later.into_iter().rev() {
+                    self.disk.remove_file(&self.path(needless))?;
+                }
+                if whole {
+                    file.set_len(scanned.len)?;
+                    file.sync()?;
+                }
+                self.disk.sync_dir(&self.dir)?;
+            }
+            if whole {
+                // What is here may be in the system's memory alone: of a process that was killed.
+                inner.segments.push_back(Segment { number, file, len: scanned.len, synced: 0 });
+                inner.names = true;
+            }
+            inner.next = inner.next.max(number.saturating_add(1));
+            if last {
+                break;
+            }
+        }
+        match end {
+            Some(end) if end < durable => Err(self.damage(end, RecordsDefect::Short)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the records of a segment into the chain.
+    fn scan_segment(
+        &self,
+        inner: &mut Inner,
+        number: u64,
+        file: &dyn VfsFile,
+    ) -> Result<Scanned, CoinStoreError> {
+        let end = file.len()?;
+        let header = header_of(number);
+        let mut found = [0; HEADER_LEN as usize];
+        if end < HEADER_LEN || {
+            file.read_exact_at(&mut found, 0)?;
+            found != header
+        } {
+            return Ok(Scanned { len: 0, defect: Some(RecordsDefect::Header) });
+        }
+        let mut offset = HEADER_LEN;
+        let mut body = Vec::new();
+        while offset < end {
+            let at = Position { segment: number, offset };
+            let step = match read_body(file, at, end, &mut body)? {
+                Ok(()) => Step::of(&body),
+                Err(defect) => return Ok(Scanned { len: offset, defect: Some(defect) }),
+            };
+            let Some(step) = step else {
+                // Its checksum is right: nobody but us has written it.
+                return Err(self.damage(at, RecordsDefect::Body));
+            };
+            let len = body.len() as u32;
+            match step {
+                Step::Connect { tip, parent } => {
+                    let follows = inner.chain.back().is_none_or(|last| {
+                        parent == Some(last.tip) && tip.height == last.tip.height.saturating_add(1)
+                    });
+                    if !follows {
+                        return Err(self.damage(at, RecordsDefect::Chain(tip.height)));
+                    }
+                    inner.chain.push_back(Entry { tip, at, len });
+                }
+                // Of a block whose record was pruned.
+                Step::Disconnect(_) if inner.chain.is_empty() => {}
+                Step::Disconnect(tip) => {
+                    if inner.chain.pop_back().is_none_or(|last| last.tip != tip) {
+                        return Err(self.damage(at, RecordsDefect::Chain(tip.height)));
+                    }
+                }
+            }
+            offset += FRAME_LEN + u64::from(len);
+        }
+        Ok(Scanned { len: offset, defect: None })
+    }
+
+    /// Whether a store that stands at this block can go on with these records.
+    fn check_tip(&self, at: Option<Tip>) -> Result<(), CoinStoreError> {
+        let inner = self.inner.lock();
+        let Some(first) = inner.chain.front() else { return Ok(()) };
+        let known = inner.chain.iter().any(|entry| Some(entry.tip) == at);
+        if known || self.read_entry(&inner, first)?.parent == at {
+            return Ok(());
+        }
+        let height = at.map_or(0, |tip| tip.height);
+        Err(self.damage(first.at, RecordsDefect::Tip(height)))
+    }
+
+    /// Appends that a block was connected to `parent`; whatever else the chain has above that is disconnected.
+    pub(crate) fn connect(
+        &self,
+        record: &Record,
+        parent: Option<Tip>,
+    ) -> Result<(), CoinStoreError> {
+        let mut inner = self.inner.lock();
+        while let Some(last) = inner.chain.back().filter(|last| Some(last.tip) != parent).copied() {
+            // What was taken back, and could not be said so then.
+            self.append_disconnect(&mut inner, &last.tip)?;
+        }
+        let mut frame = vec![0; FRAME_LEN as usize];
+        record.encode(&mut frame);
+        let (at, len) = self.append(&mut inner, frame)?;
+        inner.chain.push_back(Entry { tip: record.tip, at, len });
+        Ok(())
+    }
+
+    /// Appends that the last block was disconnected.
+    pub(crate) fn disconnect(&self, height: u32) -> Result<(), CoinStoreError> {
+        let mut inner = self.inner.lock();
+        match inner.chain.back().map(|last| last.tip) {
+            Some(tip) if tip.height == height => self.append_disconnect(&mut inner, &tip),
+            _ => Err(CoinStoreError::NoRecord { height }),
+        }
+    }
+
+    fn append_disconnect(&self, inner: &mut Inner, tip: &Tip) -> Result<(), CoinStoreError> {
+        let mut frame = vec![0; FRAME_LEN as usize];
+        encode_disconnect(tip, &mut frame);
+        self.append(inner, frame)?;
+        inner.chain.pop_back();
+        Ok(())
+    }
+
+    /// Appends a record: the body behind room for length and checksum. Returns where it is, and the length of the body.
+    fn append(
+        &self,
+        inner: &mut Inner,
+        mut frame: Vec<u8>,
+    ) -> Result<(Position, u32), CoinStoreError> {
+        if let Some(failed) = &inner.failed {
+            return Err(failed.clone().into());
+        }
+        if inner.torn {
+            if let Some(last) = inner.segments.back() {
+                last.file.set_len(last.len)?;
+            }
+            inner.torn = false;
+        }
+        if inner.segments.back().is_none_or(|last| last.len >= SEGMENT_BYTES) {
+            self.begin_segment(inner)?;
+        }
+        let Some(last) = inner.segments.back_mut() else {
+            return Err(CoinStoreError::NoRecord { height: 0 });
+        };
+        let at = Position { segment: last.number, offset: last.len };
+        let body = frame.get(FRAME_LEN as usize..).unwrap_or_default();
+        // A block of 4 MB makes some 50 MB at most: a coin of some 40 bytes is spent by as many.
+        let len = body.len() as u32;
+        let checksum = checksum_of(at, body);
+        if let Some((first, _)) = frame.split_first_chunk_mut::<4>() {
+            *first = len.to_le_bytes();
+        }
+        if let Some(second) = frame.get_mut(4..8) {
+            second.copy_from_slice(&checksum.to_le_bytes());
+        }
+        if let Err(error) = last.file.write_all_at(&frame, last.len) {
+            inner.torn = true;
+            return Err(error.into());
+        }
+        last.len += frame.len() as u64;
+        Ok((at, len))
+    }
+
+    fn begin_segment(&self, inner: &mut Inner) -> Result<(), CoinStoreError> {
+        let number = inner.next;
+        let path = self.path(number);
+        let file = match self.disk.open(&path, OpenMode::CreateNew) {
+            // Left by an attempt that failed: there is nothing in it that counts.
+            Err(error) if error.kind() == VfsErrorKind::AlreadyExists => {
+                self.disk.remove_file(&path)?;
+                self.disk.open(&path, OpenMode::CreateNew)?
+            }
+            other => other?,
+        };
+        inner.names = true;
+        file.write_all_at(&header_of(number), 0)?;
+        inner.next = number.saturating_add(1);
+        inner.segments.push_back(Segment { number, file, len: HEADER_LEN, synced: 0 });
+        Ok(())
+    }
+
+    /// Makes everything that was appended durable.
+    pub(crate) fn sync(&self) -> Result<(), CoinStoreError> {
+        let _alone = self.syncing.lock();
+        let (files, names) = {
+            let inner = self.inner.lock();
+            if let Some(failed) = &inner.failed {
+                return Err(failed.clone().into());
+            }
+            let unsynced = |segment: &&Segment| segment.synced < segment.len;
+            let file = |segment: &Segment| (segment.number, Arc::clone(&segment.file), segment.len);
+            let files: Vec<_> = inner.segments.iter().filter(unsynced).map(file).collect();
+            (files, inner.names)
+        };
+        let synced = files
+            .iter()
+            .try_for_each(|(_, file, _)| file.sync())
+            .and_then(|()| if names { self.disk.sync_dir(&self.dir) } else { Ok(()) });
+        let mut inner = self.inner.lock();
+        if let Err(error) = synced {
+            inner.failed = Some(error.clone());
+            return Err(error.into());
+        }
+        for (number, _, len) in files {
+            if let Some(segment) = inner.segments.iter_mut().find(|one| one.number == number) {
+                segment.synced = len;
+            }
+        }
+        let made = inner.segments.iter().any(|segment| segment.synced == 0);
+        inner.names = inner.names && made;
+        Ok(())
+    }
+
+    /// The end of what was appended.
+    pub(crate) fn end(&self) -> Position {
+        let inner = self.inner.lock();
+        inner
+            .segments
+            .back()
+            .map_or(Position { segment: inner.next.saturating_sub(1), offset: 0 }, |last| {
+                Position { segment: last.number, offset: last.len }
+            })
+    }
+
+    /// The height of the chain's first record.
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.inner.lock().chain.front().map(|entry| entry.tip.height)
+    }
+
+    /// The height of the chain's last record.
+    pub(crate) fn last(&self) -> Option<u32> {
+        self.inner.lock().chain.back().map(|entry| entry.tip.height)
+    }
+
+    /// Whether there is a record of each block above a height up to another block.
+    pub(crate) fn has_all(&self, above: Option<u32>, up_to: Option<Tip>) -> bool {
+        let Some(up_to) = up_to else { return true };
+        if above == Some(up_to.height) {
+            return true;
+        }
+        let inner = self.inner.lock();
+        let first = inner.chain.front().map(|entry| entry.tip.height);
+        let begins = match above {
+            Some(above) => first.is_some_and(|first| first <= above.saturating_add(1)),
+            // The first block that there can be.
+            None => first.is_some_and(|first| first <= 1),
+        };
+        begins && inner.chain.iter().any(|entry| entry.tip == up_to)
+    }
+
+    /// The record of a connected block.
+    pub(crate) fn read(&self, height: u32) -> Result<Record, CoinStoreError> {
+        let inner = self.inner.lock();
+        let first = inner.chain.front().map_or(0, |entry| entry.tip.height);
+        let place = height.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+        match place.and_then(|place| inner.chain.get(place)) {
+            Some(entry) => self.read_entry(&inner, entry),
+            None => Err(CoinStoreError::NoRecord { height }),
+        }
+    }
+
+    fn read_entry(&self, inner: &Inner, entry: &Entry) -> Result<Record, CoinStoreError> {
+        let of = |segment: &&Segment| segment.number == entry.at.segment;
+        let Some(segment) = inner.segments.iter().find(of) else {
+            return Err(self.damage(entry.at, RecordsDefect::Short));
+        };
+        let mut body = Vec::new();
+        read_body(&*segment.file, entry.at, segment.len, &mut body)?
+            .map_err(|defect| self.damage(entry.at, defect))?;
+        decode_connect(&body)
+            .filter(|record| record.tip == entry.tip)
+            .ok_or_else(|| self.damage(entry.at, RecordsDefect::Body))
+    }
+
+    /// Forgets blocks up to a height, and deletes the segments that have no others. What cannot be deleted now is
+    /// deleted when the next ones are.
+    pub(crate) fn prune(&self, height: u32) {
+        let mut inner = self.inner.lock();
+        while inner.chain.front().is_some_and(|entry| entry.tip.height <= height) {
+            inner.chain.pop_front();
+        }
+        let Some(needed) = inner.chain.front().map(|entry| entry.at.segment) else { return };
+        while inner.segments.front().is_some_and(|first| first.number < needed) {
+            let number = inner.segments.front().map_or(0, |first| first.number);
+            match self.disk.remove_file(&self.path(number)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == VfsErrorKind::NotFound => {}
+                Err(_) => return,
+            }
+            inner.segments.pop_front();
+        }
+    }
+
+    /// Records of connected blocks, and bytes of all.
+    pub(crate) fn figures(&self) -> (u64, u64) {
+        let inner = self.inner.lock();
+        let bytes = inner.segments.iter().map(|segment| segment.len).sum();
+        (inner.chain.len() as u64, bytes)
+    }
+}
+
+fn header_of(number: u64) -> [u8; HEADER_LEN as usize] {
+    let mut header = [0; HEADER_LEN as usize];
+    let fields = MAGIC.into_iter().chain(VERSION.to_le_bytes()).chain(number.to_le_bytes());
+    for (into, byte) in header.iter_mut().zip(fields) {
+        *into = byte;
+    }
+    let (fields, checksum) = header.split_at_mut(HEADER_LEN as usize - 4);
+    checksum.copy_from_slice(&crc32c::crc32c(fields).to_le_bytes());
+    header
+}
+
+fn checksum_of(at: Position, body: &[u8]) -> u32 {
+    let place = crc32c::crc32c(&at.segment.to_le_bytes());
+    let place = crc32c::crc32c_append(place, &at.offset.to_le_bytes());
+    crc32c::crc32c_append(place, body)
+}
+
+/// Reads the body of the record at a place into `body`; the file's records end at `end`.
+fn read_body(
+    file: &dyn VfsFile,
+    at: Position,
+    end: u64,
+    body: &mut Vec<u8>,
+) -> Result<Result<(), RecordsDefect>, CoinStoreError> {
+    let left = end.saturating_sub(at.offset);
+    if left < FRAME_LEN {
+        return Ok(Err(RecordsDefect::Short));
+    }
+    let mut frame = [0; FRAME_LEN as usize];
+    file.read_exact_at(&mut frame, at.offset)?;
+    let [a, b, c, d, checksum @ ..] = frame;
+    let len = u32::from_le_bytes([a, b, c, d]);
+    if u64::from(len) > left - FRAME_LEN {
+        return Ok(Err(RecordsDefect::Short));
+    }
+    body.clear();
+    body.resize(len as usize, 0);
+    file.read_exact_at(body, at.offset + FRAME_LEN)?;
+    let right = checksum_of(at, body) == u32::from_le_bytes(checksum);
+    Ok(if right { Ok(()) } else { Err(RecordsDefect::Checksum) })
+}
