@@ -428,10 +428,15 @@ mod tests {
                         assert_eq!(cache.spend(&key), Ok(model.remove(&key)), "{context}");
                     }
                     7 => {
-                        let keys: Vec<Key> = (0..20).map(|_| self::key(random.below(90).unwrap())).collect();
+                        let keys: Vec<Key> =
+                            (0..20).map(|_| self::key(random.below(90).unwrap())).collect();
                         cache.fetch(&keys).unwrap();
                         for key in keys {
-                            assert_eq!(cache.cached(&key), model.get(&key).map(|v| v.as_slice()), "{context}");
+                            assert_eq!(
+                                cache.cached(&key),
+                                model.get(&key).map(|v| v.as_slice()),
+                                "{context}"
+                            );
                         }
                     }
                     8 if random.below(4) == Some(0) => {
@@ -448,7 +453,12 @@ mod tests {
                     }
                     _ => {}
                 }
-                let heap: usize = cache.index.iter().filter_map(|slot| entry(&cache.pieces, *slot)).map(|entry| heap_of(&entry.value)).sum();
+                let heap: usize = cache
+                    .index
+                    .iter()
+                    .filter_map(|slot| entry(&cache.pieces, *slot))
+                    .map(|entry| heap_of(&entry.value))
+                    .sum();
                 assert_eq!(cache.heap, heap, "{context}");
                 assert_eq!(cache.taken, cache.index.len() + cache.free.len(), "{context}");
             }
@@ -475,7 +485,10 @@ mod tests {
         assert_eq!(cache.spend(&key(999)), Ok(Some(Value::from_slice(b"again"))));
         cache.flush(2).unwrap();
         assert_eq!((cache.below().heard_of, cache.below().coins.len()), (2, 0));
-        assert_eq!(cache.counts(), Counts { hits: 0, misses: 1, vanished: 999, flushes: 2, puts: 1, deletes: 1 });
+        assert_eq!(
+            cache.counts(),
+            Counts { hits: 0, misses: 1, vanished: 999, flushes: 2, puts: 1, deletes: 1 }
+        );
     }
 
     #[test]

@@ -52,7 +52,16 @@ impl CoreLike {
         };
         let cache = CoinsCache::new(rocks, options.cache_bytes);
         let (flushing, every) = (Duration::ZERO, options.every);
-        Ok(Self { cache, undo, height, flushed: height, every, flushing, keys: Vec::new(), stored: Vec::new() })
+        Ok(Self {
+            cache,
+            undo,
+            height,
+            flushed: height,
+            every,
+            flushing,
+            keys: Vec::new(),
+            stored: Vec::new(),
+        })
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
@@ -79,9 +88,12 @@ impl Engine for CoreLike {
         self.keys.clear();
         self.keys.extend(spent.iter().map(key_of));
         self.cache.fetch(&self.keys)?;
-        let stored: Vec<Option<&[u8]>> = self.keys.iter().map(|key| self.cache.cached(key)).collect();
+        let stored: Vec<Option<&[u8]>> =
+            self.keys.iter().map(|key| self.cache.cached(key)).collect();
         let coins = spent.par_iter().with_min_len(DECODED_AT_ONCE).zip(&stored);
-        coins.map(|(outpoint, bytes)| bytes.map(|bytes| decode(outpoint, bytes)).transpose()).collect()
+        coins
+            .map(|(outpoint, bytes)| bytes.map(|bytes| decode(outpoint, bytes)).transpose())
+            .collect()
     }
 
     fn connect(&mut self, height: u32, effect: &BlockEffect) -> Result<(), Failure> {
@@ -99,7 +111,11 @@ impl Engine for CoreLike {
             self.stored.clear();
             coin.encode(&mut self.stored);
             // As Core: only a coinbase could be there, as two were before BIP 34.
-            if !self.cache.add(key_of(outpoint), Value::from_slice(&self.stored), coin.is_coinbase())? {
+            if !self.cache.add(
+                key_of(outpoint),
+                Value::from_slice(&self.stored),
+                coin.is_coinbase(),
+            )? {
                 return Err(Failure::Wrong(format!("{outpoint} is there")));
             }
         }

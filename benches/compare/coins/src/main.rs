@@ -116,7 +116,12 @@ fn apart(which: Which, dir: &Path) -> Result<Line, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(std::env::args_os().skip(1));
     // The last of two flags would be refused.
-    let ran = command.env(DIR, dir).args(["--alone", &which.name()]).stdout(Stdio::piped()).stderr(Stdio::inherit()).output()?;
+    let ran = command
+        .env(DIR, dir)
+        .args(["--alone", &which.name()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .output()?;
     std::fs::remove_dir_all(dir)?;
     if !ran.status.success() {
         return Err(Failure::Wrong(format!("{} ended with {}", which.name(), ran.status)));
@@ -131,7 +136,11 @@ const DIR: &str = "HEDGEROW_COMPARE_COINS_DIR";
 fn drive(args: &Args) -> Result<(), Failure> {
     if let Some(which) = args.alone {
         let dir = std::env::var_os(DIR).map(PathBuf::from);
-        return alone(args, which, &dir.ok_or_else(|| Failure::Wrong(format!("{DIR} is not set")))?);
+        return alone(
+            args,
+            which,
+            &dir.ok_or_else(|| Failure::Wrong(format!("{DIR} is not set")))?,
+        );
     }
     let temporary = tempfile::tempdir()?;
     let dir = args.dir.as_deref().unwrap_or(temporary.path());

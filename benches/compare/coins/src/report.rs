@@ -154,7 +154,10 @@ pub fn table(lines: &[Line], beside: &str) -> String {
         });
         table.add_row([(*engine).to_owned()].into_iter().chain(cells));
     }
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table.to_string()
 }
 
@@ -165,9 +168,19 @@ mod tests {
     #[test]
     fn medians_and_ratios() {
         let line = |engine: &str, coins_s: f64| -> Line {
-            serde_json::from_value(serde_json::json!({ "engine": engine, "coins_s": coins_s, "flushes": 3 })).unwrap()
+            serde_json::from_value(
+                serde_json::json!({ "engine": engine, "coins_s": coins_s, "flushes": 3 }),
+            )
+            .unwrap()
         };
-        let lines = [line("a", 300.0), line("b", 100.0), line("a", 100.0), line("b", 90.0), line("a", 200.0), line("b", 950.0)];
+        let lines = [
+            line("a", 300.0),
+            line("b", 100.0),
+            line("a", 100.0),
+            line("b", 90.0),
+            line("a", 200.0),
+            line("b", 950.0),
+        ];
         let table = table(&lines, "b");
         let rows: Vec<&str> = table.lines().collect();
         assert!(rows[2].contains("| a") && rows[2].contains("200 (2.00x)"), "{table}");

@@ -20,9 +20,9 @@ use crate::engine::Failure;
 use hedgerow_coins::KEY_LEN;
 use rayon::prelude::*;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, DB, DBCompactionStyle, DBCompressionType, DataBlockIndexType,
-    IngestExternalFileOptions, IteratorMode, LogLevel, MemtableFactory, Options, ReadOptions, SstFileWriter, WriteBatch,
-    WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, DB, DBCompactionStyle, DBCompressionType,
+    DataBlockIndexType, IngestExternalFileOptions, IteratorMode, LogLevel, MemtableFactory,
+    Options, ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,11 @@ impl RocksCoins {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.set_block_based_table_factory(&table);
-        options.set_compression_type(if tuning.lz4 { DBCompressionType::Lz4 } else { DBCompressionType::None });
+        options.set_compression_type(if tuning.lz4 {
+            DBCompressionType::Lz4
+        } else {
+            DBCompressionType::None
+        });
         let threads = std::thread::available_parallelism().map_or(2, usize::from) as i32;
         options.increase_parallelism(threads.max(2));
         options.set_max_subcompactions(threads as u32);
@@ -120,7 +124,9 @@ impl RocksCoins {
         options.set_allow_mmap_reads(tuning.mmap);
         match tuning.way {
             Way::Log => options.set_write_buffer_size(64 << 20),
-            Way::Buffer | Way::Array | Way::Ingest => options.set_write_buffer_size(WRITE_BUFFER_BYTES),
+            Way::Buffer | Way::Array | Way::Ingest => {
+                options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+            }
         }
         // The default follows the buffer's size.
         options.set_arena_block_size(1 << 20);
@@ -149,7 +155,10 @@ impl RocksCoins {
     ///
     /// # Errors
     /// What RocksDB says; what `visit` says.
-    pub fn each(&self, visit: &mut dyn FnMut(&Key, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub fn each(
+        &self,
+        visit: &mut dyn FnMut(&Key, &[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         for row in self.db.iterator(IteratorMode::Start) {
             let (key, value) = row?;
             if let Ok(key) = <&Key>::try_from(&*key) {
@@ -169,21 +178,28 @@ impl RocksCoins {
     }
 
     fn family(&self) -> Result<&ColumnFamily, Failure> {
-        self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME).ok_or_else(|| Failure::Wrong("no column family".into()))
+        self.db
+            .cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME)
+            .ok_or_else(|| Failure::Wrong("no column family".into()))
     }
 
     fn look_up(&self, keys: &[&(&Key, usize)]) -> Result<Vec<(usize, Option<Value>)>, Failure> {
         let read = ReadOptions::default();
         let names = keys.iter().map(|(key, _)| *key);
         let values = self.db.batched_multi_get_cf_opt(self.family()?, names, true, &read);
-        let with_place = values.into_iter().zip(keys).map(|(value, (_, place))| {
-            Ok((*place, value?.map(|value| Value::from_slice(&value))))
-        });
+        let with_place = values
+            .into_iter()
+            .zip(keys)
+            .map(|(value, (_, place))| Ok((*place, value?.map(|value| Value::from_slice(&value)))));
         with_place.collect()
     }
 
     /// In batches, without the log.
-    fn buffer(&self, height: u32, changes: &mut dyn Iterator<Item = Change<'_>>) -> Result<(), Failure> {
+    fn buffer(
+        &self,
+        height: u32,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+    ) -> Result<(), Failure> {
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         let mut batch = WriteBatch::default();
@@ -205,7 +221,11 @@ impl RocksCoins {
         Ok(self.db.flush()?)
     }
 
-    fn log(&self, height: u32, changes: &mut dyn Iterator<Item = Change<'_>>) -> Result<(), Failure> {
+    fn log(
+        &self,
+        height: u32,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+    ) -> Result<(), Failure> {
         let mut batch = WriteBatch::default();
         batch.put(HEIGHT_KEY, height.to_le_bytes());
         for (key, value) in changes {
@@ -219,7 +239,11 @@ impl RocksCoins {
         Ok(self.db.write_opt(batch, &write)?)
     }
 
-    fn ingest(&self, height: u32, changes: &mut dyn Iterator<Item = Change<'_>>) -> Result<(), Failure> {
+    fn ingest(
+        &self,
+        height: u32,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+    ) -> Result<(), Failure> {
         let path = self.dir.join("epoch.tmp");
         let mut file = SstFileWriter::create(&self.options);
         file.open(&path)?;
@@ -265,7 +289,11 @@ impl Below for RocksCoins {
         Ok(values)
     }
 
-    fn write(&mut self, height: u32, changes: &mut dyn Iterator<Item = Change<'_>>) -> Result<(), Failure> {
+    fn write(
+        &mut self,
+        height: u32,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+    ) -> Result<(), Failure> {
         match self.way {
             Way::Log => self.log(height, changes),
             Way::Buffer | Way::Array => self.buffer(height, changes),
@@ -290,17 +318,23 @@ mod tests {
     fn epochs_are_there_after_opening_anew() {
         for (seed, &way) in (1_u64..).zip(Way::value_variants()) {
             for merging in Merging::value_variants() {
-                let tuning = Tuning { way, merging: *merging, mmap: seed % 2 == 0, ..Tuning::default() };
+                let tuning =
+                    Tuning { way, merging: *merging, mmap: seed % 2 == 0, ..Tuning::default() };
                 let dir = tempfile::tempdir().unwrap();
                 let mut random = Random::new(seed);
                 let mut model: BTreeMap<Key, Value> = BTreeMap::new();
                 for height in 1..6 {
                     let rocks = RocksCoins::open(dir.path(), tuning).unwrap();
-                    assert_eq!(rocks.height().unwrap(), (height > 1).then_some(height - 1), "{way:?}");
+                    assert_eq!(
+                        rocks.height().unwrap(),
+                        (height > 1).then_some(height - 1),
+                        "{way:?}"
+                    );
                     let mut cache = CoinsCache::new(rocks, 1 << 20);
                     for _ in 0..40_000 {
                         let mut key = [0; KEY_LEN];
-                        key[..2].copy_from_slice(&(random.below(30_000).unwrap() as u16).to_be_bytes());
+                        key[..2]
+                            .copy_from_slice(&(random.below(30_000).unwrap() as u16).to_be_bytes());
                         let mut value = Vec::new();
                         random.append_to(&mut value, 30);
                         if let Some(old) = model.remove(&key) {
@@ -312,11 +346,23 @@ mod tests {
                     }
                     cache.flush(height).unwrap();
                     let mut found = BTreeMap::new();
-                    cache.below().each(&mut |key, value| { found.insert(*key, Value::from_slice(value)); Ok(()) }).unwrap();
+                    cache
+                        .below()
+                        .each(&mut |key, value| {
+                            found.insert(*key, Value::from_slice(value));
+                            Ok(())
+                        })
+                        .unwrap();
                     assert_eq!(found, model, "{tuning:?}");
-                    let keys: Vec<Key> = model.keys().copied().chain([[7; KEY_LEN]]).rev().collect();
+                    let keys: Vec<Key> =
+                        model.keys().copied().chain([[7; KEY_LEN]]).rev().collect();
                     let values = cache.below().get_many(&keys).unwrap();
-                    assert!(keys.iter().zip(values).all(|(key, value)| value.as_ref() == model.get(key)), "{tuning:?}");
+                    assert!(
+                        keys.iter()
+                            .zip(values)
+                            .all(|(key, value)| value.as_ref() == model.get(key)),
+                        "{tuning:?}"
+                    );
                 }
             }
         }

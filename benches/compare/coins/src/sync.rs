@@ -60,14 +60,20 @@ impl Adder {
     }
 
     fn multiply(&mut self) {
-        let element = |(outpoint, coin): &(OutPoint, Coin), out: &mut Vec<u8>| write_element(outpoint, coin, out);
+        let element = |(outpoint, coin): &(OutPoint, Coin), out: &mut Vec<u8>| {
+            write_element(outpoint, coin, out)
+        };
         self.product.combine(&MuHash::net(&self.waiting, &[], element));
         self.waiting.clear();
     }
 
     fn figures(mut self) -> SetFigures {
         self.multiply();
-        SetFigures { coins: self.coins, total_amount: self.total_amount, muhash: self.product.digest() }
+        SetFigures {
+            coins: self.coins,
+            total_amount: self.total_amount,
+            muhash: self.product.digest(),
+        }
     }
 }
 
@@ -120,7 +126,12 @@ pub fn found(engine: &dyn Engine) -> Result<SetFigures, Failure> {
 ///
 /// # Errors
 /// What the engine says; a set that is not as it must be.
-pub fn run(name: &str, open: &Opener<'_>, dir: &Path, workload: Workload) -> Result<Report, Failure> {
+pub fn run(
+    name: &str,
+    open: &Opener<'_>,
+    dir: &Path,
+    workload: Workload,
+) -> Result<Report, Failure> {
     let Workload { blocks, transactions, seed } = workload;
     let mut engine = open(dir)?;
     let mut spending = Spending::with_transactions(seed, transactions);
@@ -133,7 +144,11 @@ pub fn run(name: &str, open: &Opener<'_>, dir: &Path, workload: Workload) -> Res
         let height = block.height;
         let effect = BlockEffect {
             spent: block.spent.into_iter().map(outpoint).collect(),
-            created: block.made.into_iter().map(|made| coin(height, made)).collect::<Result<_, _>>()?,
+            created: block
+                .made
+                .into_iter()
+                .map(|made| coin(height, made))
+                .collect::<Result<_, _>>()?,
             passing: 0,
         };
         created += effect.created.len() as u64;
@@ -147,7 +162,8 @@ pub fn run(name: &str, open: &Opener<'_>, dir: &Path, workload: Workload) -> Res
 
         let before = thread_time()?;
         for (outpoint, input) in effect.spent.iter().zip(inputs) {
-            let missing = || Failure::Wrong(format!("{outpoint} is spent at {height}, and not there"));
+            let missing =
+                || Failure::Wrong(format!("{outpoint} is spent at {height}, and not there"));
             spent_amount += input.ok_or_else(missing)?.amount().to_sat();
         }
         drop(effect);
@@ -167,7 +183,16 @@ pub fn run(name: &str, open: &Opener<'_>, dir: &Path, workload: Workload) -> Res
     let engine = open(dir)?;
     check(&*engine, set, workload, kept)?;
     engine.close()?;
-    Ok(Report::new(name, workload, (created, spent, spent_amount), (cost, working, making), peak, bytes, figures, set))
+    Ok(Report::new(
+        name,
+        workload,
+        (created, spent, spent_amount),
+        (cost, working, making),
+        peak,
+        bytes,
+        figures,
+        set,
+    ))
 }
 
 /// Compares.
@@ -182,7 +207,11 @@ fn check(
     };
     let (opened_at, opened_with) = engine.stands_at()?;
     if height != Some(workload.blocks) || opened_at != height {
-        return wrong("the height before and after opening anew", format!("{height:?}, {opened_at:?}"), workload.blocks.to_string());
+        return wrong(
+            "the height before and after opening anew",
+            format!("{height:?}, {opened_at:?}"),
+            workload.blocks.to_string(),
+        );
     }
     let found = found(engine)?;
     if found != set {

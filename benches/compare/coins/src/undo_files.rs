@@ -51,18 +51,24 @@ impl UndoFiles {
     ///
     /// # Errors
     /// A failed write; a longer coin.
-    pub fn append<'a>(&mut self, height: u32, spent: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+    pub fn append<'a>(
+        &mut self,
+        height: u32,
+        spent: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<()> {
         self.record.clear();
         self.record.extend_from_slice(&height.to_le_bytes());
         self.record.extend_from_slice(&[0; 4]);
         for coin in spent {
-            let len = u8::try_from(coin.len()).map_err(|_| io::Error::other("a coin of more than 255 bytes"))?;
+            let len = u8::try_from(coin.len())
+                .map_err(|_| io::Error::other("a coin of more than 255 bytes"))?;
             self.record.push(len);
             self.record.extend_from_slice(coin);
         }
         let len = (self.record.len() - 8) as u32;
         self.record.iter_mut().skip(4).zip(len.to_le_bytes()).for_each(|(to, byte)| *to = byte);
-        let begins = self.files.back().is_none_or(|(first, _)| height.saturating_sub(*first) >= BLOCKS);
+        let begins =
+            self.files.back().is_none_or(|(first, _)| height.saturating_sub(*first) >= BLOCKS);
         if begins {
             let path = self.dir.join(format!("{height:09}.rev"));
             self.unsynced.extend(self.newest.replace(File::create(&path)?));
@@ -103,14 +109,16 @@ mod tests {
 
     /// The records in all files: heights and coins.
     fn read(dir: &Path) -> Vec<(u32, Vec<Vec<u8>>)> {
-        let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
+        let mut paths: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
         paths.sort();
         let mut records = Vec::new();
         for path in paths {
             let bytes = std::fs::read(path).unwrap();
             let mut rest = &bytes[..];
             while let Some((head, tail)) = rest.split_first_chunk::<8>() {
-                let [height, len] = [0, 4].map(|at| u32::from_le_bytes(head[at..at + 4].try_into().unwrap()));
+                let [height, len] =
+                    [0, 4].map(|at| u32::from_le_bytes(head[at..at + 4].try_into().unwrap()));
                 let (mut record, tail) = tail.split_at(len as usize);
                 let mut coins = Vec::new();
                 while let Some((len, after)) = record.split_first() {
@@ -128,14 +136,19 @@ mod tests {
     fn the_last_blocks_are_there() {
         let dir = tempfile::tempdir().unwrap();
         let mut files = UndoFiles::new(dir.path(), 288).unwrap();
-        let coins = |height: u32| -> Vec<Vec<u8>> { (0..height % 4).map(|n| vec![n as u8; height as usize % 60 + 1]).collect() };
+        let coins = |height: u32| -> Vec<Vec<u8>> {
+            (0..height % 4).map(|n| vec![n as u8; height as usize % 60 + 1]).collect()
+        };
         for height in 1..=1_000 {
             files.append(height, coins(height).iter().map(Vec::as_slice)).unwrap();
             if height % 70 == 0 {
                 files.sync(height).unwrap();
                 let records = read(dir.path());
                 let first = records[0].0;
-                assert!(first <= height.saturating_sub(288) + 1 && first + 288 + BLOCKS > height, "{first} {height}");
+                assert!(
+                    first <= height.saturating_sub(288) + 1 && first + 288 + BLOCKS > height,
+                    "{first} {height}"
+                );
                 assert!(records.iter().map(|(height, _)| *height).eq(first..=height));
                 assert!(records.iter().all(|(height, found)| *found == coins(*height)));
             }

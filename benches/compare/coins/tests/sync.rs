@@ -17,7 +17,11 @@ fn synced(name: &str, open: &dyn Fn(&Path) -> Result<Box<dyn Engine>, Failure>) 
 }
 
 fn ours(flush: Flush, muhash: bool, undo_blocks: u32) -> Report {
-    let options = CoinOptions::new().cache_bytes(2 * CACHE as u64).flush(flush).muhash(muhash).undo_blocks(undo_blocks);
+    let options = CoinOptions::new()
+        .cache_bytes(2 * CACHE as u64)
+        .flush(flush)
+        .muhash(muhash)
+        .undo_blocks(undo_blocks);
     synced("ours", &move |dir| Ok(Box::new(Hedgerow::open(dir, options.clone())?)))
 }
 
@@ -53,7 +57,8 @@ fn all_engines_end_with_the_same_set() {
         assert!(report.figures.flushes >= 3, "{report:?}");
         assert!(report.figures.vanished > 0 && report.figures.puts >= report.coins, "{report:?}");
     }
-    let counts = |report: &Report| (report.figures.puts, report.figures.deletes, report.figures.vanished);
+    let counts =
+        |report: &Report| (report.figures.puts, report.figures.deletes, report.figures.vanished);
     assert_eq!(counts(&reports[3]), counts(&reports[8]), "the same epochs have the same effect");
 }
 
@@ -68,9 +73,15 @@ fn a_wrong_set_is_an_error() {
         if opened.get() == 2 {
             // What was synced has one coin less.
             use hedgerow_compare_coins::Below;
-            let mut rocks = hedgerow_compare_coins::RocksCoins::open(&dir.join("chainstate"), Tuning::default())?;
+            let mut rocks = hedgerow_compare_coins::RocksCoins::open(
+                &dir.join("chainstate"),
+                Tuning::default(),
+            )?;
             let mut first = None;
-            rocks.each(&mut |key, _| { first.get_or_insert(*key); Ok(()) })?;
+            rocks.each(&mut |key, _| {
+                first.get_or_insert(*key);
+                Ok(())
+            })?;
             let key = first.ok_or_else(|| Failure::Wrong("no coin".into()))?;
             rocks.write(WORKLOAD.blocks, &mut [(&key, None)].into_iter())?;
         }
