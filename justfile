@@ -84,6 +84,10 @@ bench-hash *args:
     RUSTFLAGS="-C target-cpu=native" cargo build --locked --manifest-path benches/compare/Cargo.toml -p sha2-native --profile one-unit --target-dir benches/compare/target/native
     cargo run --release --locked --manifest-path benches/compare/Cargo.toml --bin hash-goals -- --native benches/compare/target/native/one-unit/sha2-native {{args}}
 
+# The first sync of a Bitcoin node, beside RocksDB under a cache as Bitcoin Core's: `just bench-coins --rounds 3 --dir DIR`
+bench-coins *args:
+    RUSTFLAGS="-C target-cpu=native" cargo run --release --locked --manifest-path benches/compare/coins/Cargo.toml --bin coins -- {{args}}
+
 # The end-to-end run.
 speed *args:
     cargo run --release -p hedgerow-benches --bin speed -- {{args}}
