@@ -170,17 +170,20 @@ impl Below {
         }
     }
 
-    /// Takes the store back to an earlier flush. Nobody may read meanwhile.
+    /// Takes the store back to an earlier flush. Nobody may read meanwhile. If it fails, [`Self::stand`] says
+    /// whether it went back all the same: then the store takes nothing more.
     pub(super) fn roll_back(&self, to: Height) -> Result<(), CoinStoreError> {
         self.with(|store| {
             if store.height() == to {
                 return Ok(());
             }
-            // Before anything changes: that it can be read, afterwards, is nothing to be found out late.
-            let stand = Stand::at(&store.reader(), store.params().first_height(), to, self.muhash)?;
-            store.rollback(to)?;
-            *self.stand.lock() = stand;
-            Ok(())
+            // Before anything changes: whether it can be read is nothing to be found out afterwards.
+            let stand = Stand::at(&self.reader, store.params().first_height(), to, self.muhash)?;
+            let rolled = store.rollback(to);
+            if self.reader.height() == to {
+                *self.stand.lock() = stand;
+            }
+            Ok(rolled?)
         })
     }
 

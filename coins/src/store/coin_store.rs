@@ -18,7 +18,7 @@ use crate::digest::SetDigest;
 use crate::effect::{BlockEffect, EffectError};
 use bitcoin::{Amount, Block, BlockHash, OutPoint};
 use hedgerow::{Digest, Height, Proven, Store, StoreParams};
-use hedgerow_cache::{Cache, CacheOptions, Op};
+use hedgerow_cache::{Cache, CacheOptions, CacheStats, Op};
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,10 @@ const BLOCKS: &str = "blocks";
 /// Most bytes of the cache, by its own count, that one flush takes with [`Flush::WhenFull`]: it is held in memory, and
 /// so is what the store makes of it.
 const MOST_FLUSHED: u64 = 256 << 20;
+
+/// Most bytes of the cache, by its own count, that may wait for a flush with [`Flush::Every`]: a block of the store has no
+/// more than 4 GiB.
+const MOST_WAITING: u64 = 2 << 30;
 
 /// A set of unspent coins on a disk, open. It is the single writer; [`CoinStore::reader`] gives readers.
 ///
@@ -169,6 +173,11 @@ impl CoinStore {
         self.reader.durable()
     }
 
+    /// What the last flush that is durable says of the set; `None` before the first.
+    pub fn flushed(&self) -> Option<FlushPoint> {
+        self.cache.backing().stand().point
+    }
+
     /// The root of the last flush, and the flush's block of the store below. Proofs are against it.
     pub fn root(&self) -> (Height, Digest) {
         self.reader.root()
@@ -227,6 +236,12 @@ impl CoinStore {
             return Err(CoinStoreError::Height { given: height, expected });
         }
         self.close_if_due()?;
+        if self.options.flush != Flush::WhenFull {
+            let (needed, limit) = (dirty_bytes(&self.cache.stats()), MOST_WAITING);
+            if needed > limit {
+                return Err(CoinStoreError::CacheFull { needed, limit });
+            }
+        }
         let record = self.record_of(Tip { height, block }, effect)?;
         let overwritten = (record.spent.len() - effect.spent.len()) as u64;
         self.put_in(&record, Source::New)?;
@@ -448,10 +463,11 @@ impl CoinStore {
         let keys: Vec<Key> = names.map(key_of).collect();
         let mut values = keys.iter().zip(self.cache.get_many(&keys)?);
         let mut record = Record::new(tip, self.tip());
-        for ((key, value), outpoint) in values.by_ref().zip(&effect.spent) {
+        // The values second: a name too many is not asked for.
+        for (outpoint, (key, value)) in effect.spent.iter().zip(values.by_ref()) {
             record.spend(*key, value.ok_or(CoinStoreError::Missing(*outpoint))?)?;
         }
-        for ((key, value), (outpoint, coin)) in values.zip(&effect.created) {
+        for ((outpoint, coin), (key, value)) in effect.created.iter().zip(values) {
             if let Some(over) = value {
                 if !(self.options.may_overwrite)(tip.height, &tip.block) {
                     return Err(CoinStoreError::Exists(*outpoint));
@@ -556,15 +572,19 @@ impl CoinStore {
         let gate = self.reader.gate();
         let alone = gate.write();
         let below = Arc::clone(self.cache.backing());
-        below.roll_back(to.number)?;
-        let now = below.stand().point.as_ref().map(Now::of);
+        let rolled = below.roll_back(to.number);
+        let stand = below.stand();
+        if stand.number != to.number {
+            return rolled;
+        }
+        let now = stand.point.as_ref().map(Now::of);
         self.cache.reset(now.map(|now| now.tag(Position::START)))?;
         self.now = now;
         self.flushes.retain(|flush| flush.number <= to.number);
         self.due = false;
         let connected = match record.parent {
-            Some(parent) => self.reconnect(Some(parent)),
-            None => Ok(()),
+            Some(parent) if rolled.is_ok() => self.reconnect(Some(parent)),
+            _ => rolled,
         };
         drop(alone);
         connected?;
@@ -603,11 +623,8 @@ impl CoinStore {
             return false;
         }
         let stats = self.cache.stats();
-        let keys = stats.dirty_keys + stats.flushing_keys + stats.clean_keys;
-        let dirty = u128::from(stats.used_bytes) * u128::from(stats.dirty_keys);
-        let dirty = dirty / u128::from(keys.max(1));
-        let most = u128::from((self.options.cache_bytes / 2).min(MOST_FLUSHED));
-        stats.closed_epochs == 0 && dirty >= most
+        let most = (self.options.cache_bytes / 2).min(MOST_FLUSHED);
+        stats.closed_epochs == 0 && dirty_bytes(&stats) >= most
     }
 
     fn close_if_due(&mut self) -> Result<(), CoinStoreError> {
@@ -667,6 +684,13 @@ impl CoinStore {
             other => other.into(),
         }
     }
+}
+
+/// About how many bytes of the cache the open epoch takes: by its share of the keys.
+fn dirty_bytes(stats: &CacheStats) -> u64 {
+    let keys = stats.dirty_keys + stats.flushing_keys + stats.clean_keys;
+    let dirty = u128::from(stats.used_bytes) * u128::from(stats.dirty_keys);
+    u64::try_from(dirty / u128::from(keys.max(1))).unwrap_or(u64::MAX)
 }
 
 impl Now {

@@ -204,7 +204,7 @@ mod tests {
     fn point(muhash: Option<MuHash>) -> FlushPoint {
         FlushPoint {
             tip: Tip { height: 91_842, block: BlockHash::from_byte_array([7; 32]) },
-            coins: 5,
+            coins: 1 << 40,
             total_amount: Amount::from_sat(1_234),
             flush: Flush::Every(100),
             muhash,

@@ -28,6 +28,8 @@ const HEADER_LEN: u64 = 24;
 const FRAME_LEN: u64 = 8;
 /// A segment that has so many bytes gets no more records.
 const SEGMENT_BYTES: u64 = 16 << 20;
+/// Longest body. A block spends some 100,000 coins at most, each of some 10,000 bytes at most.
+const MOST_BODY: u32 = 1 << 30;
 const SUFFIX: &str = ".rec";
 
 /// The records of the blocks of a store of coins. Any thread may sync; one appends.
@@ -68,8 +70,6 @@ struct Segment {
 struct Entry {
     tip: Tip,
     at: Position,
-    /// Of the body.
-    len: u32,
 }
 
 /// What a segment holds.
@@ -212,7 +212,6 @@ impl Records {
                 // Its checksum is right: nobody but us has written it.
                 return Err(self.damage(at, RecordsDefect::Body));
             };
-            let len = body.len() as u32;
             match step {
                 Step::Connect { tip, parent } => {
                     let follows = inner.chain.back().is_none_or(|last| {
@@ -221,7 +220,7 @@ impl Records {
                     if !follows {
                         return Err(self.damage(at, RecordsDefect::Chain(tip.height)));
                     }
-                    inner.chain.push_back(Entry { tip, at, len });
+                    inner.chain.push_back(Entry { tip, at });
                 }
                 // Of a block whose record was pruned.
                 Step::Disconnect(_) if inner.chain.is_empty() => {}
@@ -231,7 +230,7 @@ impl Records {
                     }
                 }
             }
-            offset += FRAME_LEN + u64::from(len);
+            offset += FRAME_LEN + body.len() as u64;
         }
         Ok(Scanned { len: offset, defect: None })
     }
@@ -261,8 +260,8 @@ impl Records {
         }
         let mut frame = vec![0; FRAME_LEN as usize];
         record.encode(&mut frame);
-        let (at, len) = self.append(&mut inner, frame)?;
-        inner.chain.push_back(Entry { tip: record.tip, at, len });
+        let at = self.append(&mut inner, frame)?;
+        inner.chain.push_back(Entry { tip: record.tip, at });
         Ok(())
     }
 
@@ -283,12 +282,8 @@ impl Records {
         Ok(())
     }
 
-    /// Appends a record: the body behind room for length and checksum. Returns where it is, and the length of the body.
-    fn append(
-        &self,
-        inner: &mut Inner,
-        mut frame: Vec<u8>,
-    ) -> Result<(Position, u32), CoinStoreError> {
+    /// Appends a record: the body behind room for length and checksum. Returns where it is.
+    fn append(&self, inner: &mut Inner, mut frame: Vec<u8>) -> Result<Position, CoinStoreError> {
         if let Some(failed) = &inner.failed {
             return Err(failed.clone().into());
         }
@@ -306,8 +301,13 @@ impl Records {
         };
         let at = Position { segment: last.number, offset: last.len };
         let body = frame.get(FRAME_LEN as usize..).unwrap_or_default();
-        // A block of 4 MB makes some 50 MB at most: a coin of some 40 bytes is spent by as many.
-        let len = body.len() as u32;
+        let len = match u32::try_from(body.len()) {
+            Ok(len) if len <= MOST_BODY => len,
+            _ => {
+                let (needed, limit) = (body.len() as u64, u64::from(MOST_BODY));
+                return Err(CoinStoreError::BlockTooLarge { needed, limit });
+            }
+        };
         let checksum = checksum_of(at, body);
         if let Some((first, _)) = frame.split_first_chunk_mut::<4>() {
             *first = len.to_le_bytes();
@@ -320,7 +320,7 @@ impl Records {
             return Err(error.into());
         }
         last.len += frame.len() as u64;
-        Ok((at, len))
+        Ok(at)
     }
 
     fn begin_segment(&self, inner: &mut Inner) -> Result<(), CoinStoreError> {
@@ -434,20 +434,26 @@ impl Records {
             .ok_or_else(|| self.damage(entry.at, RecordsDefect::Body))
     }
 
-    /// Forgets blocks up to a height, and deletes the segments that have no others. What cannot be deleted now is
-    /// deleted when the next ones are.
+    /// Forgets blocks up to a height, and deletes the segments that have no others: one after the other, durably, so that
+    /// power loss brings back none but the last one deleted. What cannot be deleted now is deleted later.
     pub(crate) fn prune(&self, height: u32) {
         let mut inner = self.inner.lock();
         while inner.chain.front().is_some_and(|entry| entry.tip.height <= height) {
             inner.chain.pop_front();
         }
         let Some(needed) = inner.chain.front().map(|entry| entry.at.segment) else { return };
-        while inner.segments.front().is_some_and(|first| first.number < needed) {
-            let number = inner.segments.front().map_or(0, |first| first.number);
-            match self.disk.remove_file(&self.path(number)) {
+        while let Some(first) = inner.segments.front().filter(|first| first.number < needed)
+            && inner.failed.is_none()
+        {
+            match self.disk.remove_file(&self.path(first.number)) {
                 Ok(()) => {}
+                // An attempt that failed removed it all the same.
                 Err(error) if error.kind() == VfsErrorKind::NotFound => {}
                 Err(_) => return,
+            }
+            if let Err(error) = self.disk.sync_dir(&self.dir) {
+                inner.failed = Some(error);
+                return;
             }
             inner.segments.pop_front();
         }
@@ -493,7 +499,7 @@ fn read_body(
     file.read_exact_at(&mut frame, at.offset)?;
     let [a, b, c, d, checksum @ ..] = frame;
     let len = u32::from_le_bytes([a, b, c, d]);
-    if u64::from(len) > left - FRAME_LEN {
+    if len > MOST_BODY || u64::from(len) > left - FRAME_LEN {
         return Ok(Err(RecordsDefect::Short));
     }
     body.clear();

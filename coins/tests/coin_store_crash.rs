@@ -1,0 +1,336 @@
+//! Power goes, or a call fails, at any call of a store of coins that changes the disk: it opens at a height that was
+//! durable or above it, with the coins of that height, and goes on from there to the roots of a store that was never
+//! interrupted.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod chains;
+
+use chains::{Chain, Made, check, check_proofs, connect, options};
+use hedgerow::disk::{MemDisk, Vfs};
+use hedgerow_coins::bitcoin::BlockHash;
+use hedgerow_coins::{BlockEffect, CoinOptions, CoinStore, CoinStoreError, Flush};
+use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_vfs::VfsOp;
+use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DIR: &str = "/coins";
+
+/// Of how many calls one is taken. `HEDGEROW_COINS_CALLS=1` takes all.
+fn step() -> usize {
+    std::env::var("HEDGEROW_COINS_CALLS").map_or(17, |step| step.parse().unwrap())
+}
+
+fn on(disk: &PowerLossDisk, flush: Flush) -> CoinOptions {
+    options(Arc::new(disk.clone()), flush).undo_blocks(12)
+}
+
+/// A chain with a fork: the blocks in the order in which they come, each with what it follows.
+struct Script {
+    /// Connects, and disconnects (`None`).
+    steps: Vec<Option<Made>>,
+    /// Every block that ever was.
+    known: HashMap<BlockHash, Made>,
+    /// The chain in the end.
+    last: Vec<Made>,
+}
+
+fn script(seed: u64) -> Script {
+    let mut chain = Chain::new(seed);
+    let mut steps = Vec::new();
+    for (blocks, depth) in [(11, 3), (5, 9), (14, 1), (6, 0)] {
+        steps.extend((0..blocks).map(|_| Some(chain.grow())));
+        steps.extend((0..depth).map(|_| None));
+        chain.shrink(depth);
+    }
+    let known = steps.iter().flatten().map(|made| (made.tip.block, made.clone())).collect();
+    Script { steps, known, last: chain.blocks }
+}
+
+/// Runs a script on an open store; stops at the first error. `floor` is the height that must be there after a crash.
+fn play(
+    store: &mut CoinStore,
+    steps: &[Option<Made>],
+    floor: &mut Option<u32>,
+) -> Result<(), CoinStoreError> {
+    for (number, step) in steps.iter().enumerate() {
+        match step {
+            Some(made) => {
+                store.connect(made.tip.height, made.tip.block, &made.effect)?;
+                if number % 4 == 3 {
+                    *floor = store.flush()?.max(*floor);
+                }
+            }
+            None => {
+                // The store below may go back to a flush far below.
+                let height = store.height().unwrap();
+                *floor = None;
+                store.disconnect(height)?;
+                *floor = store.durable();
+            }
+        }
+    }
+    store.flush()?;
+    Ok(())
+}
+
+/// From wherever the store is to the chain of the script, and there it is as if nothing had happened.
+fn finish(
+    mut store: CoinStore,
+    script: &Script,
+    flush: Flush,
+    expected: &CoinStore,
+    context: &str,
+) {
+    let on_chain = |store: &CoinStore| {
+        let tip = store.tip();
+        tip.is_none_or(|tip| {
+            script.last.get(tip.height as usize - 1).is_some_and(|made| made.tip == tip)
+        })
+    };
+    while !on_chain(&store) {
+        let height = store.height().unwrap();
+        store.disconnect(height).unwrap_or_else(|error| panic!("{context}: {error}"));
+    }
+    let height = store.height().unwrap_or(0);
+    for made in &script.last[height as usize..] {
+        connect(&mut store, made);
+    }
+    store.flush().unwrap_or_else(|error| panic!("{context}: {error}"));
+    let last = script.last.last().unwrap();
+    check(&store, Some(last.tip), &last.set, context);
+    if flush != Flush::WhenFull {
+        assert_eq!(store.root(), expected.root(), "{context}");
+    }
+    store.close().unwrap();
+}
+
+/// A crash after so many calls; says whether it came.
+fn crash(script: &Script, flush: Flush, kind: FaultKind, after: u64, expected: &CoinStore) -> bool {
+    let context = format!("{flush:?}, call {after}, {kind:?}");
+    let disk = PowerLossDisk::new(after);
+    disk.plan(Fault::once(Calls::Changes, after, kind));
+    let mut floor = None;
+    let played = CoinStore::open(DIR, on(&disk, flush)).and_then(|mut store| {
+        let played = play(&mut store, &script.steps, &mut floor);
+        drop(store);
+        played
+    });
+    let came = !disk.trace().failed.is_empty();
+    if !came {
+        played.unwrap();
+    }
+    let disk = disk.power_cycle(after);
+    let store = CoinStore::open(DIR, on(&disk, flush))
+        .unwrap_or_else(|error| panic!("{context}: {error}: {:?}", disk.trace().recent));
+    assert!(store.height() >= floor, "{context}: {:?} < {floor:?}", store.height());
+    let nothing = Arc::default();
+    let set = store.tip().map_or(&nothing, |tip| &script.known[&tip.block].set);
+    check(&store, store.tip(), set, &context);
+    finish(store, script, flush, expected, &context);
+    came
+}
+
+#[test]
+fn power_goes_at_any_call() {
+    let script = script(1);
+    for (flush, kind) in [
+        (Flush::Every(4), FaultKind::PowerOff),
+        (Flush::WhenFull, FaultKind::PowerOff),
+        (Flush::Every(4), FaultKind::Eio),
+        (Flush::Every(1), FaultKind::Full),
+    ] {
+        let mut expected = CoinStore::open(DIR, options(Arc::new(MemDisk::new()), flush)).unwrap();
+        for made in &script.last {
+            connect(&mut expected, made);
+        }
+        expected.flush().unwrap();
+        let mut calls = 0;
+        for after in (0..).step_by(step()) {
+            if !crash(&script, flush, kind, after, &expected) {
+                calls = after;
+                break;
+            }
+        }
+        assert!(calls > 100, "{flush:?}, {kind:?}: {calls}");
+    }
+}
+
+/// The process ends at any time, the machine does not: no block is lost that was connected.
+#[test]
+fn a_process_that_dies_loses_no_block() {
+    for seed in 0..12_u64 {
+        let mut rng = SplitMix64::new(seed);
+        let script = script(seed);
+        let flush = if seed % 2 == 0 { Flush::Every(7) } else { Flush::WhenFull };
+        let disk = PowerLossDisk::new(seed);
+        let mut store = CoinStore::open(DIR, on(&disk, flush)).unwrap();
+        let steps = 1 + rng.below(script.steps.len() as u64) as usize;
+        for step in &script.steps[..steps] {
+            match step {
+                Some(made) => connect(&mut store, made),
+                None => {
+                    let height = store.height().unwrap();
+                    store.disconnect(height).unwrap();
+                }
+            }
+        }
+        let tip = store.tip();
+        let disk = disk.process_death();
+        drop(store);
+        let store = CoinStore::open(DIR, on(&disk, flush)).unwrap();
+        let nothing = Arc::default();
+        let set = tip.map_or(&nothing, |tip| &script.known[&tip.block].set);
+        check(&store, tip, set, &format!("seed {seed}"));
+    }
+}
+
+/// O-B3: a failed flush keeps everything, tells every waiter, and says so until the store is opened anew.
+#[test]
+fn o_b3_a_failed_flush_keeps_everything_and_tells_everybody() {
+    let script = script(2);
+    for part in ["/store/", "/blocks/"] {
+        let disk = PowerLossDisk::new(9);
+        let mut store = CoinStore::open(DIR, on(&disk, Flush::Every(5))).unwrap();
+        for made in &script.last[..9] {
+            connect(&mut store, made);
+        }
+        store.wait_durable(5).unwrap();
+        disk.plan(Fault::once(Calls::Of(VfsOp::Sync, part.into()), 0, FaultKind::Eio));
+        let waiter = store.reader();
+        connect(&mut store, &script.last[9]);
+        let waits = std::thread::spawn(move || waiter.wait_durable(10));
+        assert!(matches!(waits.join().unwrap(), Err(CoinStoreError::Flush(_))), "{part}");
+        assert!(matches!(store.wait_durable(10), Err(CoinStoreError::Flush(_))), "{part}");
+        assert_eq!(store.durable(), Some(5));
+        let made = &script.last[10];
+        let refused = store.connect(made.tip.height, made.tip.block, &made.effect).unwrap_err();
+        assert!(refused.is_latched() && !refused.is_damage(), "{part}: {refused}");
+        // Everything is readable.
+        let (tip, set) = (script.last[9].tip, &script.last[9].set);
+        assert_eq!(store.tip(), Some(tip));
+        for (name, coin) in &**set {
+            assert_eq!(store.get(name).unwrap().as_ref(), Some(coin));
+        }
+        // Nobody knows what a failed sync has left: it is not made good by another one.
+        store.retry().unwrap();
+        assert!(matches!(store.wait_durable(10), Err(CoinStoreError::Flush(_))), "{part}");
+        assert!(store.close().is_err());
+        let disk = disk.power_cycle(3);
+        let store = CoinStore::open(DIR, on(&disk, Flush::Every(5))).unwrap();
+        assert!(store.height() >= Some(5));
+        let set = &script.known[&store.tip().unwrap().block].set;
+        check(&store, store.tip(), set, part);
+    }
+}
+
+/// A record that cannot be written: the block is refused, and can come again.
+#[test]
+fn a_full_disk_refuses_a_block_and_takes_it_later() {
+    let script = script(4);
+    let disk = PowerLossDisk::new(4);
+    let mut store = CoinStore::open(DIR, on(&disk, Flush::Every(50))).unwrap();
+    for (number, made) in script.last.iter().enumerate() {
+        if number % 3 == 1 {
+            let before = store.tip();
+            disk.plan(Fault::once(Calls::Of(VfsOp::Write, "/blocks/".into()), 0, FaultKind::Full));
+            let refused = store.connect(made.tip.height, made.tip.block, &made.effect).unwrap_err();
+            assert!(matches!(refused, CoinStoreError::Disk(_)), "{refused}");
+            disk.plan_nothing();
+            check(&store, before, &script.last[number - 1].set, "refused");
+        }
+        connect(&mut store, made);
+    }
+    drop(store);
+    let last = script.last.last().unwrap();
+    let store = CoinStore::open(DIR, on(&disk, Flush::Every(50))).unwrap();
+    check(&store, Some(last.tip), &last.set, "opened again");
+}
+
+/// The files of records on a disk.
+fn files(disk: &PowerLossDisk) -> Vec<PathBuf> {
+    let dir = Path::new(DIR).join("blocks");
+    disk.read_dir(&dir).unwrap().into_iter().map(|name| dir.join(name)).collect()
+}
+
+/// Records that a flush has made durable are whole, or opening says what is wrong; what was not durable is cut.
+#[test]
+fn damage_of_records_is_said_or_was_never_durable() {
+    let script = script(6);
+    let disk = PowerLossDisk::new(6);
+    let mut store = CoinStore::open(DIR, on(&disk, Flush::Every(8))).unwrap();
+    for made in &script.last[..20] {
+        connect(&mut store, made);
+    }
+    store.wait_durable(16).unwrap();
+    drop(store);
+    let file = files(&disk).pop().unwrap();
+    let len = disk.open(&file, hedgerow::disk::OpenMode::Read).unwrap().len().unwrap();
+    let (mut said, mut cut) = (0, 0);
+    for offset in (0..len).step_by(61) {
+        let disk = disk.settled_copy(offset);
+        disk.flip(&file, offset, 0x10).unwrap();
+        match CoinStore::open(DIR, on(&disk, Flush::Every(8))) {
+            Ok(store) => {
+                cut += 1;
+                assert!(store.height() >= Some(16) && store.height() < Some(20), "{offset}");
+                let set = &script.known[&store.tip().unwrap().block].set;
+                check(&store, store.tip(), set, "cut");
+            }
+            Err(error) => {
+                said += 1;
+                assert!(error.is_damage(), "{offset}: {error}");
+            }
+        }
+    }
+    assert!(said > 5 && cut > 2, "{said} {cut}");
+    // A file that is gone, too; all of them together are given up knowingly.
+    let gone = disk.settled_copy(1);
+    gone.remove_file(&file).unwrap();
+    let mut store = CoinStore::open(DIR, on(&gone, Flush::Every(8))).unwrap();
+    check(&store, Some(script.last[15].tip), &script.last[15].set, "without records");
+    assert!(matches!(store.disconnect(16), Err(CoinStoreError::TooDeep { height: 16 })));
+    connect(&mut store, &script.last[16]);
+    store.disconnect(17).unwrap();
+}
+
+/// What is kept of records is what disconnecting needs.
+#[test]
+fn needless_records_are_deleted() {
+    let disk = PowerLossDisk::new(7);
+    let options = on(&disk, Flush::Every(5)).undo_blocks(10).cache_bytes(64 << 20);
+    let mut store = CoinStore::open(DIR, options.clone()).unwrap();
+    let mut chain = Chain::new(7);
+    // Blocks large enough that some fill a file.
+    let large = |height: u32| {
+        let script = hedgerow_coins::bitcoin::ScriptBuf::from_bytes(vec![0x51; 9_000]);
+        let made = |vout| {
+            let amount = hedgerow_coins::bitcoin::Amount::ONE_SAT;
+            let coin = hedgerow_coins::Coin::new(height, false, amount, script.clone()).unwrap();
+            (
+                hedgerow_coins::bitcoin::OutPoint {
+                    vout: height * 1_000 + vout,
+                    ..Default::default()
+                },
+                coin,
+            )
+        };
+        BlockEffect { created: (0..250).map(made).collect(), ..BlockEffect::default() }
+    };
+    for _ in 0..90 {
+        let made = chain.grow();
+        store.connect(made.tip.height, made.tip.block, &large(made.tip.height)).unwrap();
+        assert!(store.stats().records <= 16 + 5, "{}", store.stats().records);
+    }
+    store.flush().unwrap();
+    assert!(files(&disk).len() <= 5, "{:?}", files(&disk));
+    for height in (81..=90).rev() {
+        store.disconnect(height).unwrap();
+    }
+    drop(store);
+    let store = CoinStore::open(DIR, options).unwrap();
+    assert_eq!(store.height(), Some(80));
+    check_proofs(&store, &Arc::default(), "other names");
+}
