@@ -137,7 +137,12 @@ impl RocksCoins {
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(1);
         std::fs::create_dir_all(dir)?;
-        let db = DB::open(&options, dir)?;
+        // Named, so that there is a handle of it, which batched look-ups want.
+        let family = rocksdb::ColumnFamilyDescriptor::new(
+            rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
+            options.clone(),
+        );
+        let db = DB::open_cf_descriptors(&options, dir, [family])?;
         Ok(Self { db, options, dir: dir.to_path_buf(), way: tuning.way })
     }
 
