@@ -81,6 +81,9 @@ pub struct Tuning {
     pub mmap: bool,
 }
 
+/// What is done with the stored form of a coin.
+pub type VisitStored<'a> = dyn FnMut(&Key, &[u8]) -> Result<(), Failure> + 'a;
+
 /// See the [module documentation](self).
 pub struct RocksCoins {
     db: DB,
@@ -160,10 +163,7 @@ impl RocksCoins {
     ///
     /// # Errors
     /// What RocksDB says; what `visit` says.
-    pub fn each(
-        &self,
-        visit: &mut dyn FnMut(&Key, &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    pub fn each(&self, visit: &mut VisitStored<'_>) -> Result<(), Failure> {
         for row in self.db.iterator(IteratorMode::Start) {
             let (key, value) = row?;
             if let Ok(key) = <&Key>::try_from(&*key) {

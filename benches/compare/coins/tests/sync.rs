@@ -1,7 +1,9 @@
 //! Every engine ends with the set that the blocks say, on the disk.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hedgerow_coins::{CoinOptions, Flush};
 use hedgerow_compare_coins::core_like::CoreOptions;
+use hedgerow_compare_coins::engine::Opener;
 use hedgerow_compare_coins::rocks::{Tuning, Way};
 use hedgerow_compare_coins::sync::{Workload, run};
 use hedgerow_compare_coins::{CoreLike, Engine, Failure, Hedgerow, Report};
@@ -11,7 +13,7 @@ const WORKLOAD: Workload = Workload { blocks: 60, transactions: 300, seed: 5 };
 /// So little that there are several flushes.
 const CACHE: usize = 1 << 20;
 
-fn synced(name: &str, open: &dyn Fn(&Path) -> Result<Box<dyn Engine>, Failure>) -> Report {
+fn synced(name: &str, open: &Opener<'_>) -> Report {
     let dir = tempfile::tempdir().unwrap();
     run(name, open, dir.path(), WORKLOAD).unwrap()
 }
