@@ -7,8 +7,7 @@ use hedgerow_benches::usage::{Meter, disk_bytes, peak_memory};
 use hedgerow_coins::bitcoin::hashes::Hash;
 use hedgerow_coins::bitcoin::{Amount, OutPoint, ScriptBuf, Txid};
 use hedgerow_coins::{BlockEffect, Coin, MuHash, SetDigest, write_element};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -88,11 +87,10 @@ fn coin(height: u32, made: MadeCoin) -> Result<(OutPoint, Coin), Failure> {
     Ok((outpoint(name), coin))
 }
 
-/// CPU time of this thread.
+/// CPU time of this thread, to the nanosecond.
 fn thread_time() -> Result<Duration, Failure> {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).map_err(std::io::Error::from)?;
-    let time = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Duration::from_micros(time.unsigned_abs()))
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(std::io::Error::from)?;
+    Ok(Duration::from(time))
 }
 
 /// The set as the blocks themselves say it must be.
