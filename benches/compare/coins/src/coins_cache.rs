@@ -479,7 +479,7 @@ mod tests {
         }
         cache.flush(1).unwrap();
         assert_eq!((cache.below().heard_of, cache.counts().vanished), (1, 999));
-        // Flushed, it is not fresh any more.
+        // Those that are not there were asked for below. Flushed, a coin is not fresh any more.
         assert_eq!(cache.spend(&key(999)), Ok(Some(Value::from_slice(b"coin"))));
         assert_eq!(cache.add(key(999), Value::from_slice(b"again"), false), Ok(true));
         assert_eq!(cache.spend(&key(999)), Ok(Some(Value::from_slice(b"again"))));
@@ -487,7 +487,7 @@ mod tests {
         assert_eq!((cache.below().heard_of, cache.below().coins.len()), (2, 0));
         assert_eq!(
             cache.counts(),
-            Counts { hits: 0, misses: 1, vanished: 999, flushes: 2, puts: 1, deletes: 1 }
+            Counts { hits: 0, misses: 1_000, vanished: 999, flushes: 2, puts: 1, deletes: 1 }
         );
     }
 

@@ -336,7 +336,7 @@ mod tests {
                         "{way:?}"
                     );
                     let mut cache = CoinsCache::new(rocks, 1 << 20);
-                    for _ in 0..40_000 {
+                    for _ in 0..10_000 {
                         let mut key = [0; KEY_LEN];
                         key[..2]
                             .copy_from_slice(&(random.below(30_000).unwrap() as u16).to_be_bytes());
