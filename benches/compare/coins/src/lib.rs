@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`CoinsCache`] works as Bitcoin Core's cache of coins does, from the description of that; nothing of it is copied. What is
-//! below it is RocksDB, set up to be as fast as we could make it.
+//! below it is RocksDB, set up for just this ([`rocks`]).
 //!
 //! # What is the same for all engines
 //!

@@ -6,9 +6,9 @@
 //!   write      one epoch, by one of the ways of Way
 //! ```
 //!
-//! Set: a Bloom filter of 10 bits a key (what is asked for is there mostly, but not in each file), indexes and filters of all files in memory,
-//! a hash index in data blocks, no read of the write-ahead log, and as many background threads as there are cores. What
-//! else there is to choose is in [`Tuning`]; its default is what was fastest.
+//! Set: a Bloom filter of 10 bits a key (what is asked for is there mostly, but not in each file), indexes and filters of all
+//! files in memory, a hash index in data blocks, and as many background threads as there are cores. What else there is to
+//! choose is in [`Tuning`].
 //!
 //! # Durability
 //!
