@@ -88,6 +88,10 @@ bench-hash *args:
 bench-proofs *args:
     cargo run --release --locked --manifest-path benches/compare/stores/Cargo.toml --bin proofs-many -- {{args}}
 
+# The first sync of a Bitcoin node, beside RocksDB under a cache as Bitcoin Core's: `just bench-coins --rounds 3 --dir DIR`
+bench-coins *args:
+    RUSTFLAGS="-C target-cpu=native" cargo run --release --locked --manifest-path benches/compare/coins/Cargo.toml --bin coins -- {{args}}
+
 # The end-to-end run.
 speed *args:
     cargo run --release -p hedgerow-benches --bin speed -- {{args}}
