@@ -11,13 +11,14 @@ use crate::error::{Error, UndoRefused};
 use crate::flow::{Flow, Refused};
 use crate::flusher;
 use crate::heap::HeapBytes;
-use crate::op::{Op, Previous, Step, Undo};
+use crate::op::{Op, Step, Undo};
 use crate::part::{Found, Part, Stop, Which};
 use crate::parts::{Locked, Parts, Promise};
 use crate::state::{Event, State};
 use crate::stats::{CacheStats, Counters, add};
 use crate::sync::thread::{self, JoinHandle};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -85,16 +86,15 @@ pub(crate) struct Inner<B: Backing> {
     sequence: AtomicU64,
 }
 
-/// What the backing has, as far as it was asked: the generation of the part before, and the value.
-type Known<K, V> = HashMap<K, (u64, Option<V>)>;
+/// What the backing has of the keys of a write, by the numbers of the operations, as far as it was asked: the generation of the
+/// part before, and the value.
+type Known<V> = Vec<Option<(u64, Option<V>)>>;
 
-/// What came of applying a write.
-enum Tried<K, V> {
+/// What came of applying a write. Nothing has changed unless it is done.
+enum Tried<K, V, R> {
     Done(Undo<K, V>),
-    /// Nothing has changed.
+    Unwanted(R),
     Refused(usize, Stop),
-    /// Nothing has changed; the backing must be asked for these keys, with the generations of their parts.
-    Ask(Vec<(K, u64)>),
 }
 
 type Failed<B> = Error<<B as Backing>::Error>;
@@ -205,35 +205,82 @@ impl<B: Backing> Cache<B> {
     /// Does all operations in their order, or none: then they are still in `ops`, which is empty otherwise.
     ///
     /// Everything that is written is of one epoch, and who reads one key of it with its new value reads all of
-    /// them so. The backing is asked if there are [`Op::Insert`] or [`Op::Remove`] of unknown keys: look the keys up
-    /// beforehand with [`Self::get_many`], all at once. Waits if the cache is full of what is being flushed.
+    /// them so. The backing is asked once if there are [`Op::Insert`] or [`Op::Remove`] of unknown keys. Waits if the
+    /// cache is full of what is being flushed.
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Missing`], [`Error::Full`], [`Error::TooLarge`]; [`Error::Read`] and
     /// [`Error::Answer`] if the backing was asked; the latched ones.
     pub fn write(&self, ops: &mut Ops<B>) -> Result<UndoOf<B>, Failed<B>> {
+        match self.write_if(ops, |_| Ok::<(), Infallible>(()))? {
+            Ok(undo) => Ok(undo),
+            Err(never) => match never {},
+        }
+    }
+
+    /// As [`Self::write`], if the caller agrees to what comes of it: `check` sees what would take it back, and so what each
+    /// operation replaces ([`Undo::replaced`]), before anybody else sees anything. If it says no, nothing is done.
+    ///
+    /// `check` must not use the cache, and should be quick: what is written is locked meanwhile. It may be asked more than once.
+    ///
+    /// ```
+    /// use hedgerow_cache::{Cache, CacheOptions, MapBacking, Op};
+    /// use std::sync::Arc;
+    ///
+    /// let cache = Cache::new(Arc::new(MapBacking::default()), None, CacheOptions::default()).unwrap();
+    /// cache.write(&mut vec![("alice", Op::Create(50))]).unwrap();
+    ///
+    /// // Pays no more than there was.
+    /// let mut pays = vec![("alice", Op::Remove), ("bob", Op::Create(60))];
+    /// let kept = cache.write_if(&mut pays, |undo| match undo.replaced().next() {
+    ///     Some((_, Some(had))) if *had >= 60 => Ok(()),
+    ///     other => Err(format!("{other:?}")),
+    /// });
+    /// assert!(kept.unwrap().is_err());
+    /// assert_eq!(pays.len(), 2);
+    /// assert_eq!(cache.get_many(&["alice", "bob"]).unwrap(), [Some(50), None]);
+    /// # cache.flush(1).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::write`]; inside, what `check` says.
+    pub fn write_if<R>(
+        &self,
+        ops: &mut Ops<B>,
+        mut check: impl FnMut(&UndoOf<B>) -> Result<(), R>,
+    ) -> Result<Result<UndoOf<B>, R>, Failed<B>> {
         let inner = &*self.inner;
         let hashes: Vec<_> = ops.iter().map(|(key, _)| inner.parts.hash(key)).collect();
         let touched = inner.touched(&hashes);
         let mut known = Known::new();
+        let mut stopped = None;
         loop {
             let promise = inner.promise(ops, &hashes, &touched)?;
-            let tried = inner.apply(ops, &hashes, &touched, &known);
+            let unknown = inner.unknown(ops, &hashes, &touched, &known, stopped);
+            if !unknown.is_empty() {
+                let keys = unknown.iter().filter_map(|&(at, _)| Some(ops.get(at)?.0.clone()));
+                let keys: Vec<_> = keys.collect();
+                known.resize_with(ops.len(), || None);
+                for ((at, generation), value) in unknown.into_iter().zip(inner.read(&keys)?) {
+                    if let Some(known) = known.get_mut(at) {
+                        *known = Some((generation, value));
+                    }
+                }
+            }
+            let tried = inner.apply(ops, &hashes, &touched, &known, &mut check);
             drop(promise);
-            let asked = match tried {
+            match tried {
                 Tried::Done(undo) => {
                     inner.parts.evict_over(|gone| add(&inner.counters.evictions, gone));
-                    return Ok(undo);
+                    return Ok(Ok(undo));
                 }
+                Tried::Unwanted(reason) => return Ok(Err(reason)),
                 Tried::Refused(at, Stop::Exists) => return Err(Error::Exists { at }),
                 Tried::Refused(at, Stop::Missing) => return Err(Error::Missing { at }),
-                Tried::Refused(..) => return Err(inner.full(ops, &hashes, &touched)),
-                Tried::Ask(asked) => asked,
-            };
-            let keys: Vec<_> = asked.iter().map(|(key, _)| key.clone()).collect();
-            let values = inner.read(&keys)?;
-            known
-                .extend(asked.into_iter().zip(values).map(|((key, at), value)| (key, (at, value))));
+                // The backing may have changed since it was asked, or it must be asked because of what the write itself does.
+                Tried::Refused(at, Stop::Ask) => stopped = Some(at),
+                Tried::Refused(_, Stop::Places) => return Err(inner.full(ops, &hashes, &touched)),
+            }
         }
     }
 
@@ -586,64 +633,96 @@ impl<B: Backing> Inner<B> {
         if never { Error::TooLarge { needed, limit } } else { Error::Full { needed, dirty, limit } }
     }
 
+    /// The operations for which the backing must be asked, with the generations of their keys' parts: those that say what must be
+    /// there, of keys that are unknown now, or were when the write `stopped` there.
+    fn unknown(
+        &self,
+        ops: &Ops<B>,
+        hashes: &[u64],
+        touched: &[usize],
+        known: &Known<B::Value>,
+        stopped: Option<usize>,
+    ) -> Vec<(usize, u64)> {
+        let mut unknown = Vec::new();
+        let asks = |op: &Op<_>| matches!(op.event(), Event::Insert | Event::Remove);
+        if !ops.iter().any(|(_, op)| asks(op)) {
+            return unknown;
+        }
+        let mut locked = self.lock(touched);
+        for (at, ((key, op), &hash)) in ops.iter().zip(hashes).enumerate() {
+            if asks(op)
+                && let Some(part) = self.of(&mut locked, hash)
+                && (stopped == Some(at) || part.state(hash, key) == State::Unknown)
+            {
+                let generation = part.generation();
+                match known.get(at) {
+                    Some(Some((of, _))) if *of == generation => {}
+                    _ => unknown.push((at, generation)),
+                }
+            }
+        }
+        unknown
+    }
+
     /// Does all operations, or none.
-    fn apply(
+    fn apply<R>(
         &self,
         ops: &mut Ops<B>,
         hashes: &[u64],
         touched: &[usize],
-        known: &Known<B::Key, B::Value>,
-    ) -> Tried<B::Key, B::Value> {
+        known: &Known<B::Value>,
+        check: &mut impl FnMut(&UndoOf<B>) -> Result<(), R>,
+    ) -> Tried<B::Key, B::Value, R> {
         let mut locked = self.lock(touched);
         let seq = self.sequence.fetch_add(1, Relaxed);
-        let mut done: Vec<(Event, Previous<B::Value>, bool)> = Vec::with_capacity(ops.len());
-        let mut stopped = None;
-        for (at, ((key, op), &hash)) in ops.iter_mut().zip(hashes).enumerate() {
+        let mut steps = Vec::with_capacity(ops.len());
+        let mut refused = None;
+        let mut left_over = std::mem::take(ops).into_iter().zip(hashes).enumerate();
+        for (at, ((key, op), &hash)) in &mut left_over {
             let Some(part) = self.of(&mut locked, hash) else { continue };
-            let below = known.get(key).filter(|(generation, _)| *generation == part.generation());
-            let below = below.map(|(_, value)| value.as_ref());
+            let below = known.get(at).and_then(Option::as_ref);
+            let below = below.filter(|(generation, _)| *generation == part.generation());
             let event = op.event();
-            match part.apply(hash, key, std::mem::replace(op, Op::Delete), seq, below) {
-                Ok((previous, left)) => done.push((event, previous, left)),
-                Err((refused, stop)) => {
-                    *op = refused;
-                    stopped = Some((at, stop));
+            match part.apply(hash, &key, op, seq, below.map(|(_, value)| value.as_ref())) {
+                Ok((previous, left)) => steps.push(Step { key, event, previous, left }),
+                Err((op, stop)) => {
+                    refused = Some((at, key, op, stop));
                     break;
                 }
             }
         }
-        let Some((at, stop)) = stopped else {
-            let vanished = |(event, _, left): &&(Event, Previous<B::Value>, bool)| {
-                matches!(event, Event::Delete | Event::Remove) && !left
-            };
-            add(&self.counters.writes, 1);
-            add(&self.counters.operations, done.len() as u64);
-            add(&self.counters.vanished, done.iter().filter(vanished).count() as u64);
-            let steps = ops.drain(..).zip(done);
-            let steps = steps.map(|((key, _), (_, previous, left))| Step { key, previous, left });
-            return Tried::Done(Undo { seq, steps: steps.collect() });
-        };
-        let mut asked = Vec::new();
-        if stop == Stop::Ask {
-            // All that is unknown, as it is with the operations before done: what they write is not asked for.
-            let mut seen: HashSet<&B::Key> = HashSet::new();
-            for ((key, op), &hash) in ops.iter().zip(hashes).skip(at) {
-                let asks = matches!(op.event(), Event::Insert | Event::Remove) && seen.insert(key);
-                seen.insert(key);
-                if let Some(part) = self.of(&mut locked, hash).filter(|_| asks)
-                    && part.state(hash, key) == State::Unknown
-                {
-                    asked.push((key.clone(), part.generation()));
+        let undo = Undo { seq, steps };
+        let not = match refused {
+            None => match check(&undo) {
+                Ok(()) => {
+                    let vanished = |step: &&Step<_, _>| {
+                        matches!(step.event, Event::Delete | Event::Remove) && !step.left
+                    };
+                    add(&self.counters.writes, 1);
+                    add(&self.counters.operations, undo.steps.len() as u64);
+                    let vanished = undo.steps.iter().filter(vanished).count();
+                    add(&self.counters.vanished, vanished as u64);
+                    return Tried::Done(undo);
                 }
+                Err(reason) => Tried::Unwanted(reason),
+            },
+            Some((at, key, op, stop)) => {
+                // Behind it come those that were not tried, before it those that are taken back.
+                let rest: Vec<_> = left_over.map(|(_, (op, _))| op).collect();
+                ops.push((key, op));
+                ops.extend(rest);
+                Tried::Refused(at, stop)
             }
-        }
-        let undone = ops.iter_mut().zip(hashes).zip(done).rev();
-        for (((key, op), &hash), (event, previous, _)) in undone {
-            if let Some(part) = self.of(&mut locked, hash) {
-                *op = Op::again(event, part.revert(hash, key, previous));
-            }
-        }
-        if stop == Stop::Ask { Tried::Ask(asked) } else { Tried::Refused(at, stop) }
+        };
+        let undone: Vec<_> = (undo.steps.into_iter().zip(hashes).rev())
+            .map(|(Step { key, event, previous, .. }, &hash)| {
+                let part = self.of(&mut locked, hash);
+                let value = part.and_then(|part| part.revert(hash, &key, previous));
+                (key, Op::again(event, value))
+            })
+            .collect();
+        ops.splice(..0, undone.into_iter().rev());
+        not
     }
 }
 

@@ -161,12 +161,37 @@ impl<K, V> Undo<K, V> {
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.steps.iter().map(|step| &step.key)
     }
+
+    /// The keys that were written, in the order of the operations, each with the value that it had before: always of
+    /// [`Op::Remove`]. None where there was none, and where a put or a delete did not ask the backing.
+    ///
+    /// ```
+    /// use hedgerow_cache::{Cache, CacheOptions, MapBacking, Op};
+    /// use std::sync::Arc;
+    ///
+    /// let below = Arc::new(MapBacking::default());
+    /// below.insert(1, "stored");
+    /// let cache = Cache::new(below, None, CacheOptions::default()).unwrap();
+    /// cache.write(&mut vec![(2, Op::Create("new"))]).unwrap();
+    /// let undo = cache.write(&mut vec![(2, Op::Remove), (1, Op::Remove), (3, Op::Create("newer"))]).unwrap();
+    /// let replaced: Vec<_> = undo.replaced().map(|(_, value)| value.copied()).collect();
+    /// assert_eq!(replaced, [Some("new"), Some("stored"), None]);
+    /// # cache.flush(1).unwrap();
+    /// ```
+    pub fn replaced(&self) -> impl Iterator<Item = (&K, Option<&V>)> {
+        self.steps.iter().map(|Step { key, previous: Previous { was, value, .. }, .. }| match was {
+            // The value that lies below.
+            Was::Slot(Kind::Deleted) => (key, None),
+            _ => (key, value.as_ref()),
+        })
+    }
 }
 
 /// What one operation did.
 #[derive(Debug)]
 pub(crate) struct Step<K, V> {
     pub(crate) key: K,
+    pub(crate) event: Event,
     pub(crate) previous: Previous<V>,
     /// It left something of the open epoch.
     pub(crate) left: bool,
@@ -176,6 +201,7 @@ pub(crate) struct Step<K, V> {
 #[derive(Debug)]
 pub(crate) struct Previous<V> {
     pub(crate) was: Was,
+    /// The value of that slot; where there was nothing, the value that is being flushed.
     pub(crate) value: Option<V>,
     pub(crate) seq: u64,
 }

@@ -127,7 +127,7 @@ fn index_bytes(keys: u64) -> u64 {
 impl<K, V> Part<K, V> {
     /// Bytes that all of it takes.
     pub(crate) fn bytes(&self) -> u64 {
-        Arena::<Slot<K, V>>::slot_bytes(u64::from(self.slots.len()))
+        Arena::<Slot<K, V>>::place_bytes(u64::from(self.slots.places()))
             .saturating_add(Arena::<Slot<K, V>>::SPARE_BYTES)
             .saturating_add(self.index.allocation_size() as u64)
             .saturating_add(self.heap)
@@ -160,7 +160,8 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
         } else {
             index_bytes(keys.max(full + 1)).saturating_sub(self.index.allocation_size() as u64)
         };
-        Arena::<Slot<K, V>>::slot_bytes(slots).saturating_add(index).saturating_add(heap)
+        let places = slots.saturating_sub(u64::from(self.slots.holes()));
+        Arena::<Slot<K, V>>::place_bytes(places).saturating_add(index).saturating_add(heap)
     }
 
     /// Keys of the open epoch, of the closed ones, and clean ones.
@@ -228,7 +229,7 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
             Transition::Exists => return Err((op, Stop::Exists)),
             Transition::Missing | Transition::AskBelow => return Err((op, Stop::Missing)),
             Transition::Stays => return Ok(self.stay(newest, seq)),
-            Transition::Below => return Ok((self.drop_newest(newest), false)),
+            Transition::Below => return Ok((self.drop_newest(hash, newest), false)),
             Transition::To(State::Fresh) => Kind::Fresh,
             Transition::To(State::Deleted) => Kind::Deleted,
             Transition::To(_) => Kind::Dirty,
@@ -247,9 +248,14 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
         let previous = match newest {
             Some(place) if in_place => self.replace(place, next, value, seq),
             older => {
+                let flushing =
+                    || self.slots.get(older.filter(|_| state == State::Flushing)?)?.value.clone();
+                let (was, replaced) = match loaded {
+                    Some(value) => (Was::Slot(Kind::Clean), Some(value.clone())),
+                    None => (Was::Nothing, flushing()),
+                };
                 self.push(hash, key, next, value, seq, older.unwrap_or(NONE));
-                let was = if loaded.is_some() { Was::Slot(Kind::Clean) } else { Was::Nothing };
-                Previous { was, value: loaded.cloned(), seq: 0 }
+                Previous { was, value: replaced, seq: 0 }
             }
         };
         Ok((previous, true))
@@ -263,7 +269,7 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
         let Previous { was, value, seq } = previous;
         let undone = match (was, open) {
             (Was::Untouched, _) | (Was::Nothing, None) => return None,
-            (Was::Nothing, Some(_)) => self.drop_newest(open),
+            (Was::Nothing, Some(_)) => self.drop_newest(hash, open),
             (Was::Slot(kind), Some(place)) => self.replace(place, kind, value, seq),
             // Not after a create that was true: nothing is below to be loaded.
             (Was::Slot(kind), None) if self.state_at(newest) == State::Clean => {
@@ -389,7 +395,7 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
     }
 
     fn is_full(&self) -> bool {
-        self.slots.len() >= NONE - 1
+        self.slots.places() >= NONE - 1
     }
 
     fn find(&self, hash: u64, key: &K) -> Option<u32> {
@@ -486,35 +492,36 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
     }
 
     /// Takes the newest slot of a key away: what is older shows.
-    fn drop_newest(&mut self, newest: Option<u32>) -> Previous<V> {
-        match newest.and_then(|place| self.take(place)) {
+    fn drop_newest(&mut self, hash: u64, newest: Option<u32>) -> Previous<V> {
+        match newest.and_then(|place| self.take(place, hash)) {
             Some(slot) => Previous { was: Was::Slot(slot.kind), value: slot.value, seq: slot.seq },
             None => Previous { was: Was::Nothing, value: None, seq: 0 },
         }
     }
 
     fn remove(&mut self, place: u32) {
-        self.take(place);
+        self.take(place, self.hash_at(place));
     }
 
-    /// Takes a slot out of everything that leads to it.
-    fn take(&mut self, place: u32) -> Option<Slot<K, V>> {
+    /// Takes a slot, whose key has this hash, out of everything that leads to it.
+    fn take(&mut self, place: u32, hash: u64) -> Option<Slot<K, V>> {
         self.unlink(place);
         let older = self.slots.get(place)?.older;
-        self.point(place, place, older);
-        let (slot, moved) = self.slots.remove(place)?;
+        self.point(hash, place, place, older);
+        let slot = self.slots.remove(place)?;
         let heap = slot.key.heap_bytes().saturating_add(slot.value.heap_bytes()) as u64;
         self.heap = self.heap.saturating_sub(heap);
-        if let Some(from) = moved {
-            self.follow(from, place);
+        while let Some((from, to)) = self.slots.settle() {
+            self.follow(from, to);
         }
         self.shrink_index();
         Some(slot)
     }
 
-    /// What leads to `from`, the index or a newer slot, leads to `to` instead; a slot of the same key is at `at`.
-    fn point(&mut self, at: u32, from: u32, to: u32) {
-        if let Ok(entry) = self.index.find_entry(self.hash_at(at), |&place| place == from) {
+    /// What leads to `from`, the index or a newer slot, leads to `to` instead; a slot of the same key, with this hash, is at
+    /// `at`.
+    fn point(&mut self, hash: u64, at: u32, from: u32, to: u32) {
+        if let Ok(entry) = self.index.find_entry(hash, |&place| place == from) {
             if to == NONE {
                 entry.remove();
             } else {
@@ -534,7 +541,7 @@ impl<K: Hash + Eq + Clone + HeapBytes, V: Clone + HeapBytes> Part<K, V> {
 
     /// The slot that was at `from` is at `to` now.
     fn follow(&mut self, from: u32, to: u32) {
-        self.point(to, from, to);
+        self.point(self.hash_at(to), to, from, to);
         let Some(&Slot { before, after, .. }) = self.slots.get(to) else { return };
         match self.slots.get_mut(before) {
             Some(slot) => slot.after = to,
