@@ -228,10 +228,38 @@ impl Run {
         let expected = model_write(&mut self.map, &mut ops);
         let handed = ops.clone();
         let keys: BTreeSet<_> = ops.iter().map(|(key, _)| *key).collect();
+        if handed.len() % 3 == 0 {
+            // Somebody who says no: nothing is done, or it is refused for the reason for which it would be without him.
+            let no = |undo: &Undo<Key, Value>| Err::<(), usize>(undo.keys().count());
+            match (self.until_done(|cache| cache.write_if(&mut ops, no)), expected) {
+                (Ok(Err(keys)), Ok(())) => assert_eq!(keys, handed.len()),
+                (Err(Error::Exists { at } | Error::Missing { at }), Err((refused, _))) => {
+                    assert_eq!(at, refused)
+                }
+                (result, expected) => panic!("{handed:?}: {result:?}, not {expected:?}"),
+            }
+            assert_eq!(ops, handed);
+            for (key, value) in keys.iter().map(|key| (key, before.get(key).cloned())) {
+                assert_eq!(self.until_done(|cache| cache.get(key)).unwrap(), value, "{handed:?}");
+            }
+        }
         let result = self.until_done(|cache| cache.write(&mut ops));
         match (result, expected) {
             (Ok(undo), Ok(())) => {
                 assert!(ops.is_empty());
+                let mut map = before.clone();
+                for ((key, op), (of, replaced)) in handed.iter().zip(undo.replaced()) {
+                    let was = match op.value() {
+                        Some(value) => map.insert(*key, value.clone()),
+                        None => map.remove(key),
+                    };
+                    let must_know = matches!(op, Op::Remove | Op::Insert(_) | Op::Create(_));
+                    let unknown = replaced.is_none() && !must_know;
+                    assert!(
+                        of == key && (replaced == was.as_ref() || unknown),
+                        "{handed:?}: {key}"
+                    );
+                }
                 let were = keys.into_iter().map(|key| (key, before.get(&key).cloned()));
                 self.undos.push((undo, were.collect()));
             }

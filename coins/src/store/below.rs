@@ -270,7 +270,7 @@ impl Backing for Below {
             let chunks = keys.par_chunks(LOOKED_UP_AT_ONCE).map(get);
             chunks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
         };
-        Ok(values.into_iter().map(|value| value.map(Vec::into_boxed_slice)).collect())
+        Ok(values.into_iter().map(|value| value.map(Bytes::from)).collect())
     }
 
     fn apply(&self, net: &NetEffect<'_, Self>) -> Result<(), CoinStoreError> {
@@ -343,7 +343,7 @@ fn product_of_all(view: &View) -> Result<MuHash, CoinStoreError> {
         for coin in coins.by_ref().take(MULTIPLIED_AT_ONCE) {
             let (key, value) = coin?;
             let key = key.as_slice().try_into().map_err(|_| CoinStoreError::Key(key.len()))?;
-            changes.push(Change { key, old: None, new: Some(value.into_boxed_slice()) });
+            changes.push(Change { key, old: None, new: Some(value.into()) });
         }
         if changes.is_empty() {
             return Ok(product);

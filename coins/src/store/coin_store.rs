@@ -8,7 +8,7 @@
 //! ```
 
 use super::below::{Below, Mark, Stand, Tag, product_of};
-use super::records::{Record, Records};
+use super::records::{Draft, Record, Records};
 use super::{
     BlockRecord, Bytes, CoinCache, CoinDigest, CoinOptions, CoinReader, CoinStats, CoinStoreError,
     CoinView, Connected, Flush, FlushPoint, Key, Position, Tip, sorting,
@@ -19,7 +19,7 @@ use crate::effect::{BlockEffect, EffectError};
 use bitcoin::p2p::Magic;
 use bitcoin::{Amount, Block, BlockHash, OutPoint};
 use hedgerow::{Digest, Height, Proven, Store, StoreParams};
-use hedgerow_cache::{Cache, CacheOptions, CacheStats, Op};
+use hedgerow_cache::{Cache, CacheOptions, CacheStats, Op, Undo};
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,13 +97,6 @@ struct Counts {
     reconnected: u64,
     created: u64,
     spent: u64,
-}
-
-/// Whether a record is of a block that is new, or of one that is connected again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    New,
-    Recorded,
 }
 
 impl CoinStore {
@@ -267,9 +260,32 @@ impl CoinStore {
                 return Err(CoinStoreError::CacheFull { needed, limit });
             }
         }
-        let record = self.record_of(Tip { height, block }, effect)?;
-        let overwritten = (record.spent.len() - effect.spent.len()) as u64;
-        self.put_in(&record, Source::New)?;
+        let tip = Tip { height, block };
+        let overwritten = self.overwritten(tip, effect)?;
+        let mut draft = Draft::new(tip, self.tip(), effect.created.len());
+        let gone = effect.spent.iter().map(key_of).chain(overwritten.iter().copied());
+        let mut ops: Vec<(Key, Op<Bytes>)> = gone.map(|key| (key, Op::Remove)).collect();
+        let removed = ops.len();
+        for (outpoint, coin) in &effect.created {
+            if coin.height() != height {
+                let (outpoint, given) = (*outpoint, coin.height());
+                return Err(CoinStoreError::CoinHeight { outpoint, given });
+            }
+            let key = key_of(outpoint);
+            ops.push((key, Op::Insert(draft.create(&key, coin))));
+        }
+        let (undo, spent_amount) = self.put_in(tip, &mut ops, removed, draft.created())?;
+        if let Some(records) = &self.records {
+            let replaced: Vec<_> = undo.replaced().take(removed).collect();
+            let spent = replaced.iter().filter_map(|(key, coin)| Some((*key, (*coin)?)));
+            let spent: Vec<_> = spent.collect();
+            if let Err(error) = records.connect(&draft, spent.into_iter(), spent_amount) {
+                // Nothing was written since, and the epoch is open.
+                return Err(self.take_back(undo, error));
+            }
+        }
+        self.stand_at(tip, removed, draft.created(), spent_amount);
+        let overwritten = overwritten.len() as u64;
         let (spent, created) = (effect.spent.len() as u64, effect.created.len() as u64);
         self.counts.connected += 1;
         self.counts.created += created;
@@ -466,93 +482,101 @@ impl CoinStore {
         self.now.map_or((None, 0, Amount::ZERO), |now| (Some(now.tip), now.coins, now.total))
     }
 
-    /// Looks up what a block spends and creates, checks it, and makes its record.
-    fn record_of(&self, tip: Tip, effect: &BlockEffect) -> Result<Record, CoinStoreError> {
-        let mut seen = HashSet::new();
-        for outpoint in &effect.spent {
-            if !seen.insert(outpoint) {
-                return Err(EffectError::SpentTwice(*outpoint).into());
-            }
+    /// The coins that a block creates over unspent ones, which are lost: of a block that [may](CoinOptions::may_overwrite).
+    fn overwritten(&self, tip: Tip, effect: &BlockEffect) -> Result<Vec<Key>, CoinStoreError> {
+        if !(self.options.may_overwrite)(tip.height, &tip.block) {
+            return Ok(Vec::new());
         }
-        seen.clear();
-        for (outpoint, coin) in &effect.created {
-            if !seen.insert(outpoint) {
-                return Err(EffectError::CreatedTwice(*outpoint).into());
-            }
-            if coin.height() != tip.height {
-                let (outpoint, given) = (*outpoint, coin.height());
-                return Err(CoinStoreError::CoinHeight { outpoint, given });
-            }
-        }
-        let names = effect.spent.iter().chain(effect.created.iter().map(|(outpoint, _)| outpoint));
-        let keys: Vec<Key> = names.map(key_of).collect();
-        let mut values = keys.iter().zip(self.cache.get_many(&keys)?);
-        let mut record = Record::new(tip, self.tip());
-        // The values second: a name too many is not asked for.
-        for (outpoint, (key, value)) in effect.spent.iter().zip(values.by_ref()) {
-            record.spend(*key, value.ok_or(CoinStoreError::Missing(*outpoint))?)?;
-        }
-        for ((outpoint, coin), (key, value)) in effect.created.iter().zip(values) {
-            if let Some(over) = value {
-                if !(self.options.may_overwrite)(tip.height, &tip.block) {
-                    return Err(CoinStoreError::Exists(*outpoint));
-                }
-                record.spend(*key, over)?;
-            }
-            record.create(*key, coin);
-        }
-        Ok(record)
+        let mut keys: Vec<Key> =
+            effect.created.iter().map(|(outpoint, _)| key_of(outpoint)).collect();
+        keys.retain({
+            let spent: HashSet<Key> = effect.spent.iter().map(key_of).collect();
+            move |key| !spent.contains(key)
+        });
+        let mut there = self.cache.get_many(&keys)?.into_iter();
+        keys.retain(|_| there.next().flatten().is_some());
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
     }
 
-    /// What the set is with a block.
-    fn with(&self, record: &Record) -> Result<Now, CoinStoreError> {
+    /// What the set is at a block that removes so many coins with this amount, and adds some.
+    fn with(
+        &self,
+        tip: Tip,
+        (removed, removed_amount): (u64, u64),
+        (added, added_amount): (u64, u64),
+    ) -> Now {
         let (_, coins, total) = self.figures();
-        let coins = coins.saturating_add(record.created.len() as u64);
-        let coins = coins.saturating_sub(record.spent.len() as u64);
-        let total = total.to_sat().saturating_add(record.created_amount);
-        let total = Amount::from_sat(total.saturating_sub(record.spent_amount));
-        if total > Amount::MAX_MONEY {
-            return Err(CoinStoreError::TotalAmount(total));
-        }
-        Ok(Now { tip: record.tip, coins, total })
+        let coins = coins.saturating_add(added).saturating_sub(removed);
+        let total = total.to_sat().saturating_add(added_amount).saturating_sub(removed_amount);
+        Now { tip, coins, total: Amount::from_sat(total) }
     }
 
-    /// Does to the cache what a record says, and keeps the record if it is a new one.
-    fn put_in(&mut self, record: &Record, source: Source) -> Result<(), CoinStoreError> {
-        let now = self.with(record)?;
-        let mut ops = Vec::with_capacity(record.spent.len() + record.created.len());
-        ops.extend(record.spent.iter().map(|(key, _)| (*key, Op::Remove)));
-        // New ones were looked up; a record says nothing of what else is there.
-        let create = |value| match source {
-            Source::New => Op::Create(value),
-            Source::Recorded => Op::Insert(value),
-        };
-        ops.extend(record.created.iter().map(|(key, value)| (*key, create(value.clone()))));
-        let undo = loop {
-            match self.cache.write(&mut ops) {
-                Ok(undo) => break undo,
+    /// Does to the cache what a block does: the first operations remove coins, so many of them. Returns what undoes it,
+    /// and the amount of the coins that it removed. The tip is still the one before.
+    fn put_in(
+        &mut self,
+        tip: Tip,
+        ops: &mut Vec<(Key, Op<Bytes>)>,
+        removed: usize,
+        created: (u64, u64),
+    ) -> Result<(Undo<Key, Bytes>, u64), CoinStoreError> {
+        loop {
+            let mut spent_amount = 0_u64;
+            let checked = self.cache.write_if(ops, |undo| {
+                spent_amount = 0;
+                for (key, coin) in undo.replaced().take(removed) {
+                    let amount = Coin::amount_of(coin.map_or(&[][..], |coin| coin));
+                    let amount = amount.map_err(|source| {
+                        let outpoint = outpoint_of(key);
+                        CoinStoreError::Coin { outpoint, source }
+                    })?;
+                    spent_amount = spent_amount.saturating_add(amount.to_sat());
+                }
+                let now = self.with(tip, (removed as u64, spent_amount), created);
+                if now.total > Amount::MAX_MONEY {
+                    return Err(CoinStoreError::TotalAmount(now.total));
+                }
+                Ok(())
+            });
+            match checked {
+                Ok(undo) => return Ok((undo?, spent_amount)),
                 Err(hedgerow_cache::Error::Full { .. })
                     if self.options.flush == Flush::WhenFull && self.is_open() =>
                 {
                     self.close_epoch()?;
                 }
-                Err(error) => return Err(self.refused(&ops, error)),
+                Err(error) => return Err(self.refused(ops, error)),
             }
-        };
-        if source == Source::New
-            && let Some(records) = &self.records
-            && let Err(error) = records.connect(record, self.now.map(|now| now.tip))
-        {
-            // Nothing was written since, and the epoch is open.
-            return Err(match self.cache.undo(undo) {
-                Ok(()) => error,
-                Err(refused) => refused.error.into(),
-            });
         }
-        self.now = Some(now);
-        self.due = self.options.flush.is_due(now.tip.height);
+    }
+
+    /// Takes back what was just written, because of an error, which is returned; or the one that is in the way.
+    fn take_back(&self, undo: Undo<Key, Bytes>, error: CoinStoreError) -> CoinStoreError {
+        match self.cache.undo(undo) {
+            Ok(()) => error,
+            Err(refused) => refused.error.into(),
+        }
+    }
+
+    /// A block was connected: it is the tip, and a flush may be due.
+    fn stand_at(&mut self, tip: Tip, removed: usize, created: (u64, u64), spent_amount: u64) {
+        self.now = Some(self.with(tip, (removed as u64, spent_amount), created));
+        self.due = self.options.flush.is_due(tip.height);
         // What fails is latched: the next call that needs it says so.
         let _ = if self.is_large() { self.close_epoch() } else { self.close_if_due() };
+    }
+
+    /// Connects a block again, from its record.
+    fn connect_again(&mut self, record: Record) -> Result<(), CoinStoreError> {
+        let Record { tip, spent, created, created_amount, .. } = record;
+        let removed = spent.len();
+        let created_are = (created.len() as u64, created_amount);
+        let mut ops: Vec<_> = spent.into_iter().map(|(key, _)| (key, Op::Remove)).collect();
+        ops.extend(created.into_iter().map(|(key, coin)| (key, Op::Insert(coin))));
+        let (_, spent_amount) = self.put_in(tip, &mut ops, removed, created_are)?;
+        self.stand_at(tip, removed, created_are, spent_amount);
         Ok(())
     }
 
@@ -569,17 +593,11 @@ impl CoinStore {
             Err(error) => return Err(self.refused(&ops, error)),
         };
         if let Err(error) = records.disconnect(record.tip.height) {
-            return Err(match self.cache.undo(undo) {
-                Ok(()) => error,
-                Err(refused) => refused.error.into(),
-            });
+            return Err(self.take_back(undo, error));
         }
-        let (_, coins, total) = self.figures();
-        let coins = coins.saturating_add(record.spent.len() as u64);
-        let coins = coins.saturating_sub(record.created.len() as u64);
-        let total = total.to_sat().saturating_add(record.spent_amount);
-        let total = Amount::from_sat(total.saturating_sub(record.created_amount));
-        self.now = record.parent.map(|tip| Now { tip, coins, total });
+        let created = (record.created.len() as u64, record.created_amount);
+        let spent = (record.spent.len() as u64, record.spent_amount);
+        self.now = record.parent.map(|tip| self.with(tip, created, spent));
         self.due = false;
         Ok(true)
     }
@@ -630,7 +648,7 @@ impl CoinStore {
         let (Some(first), Some(last)) = (first, last) else { return Ok(()) };
         for height in first..=last {
             self.close_if_due()?;
-            self.put_in(&records.read(height)?, Source::Recorded)?;
+            self.connect_again(records.read(height)?)?;
             self.counts.reconnected += 1;
         }
         Ok(())
@@ -703,7 +721,20 @@ impl CoinStore {
         error: hedgerow_cache::Error<CoinStoreError>,
     ) -> CoinStoreError {
         let name = |at: usize| ops.get(at).map_or(OutPoint::null(), |(key, _)| outpoint_of(key));
+        // What the same write did before it.
+        let twice = |at: usize| {
+            let (before, rest) = ops.split_at_checked(at).unwrap_or((ops, &[]));
+            rest.first().is_some_and(|(key, op)| {
+                before.iter().any(|(other, before)| other == key && before.event() == op.event())
+            })
+        };
         match error {
+            hedgerow_cache::Error::Missing { at } if twice(at) => {
+                EffectError::SpentTwice(name(at)).into()
+            }
+            hedgerow_cache::Error::Exists { at } if twice(at) => {
+                EffectError::CreatedTwice(name(at)).into()
+            }
             hedgerow_cache::Error::Missing { at } => CoinStoreError::Missing(name(at)),
             hedgerow_cache::Error::Exists { at } => CoinStoreError::Exists(name(at)),
             other => other.into(),

@@ -28,6 +28,7 @@
 //! block has validated it.
 
 mod below;
+mod bytes;
 mod coin_store;
 mod error;
 mod figures;
@@ -53,7 +54,7 @@ pub use view::CoinView;
 
 use crate::coin::KEY_LEN;
 
-/// A coin's name and its stored form, as cache and store have them.
+/// A coin's name, as cache and store have it.
 pub(crate) type Key = [u8; KEY_LEN];
-pub(crate) type Bytes = Box<[u8]>;
+pub(crate) use bytes::Bytes;
 type CoinCache = hedgerow_cache::Cache<below::Below>;

@@ -14,8 +14,8 @@
 //!   not called durable by a flush is written once more before anything rests on it.
 
 use super::record::{Step, decode_connect, encode_disconnect};
-use super::{Position, Record, RecordsDefect, RecordsError};
-use crate::store::{CoinStoreError, Tip};
+use super::{Draft, Position, Record, RecordsDefect, RecordsError};
+use crate::store::{Bytes, CoinStoreError, Key, Tip};
 use hedgerow::disk::{OpenMode, Vfs, VfsError, VfsErrorKind, VfsFile};
 use hedgerow_vfs::{TEMP_SUFFIX, renew_file};
 use parking_lot::Mutex;
@@ -288,21 +288,24 @@ impl Records {
         Err(self.damage(first.at, RecordsDefect::Tip(height)))
     }
 
-    /// Appends that a block was connected to `parent`; whatever else the chain has above that is disconnected.
-    pub(crate) fn connect(
+    /// Appends that a block was connected to its parent, and spent these coins with this amount; whatever else the chain has
+    /// above the parent is disconnected.
+    pub(crate) fn connect<'a>(
         &self,
-        record: &Record,
-        parent: Option<Tip>,
+        draft: &Draft,
+        spent: impl ExactSizeIterator<Item = (&'a Key, &'a Bytes)>,
+        spent_amount: u64,
     ) -> Result<(), CoinStoreError> {
+        let parent = draft.parent();
         let mut inner = self.inner.lock();
         while let Some(last) = inner.chain.back().filter(|last| Some(last.tip) != parent).copied() {
             // What was taken back, and could not be said so then.
             self.append_disconnect(&mut inner, &last.tip)?;
         }
         let mut frame = vec![0; FRAME_LEN as usize];
-        record.encode(&mut frame);
+        draft.encode(spent, spent_amount, &mut frame);
         let at = self.append(&mut inner, frame)?;
-        inner.chain.push_back(Entry { tip: record.tip, at });
+        inner.chain.push_back(Entry { tip: draft.tip(), at });
         Ok(())
     }
 

@@ -25,7 +25,7 @@ mod log;
 mod record;
 
 pub(super) use log::Records;
-pub(super) use record::Record;
+pub(super) use record::{Draft, Record};
 
 use super::Tip;
 use crate::coin::Coin;

@@ -14,6 +14,8 @@ const DISCONNECT: u8 = 2;
 const NO_PARENT: u32 = u32::MAX;
 /// Bytes of a coin in a record beside its stored form.
 const COIN_LEN: usize = KEY_LEN + 2;
+/// Bytes of the stored form of most coins, or more.
+const USUAL_LEN: usize = 32;
 
 /// What a block did to the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,29 +30,6 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Of a block that does nothing yet.
-    pub(crate) fn new(tip: Tip, parent: Option<Tip>) -> Self {
-        let (spent, created) = (Vec::new(), Vec::new());
-        Self { tip, parent, spent, created, spent_amount: 0, created_amount: 0 }
-    }
-
-    /// It spends a coin.
-    pub(crate) fn spend(&mut self, key: Key, coin: Bytes) -> Result<(), CoinStoreError> {
-        let amount = Coin::amount_of(&coin)
-            .map_err(|source| CoinStoreError::Coin { outpoint: outpoint_of(&key), source })?;
-        self.spent_amount = self.spent_amount.saturating_add(amount.to_sat());
-        self.spent.push((key, coin));
-        Ok(())
-    }
-
-    /// It creates a coin.
-    pub(crate) fn create(&mut self, key: Key, coin: &Coin) {
-        let mut bytes = Vec::new();
-        coin.encode(&mut bytes);
-        self.created_amount = self.created_amount.saturating_add(coin.amount().to_sat());
-        self.created.push((key, bytes.into_boxed_slice()));
-    }
-
     /// With its coins as values.
     pub(crate) fn show(&self) -> Result<BlockRecord, CoinStoreError> {
         let coins = |coins: &[(Key, Bytes)]| {
@@ -61,30 +40,81 @@ impl Record {
             (spent, created);
         Ok(BlockRecord { tip: self.tip, parent: self.parent, spent: spent?, created: created? })
     }
+}
 
-    /// Appends the body of the record that it was connected.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let bytes = |coins: &[(Key, Bytes)]| {
-            coins.iter().map(|(_, coin)| COIN_LEN + coin.len()).sum::<usize>()
-        };
-        out.reserve(100 + bytes(&self.spent) + bytes(&self.created));
+/// The record of a block that is being connected, as far as it is known before the set has taken it: what it creates.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    tip: Tip,
+    parent: Option<Tip>,
+    /// As they are in a body.
+    created: Vec<u8>,
+    count: u32,
+    /// Satoshi; saturating.
+    created_amount: u64,
+}
+
+impl Draft {
+    /// Of a block that creates so many coins.
+    pub(crate) fn new(tip: Tip, parent: Option<Tip>, coins: usize) -> Self {
+        let created = Vec::with_capacity(coins.saturating_mul(COIN_LEN + USUAL_LEN));
+        Self { tip, parent, created, count: 0, created_amount: 0 }
+    }
+
+    /// It creates a coin, whose stored form is returned.
+    pub(crate) fn create(&mut self, key: &Key, coin: &Coin) -> Bytes {
+        self.created_amount = self.created_amount.saturating_add(coin.amount().to_sat());
+        self.count += 1;
+        self.created.extend_from_slice(key);
+        let at = self.created.len();
+        self.created.extend_from_slice(&[0; 2]);
+        coin.encode(&mut self.created);
+        let bytes = self.created.get(at + 2..).unwrap_or_default();
+        // A coin has at most some 10,000 bytes.
+        let (len, bytes) = (bytes.len() as u16, Bytes::from(bytes));
+        if let Some(place) = self.created.get_mut(at..at + 2) {
+            place.copy_from_slice(&len.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(crate) const fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    pub(crate) const fn parent(&self) -> Option<Tip> {
+        self.parent
+    }
+
+    pub(crate) const fn created(&self) -> (u64, u64) {
+        (self.count as u64, self.created_amount)
+    }
+
+    /// Appends the body of the record that it was connected, and spent these coins with this amount.
+    pub(crate) fn encode<'a>(
+        &self,
+        spent: impl ExactSizeIterator<Item = (&'a Key, &'a Bytes)>,
+        spent_amount: u64,
+        out: &mut Vec<u8>,
+    ) {
+        out.reserve(100 + spent.len() * (COIN_LEN + USUAL_LEN) + self.created.len());
         out.push(CONNECT);
         put_tip(&self.tip, out);
         let (height, block) = self
             .parent
             .map_or((NO_PARENT, BlockHash::all_zeros()), |parent| (parent.height, parent.block));
         put_tip(&Tip { height, block }, out);
-        out.extend_from_slice(&self.spent_amount.to_le_bytes());
+        out.extend_from_slice(&spent_amount.to_le_bytes());
         out.extend_from_slice(&self.created_amount.to_le_bytes());
-        for coins in [&self.spent, &self.created] {
-            // A block has at most 4 MB, and a coin at most some 10,000 bytes.
-            out.extend_from_slice(&(coins.len() as u32).to_le_bytes());
-            for (key, coin) in coins {
-                out.extend_from_slice(key);
-                out.extend_from_slice(&(coin.len() as u16).to_le_bytes());
-                out.extend_from_slice(coin);
-            }
+        // A block has at most 4 MB.
+        out.extend_from_slice(&(spent.len() as u32).to_le_bytes());
+        for (key, coin) in spent {
+            out.extend_from_slice(key);
+            out.extend_from_slice(&(coin.len() as u16).to_le_bytes());
+            out.extend_from_slice(coin);
         }
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.created);
     }
 }
 
@@ -176,31 +206,36 @@ mod tests {
     use super::*;
     use bitcoin::{Amount, ScriptBuf};
 
-    pub(super) fn record(height: u32, spent: usize, created: usize) -> Record {
+    /// A record, and its body.
+    pub(crate) fn record(height: u32, spent: usize, created: usize) -> (Record, Vec<u8>) {
         let tip =
             |height: u32| Tip { height, block: BlockHash::from_byte_array([height as u8; 32]) };
-        let mut record = Record::new(tip(height), height.checked_sub(2).map(|_| tip(height - 1)));
         let coin = |number: usize| {
             let script = ScriptBuf::from_bytes(vec![0x51; number]);
             Coin::new(height, false, Amount::from_sat(number as u64 + 1), script).unwrap()
         };
-        for number in 0..spent {
+        let (tip, parent) = (tip(height), height.checked_sub(2).map(|_| tip(height - 1)));
+        let mut draft = Draft::new(tip, parent, created);
+        let mut put = |key, coin: &Coin| (key, draft.create(&key, coin));
+        let created = (0..created).map(|number| put([100 + number as u8; KEY_LEN], &coin(number)));
+        let created: Vec<_> = created.collect();
+        let spent = (0..spent).map(|number| {
             let mut bytes = Vec::new();
             coin(number).encode(&mut bytes);
-            record.spend([number as u8; KEY_LEN], bytes.into()).unwrap();
-        }
-        for number in 0..created {
-            record.create([100 + number as u8; KEY_LEN], &coin(number));
-        }
-        record
+            ([number as u8; KEY_LEN], Bytes::from(bytes))
+        });
+        let spent: Vec<_> = spent.collect();
+        let spent_amount = (1..=spent.len() as u64).sum();
+        let mut body = Vec::new();
+        draft.encode(spent.iter().map(|(key, coin)| (key, coin)), spent_amount, &mut body);
+        let (_, created_amount) = draft.created();
+        (Record { tip, parent, spent, created, spent_amount, created_amount }, body)
     }
 
     #[test]
     fn bodies_decode_to_what_they_were_and_to_nothing_else() {
         for (height, spent, created) in [(1, 0, 0), (2, 3, 5), (7, 40, 0)] {
-            let record = record(height, spent, created);
-            let mut body = Vec::new();
-            record.encode(&mut body);
+            let (record, mut body) = record(height, spent, created);
             assert_eq!(decode_connect(&body).as_ref(), Some(&record));
             let step = Step::Connect { tip: record.tip, parent: record.parent };
             assert_eq!(Step::of(&body), Some(step));
@@ -218,8 +253,8 @@ mod tests {
             assert_eq!(decode_connect(&body), None);
         }
         let mut body = Vec::new();
-        encode_disconnect(&record(9, 0, 0).tip, &mut body);
-        assert_eq!(Step::of(&body), Some(Step::Disconnect(record(9, 0, 0).tip)));
+        encode_disconnect(&record(9, 0, 0).0.tip, &mut body);
+        assert_eq!(Step::of(&body), Some(Step::Disconnect(record(9, 0, 0).0.tip)));
         assert_eq!(decode_connect(&body), None);
         body.push(0);
         assert_eq!(Step::of(&body), None);
