@@ -16,6 +16,7 @@ use crate::part::{Found, Part, Stop, Which};
 use crate::parts::{Locked, Parts, Promise};
 use crate::state::{Event, State};
 use crate::stats::{CacheStats, Counters, add};
+use crate::sync::Mutex;
 use crate::sync::thread::{self, JoinHandle};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -84,11 +85,56 @@ pub(crate) struct Inner<B: Backing> {
     pub(crate) counters: Counters,
     /// The next sequence number. Taken while the parts of a write are locked.
     sequence: AtomicU64,
+    /// Room for the steps of a write, from one that was kept.
+    spare_steps: Mutex<Option<Steps<B>>>,
 }
 
-/// What the backing has of the keys of a write, by the numbers of the operations, as far as it was asked: the generation of the
-/// part before, and the value.
-type Known<V> = Vec<Option<(u64, Option<V>)>>;
+/// Most steps for which memory is kept when nothing is written.
+const MOST_SPARE_STEPS: usize = 1 << 16;
+
+/// What the backing has of the keys of a write, as far as it was asked.
+struct Known<V> {
+    /// Numbers of operations, ascending.
+    asked: Vec<usize>,
+    /// The generation of the part before, and the value.
+    answers: Vec<(u64, Option<V>)>,
+}
+
+impl<V> Known<V> {
+    /// By the numbers of operations, ascending.
+    fn in_order(&self) -> impl Iterator<Item = (usize, &(u64, Option<V>))> {
+        self.asked.iter().copied().zip(&self.answers)
+    }
+
+    fn of(&self, at: usize) -> Option<&(u64, Option<V>)> {
+        self.answers.get(self.asked.binary_search(&at).ok()?)
+    }
+
+    /// Knows more, in place of what it knew.
+    fn learn(&mut self, asked: Vec<(usize, u64)>, values: Vec<Option<V>>) {
+        let new = asked
+            .into_iter()
+            .zip(values)
+            .map(|((at, generation), value)| (at, (generation, value)));
+        if self.asked.is_empty() {
+            (self.asked, self.answers) = new.unzip();
+            return;
+        }
+        for (at, answer) in new {
+            match self.asked.binary_search(&at) {
+                Ok(place) => {
+                    if let Some(old) = self.answers.get_mut(place) {
+                        *old = answer;
+                    }
+                }
+                Err(place) => {
+                    self.asked.insert(place, at);
+                    self.answers.insert(place, answer);
+                }
+            }
+        }
+    }
+}
 
 /// What came of applying a write. Nothing has changed unless it is done.
 enum Tried<K, V, R> {
@@ -100,6 +146,7 @@ enum Tried<K, V, R> {
 type Failed<B> = Error<<B as Backing>::Error>;
 type Ops<B> = Vec<(<B as Backing>::Key, Op<<B as Backing>::Value>)>;
 type UndoOf<B> = Undo<<B as Backing>::Key, <B as Backing>::Value>;
+type Steps<B> = Vec<Step<<B as Backing>::Key, <B as Backing>::Value>>;
 type Refusal<B> = UndoRefused<<B as Backing>::Key, <B as Backing>::Value, <B as Backing>::Error>;
 
 impl<B: Backing> Cache<B> {
@@ -119,6 +166,7 @@ impl<B: Backing> Cache<B> {
             flow: Flow::new(durable, closed_epochs),
             counters: Counters::default(),
             sequence: AtomicU64::new(1),
+            spare_steps: Mutex::new(None),
         });
         let shared = Arc::clone(&inner);
         let flusher = thread::Builder::new()
@@ -252,7 +300,7 @@ impl<B: Backing> Cache<B> {
         let inner = &*self.inner;
         let hashes: Vec<_> = ops.iter().map(|(key, _)| inner.parts.hash(key)).collect();
         let touched = inner.touched(&hashes);
-        let mut known = Known::new();
+        let mut known = Known { asked: Vec::new(), answers: Vec::new() };
         let mut stopped = None;
         loop {
             let promise = inner.promise(ops, &hashes, &touched)?;
@@ -260,12 +308,7 @@ impl<B: Backing> Cache<B> {
             if !unknown.is_empty() {
                 let keys = unknown.iter().filter_map(|&(at, _)| Some(ops.get(at)?.0.clone()));
                 let keys: Vec<_> = keys.collect();
-                known.resize_with(ops.len(), || None);
-                for ((at, generation), value) in unknown.into_iter().zip(inner.read(&keys)?) {
-                    if let Some(known) = known.get_mut(at) {
-                        *known = Some((generation, value));
-                    }
-                }
+                known.learn(unknown, inner.read(&keys)?);
             }
             let tried = inner.apply(ops, &hashes, &touched, &known, &mut check);
             drop(promise);
@@ -317,6 +360,16 @@ impl<B: Backing> Cache<B> {
         add(&inner.counters.undone, 1);
         inner.parts.evict_over(|gone| add(&inner.counters.evictions, gone));
         Ok(())
+    }
+
+    /// Says that a write will not be taken back: the next one uses the memory of its undo. Not more than that: an undo may as
+    /// well be dropped.
+    pub fn keep(&self, undo: UndoOf<B>) {
+        let mut steps = undo.steps;
+        if steps.capacity() <= MOST_SPARE_STEPS {
+            steps.clear();
+            *self.inner.spare_steps.lock() = Some(steps);
+        }
     }
 
     /// Closes the open epoch: what it has written will be flushed in one batch with `tag`, while the next epoch takes
@@ -655,8 +708,8 @@ impl<B: Backing> Inner<B> {
                 && (stopped == Some(at) || part.state(hash, key) == State::Unknown)
             {
                 let generation = part.generation();
-                match known.get(at) {
-                    Some(Some((of, _))) if *of == generation => {}
+                match known.of(at) {
+                    Some((of, _)) if *of == generation => {}
                     _ => unknown.push((at, generation)),
                 }
             }
@@ -675,12 +728,14 @@ impl<B: Backing> Inner<B> {
     ) -> Tried<B::Key, B::Value, R> {
         let mut locked = self.lock(touched);
         let seq = self.sequence.fetch_add(1, Relaxed);
-        let mut steps = Vec::with_capacity(ops.len());
+        let mut steps = self.spare_steps.lock().take().unwrap_or_default();
+        steps.reserve(ops.len());
         let mut refused = None;
-        let mut left_over = std::mem::take(ops).into_iter().zip(hashes).enumerate();
+        let mut left_over = ops.drain(..).zip(hashes).enumerate();
+        let mut known = known.in_order().peekable();
         for (at, ((key, op), &hash)) in &mut left_over {
             let Some(part) = self.of(&mut locked, hash) else { continue };
-            let below = known.get(at).and_then(Option::as_ref);
+            let below = known.next_if(|(of, _)| *of == at).map(|(_, answer)| answer);
             let below = below.filter(|(generation, _)| *generation == part.generation());
             let event = op.event();
             match part.apply(hash, &key, op, seq, below.map(|(_, value)| value.as_ref())) {
@@ -691,6 +746,8 @@ impl<B: Backing> Inner<B> {
                 }
             }
         }
+        // Behind what was refused come those that were not tried.
+        let rest: Vec<_> = left_over.map(|(_, (op, _))| op).collect();
         let undo = Undo { seq, steps };
         let not = match refused {
             None => match check(&undo) {
@@ -707,8 +764,6 @@ impl<B: Backing> Inner<B> {
                 Err(reason) => Tried::Unwanted(reason),
             },
             Some((at, key, op, stop)) => {
-                // Behind it come those that were not tried, before it those that are taken back.
-                let rest: Vec<_> = left_over.map(|(_, (op, _))| op).collect();
                 ops.push((key, op));
                 ops.extend(rest);
                 Tried::Refused(at, stop)

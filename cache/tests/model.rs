@@ -228,7 +228,7 @@ impl Run {
         let expected = model_write(&mut self.map, &mut ops);
         let handed = ops.clone();
         let keys: BTreeSet<_> = ops.iter().map(|(key, _)| *key).collect();
-        if handed.len() % 3 == 0 {
+        if handed.len().is_multiple_of(3) {
             // Somebody who says no: nothing is done, or it is refused for the reason for which it would be without him.
             let no = |undo: &Undo<Key, Value>| Err::<(), usize>(undo.keys().count());
             match (self.until_done(|cache| cache.write_if(&mut ops, no)), expected) {

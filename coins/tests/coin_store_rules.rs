@@ -355,6 +355,58 @@ fn readers_go_on_during_reorganisations() {
     readers.into_iter().for_each(|reader| reader.join().unwrap());
 }
 
+/// Coins that are created need not be looked up: then the flush sees what was wrong, nothing of it is durable, and a new opening stands
+/// before the block.
+#[test]
+fn an_unchecked_coin_over_an_unspent_one_is_refused_by_the_flush() {
+    for (undo_blocks, flush) in
+        [(288, Flush::Every(2)), (0, Flush::Every(2)), (288, Flush::WhenFull)]
+    {
+        let disk = memory();
+        let unchecked =
+            options(Arc::clone(&disk), flush).undo_blocks(undo_blocks).check_created(false);
+        let mut store = CoinStore::open(DIR, unchecked.clone()).unwrap();
+        let first = wide(1, 300, None);
+        store.connect(1, hash(1), &first).unwrap();
+        store.connect(2, hash(2), &wide(2, 5, None)).unwrap();
+        store.flush().unwrap();
+        let root = store.root();
+        // A cache that knows it refuses it at once.
+        let again = |height, vout: usize| {
+            let (name, coin) = first.created[vout].clone();
+            let coin = Coin::new(height, false, coin.amount(), coin.script().clone()).unwrap();
+            BlockEffect { created: vec![(name, coin)], ..wide(height, 0, None) }
+        };
+        store.get(&first.created[7].0).unwrap().unwrap();
+        let refused = store.connect(3, hash(3), &again(3, 7)).unwrap_err();
+        assert!(matches!(refused, CoinStoreError::Exists(name) if name == first.created[7].0));
+        store.close().unwrap();
+        // One that does not takes it.
+        let mut store = CoinStore::open(DIR, unchecked.clone()).unwrap();
+        store.connect(3, hash(3), &wide(3, 4, Some(2))).unwrap();
+        store.connect(4, hash(4), &again(4, 9)).unwrap();
+        let refused = store.flush().unwrap_err();
+        let CoinStoreError::Flush(cause) = &refused else { panic!("{refused}") };
+        assert!(matches!(**cause, CoinStoreError::Exists(name) if name == first.created[9].0));
+        assert!(store.connect(5, hash(5), &wide(5, 1, None)).is_err());
+        assert_eq!((store.durable(), store.root()), (Some(2), root));
+        drop(store);
+        for options in [unchecked.clone(), unchecked.check_created(true)] {
+            let mut store = CoinStore::open(DIR, options).unwrap();
+            let height = if undo_blocks == 0 { 2 } else { 3 };
+            assert_eq!((store.height(), store.root()), (Some(height), root));
+            assert_eq!(store.digest().unwrap().coins, 305);
+            for height in height + 1..=4 {
+                store.connect(height, hash(height), &wide(height, 1, None)).unwrap();
+            }
+            if undo_blocks == 0 {
+                break;
+            }
+            store.disconnect(4).unwrap();
+        }
+    }
+}
+
 /// O-B8: after a restart nothing is forgotten; and a MuHash that was not kept is made again.
 #[test]
 fn o_b8_a_new_store_over_old_files_knows_everything() {

@@ -13,7 +13,7 @@ use crate::coin::{Coin, outpoint_of};
 use crate::digest::{MuHash, write_element};
 use bitcoin::Amount;
 use bitcoin::p2p::Magic;
-use hedgerow::{Height, Reader, Store, View};
+use hedgerow::{Height, Op, OpKind, Reader, Refused, Store, Task, View};
 use hedgerow_cache::{Backing, Effect, NetEffect};
 use parking_lot::Mutex;
 use rayon::prelude::*;
@@ -292,24 +292,35 @@ impl Backing for Below {
         let total_amount = total;
         let (network, kept) = (self.network, muhash.clone());
         let point = FlushPoint { tip, coins, total_amount, flush, muhash: kept, records, network };
+        // What the cache believes of what is stored is checked here, before anything changes.
+        let ops = changes.into_iter().map(|Change { key, old, new }| {
+            let kind = match (&old, &new) {
+                (None, _) => OpKind::Create,
+                (Some(_), Some(_)) => OpKind::Update,
+                (Some(_), None) => OpKind::Delete,
+            };
+            let value = new.map_or(Vec::new(), |new| new.to_vec());
+            Op { kind, key: key.to_vec(), value }
+        });
+        let task: Task = vec![ops.collect()];
         self.with(|store| {
-            let mut block = store.next_block()?;
-            for Change { key, new, .. } in &changes {
-                match new {
-                    Some(value) => block.put(key, value)?,
-                    None => block.delete(key)?,
-                }
-            }
-            drop(changes);
-            block.set_extra(point.encode())?;
-            let number = block.height();
-            let ticket = block.submit()?;
-            drop(block);
-            ticket.durable()?;
+            let number = store.height().next();
+            let submitted = store.submit_tasks(number, &[task], point.encode());
+            submitted.map_err(refused)?.durable()?;
             *self.stand.lock() = Stand { number, point: Some(point), muhash };
             Ok(())
         })
     }
+}
+
+/// What it means that the store refused a flush.
+fn refused(error: hedgerow::Error) -> CoinStoreError {
+    if let hedgerow::Error::Refused(Refused::InvalidOp { op: OpKind::Create, key }) = &error
+        && let Ok(key) = key.as_slice().try_into()
+    {
+        return CoinStoreError::Exists(outpoint_of(key));
+    }
+    error.into()
 }
 
 impl Stand {

@@ -28,9 +28,9 @@ use std::sync::Arc;
 pub(super) const STORE: &str = "store";
 /// The directory of the records of blocks.
 const BLOCKS: &str = "blocks";
-/// Most bytes of the cache, by its own count, that one flush takes with [`Flush::WhenFull`]: it is held in memory, and
-/// so is what the store makes of it.
-pub(super) const MOST_FLUSHED: u64 = 256 << 20;
+/// Most bytes of the cache, by its own count, that one flush takes with [`Flush::WhenFull`]: what the store makes of
+/// it is held in memory, some seven times that.
+pub(super) const MOST_FLUSHED: u64 = 128 << 20;
 
 /// Most bytes of the cache, by its own count, that may wait for a flush with [`Flush::Every`]: a block of the store has no
 /// more than 4 GiB.
@@ -79,6 +79,22 @@ pub struct CoinStore {
     /// The newest height asks for a flush that is not closed yet.
     due: bool,
     counts: Counts,
+    memory: Memory,
+}
+
+/// Memory that one block leaves to the next.
+#[derive(Debug, Default)]
+struct Memory {
+    ops: Vec<(Key, Op<Bytes>)>,
+    created: Vec<u8>,
+}
+
+impl Memory {
+    /// Unless it is more than most blocks need.
+    fn kept(ops: Vec<(Key, Op<Bytes>)>, created: Vec<u8>) -> Self {
+        let few = ops.capacity() <= 1 << 15 && created.capacity() <= 4 << 20;
+        if few { Self { ops, created } } else { Self::default() }
+    }
 }
 
 /// The newest state.
@@ -166,6 +182,7 @@ impl CoinStore {
             flushes,
             due: false,
             counts: Counts::default(),
+            memory: Memory::default(),
         };
         opened.reconnect(None)?;
         Ok(opened)
@@ -262,9 +279,11 @@ impl CoinStore {
         }
         let tip = Tip { height, block };
         let overwritten = self.overwritten(tip, effect)?;
-        let mut draft = Draft::new(tip, self.tip(), effect.created.len());
+        let Memory { mut ops, created } = std::mem::take(&mut self.memory);
+        let mut draft = Draft::new(tip, self.tip(), created);
+        ops.clear();
         let gone = effect.spent.iter().map(key_of).chain(overwritten.iter().copied());
-        let mut ops: Vec<(Key, Op<Bytes>)> = gone.map(|key| (key, Op::Remove)).collect();
+        ops.extend(gone.map(|key| (key, Op::Remove)));
         let removed = ops.len();
         for (outpoint, coin) in &effect.created {
             if coin.height() != height {
@@ -272,19 +291,22 @@ impl CoinStore {
                 return Err(CoinStoreError::CoinHeight { outpoint, given });
             }
             let key = key_of(outpoint);
-            ops.push((key, Op::Insert(draft.create(&key, coin))));
+            let stored = draft.create(&key, coin);
+            let create = if self.options.check_created { Op::Insert } else { Op::Create };
+            ops.push((key, create(stored)));
         }
         let (undo, spent_amount) = self.put_in(tip, &mut ops, removed, draft.created())?;
         if let Some(records) = &self.records {
-            let replaced: Vec<_> = undo.replaced().take(removed).collect();
-            let spent = replaced.iter().filter_map(|(key, coin)| Some((*key, (*coin)?)));
-            let spent: Vec<_> = spent.collect();
+            let spent = undo.replaced().take(removed);
+            let spent: Vec<_> = spent.filter_map(|(key, coin)| Some((key, coin?))).collect();
             if let Err(error) = records.connect(&draft, spent.into_iter(), spent_amount) {
                 // Nothing was written since, and the epoch is open.
                 return Err(self.take_back(undo, error));
             }
         }
+        self.cache.keep(undo);
         self.stand_at(tip, removed, draft.created(), spent_amount);
+        self.memory = Memory::kept(ops, draft.into_memory());
         let overwritten = overwritten.len() as u64;
         let (spent, created) = (effect.spent.len() as u64, effect.created.len() as u64);
         self.counts.connected += 1;
@@ -648,8 +670,14 @@ impl CoinStore {
         let (Some(first), Some(last)) = (first, last) else { return Ok(()) };
         for height in first..=last {
             self.close_if_due()?;
-            self.connect_again(records.read(height)?)?;
-            self.counts.reconnected += 1;
+            match self.connect_again(records.read(height)?) {
+                Ok(()) => self.counts.reconnected += 1,
+                // Connected unchecked, and refused by the flush: it never was, nor were those above it.
+                Err(CoinStoreError::Exists(_)) if up_to.is_none() => {
+                    return (height..=last).rev().try_for_each(|height| records.disconnect(height));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -660,13 +688,14 @@ impl CoinStore {
         self.height() > closed
     }
 
-    /// Whether it is time for a flush, as far as memory goes: half of it waits for one, and none is under way.
+    /// Whether it is time for a flush, as far as memory goes: most of it waits for one, and none is under way.
     fn is_large(&self) -> bool {
         if self.options.flush != Flush::WhenFull {
             return false;
         }
         let stats = self.cache.stats();
-        let most = (self.options.cache_bytes / 2).min(MOST_FLUSHED);
+        // The other third takes blocks while it is written.
+        let most = (self.options.cache_bytes / 3 * 2).min(MOST_FLUSHED);
         stats.closed_epochs == 0 && dirty_bytes(&stats) >= most
     }
 

@@ -35,6 +35,9 @@ struct Args {
     /// Blocks that can be disconnected; 0: nothing is kept for that
     #[arg(long, default_value_t = 288)]
     undo_blocks: u32,
+    /// Hedgerow looks each coin up that a block creates, as it does by default. Bitcoin Core does not since BIP 34, nor does `rocksdb` here
+    #[arg(long)]
+    check_created: bool,
     /// Blocks from flush to flush, for the engines of that name
     #[arg(long, default_value_t = 100)]
     every: u32,
@@ -85,6 +88,7 @@ impl Args {
         let ours = |flush, muhash| -> Result<Box<dyn Engine>, Failure> {
             let options = CoinOptions::new().cache_bytes(cache_bytes as u64);
             let options = options.flush(flush).muhash(muhash).undo_blocks(self.undo_blocks);
+            let options = options.check_created(self.check_created);
             Ok(Box::new(Hedgerow::open(dir, options)?))
         };
         let rocks = |every| -> Result<Box<dyn Engine>, Failure> {

@@ -31,6 +31,8 @@ const FRAME_LEN: u64 = 8;
 /// Longest body. A block spends some 100,000 coins at most, each of some 10,000 bytes at most.
 const MOST_BODY: u32 = 1 << 30;
 const SUFFIX: &str = ".rec";
+/// Most bytes that are kept for the next record.
+const MOST_MEMORY: usize = 4 << 20;
 /// Bytes that are written once more at once.
 const REWRITTEN_AT_ONCE: u64 = 1 << 20;
 
@@ -59,6 +61,8 @@ struct Inner {
     torn: bool,
     /// A sync has failed.
     failed: Option<VfsError>,
+    /// For the next record.
+    memory: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -107,6 +111,7 @@ impl Records {
             names: false,
             torn: false,
             failed: None,
+            memory: Vec::new(),
         };
         let (dir, inner, syncing) = (dir.to_owned(), Mutex::new(inner), Mutex::new(()));
         let records = Self { disk, dir, segment_bytes, inner, syncing };
@@ -302,9 +307,14 @@ impl Records {
             // What was taken back, and could not be said so then.
             self.append_disconnect(&mut inner, &last.tip)?;
         }
-        let mut frame = vec![0; FRAME_LEN as usize];
+        let mut frame = std::mem::take(&mut inner.memory);
+        frame.clear();
+        frame.resize(FRAME_LEN as usize, 0);
         draft.encode(spent, spent_amount, &mut frame);
-        let at = self.append(&mut inner, frame)?;
+        let at = self.append(&mut inner, &mut frame)?;
+        if frame.capacity() <= MOST_MEMORY {
+            inner.memory = frame;
+        }
         inner.chain.push_back(Entry { tip: draft.tip(), at });
         Ok(())
     }
@@ -321,13 +331,13 @@ impl Records {
     fn append_disconnect(&self, inner: &mut Inner, tip: &Tip) -> Result<(), CoinStoreError> {
         let mut frame = vec![0; FRAME_LEN as usize];
         encode_disconnect(tip, &mut frame);
-        self.append(inner, frame)?;
+        self.append(inner, &mut frame)?;
         inner.chain.pop_back();
         Ok(())
     }
 
     /// Appends a record: the body behind room for length and checksum. Returns where it is.
-    fn append(&self, inner: &mut Inner, mut frame: Vec<u8>) -> Result<Position, CoinStoreError> {
+    fn append(&self, inner: &mut Inner, frame: &mut [u8]) -> Result<Position, CoinStoreError> {
         if let Some(failed) = &inner.failed {
             return Err(failed.clone().into());
         }
@@ -359,7 +369,7 @@ impl Records {
         if let Some(second) = frame.get_mut(4..8) {
             second.copy_from_slice(&checksum.to_le_bytes());
         }
-        if let Err(error) = last.file.write_all_at(&frame, last.len) {
+        if let Err(error) = last.file.write_all_at(frame, last.len) {
             inner.torn = true;
             return Err(error.into());
         }

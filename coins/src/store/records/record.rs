@@ -55,10 +55,15 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Of a block that creates so many coins.
-    pub(crate) fn new(tip: Tip, parent: Option<Tip>, coins: usize) -> Self {
-        let created = Vec::with_capacity(coins.saturating_mul(COIN_LEN + USUAL_LEN));
-        Self { tip, parent, created, count: 0, created_amount: 0 }
+    /// Of a block that creates nothing yet; with memory of another draft.
+    pub(crate) fn new(tip: Tip, parent: Option<Tip>, mut memory: Vec<u8>) -> Self {
+        memory.clear();
+        Self { tip, parent, created: memory, count: 0, created_amount: 0 }
+    }
+
+    /// Memory for the next one.
+    pub(crate) fn into_memory(self) -> Vec<u8> {
+        self.created
     }
 
     /// It creates a coin, whose stored form is returned.
@@ -215,7 +220,7 @@ mod tests {
             Coin::new(height, false, Amount::from_sat(number as u64 + 1), script).unwrap()
         };
         let (tip, parent) = (tip(height), height.checked_sub(2).map(|_| tip(height - 1)));
-        let mut draft = Draft::new(tip, parent, created);
+        let mut draft = Draft::new(tip, parent, Vec::new());
         let mut put = |key, coin: &Coin| (key, draft.create(&key, coin));
         let created = (0..created).map(|number| put([100 + number as u8; KEY_LEN], &coin(number)));
         let created: Vec<_> = created.collect();
