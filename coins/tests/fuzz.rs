@@ -12,19 +12,14 @@ mod fuzzing;
 use bolero::check;
 use common::{Coins, snapshot_of};
 use fuzzing::{Count, Damage};
-use hedgerow::disk::{MemDisk, OpenMode, Vfs};
 use hedgerow_coins::bitcoin::consensus::encode::{deserialize, serialize, serialize_hex};
 use hedgerow_coins::bitcoin::constants::genesis_block;
 use hedgerow_coins::bitcoin::hashes::Hash;
 use hedgerow_coins::bitcoin::p2p::Magic;
 use hedgerow_coins::bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Txid};
 use hedgerow_coins::{
-    BlockEffect, BlockFiles, Coin, CoinOptions, CoinStore, Flush, FlushPoint, MUHASH_LEN, MuHash,
-    SnapshotHeader, SnapshotReader, Tip, regtest,
+    BlockEffect, BlockFiles, Coin, MUHASH_LEN, MuHash, SnapshotHeader, SnapshotReader, regtest,
 };
-use std::panic::AssertUnwindSafe;
-use std::path::Path;
-use std::sync::Arc;
 
 /// Coins of every form, by hand: keys of the genesis coinbase and the generator of the curve.
 fn samples() -> Vec<Coin> {
@@ -125,90 +120,6 @@ fn product() {
             assert_eq!(product.to_bytes(), bytes);
         }
         COUNT.note(decoded.is_ok());
-    });
-    COUNT.finish();
-}
-
-/// What a flush says of itself.
-#[test]
-fn flush_point() {
-    static COUNT: Count = Count::new("flush");
-    let mut point = FlushPoint::new(Tip { height: 7, block: BlockHash::from_byte_array([3; 32]) });
-    (point.coins, point.total_amount) = (12, Amount::from_sat(1_234_567));
-    let bare = point.encode();
-    let mut set = MuHash::new();
-    set.insert(b"in");
-    (point.muhash, point.flush, point.network) =
-        (Some(set), Flush::Every(100), Some(Magic::SIGNET));
-    let samples = [bare, point.encode()];
-    check!().with_iterations(100_000).with_type::<(bool, Damage, Vec<u8>)>().for_each(
-        |(real, damage, noise)| {
-            let bytes = if *real { damage.apply(&samples) } else { noise.clone() };
-            let decoded = FlushPoint::decode(&bytes);
-            if let Ok(point) = &decoded {
-                assert_eq!(point.encode(), bytes);
-            }
-            COUNT.note(decoded.is_ok());
-        },
-    );
-    COUNT.finish();
-}
-
-/// Records of blocks above a flush: whatever becomes of them, what is opened stands at a block that was connected, with its coins, or
-/// is not opened.
-#[test]
-fn records() {
-    static COUNT: Count = Count::new("records of blocks");
-    const RECORDS: &str = "/coins/blocks/00000001.rec";
-    let disk: Arc<dyn Vfs> = Arc::new(MemDisk::new());
-    let below = hedgerow::Options::new().segment_bytes(1 << 20).checkpoint_bytes(0).threads(1);
-    let options = CoinOptions::new().flush(Flush::Every(2)).cache_bytes(1 << 20).store(below);
-    let options = options.disk(Arc::clone(&disk));
-    let mut store = CoinStore::open("/coins", options.clone()).unwrap();
-    let mut stood = Vec::new();
-    let mut durable = 0;
-    for (height, block) in (1..).zip(regtest::chain().take(3)) {
-        store.connect_block(height, &block).unwrap();
-        let digest = store.digest().unwrap();
-        stood.push((digest.tip, digest.coins, digest.muhash));
-        if height == 2 {
-            store.flush().unwrap();
-            durable =
-                disk.open(Path::new(RECORDS), OpenMode::Read).unwrap().len().unwrap() as usize;
-        }
-    }
-    // Two branches of the chain's end.
-    store.disconnect(3).unwrap();
-    store.connect_block(3, &regtest::chain().nth(2).unwrap()).unwrap();
-    store.close().unwrap();
-    let write = |bytes: &[u8]| {
-        let file = disk.open(Path::new(RECORDS), OpenMode::ReadWrite).unwrap();
-        file.set_len(0).unwrap();
-        file.write_all_at(bytes, 0).unwrap();
-    };
-    let whole = disk.open(Path::new(RECORDS), OpenMode::Read).unwrap();
-    let mut sample = vec![0; whole.len().unwrap() as usize];
-    whole.read_exact_at(&mut sample, 0).unwrap();
-    drop(whole);
-    let samples = [sample];
-    // What panics within ends the test: nothing is used afterwards.
-    let open = AssertUnwindSafe(|bytes: &[u8]| {
-        write(bytes);
-        CoinStore::open("/coins", options.clone())
-    });
-    check!().with_iterations(600).with_type::<Damage>().for_each(|damage| {
-        let bytes = damage.apply(&samples);
-        let opened = open(&bytes);
-        if let Ok(store) = &opened {
-            let digest = store.digest().unwrap();
-            let found = (digest.tip, digest.coins, digest.muhash);
-            assert!(stood[1..].contains(&found), "{found:?}");
-            let whole = bytes.len() >= durable && bytes[..durable] == samples[0][..durable];
-            assert!(whole, "damage below the flush was not seen");
-            let same = bytes.starts_with(&samples[0]);
-            assert!(!same || found == stood[2]);
-        }
-        COUNT.note(opened.is_ok());
     });
     COUNT.finish();
 }

@@ -31,15 +31,6 @@ pub enum BlockFileError {
     /// The temporary file for blocks that were unpacked failed.
     #[error("the temporary file of unpacked blocks: {0}")]
     Temporary(#[source] io::Error),
-    /// There are more blocks that were packed or in hex than the temporary file may take
-    /// ([`BlockFiles::open_within`](crate::BlockFiles::open_within)).
-    #[error("{} unpacks to more blocks than the {limit} bytes that all of them may take together", path.display())]
-    TooMuch {
-        /// The file.
-        path: PathBuf,
-        /// Bytes.
-        limit: u64,
-    },
     /// A block that was packed or in hex is damaged: its header alone was looked at before.
     #[error("block {block}: {what}")]
     Unpacked {

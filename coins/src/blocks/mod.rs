@@ -12,8 +12,8 @@
 //! looked through once for headers, and each block is read when its turn comes.
 //!
 //! **Memory**: some hundred bytes per block that the files hold, and one block. What cannot be read at any place (packed
-//! or hex) goes through a temporary file, which has a bound: a small file may unpack to a great deal, and on regtest a header's proof
-//! of work costs nothing. Only blocks whose headers have it count, each once.
+//! or hex) goes through a temporary file. Only blocks whose headers have their proof of work count, each once: a small
+//! file cannot unpack to endless blocks.
 //!
 //! **Invariant (absence):** whether a block is valid. That its transactions are those of its header is checked, and that
 //! the header follows the one before.
@@ -38,8 +38,6 @@ use std::path::{Path, PathBuf};
 const MAX_BLOCK_LEN: usize = 4_000_000;
 /// Bytes of a block's header.
 const HEADER_LEN: usize = 80;
-/// Bytes of unpacked blocks by default.
-const SPOOLED: u64 = 16 << 30;
 /// Bytes that a block has at least: header, number of transactions.
 const MIN_BLOCK_LEN: usize = HEADER_LEN + 1;
 
@@ -62,15 +60,13 @@ const MIN_BLOCK_LEN: usize = HEADER_LEN + 1;
 /// assert!(blocks.iter().eq(&regtest::chain().take(5).collect::<Vec<_>>()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BlockFiles {
     /// In the order in which they were found.
     blocks: Vec<Found>,
     by_hash: HashMap<BlockHash, usize>,
     sources: Vec<Source>,
     spool: Option<Spool>,
-    /// Most bytes of it.
-    most_spooled: u64,
     /// Of the first file that says one.
     magic: Option<Magic>,
 }
@@ -117,33 +113,14 @@ impl BlockFiles {
     /// * blocks in hex, one a line;
     /// * any of these packed by bzip2.
     ///
-    /// What it is is told by its first bytes. A block that is there twice counts once. Those in hex and the packed ones may take
-    /// 16 GiB of a temporary file ([`Self::open_within`]).
+    /// What it is is told by its first bytes. A block that is there twice counts once.
     ///
     /// # Errors
     /// [`BlockFileError`] with file and offset if one cannot be read, or holds something else.
     pub fn open<P: AsRef<Path>>(
         paths: impl IntoIterator<Item = P>,
     ) -> Result<Self, BlockFileError> {
-        Self::open_within(paths, SPOOLED)
-    }
-
-    /// As [`Self::open`], with another bound: bytes of all blocks together that were packed or in hex, each once.
-    ///
-    /// # Errors
-    /// As [`Self::open`]; [`BlockFileError::TooMuch`].
-    pub fn open_within<P: AsRef<Path>>(
-        paths: impl IntoIterator<Item = P>,
-        spooled_bytes: u64,
-    ) -> Result<Self, BlockFileError> {
-        let mut files = Self {
-            blocks: Vec::new(),
-            by_hash: HashMap::new(),
-            sources: Vec::new(),
-            spool: None,
-            most_spooled: spooled_bytes,
-            magic: None,
-        };
+        let mut files = Self::default();
         for path in paths {
             scan::scan(path.as_ref(), &mut files)?;
         }
@@ -211,12 +188,5 @@ mod tests {
         let bytes: usize = lines.iter().map(|line| line.len() / 2).sum();
         assert_eq!(files.spool.unwrap().len, bytes as u64);
         assert_eq!(files.blocks.len(), 3);
-        // Just enough, and too little.
-        assert!(BlockFiles::open_within([&path, &path], bytes as u64).is_ok());
-        let limit = bytes as u64 - 1;
-        let refused = BlockFiles::open_within([&path], limit).unwrap_err();
-        assert!(
-            matches!(&refused, BlockFileError::TooMuch { path: of, limit: at } if *of == path && *at == limit)
-        );
     }
 }

@@ -273,10 +273,6 @@ impl<'a, R: Skip> Scan<'a, R> {
                 none.insert(Spool { file, len: 0 })
             }
         };
-        let limit = self.into.most_spooled;
-        if limit.saturating_sub(spool.len) < block.len() as u64 {
-            return Err(BlockFileError::TooMuch { path: self.source.path.clone(), limit });
-        }
         spool.file.write_all(block).map_err(BlockFileError::Temporary)?;
         let place = Place { source: None, offset: spool.len, len: block.len() as u32 };
         spool.len += block.len() as u64;

@@ -59,9 +59,6 @@ pub(super) struct ConnectArgs {
     /// asks, and at the end, unless given
     #[arg(long, value_name = "N")]
     flush_every: Option<NonZeroU32>,
-    /// GB (2^30 bytes) of a temporary file that blocks in hex and packed ones may take
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
-    unpacked_gb: u64,
     /// Keep no MuHash
     #[arg(long)]
     no_muhash: bool,
@@ -114,7 +111,7 @@ impl fmt::Display for ConnectedReport {
 
 pub(super) fn run(args: &ConnectArgs, out: Output) -> Result<(), CliError> {
     let looking = out.spinner("looking through the files");
-    let files = BlockFiles::open_within(&args.files, args.unpacked_gb << 30);
+    let files = BlockFiles::open(&args.files);
     looking.finish_and_clear();
     let files = files.map_err(files_failed)?;
     let given = args.network.map(Network::from);
