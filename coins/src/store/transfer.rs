@@ -359,7 +359,7 @@ impl SnapshotImport {
         point.muhash = product.filter(|_| options.muhash);
 
         // As much as a flush takes: what is one flush there is one block here.
-        let block_bytes = (options.cache_bytes / 2).min(MOST_FLUSHED);
+        let block_bytes = (options.cache_bytes / 3 * 2).min(MOST_FLUSHED);
         let block_bytes = usize::try_from(block_bytes).unwrap_or(usize::MAX);
         let import = ImportOptions::new().block_bytes(block_bytes).extra(point.encode());
         let pairs = Pairs { sorted: sorter.finish()?, given: 0, tell: |given| tell(coins, given) };
