@@ -379,3 +379,163 @@ fn needless_records_are_deleted() {
     let store = CoinStore::open(DIR, options).unwrap();
     check(&store, chain.tip(), &chain.set_at(110), "after as many blocks as may be");
 }
+
+/// The coins of a store are those of its tip, or it says that it could not read them; a digest never lies.
+fn never_wrong(store: &CoinStore, script: &Script, context: &str) {
+    let nothing = Arc::default();
+    let set = store.tip().map_or(&nothing, |tip| &script.known[&tip.block].set);
+    let names = script.last.iter().flat_map(|made| &made.effect.created).map(|(name, _)| *name);
+    let names: Vec<_> = names.collect();
+    for name in &names {
+        if let Ok(coin) = store.get(name) {
+            assert_eq!(coin.as_ref(), set.get(name), "{context}: {name}");
+        }
+    }
+    if let Ok(coins) = store.get_many(&names) {
+        assert!(names.iter().zip(&coins).all(|(name, coin)| coin.as_ref() == set.get(name)));
+    }
+    if let Ok(digest) = store.digest() {
+        assert_eq!((digest.tip, digest.coins), (store.tip(), set.len() as u64), "{context}");
+        assert_eq!(digest.muhash, Some(chains::muhash_of(set)), "{context}");
+    }
+}
+
+/// What came of disconnecting while a call failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Came {
+    /// It went well all the same.
+    well: u32,
+    /// It was refused, and nothing had changed.
+    nothing: u32,
+    /// It was refused on the way back: the tip is where that ended.
+    between: u32,
+    /// Nothing is written any more.
+    stopped: u32,
+}
+
+/// Disconnects a flushed block while a call fails; says whether the call came.
+fn half_way(
+    base: &PowerLossDisk,
+    script: &Script,
+    flush: Flush,
+    fault: &Fault,
+    expected: &CoinStore,
+    came: &mut Came,
+) -> bool {
+    let Fault { after, kind, calls, .. } = fault;
+    let context = format!("{flush:?}, {calls:?} {after}, {kind:?}");
+    let disk = base.settled_copy(*after);
+    let mut store = CoinStore::open(DIR, on(&disk, flush)).unwrap();
+    assert_eq!((store.height(), store.durable()), (Some(9), Some(8)), "{context}");
+    store.disconnect(9).unwrap();
+    disk.plan(fault.clone());
+    let refused = store.disconnect(8);
+    let failed = !disk.trace().failed.is_empty();
+    disk.plan_nothing();
+    never_wrong(&store, script, &context);
+    match (&refused, store.height()) {
+        (Ok(_), height) => {
+            assert_eq!(height, Some(7), "{context}");
+            came.well += 1;
+        }
+        (Err(error), height) => {
+            assert!(failed && !error.is_damage(), "{context}: {error}");
+            assert!((Some(4)..=Some(8)).contains(&height), "{context}: {height:?}");
+            // Either it goes on at once, or it says that it does not.
+            let again = loop {
+                match store.height() {
+                    Some(8) => match store.disconnect(8) {
+                        Ok(_) => {}
+                        Err(error) => break Err(error),
+                    },
+                    Some(7) => break Ok(()),
+                    height => {
+                        let made = &script.last[height.unwrap() as usize];
+                        let (tip, effect) = (made.tip, &made.effect);
+                        if let Err(error) = store.connect(tip.height, tip.block, effect) {
+                            break Err(error);
+                        }
+                    }
+                }
+                never_wrong(&store, script, &context);
+            };
+            match again {
+                Ok(()) if height == Some(8) => came.nothing += 1,
+                Ok(()) => came.between += 1,
+                Err(error) => {
+                    came.stopped += 1;
+                    // And stays so: nothing that it was asked to write is said to be written.
+                    let tip = store.tip().unwrap();
+                    if let Some(made) = script.last.get(tip.height as usize) {
+                        let connected =
+                            store.connect(made.tip.height, made.tip.block, &made.effect);
+                        assert!(connected.is_err(), "{context}: {error}");
+                    }
+                    assert!(store.wait_durable(tip.height + 4).is_err(), "{context}");
+                    never_wrong(&store, script, &context);
+                }
+            }
+        }
+    }
+    let durable = store.durable();
+    drop(store);
+    let disk = if after % 2 == 0 { disk.process_death() } else { disk.power_cycle(*after) };
+    let store = CoinStore::open(DIR, on(&disk, flush))
+        .unwrap_or_else(|error| panic!("{context}: {error}: {:?}", disk.trace().recent));
+    assert!((Some(4)..=Some(8)).contains(&store.height()), "{context}: {:?}", store.height());
+    if refused.is_ok() {
+        assert_eq!(store.durable(), durable, "{context}");
+        assert!(store.height() < Some(8), "{context}");
+    }
+    let set = &script.known[&store.tip().unwrap().block].set;
+    check(&store, store.tip(), set, &context);
+    finish(store, script, flush, expected, &context);
+    failed
+}
+
+/// The store below goes back to the flush before, and a call fails on the way, any of them: the block is disconnected, or is
+/// there still, or what is between is told; or nothing is written any more, and opening it again makes it whole.
+#[test]
+fn a_rollback_that_fails_half_way_is_never_a_wrong_answer() {
+    let mut chain = Chain::new(13);
+    let last: Vec<Made> = (0..14).map(|_| chain.grow()).collect();
+    let known = last.iter().map(|made| (made.tip.block, made.clone())).collect();
+    let script = Script { steps: Vec::new(), known, last };
+    for flush in [Flush::Every(4), Flush::WhenFull] {
+        let fill = |store: &mut CoinStore, blocks: &[Made]| {
+            for made in blocks {
+                connect(store, made);
+                if made.tip.height % 4 == 0 {
+                    store.flush().unwrap();
+                }
+            }
+        };
+        let base = PowerLossDisk::new(13);
+        let mut store = CoinStore::open(DIR, on(&base, flush)).unwrap();
+        fill(&mut store, &script.last[..9]);
+        drop(store);
+        let disk = Arc::new(MemDisk::new());
+        let mut expected = CoinStore::open(DIR, options(disk, flush)).unwrap();
+        fill(&mut expected, &script.last);
+        let mut came = Came::default();
+        for (calls, kind) in [
+            (Calls::Changes, FaultKind::Eio),
+            (Calls::Changes, FaultKind::Denied),
+            (Calls::Changes, FaultKind::PowerOff),
+            (Calls::All, FaultKind::Eio),
+        ] {
+            let mut all = 0;
+            for after in 0.. {
+                let fault = Fault::once(calls.clone(), after, kind);
+                if !half_way(&base, &script, flush, &fault, &expected, &mut came) {
+                    all = after;
+                    break;
+                }
+            }
+            println!("{flush:?}, {calls:?}, {kind:?}: {all} calls, {came:?}");
+            assert!(all > 5, "{calls:?}: {all}");
+        }
+        let Came { well, nothing, between, stopped } = came;
+        assert!(well > 3 && nothing > 3 && between + stopped > 3, "{came:?}");
+    }
+}

@@ -552,3 +552,6 @@ fn read_body(
     let right = checksum_of(at, body) == u32::from_le_bytes(checksum);
     Ok(if right { Ok(()) } else { Err(RecordsDefect::Checksum) })
 }
+
+#[cfg(test)]
+mod tests;
