@@ -180,8 +180,9 @@ impl Records {
                 let file = self.believed(file, at, durable)?;
                 let (len, synced) = (scanned.len, scanned.len);
                 inner.segments.push_back(Segment { number, file, len, synced });
+                // The number of one that was removed comes again: segments have no gaps.
+                inner.next = inner.next.max(number.saturating_add(1));
             }
-            inner.next = inner.next.max(number.saturating_add(1));
             if last {
                 break;
             }
