@@ -59,6 +59,9 @@ struct Inner {
     torn: bool,
     /// A sync has failed.
     failed: Option<VfsError>,
+    /// The block that the chain's first one follows or, if it has none, that the next one must follow; not known before the
+    /// first record.
+    base: Option<Option<Tip>>,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,7 @@ impl Records {
             names: false,
             torn: false,
             failed: None,
+            base: None,
         };
         let (dir, inner, syncing) = (dir.to_owned(), Mutex::new(inner), Mutex::new(()));
         let records = Self { disk, dir, segment_bytes, inner, syncing };
@@ -155,7 +159,10 @@ impl Records {
             let at = Position { segment: number, offset: scanned.len };
             end = Some(at);
             let last = numbers.peek().is_none();
-            let gap = numbers.peek().is_some_and(|next| *next != number.saturating_add(1));
+            // Or all records of one are gone that was full.
+            let gap = numbers
+                .peek()
+                .is_some_and(|next| *next != number.saturating_add(1) || scanned.len <= HEADER_LEN);
             let defect = scanned.defect.or(gap.then_some(RecordsDefect::Short));
             let whole = scanned.len >= HEADER_LEN;
             if let Some(defect) = defect {
@@ -255,9 +262,12 @@ impl Records {
             };
             let last = inner.chain.back().map(|last| last.tip);
             let follows = match step {
-                Step::Connect { tip, parent } => last.is_none_or(|last| {
-                    parent == Some(last) && tip.height == last.height.saturating_add(1)
-                }),
+                Step::Connect { tip, parent } => match last {
+                    Some(last) => {
+                        parent == Some(last) && tip.height == last.height.saturating_add(1)
+                    }
+                    None => inner.base.is_none_or(|base| parent == base),
+                },
                 // Without any, of a block whose record was pruned.
                 Step::Disconnect(tip) => last.is_none_or(|last| last == tip),
             };
@@ -269,8 +279,17 @@ impl Records {
                 return Ok(Scanned { len: offset, defect });
             }
             match step {
-                Step::Connect { tip, .. } => inner.chain.push_back(Entry { tip, at }),
-                Step::Disconnect(_) => drop(inner.chain.pop_back()),
+                Step::Connect { tip, parent } => {
+                    if inner.chain.is_empty() {
+                        inner.base = Some(parent);
+                    }
+                    inner.chain.push_back(Entry { tip, at });
+                }
+                Step::Disconnect(_) => {
+                    if inner.chain.pop_back().is_none() {
+                        inner.base = None;
+                    }
+                }
             }
             offset += FRAME_LEN + body.len() as u64;
         }

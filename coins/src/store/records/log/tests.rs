@@ -39,8 +39,13 @@ fn disk(files: &[Vec<u8>]) -> Arc<dyn Vfs> {
     Arc::new(disk)
 }
 
-fn open(disk: &Arc<dyn Vfs>, durable: Position) -> Result<Records, CoinStoreError> {
-    Records::open(Arc::clone(disk), Path::new(DIR), 700, durable, None)
+/// Opens the log, below a store that stands at a block whose flush was told that it is durable up to there.
+fn open(
+    disk: &Arc<dyn Vfs>,
+    durable: Position,
+    at: Option<Tip>,
+) -> Result<Records, CoinStoreError> {
+    Records::open(Arc::clone(disk), Path::new(DIR), 700, durable, at)
 }
 
 /// Appends a block that spends and creates a few coins.
@@ -69,11 +74,12 @@ fn append(records: &Records, number: u8, parent: Option<Tip>) -> Record {
 /// A log of several files, with blocks that were disconnected.
 fn written() -> Written {
     let disk = disk(&[]);
-    let records = open(&disk, Position::START).unwrap();
+    let records = open(&disk, Position::START, None).unwrap();
     let (mut chain, mut steps): (Vec<Record>, _) = (Vec::new(), Vec::new());
     for number in 0..24_u8 {
         match number {
-            6 | 7 | 15 => {
+            // Once none is left.
+            1 | 6 | 7 | 15 => {
                 let gone = chain.pop().unwrap();
                 records.disconnect(gone.tip.height).unwrap();
             }
@@ -109,12 +115,25 @@ fn a_damaged_segment_is_refused_or_cut() {
             is_same || segment <= number || segment == number + 1 && step.end.offset <= same as u64
         });
         let kept = kept.count();
-        let durable = usize::from(*durable) % (written.steps.len() + 1);
-        let at = durable.checked_sub(1).map_or(Position::START, |step| written.steps[step].end);
+        // The store stands at the last block of a record, unless that is disconnected later: then it went back before.
+        let tip_of = |step: &WrittenStep| step.chain.last().map(|record| record.tip);
+        let stays = |step: &usize| {
+            let tip = tip_of(&written.steps[*step]);
+            let has =
+                |later: &WrittenStep| later.chain.iter().any(|record| Some(record.tip) == tip);
+            written.steps[*step..].iter().all(has)
+        };
+        let flush = Some(usize::from(*durable) % (written.steps.len() + 1))
+            .and_then(|step| step.checked_sub(1))
+            .filter(stays)
+            .map(|step| (step + 1, &written.steps[step]));
+        let durable = flush.map_or(0, |(durable, _)| durable);
+        let at = flush.map_or(Position::START, |(_, step)| step.end);
+        let tip = flush.and_then(|(_, step)| tip_of(step));
         let mut files = written.files.clone();
         files[number] = bytes;
         let disk = disk(&files);
-        let opened = open(&disk, at);
+        let opened = open(&disk, at, tip);
         COUNT.note(opened.is_ok());
         let records = match opened {
             Ok(records) => records,
@@ -125,18 +144,27 @@ fn a_damaged_segment_is_refused_or_cut() {
         };
         let chain = chain_of(&records).unwrap();
         let is_step = written.steps.iter().any(|step| step.chain == chain) || chain.is_empty();
-        // Without a block and what disconnects it the rest may follow all the same: that says nothing else.
-        let end = kept.checked_sub(1).map(|step| written.steps[step].end);
-        let ends_there = files[number].len() == end.map_or(0, |end| end.offset as usize);
+        // Where it ends with a record, nothing in it says that it was cut: without a block and what disconnects it the rest may
+        // follow all the same.
+        let ends = |step: &WrittenStep| {
+            step.end.segment as usize == number + 1 && step.end.offset == files[number].len() as u64
+        };
+        let ends_there =
+            files[number].len() == HEADER_LEN as usize || written.steps.iter().any(ends);
         let expected = kept.checked_sub(1).map_or(&[][..], |step| &written.steps[step].chain);
         assert!(is_step && (ends_there || chain == expected));
-        assert!(durable <= kept || ends_there);
+        assert!(
+            durable <= kept || ends_there && chain.iter().any(|record| Some(record.tip) == tip)
+        );
         // It goes on from there.
         let next = append(&records, 99, chain.last().map(|record| record.tip));
         records.sync().unwrap();
         let (end, chain) = (records.end(), [&chain[..], &[next]].concat());
         drop(records);
-        assert_eq!(chain_of(&open(&disk, end).unwrap()).unwrap(), chain);
+        assert_eq!(
+            chain_of(&open(&disk, end, chain.last().map(|record| record.tip)).unwrap()).unwrap(),
+            chain
+        );
     });
     COUNT.finish();
 }
@@ -189,7 +217,7 @@ fn a_mended_segment_is_refused_or_says_what_it_says() {
         let mut files = written.files.clone();
         files[number] = damage.apply(&written.files);
         mend(number as u64 + 1, &mut files[number]);
-        let records = match open(&disk(&files), Position::START) {
+        let records = match open(&disk(&files), Position::START, None) {
             Ok(records) => records,
             Err(error) => {
                 assert!(error.is_damage(), "{error}");
@@ -223,7 +251,8 @@ fn a_mended_segment_is_refused_or_says_what_it_says() {
 fn body_of_a_record() {
     static COUNT: Count = Count::new("body of a record");
     let bodies = written().steps;
-    let mut samples: Vec<Vec<u8>> = bodies.iter().map(|step| body_of(&step.chain[0])).collect();
+    let mut samples: Vec<Vec<u8>> =
+        bodies.iter().filter_map(|step| step.chain.last()).map(body_of).collect();
     samples.extend(bodies.last().unwrap().chain.iter().map(body_of));
     let mut gone = Vec::new();
     encode_disconnect(&Tip { height: 3, block: BlockHash::all_zeros() }, &mut gone);
