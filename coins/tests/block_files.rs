@@ -7,6 +7,7 @@ use bzip2::read::BzEncoder;
 use hedgerow_coins::bitcoin::consensus::encode::{serialize, serialize_hex};
 use hedgerow_coins::bitcoin::constants::genesis_block;
 use hedgerow_coins::bitcoin::hashes::Hash;
+use hedgerow_coins::bitcoin::hex::DisplayHex;
 use hedgerow_coins::bitcoin::p2p::Magic;
 use hedgerow_coins::bitcoin::{Block, BlockHash, Network};
 use hedgerow_coins::{BlockChain, BlockFileDefect, BlockFileError, BlockFiles, regtest};
@@ -344,6 +345,62 @@ fn a_packed_file_that_is_damaged_or_endless() {
         let (_, what) = defect(&write(&dir, "bomb.bz2", bomb));
         assert!(matches!(what, BlockFileDefect::Filling(_)), "{what:?}");
     }
+}
+
+/// A header that has its proof of work, and no other has its hash; on this network that is nothing.
+fn cheap(number: u32, len: usize) -> Vec<u8> {
+    let mut block = blocks(1).remove(0);
+    block.header.merkle_root = Hash::from_byte_array([number as u8; 32]);
+    block.header.time = number;
+    let mut bytes = serialize(&mined(block).header);
+    bytes.resize(len, 0);
+    bytes
+}
+
+/// Small files that unpack to endless blocks, each with its proof of work: neither the temporary file nor the memory takes
+/// more than it may.
+#[test]
+fn what_files_unpack_to_has_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let opens = |path: &Path, limit: u64, blocks: usize| {
+        assert_eq!(BlockFiles::open_with([path], limit).unwrap().len(), blocks);
+        for less in [0, limit / 2, limit - 1] {
+            match BlockFiles::open_with([path], less) {
+                Err(BlockFileError::Format { what: BlockFileDefect::Unpacks(said), .. }) => {
+                    assert_eq!(said, less);
+                }
+                other => panic!("{less} of {limit}: {other:?}"),
+            }
+        }
+    };
+    let long = |number| record_of(Magic::REGTEST, &cheap(number, 4_000_000));
+    let zeros: Vec<u8> = (0..10).flat_map(long).collect();
+    let bomb = packed(&zeros);
+    assert!(bomb.len() < 20_000, "{}", bomb.len());
+    opens(&write(&dir, "bomb.bz2", bomb), zeros.len() as u64, 10);
+    // Each as short as can be: each counts for the memory that it takes.
+    let short: Vec<Vec<u8>> = (0..300).map(|number| cheap(number, 81)).collect();
+    let records: Vec<u8> =
+        short.iter().flat_map(|block| record_of(Magic::REGTEST, block)).collect();
+    opens(&write(&dir, "short.bz2", packed(&records)), 300 * (4096 + 8), 300);
+    let lines: Vec<String> = short.iter().map(|block| block.to_lower_hex_string()).collect();
+    opens(&write(&dir, "short.hex", lines.join("\n")), 300 * 4096, 300);
+    let lines = write(&dir, "lines.bz2", packed(lines.join("\n").as_bytes()));
+    opens(&lines, 300 * (4096 + 163 - 81) - 1, 300);
+    // What is known already is not kept, and still takes its time.
+    let again = [&zeros[..long(0).len()], &zeros[..long(0).len()]].concat();
+    opens(&write(&dir, "again.bz2", packed(&again)), again.len() as u64, 1);
+    let one = serialize(&blocks(1)[0]);
+    opens(&write(&dir, "one.bz2", packed(&one)), 4096, 1);
+    // All files together count; what is read where it stands does not.
+    let whole = write(&dir, "whole.dat", &records);
+    assert_eq!(BlockFiles::open_with([&whole], 0).unwrap().len(), 300);
+    let hex = write(&dir, "some.hex", hex(&blocks(3)));
+    assert_eq!(BlockFiles::open_with([&whole, &hex, &whole], 3 << 12).unwrap().len(), 303);
+    let more = write(&dir, "more.hex", self::hex(&blocks(4)));
+    let refused = BlockFiles::open_with([&hex, &more], 4 * 4096 - 1).unwrap_err();
+    let BlockFileError::Format { path, offset, .. } = refused else { panic!("{refused}") };
+    assert_eq!((path, offset), (more, std::fs::metadata(&hex).unwrap().len()));
 }
 
 proptest! {

@@ -80,6 +80,7 @@ fn play(
 fn finish(
     mut store: CoinStore,
     script: &Script,
+    options: CoinOptions,
     flush: Flush,
     expected: &CoinStore,
     context: &str,
@@ -105,6 +106,8 @@ fn finish(
         assert_eq!(store.root(), expected.root(), "{context}");
     }
     store.close().unwrap();
+    let store = CoinStore::open(DIR, options).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(store.tip(), Some(last.tip), "{context}");
 }
 
 /// A crash after so many calls; says whether it came.
@@ -129,7 +132,7 @@ fn crash(script: &Script, flush: Flush, kind: FaultKind, after: u64, expected: &
     let nothing = Arc::default();
     let set = store.tip().map_or(&nothing, |tip| &script.known[&tip.block].set);
     check(&store, store.tip(), set, &context);
-    finish(store, script, flush, expected, &context);
+    finish(store, script, on(&disk, flush), flush, expected, &context);
     came
 }
 
@@ -378,4 +381,201 @@ fn needless_records_are_deleted() {
     drop(store);
     let store = CoinStore::open(DIR, options).unwrap();
     check(&store, chain.tip(), &chain.set_at(110), "after as many blocks as may be");
+}
+
+/// The coins of a store are those of its tip, or it says that it could not read them; a digest never lies.
+fn never_wrong(store: &CoinStore, script: &Script, context: &str) {
+    let nothing = Arc::default();
+    let set = store.tip().map_or(&nothing, |tip| &script.known[&tip.block].set);
+    let names = script.last.iter().flat_map(|made| &made.effect.created).map(|(name, _)| *name);
+    let names: Vec<_> = names.collect();
+    for name in &names {
+        if let Ok(coin) = store.get(name) {
+            assert_eq!(coin.as_ref(), set.get(name), "{context}: {name}");
+        }
+    }
+    if let Ok(coins) = store.get_many(&names) {
+        assert!(names.iter().zip(&coins).all(|(name, coin)| coin.as_ref() == set.get(name)));
+    }
+    if let Ok(digest) = store.digest() {
+        assert_eq!((digest.tip, digest.coins), (store.tip(), set.len() as u64), "{context}");
+        assert_eq!(digest.muhash, Some(chains::muhash_of(set)), "{context}");
+    }
+}
+
+/// What came of disconnecting while a call failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Came {
+    /// It went well all the same.
+    well: u32,
+    /// It was refused, and nothing had changed.
+    nothing: u32,
+    /// It was refused on the way back: the tip is where that ended.
+    between: u32,
+    /// Nothing is written any more.
+    stopped: u32,
+}
+
+/// Disconnects a flushed block while a call fails; says whether the call came.
+fn half_way(
+    base: &PowerLossDisk,
+    script: &Script,
+    flush: Flush,
+    fault: &Fault,
+    expected: &CoinStore,
+    came: &mut Came,
+) -> bool {
+    let Fault { after, kind, calls, .. } = fault;
+    let context = format!("{flush:?}, {calls:?} {after}, {kind:?}");
+    let disk = base.settled_copy(*after);
+    let mut store = CoinStore::open(DIR, on(&disk, flush)).unwrap();
+    assert_eq!((store.height(), store.durable()), (Some(9), Some(8)), "{context}");
+    store.disconnect(9).unwrap();
+    disk.plan(fault.clone());
+    let refused = store.disconnect(8);
+    let failed = !disk.trace().failed.is_empty();
+    disk.plan_nothing();
+    never_wrong(&store, script, &context);
+    match (&refused, store.height()) {
+        (Ok(_), height) => {
+            assert_eq!(height, Some(7), "{context}");
+            came.well += 1;
+        }
+        (Err(error), height) => {
+            assert!(failed && !error.is_damage(), "{context}: {error}");
+            assert!((Some(4)..=Some(8)).contains(&height), "{context}: {height:?}");
+            // Either it goes on at once, or it says that it does not.
+            let again = loop {
+                match store.height() {
+                    _ if disk.is_off() => break Err(CoinStoreError::Stopped),
+                    Some(8) => match store.disconnect(8) {
+                        Ok(_) => {}
+                        Err(error) => break Err(error),
+                    },
+                    Some(7) => break Ok(()),
+                    height => {
+                        let made = &script.last[height.unwrap() as usize];
+                        let (tip, effect) = (made.tip, &made.effect);
+                        if let Err(error) = store.connect(tip.height, tip.block, effect) {
+                            break Err(error);
+                        }
+                    }
+                }
+                never_wrong(&store, script, &context);
+            };
+            match again {
+                Ok(()) if height == Some(8) => came.nothing += 1,
+                Ok(()) => came.between += 1,
+                Err(error) => {
+                    came.stopped += 1;
+                    assert!(error.is_latched() && !error.is_damage(), "{context}: {error}");
+                    // And stays so: what memory takes still does not become durable.
+                    let (tip, durable) = (store.tip().unwrap(), store.durable());
+                    for made in &script.last[tip.height as usize..12] {
+                        let (tip, effect) = (made.tip, &made.effect);
+                        let connected = store.connect(tip.height, tip.block, effect);
+                        let told = |error: CoinStoreError| error.is_latched() || disk.is_off();
+                        assert!(connected.map_or_else(told, |_| true), "{context}");
+                    }
+                    let refused = store.flush();
+                    assert!(disk.is_off() || refused.is_err_and(|error| error.is_latched()));
+                    assert_eq!(store.durable(), durable, "{context}");
+                    never_wrong(&store, script, &context);
+                }
+            }
+        }
+    }
+    let (durable, highest) = (store.durable(), store.height().max(Some(9)));
+    drop(store);
+    let disk = if after % 2 == 0 { disk.process_death() } else { disk.power_cycle(*after) };
+    let store = CoinStore::open(DIR, on(&disk, flush))
+        .unwrap_or_else(|error| panic!("{context}: {error}: {:?}", disk.trace().recent));
+    assert!((Some(4)..=highest).contains(&store.height()), "{context}: {:?}", store.height());
+    if refused.is_ok() {
+        assert_eq!(store.durable(), durable, "{context}");
+        // What was never flushed need not be known to be disconnected when the power goes.
+        assert!(after % 2 != 0 || store.height() == Some(7), "{context}");
+    }
+    let set = &script.known[&store.tip().unwrap().block].set;
+    check(&store, store.tip(), set, &context);
+    finish(store, script, on(&disk, flush), flush, expected, &context);
+    failed
+}
+
+/// The store below goes back to the flush before, and a call fails on the way, any of them: the block is disconnected, or is
+/// there still, or what is between is told; or nothing is written any more, and opening it again makes it whole.
+#[test]
+fn a_rollback_that_fails_half_way_is_never_a_wrong_answer() {
+    let mut chain = Chain::new(13);
+    let last: Vec<Made> = (0..14).map(|_| chain.grow()).collect();
+    let known = last.iter().map(|made| (made.tip.block, made.clone())).collect();
+    let script = Script { steps: Vec::new(), known, last };
+    for flush in [Flush::Every(4), Flush::WhenFull] {
+        let fill = |store: &mut CoinStore, blocks: &[Made]| {
+            for made in blocks {
+                connect(store, made);
+                if made.tip.height % 4 == 0 {
+                    store.flush().unwrap();
+                }
+            }
+        };
+        let base = PowerLossDisk::new(13);
+        let mut store = CoinStore::open(DIR, on(&base, flush)).unwrap();
+        fill(&mut store, &script.last[..9]);
+        drop(store);
+        let disk = Arc::new(MemDisk::new());
+        let mut expected = CoinStore::open(DIR, options(disk, flush)).unwrap();
+        fill(&mut expected, &script.last);
+        let mut came = Came::default();
+        for (calls, kind) in [
+            (Calls::Changes, FaultKind::Eio),
+            (Calls::Changes, FaultKind::Denied),
+            (Calls::Changes, FaultKind::PowerOff),
+            (Calls::All, FaultKind::Eio),
+        ] {
+            let mut all = 0;
+            for after in 0.. {
+                let fault = Fault::once(calls.clone(), after, kind);
+                if !half_way(&base, &script, flush, &fault, &expected, &mut came) {
+                    all = after;
+                    break;
+                }
+            }
+            println!("{flush:?}, {calls:?}, {kind:?}: {all} calls, {came:?}");
+            assert!(all > 5, "{calls:?}: {all}");
+        }
+        let Came { well, nothing, between, stopped } = came;
+        assert!(well > 3 && nothing > 3 && between + stopped > 3, "{came:?}");
+    }
+}
+
+/// What is left of a file of records that power loss took in its first moment goes, and no number is left out for it: a
+/// gap would be damage to whoever opens the store after the next flush.
+#[test]
+fn a_segment_that_never_had_a_record_leaves_no_gap() {
+    let script = script(8);
+    for left in [0_usize, 10, 24] {
+        let disk = PowerLossDisk::new(8);
+        let mut store = CoinStore::open(DIR, on(&disk, Flush::Every(3))).unwrap();
+        for made in &script.last[..4] {
+            connect(&mut store, made);
+        }
+        store.wait_durable(3).unwrap();
+        drop(store);
+        let all = files(&disk);
+        let first = hedgerow_vfs::read_file(&disk, &all[0], 1 << 20).unwrap();
+        let next = Path::new(DIR).join(format!("blocks/{:08}.rec", all.len() + 1));
+        // A beginning of a header, or that of another number.
+        disk.open(&next, OpenMode::CreateNew).unwrap().write_all_at(&first[..left], 0).unwrap();
+        let mut store = CoinStore::open(DIR, on(&disk, Flush::Every(3))).unwrap();
+        for made in &script.last[4..] {
+            connect(&mut store, made);
+        }
+        let last = script.last.last().unwrap();
+        store.wait_durable(last.tip.height / 3 * 3).unwrap();
+        assert!(files(&disk).len() > all.len() + 1);
+        drop(store);
+        let store = CoinStore::open(DIR, on(&disk, Flush::Every(3))).unwrap();
+        check(&store, Some(last.tip), &last.set, "opened again");
+    }
 }

@@ -1,5 +1,6 @@
-//! Every decoder of outside bytes here: stored coins, snapshots, files of blocks, products. No input makes one panic or
-//! take memory that the input does not have; what decodes encodes to the same bytes.
+//! Every decoder of outside bytes here: stored coins, snapshots, files of blocks, products, what flushes say of themselves. No
+//! input makes one panic or take memory that the input does not have; what decodes encodes to the same bytes. Those of the
+//! records of blocks are beside their private decoders, in `src/store/records/log/tests.rs`.
 //!
 //! They stand with this crate, not in `fuzz`, because nobody else needs the parser of Bitcoin's blocks. Run for hours with
 //! `cargo bolero test -p hedgerow-coins --test fuzz snapshot -T 1h`; a failure prints the seed (`BOLERO_RANDOM_SEED`).
@@ -18,7 +19,8 @@ use hedgerow_coins::bitcoin::hashes::Hash;
 use hedgerow_coins::bitcoin::p2p::Magic;
 use hedgerow_coins::bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Txid};
 use hedgerow_coins::{
-    BlockEffect, BlockFiles, Coin, MUHASH_LEN, MuHash, SnapshotHeader, SnapshotReader, regtest,
+    BlockEffect, BlockFiles, Coin, Flush, FlushPoint, MAX_HEIGHT, MUHASH_LEN, MuHash, Position,
+    SnapshotHeader, SnapshotReader, Tip, regtest,
 };
 
 /// Coins of every form, by hand: keys of the genesis coinbase and the generator of the curve.
@@ -118,6 +120,38 @@ fn product() {
         let decoded = MuHash::from_bytes(&bytes);
         if let Ok(product) = &decoded {
             assert_eq!(product.to_bytes(), bytes);
+        }
+        COUNT.note(decoded.is_ok());
+    });
+    COUNT.finish();
+}
+
+#[test]
+fn flush_point() {
+    static COUNT: Count = Count::new("flush point");
+    let mut product = MuHash::new();
+    product.insert(b"in");
+    let tip = |height| Tip { height, block: BlockHash::from_byte_array([7; 32]) };
+    let bare = FlushPoint::new(tip(0));
+    let mut full = FlushPoint::new(tip((1 << 31) - 1));
+    (full.coins, full.total_amount) = (u64::MAX, Amount::MAX_MONEY);
+    full.flush = Flush::Every(1_000);
+    full.records = Position { segment: 3, offset: 1 << 20 };
+    full.network = Some(Magic::BITCOIN);
+    let mut kept = full.clone();
+    kept.muhash = Some(product);
+    let points = [bare, full, kept];
+    let samples: Vec<Vec<u8>> = points.iter().map(FlushPoint::encode).collect();
+    check!().with_iterations(100_000).with_type::<Damage>().for_each(|damage| {
+        let number = usize::from(damage.sample) % samples.len();
+        let bytes = damage.apply(&samples);
+        let decoded = FlushPoint::decode(&bytes);
+        if let Ok(point) = &decoded {
+            assert_eq!(point.encode(), bytes);
+            // Each byte says something, and there is none too many or too few.
+            assert_eq!(*point == points[number], bytes == samples[number]);
+            assert!(bytes.len() == samples[0].len() || point.muhash.is_some());
+            assert!(point.tip.height <= MAX_HEIGHT && point.total_amount <= Amount::MAX_MONEY);
         }
         COUNT.note(decoded.is_ok());
     });

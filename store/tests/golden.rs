@@ -1,15 +1,13 @@
 //! A store of the present format, checked in: written once, opened by every later build.
 //!
 //! ```text
-//!   store/tests/golden/v4.bin.gz     per file: length of the name (u16), name, length (u64), bytes;
-//!                                    all compressed
+//!   store/tests/golden/v4.bin.gz     its files
 //!   store/tests/golden/v4.txt        SHA-256 of the log; heights and their roots
 //!   store/tests/golden/v3.*          of version 3, which is refused: its manifest had no dead spans
 //!   store/tests/golden/v2.*          of version 2, which is refused: its manifest had no first height
 //! ```
 //!
-//! To keep it small, what is the same in every store is left out: the genesis record (6 MB), which is
-//! put together here from the spec, all but four of the twig records, and the checkpoint.
+//! `packed/mod.rs` says what of it is left out.
 //!
 //! **When a format changes**, its version does, and this store must still open, or be refused by an
 //! error that names both versions. Keep the old files and their test, and write new ones under the
@@ -21,31 +19,25 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+mod packed;
 
 use common::forge::store_id;
 use common::{dir, disk, on, params};
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use hedgerow::disk::Vfs;
 use hedgerow::{Digest, Height, Options, Store};
 use hedgerow_entryfile::{TwigFile, TwigFileOptions};
 use hedgerow_testkit::recipe::SplitMix64;
-use hedgerow_types::entry::encode_sentry;
-use hedgerow_types::{LogPosition, ShardId};
-use hedgerow_vfs::OpenMode;
+use hedgerow_types::LogPosition;
+use packed::{KEPT_TWIGS, pack, unpack};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const FOLDERS: [&str; 3] = ["meta", "log", "twigs"];
 const KEYS: u64 = 200;
 const HEIGHTS: u64 = 25;
-/// Twig records that are kept: the first ones, which have no breaks.
-const KEPT_TWIGS: usize = 4;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -90,7 +82,7 @@ fn the_golden_store_opens_and_goes_on() {
     let last = next - 1;
 
     let disk = disk();
-    unpack(&disk, &packed);
+    unpack(&disk, &dir(), &packed);
     assert_eq!(text.lines().next(), Some(&*digest_of_log(&disk)));
     {
         // Else a twig record that is no longer understood would be made again, and nobody told.
@@ -129,7 +121,7 @@ fn older_golden_stores_are_refused() {
         ("v3", "it has format version 3, this build of Hedgerow reads version 4"),
     ] {
         let disk = disk();
-        unpack(&disk, &std::fs::read(golden(&format!("{name}.bin.gz"))).unwrap());
+        unpack(&disk, &dir(), &std::fs::read(golden(&format!("{name}.bin.gz"))).unwrap());
         let text = std::fs::read_to_string(golden(&format!("{name}.txt"))).unwrap();
         let error = Store::open(dir(), options(&disk)).unwrap_err().to_string();
         assert!(error.contains(versions), "{error}");
@@ -179,7 +171,7 @@ fn write_the_golden_store() {
         writeln!(text, "{height} {}", apply(&mut store, &mut model, height)).unwrap();
     }
     store.close().unwrap();
-    let (packed, digest) = (pack(&disk), digest_of_log(&disk));
+    let (packed, digest) = (pack(&disk, &dir(), &FOLDERS), digest_of_log(&disk));
     let mut store = Store::open(dir(), options(&disk)).unwrap();
     let height = HEIGHTS + 1;
     writeln!(text, "{height} {}", apply(&mut store, &mut model, height)).unwrap();
@@ -190,80 +182,7 @@ fn write_the_golden_store() {
     std::fs::write(golden("v4.txt"), text).unwrap();
 }
 
-fn pack(disk: &Arc<dyn Vfs>) -> Vec<u8> {
-    let mut out = GzEncoder::new(Vec::new(), Compression::best());
-    for folder in FOLDERS {
-        for path in common::forge::files(disk, folder) {
-            let name = path.strip_prefix(dir()).unwrap().to_str().unwrap().as_bytes();
-            let mut bytes = common::forge::read(disk, &path);
-            if folder == "log" {
-                let genesis = genesis_record(&bytes[16..32]);
-                assert!(bytes[64..][..genesis.len()] == genesis);
-                bytes.drain(64..64 + genesis.len());
-            } else if folder == "twigs" {
-                bytes.truncate(64 + KEPT_TWIGS * (32 + 9_192));
-            }
-            out.write_all(&(name.len() as u16).to_le_bytes()).unwrap();
-            out.write_all(name).unwrap();
-            out.write_all(&(bytes.len() as u64).to_le_bytes()).unwrap();
-            out.write_all(&bytes).unwrap();
-        }
-    }
-    out.finish().unwrap()
-}
-
-fn unpack(disk: &Arc<dyn Vfs>, packed: &[u8]) {
-    let mut bytes = Vec::new();
-    GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
-    let mut rest = &bytes[..];
-    while let Some((len, after)) = rest.split_first_chunk() {
-        let (name, after) = after.split_at(usize::from(u16::from_le_bytes(*len)));
-        let (len, after) = after.split_first_chunk().unwrap();
-        let (bytes, after) = after.split_at(u64::from_le_bytes(*len) as usize);
-        let mut bytes = bytes.to_vec();
-        if name.starts_with(b"log") {
-            let genesis = genesis_record(&bytes[16..32]);
-            bytes.splice(64..64, genesis);
-        }
-        let path = dir().join(std::str::from_utf8(name).unwrap());
-        disk.create_dir_all(path.parent().unwrap()).unwrap();
-        disk.open(&path, OpenMode::CreateNew).unwrap().write_all_at(&bytes, 0).unwrap();
-        rest = after;
-    }
-}
-
 fn digest_of_log(disk: &Arc<dyn Vfs>) -> String {
     let bytes = common::forge::read(disk, &dir().join("log/0000000000000000.log"));
     Digest(Sha256::digest(bytes).into()).to_string()
-}
-
-/// The record of height 0 as docs/format.md and the spec (4.3) have it, at position 64.
-fn genesis_record(id: &[u8]) -> Vec<u8> {
-    let frame_len = 85_u32 + 4 + 7;
-    let mut record = b"HgrwRec3".to_vec();
-    record.extend([0; 8]);
-    record.extend(64_u64.to_le_bytes());
-    // Nothing precedes it, nothing was durable or published.
-    record.extend([0; 8 + 8 + 8 + 32]);
-    for _ in 0..16 {
-        record.extend((4096 * frame_len).to_le_bytes());
-        record.extend(4096_u32.to_le_bytes());
-        record.extend([0; 8]);
-    }
-    // No extra bytes, and their checksum.
-    record.extend([0; 8]);
-    let crc = crc32c::crc32c(&record) ^ crc32c::crc32c(id);
-    record.extend(u64::from(crc).to_le_bytes());
-    for shard in ShardId::all() {
-        for index in 0..4096 {
-            let start = record.len();
-            encode_sentry(shard, index, &mut record);
-            let position = 64 + start as u64;
-            let place = crc32c::crc32c(&position.to_le_bytes());
-            let crc = crc32c::crc32c(&record[start..]) ^ place;
-            record.extend(crc.to_le_bytes());
-            record.extend([0; 7]);
-        }
-    }
-    record
 }

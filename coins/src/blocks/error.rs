@@ -89,6 +89,10 @@ pub enum BlockFileDefect {
     /// More zeros or empty lines than any file has.
     #[error("nothing but filling for {0} bytes")]
     Filling(u64),
+    /// What is packed or in hex comes to more bytes than may be unpacked
+    /// ([`BlockFiles::open_with`](crate::BlockFiles::open_with)).
+    #[error("what is packed or in hex comes to more than {0} bytes, which is the limit")]
+    Unpacks(u64),
     /// What begins here has no proof of work: it is no header.
     #[error("what begins here is no block: its header has no proof of work")]
     Work,

@@ -12,8 +12,9 @@
 //! looked through once for headers, and each block is read when its turn comes.
 //!
 //! **Memory**: some hundred bytes per block that the files hold, and one block. What cannot be read at any place (packed
-//! or hex) goes through a temporary file. Only blocks whose headers have their proof of work count, each once: a small
-//! file cannot unpack to endless blocks.
+//! or hex) goes through a temporary file. Only blocks whose headers have their proof of work count, each once; that is worth
+//! nothing on networks where anybody can make one. So what all files together unpack to has a limit: a small file can
+//! fill neither the disk nor the memory.
 //!
 //! **Invariant (absence):** whether a block is valid. That its transactions are those of its header is checked, and that
 //! the header follows the one before.
@@ -41,6 +42,9 @@ const HEADER_LEN: usize = 80;
 /// Bytes that a block has at least: header, number of transactions.
 const MIN_BLOCK_LEN: usize = HEADER_LEN + 1;
 
+/// Bytes that a block which is unpacked counts at least: what is kept of it in memory is a few hundred.
+const LEAST_COUNTED: u64 = 4 << 10;
+
 /// The blocks that some files hold.
 ///
 /// ```
@@ -60,15 +64,33 @@ const MIN_BLOCK_LEN: usize = HEADER_LEN + 1;
 /// assert!(blocks.iter().eq(&regtest::chain().take(5).collect::<Vec<_>>()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BlockFiles {
     /// In the order in which they were found.
     blocks: Vec<Found>,
     by_hash: HashMap<BlockHash, usize>,
     sources: Vec<Source>,
     spool: Option<Spool>,
+    /// What may still be unpacked, and what at all, bytes.
+    unpacking: Limit,
     /// Of the first file that says one.
     magic: Option<Magic>,
+}
+
+/// How many bytes may be unpacked.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    left: u64,
+    all: u64,
+}
+
+impl Limit {
+    /// Takes some; none are left then if there are not so many.
+    fn take(&mut self, bytes: u64) -> Result<(), BlockFileDefect> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.unwrap_or(0);
+        left.map(|_| ()).ok_or(BlockFileDefect::Unpacks(self.all))
+    }
 }
 
 /// What is kept of a block.
@@ -105,6 +127,9 @@ struct Spool {
 }
 
 impl BlockFiles {
+    /// Most bytes that files unpack to, unless [told otherwise](Self::open_with): 4 GiB.
+    pub const UNPACKED_BYTES: u64 = 4 << 30;
+
     /// Looks through files for blocks. Each may be
     ///
     /// * a `blkNNNNN.dat` of Bitcoin Core: network magic, length, block, again and again, zeros at the end. If there is a
@@ -116,11 +141,46 @@ impl BlockFiles {
     /// What it is is told by its first bytes. A block that is there twice counts once.
     ///
     /// # Errors
-    /// [`BlockFileError`] with file and offset if one cannot be read, or holds something else.
+    /// [`BlockFileError`] with file and offset if one cannot be read, holds something else, or unpacks to more than
+    /// [`Self::UNPACKED_BYTES`] together with those before it.
     pub fn open<P: AsRef<Path>>(
         paths: impl IntoIterator<Item = P>,
     ) -> Result<Self, BlockFileError> {
-        let mut files = Self::default();
+        Self::open_with(paths, Self::UNPACKED_BYTES)
+    }
+
+    /// As [`Self::open`], with another limit of what all files together may unpack to, in bytes. What bzip2 has packed counts
+    /// with all its bytes, hex with the bytes of its blocks; a block that goes to the temporary file counts 4 KiB at least, for
+    /// the memory that it takes. So it is also the most that the temporary file can have.
+    ///
+    /// ```
+    /// use hedgerow_coins::{BlockFileDefect, BlockFileError, BlockFiles, regtest};
+    /// use hedgerow_coins::bitcoin::consensus::encode::serialize_hex;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("blocks.hex");
+    ///
+    /// let lines: Vec<String> = regtest::chain().take(5).map(|block| serialize_hex(&block)).collect();
+    /// std::fs::write(&path, lines.join("\n"))?;
+    /// assert_eq!(BlockFiles::open_with([&path], 5 << 12)?.len(), 5);
+    /// let error = BlockFiles::open_with([&path], 4 << 12).unwrap_err();
+    /// assert!(matches!(error, BlockFileError::Format { what: BlockFileDefect::Unpacks(16_384), .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with<P: AsRef<Path>>(
+        paths: impl IntoIterator<Item = P>,
+        unpacked_bytes: u64,
+    ) -> Result<Self, BlockFileError> {
+        let mut files = Self {
+            blocks: Vec::new(),
+            by_hash: HashMap::new(),
+            sources: Vec::new(),
+            spool: None,
+            unpacking: Limit { left: unpacked_bytes, all: unpacked_bytes },
+            magic: None,
+        };
         for path in paths {
             scan::scan(path.as_ref(), &mut files)?;
         }

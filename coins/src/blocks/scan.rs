@@ -8,7 +8,9 @@
 
 use super::error::{BlockFileDefect, BlockFileError};
 use super::form::{Form, HEAD_LEN, named_as_records};
-use super::{BlockFiles, HEADER_LEN, MAX_BLOCK_LEN, MIN_BLOCK_LEN, Place, Source, Spool};
+use super::{
+    BlockFiles, HEADER_LEN, LEAST_COUNTED, MAX_BLOCK_LEN, MIN_BLOCK_LEN, Place, Source, Spool,
+};
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hex::FromHex;
@@ -112,8 +114,22 @@ impl<'a, R: Skip> Scan<'a, R> {
             }
         }
         self.source.unmask(self.offset, into.get_mut(..filled).unwrap_or_default());
+        self.count(self.offset, filled as u64)?;
         self.offset += filled as u64;
         Ok(filled)
+    }
+
+    /// Counts bytes that were read at an offset, if they are unpacked.
+    fn count(&mut self, start: u64, bytes: u64) -> Result<(), BlockFileError> {
+        match self.bytes {
+            Bytes::Here { .. } => Ok(()),
+            Bytes::Unpacked => self.take(start, bytes),
+        }
+    }
+
+    /// Takes bytes from what may be unpacked.
+    fn take(&mut self, start: u64, bytes: u64) -> Result<(), BlockFileError> {
+        self.into.unpacking.take(bytes).map_err(|what| self.defect(start, what))
     }
 
     /// Fills `into`, or this block is cut short.
@@ -197,6 +213,7 @@ impl<'a, R: Skip> Scan<'a, R> {
         let mut block = Vec::new();
         let read = (&mut self.input).take(MAX_BLOCK_LEN as u64 + 1).read_to_end(&mut block);
         let len = read.map_err(|error| self.failed(error))?;
+        self.count(0, len as u64)?;
         self.source.unmask(0, &mut block);
         match (len, self.bytes) {
             (0, _) => Err(self.defect(0, BlockFileDefect::Empty)),
@@ -229,6 +246,7 @@ impl<'a, R: Skip> Scan<'a, R> {
                 return Ok(());
             }
             self.source.unmask(start, &mut line);
+            self.count(start, count as u64)?;
             self.offset += count as u64;
             let digits = line.trim_ascii();
             if digits.is_empty() {
@@ -266,6 +284,12 @@ impl<'a, R: Skip> Scan<'a, R> {
         if self.into.by_hash.contains_key(&hash) {
             return Ok(());
         }
+        let len = block.len() as u64;
+        let counted = match self.bytes {
+            Bytes::Here { .. } => 0,
+            Bytes::Unpacked => len,
+        };
+        self.take(start, len.max(LEAST_COUNTED) - counted)?;
         let spool = match &mut self.into.spool {
             Some(spool) => spool,
             none => {

@@ -186,7 +186,8 @@ pub enum CoinStoreError {
 impl CoinStoreError {
     /// Whether nothing is flushed any more, for everybody.
     pub const fn is_latched(&self) -> bool {
-        matches!(self, Self::Flush(_) | Self::Stopped)
+        let stopped = matches!(self, Self::Store(hedgerow::Error::Poisoned { .. }));
+        stopped || matches!(self, Self::Flush(_) | Self::Stopped)
     }
 
     /// Whether what is on the disk is damaged: neither an error of the disk, nor of the caller.

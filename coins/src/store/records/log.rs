@@ -63,6 +63,9 @@ struct Inner {
     failed: Option<VfsError>,
     /// For the next record.
     memory: Vec<u8>,
+    /// The block that the chain's first one follows or, if it has none, that the next one must follow; not known before the
+    /// first record.
+    base: Option<Option<Tip>>,
 }
 
 #[derive(Debug)]
@@ -112,6 +115,7 @@ impl Records {
             torn: false,
             failed: None,
             memory: Vec::new(),
+            base: None,
         };
         let (dir, inner, syncing) = (dir.to_owned(), Mutex::new(inner), Mutex::new(()));
         let records = Self { disk, dir, segment_bytes, inner, syncing };
@@ -160,7 +164,10 @@ impl Records {
             let at = Position { segment: number, offset: scanned.len };
             end = Some(at);
             let last = numbers.peek().is_none();
-            let gap = numbers.peek().is_some_and(|next| *next != number.saturating_add(1));
+            // Or all records of one are gone that was full.
+            let gap = numbers
+                .peek()
+                .is_some_and(|next| *next != number.saturating_add(1) || scanned.len <= HEADER_LEN);
             let defect = scanned.defect.or(gap.then_some(RecordsDefect::Short));
             let whole = scanned.len >= HEADER_LEN;
             if let Some(defect) = defect {
@@ -185,8 +192,9 @@ impl Records {
                 let file = self.believed(file, at, durable)?;
                 let (len, synced) = (scanned.len, scanned.len);
                 inner.segments.push_back(Segment { number, file, len, synced });
+                // The number of one that was removed comes again: segments have no gaps.
+                inner.next = inner.next.max(number.saturating_add(1));
             }
-            inner.next = inner.next.max(number.saturating_add(1));
             if last {
                 break;
             }
@@ -259,9 +267,12 @@ impl Records {
             };
             let last = inner.chain.back().map(|last| last.tip);
             let follows = match step {
-                Step::Connect { tip, parent } => last.is_none_or(|last| {
-                    parent == Some(last) && tip.height == last.height.saturating_add(1)
-                }),
+                Step::Connect { tip, parent } => match last {
+                    Some(last) => {
+                        parent == Some(last) && tip.height == last.height.saturating_add(1)
+                    }
+                    None => inner.base.is_none_or(|base| parent == base),
+                },
                 // Without any, of a block whose record was pruned.
                 Step::Disconnect(tip) => last.is_none_or(|last| last == tip),
             };
@@ -273,8 +284,17 @@ impl Records {
                 return Ok(Scanned { len: offset, defect });
             }
             match step {
-                Step::Connect { tip, .. } => inner.chain.push_back(Entry { tip, at }),
-                Step::Disconnect(_) => drop(inner.chain.pop_back()),
+                Step::Connect { tip, parent } => {
+                    if inner.chain.is_empty() {
+                        inner.base = Some(parent);
+                    }
+                    inner.chain.push_back(Entry { tip, at });
+                }
+                Step::Disconnect(_) => {
+                    if inner.chain.pop_back().is_none() {
+                        inner.base = None;
+                    }
+                }
             }
             offset += FRAME_LEN + body.len() as u64;
         }
@@ -562,3 +582,6 @@ fn read_body(
     let right = checksum_of(at, body) == u32::from_le_bytes(checksum);
     Ok(if right { Ok(()) } else { Err(RecordsDefect::Checksum) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,8 +185,12 @@ impl<'a> Fields<'a> {
         match self.array()? {
             [CONNECT] => {
                 let (tip, parent) = (self.tip()?, self.tip()?);
-                let parent = Some(parent).filter(|parent| parent.height != NO_PARENT);
-                Some(Step::Connect { tip, parent })
+                if parent.height != NO_PARENT {
+                    return Some(Step::Connect { tip, parent: Some(parent) });
+                }
+                // With any other hash it was never written.
+                let is_none = parent.block == BlockHash::all_zeros();
+                is_none.then_some(Step::Connect { tip, parent: None })
             }
             [DISCONNECT] => Some(Step::Disconnect(self.tip()?)).filter(|_| self.0.is_empty()),
             _ => None,
