@@ -391,15 +391,26 @@ fn an_unchecked_coin_over_an_unspent_one_is_refused_by_the_flush() {
         assert!(store.connect(5, hash(5), &wide(5, 1, None)).is_err());
         assert_eq!((store.durable(), store.root()), (Some(2), root));
         drop(store);
-        for options in [unchecked.clone(), unchecked.check_created(true)] {
+        for checked in [false, true] {
+            let options = unchecked.clone().check_created(checked);
             let mut store = CoinStore::open(DIR, options).unwrap();
             let height = if undo_blocks == 0 { 2 } else { 3 };
             assert_eq!((store.height(), store.root()), (Some(height), root));
             assert_eq!(store.digest().unwrap().coins, 305);
+            if checked {
+                // It is looked up.
+                let next = height + 1;
+                let refused = store.connect(next, hash(next), &again(next, 9)).unwrap_err();
+                assert!(
+                    matches!(refused, CoinStoreError::Exists(name) if name == first.created[9].0)
+                );
+                assert_eq!((store.height(), store.digest().unwrap().coins), (Some(height), 305));
+            }
             for height in height + 1..=4 {
                 store.connect(height, hash(height), &wide(height, 1, None)).unwrap();
             }
             if undo_blocks == 0 {
+                // The flush is there now.
                 break;
             }
             store.disconnect(4).unwrap();
