@@ -89,6 +89,7 @@ fn a_cache_that_is_full_before_its_flush_is_an_error() {
     let mut blocks = Vec::new();
     let refused = loop {
         let height = blocks.len() as u32 + 1;
+        assert!(height < 200 && store.durable().is_none(), "it flushed before its time");
         let block = wide(height, 500, None);
         match store.connect(height, hash(height), &block) {
             Ok(_) => blocks.push(block),
@@ -416,6 +417,38 @@ fn an_unchecked_coin_over_an_unspent_one_is_refused_by_the_flush() {
             store.disconnect(4).unwrap();
         }
     }
+}
+
+/// While the store below goes back nobody reads: what is cached and what is stored would be of two states.
+#[test]
+fn readers_wait_while_the_store_goes_back() {
+    let disk = PowerLossDisk::new(32);
+    let mut chain = Chain::new(32);
+    let options = options(Arc::new(disk.clone()), Flush::Every(4));
+    let mut store = CoinStore::open(DIR, options).unwrap();
+    for _ in 0..8 {
+        connect(&mut store, &chain.grow());
+    }
+    store.wait_durable(8).unwrap();
+    let names: Vec<OutPoint> =
+        chain.blocks.iter().flat_map(|block| &block.effect.created).map(|coin| coin.0).collect();
+    let held = disk.hold(Calls::Of(VfsOp::Sync, "/store/".into()));
+    let reader = store.reader();
+    let (answers, answer) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let gone = scope.spawn(|| store.disconnect(8).unwrap());
+        assert!(held.reached());
+        let asking = names.clone();
+        scope.spawn(move || answers.send(reader.get_many(&asking).unwrap()).unwrap());
+        // It cannot answer, however long one waits.
+        let early = answer.recv_timeout(std::time::Duration::from_millis(200));
+        drop(held);
+        gone.join().unwrap();
+        assert!(early.is_err(), "an answer of two states");
+        let set = chain.set_at(7);
+        let expected: Vec<_> = names.iter().map(|name| set.get(name).cloned()).collect();
+        assert_eq!(answer.recv().unwrap(), expected);
+    });
 }
 
 /// O-B8: after a restart nothing is forgotten; and a MuHash that was not kept is made again.

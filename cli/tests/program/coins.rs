@@ -194,6 +194,10 @@ fn it_goes_on_after_the_last_block() {
     assert!(said.contains("no block follows the set's last one, of 55 blocks"), "{said}");
     assert_eq!(place.connect("SET", &["all"])["blocks"], json!(60));
     assert_eq!(place.digest("SET"), PUBLISHED);
+    // A small file may come to anything: it has a limit.
+    place.write("packed", &packed(&dat(&blocks)));
+    let error = place.coins(&["connect", "BARE", "packed", "--unpack-mb", "0"]).fails(5);
+    assert!(error.contains("comes to more than 0 bytes, which is the limit"), "{error}");
     // One without a MuHash has it made when somebody asks.
     place.connect("BARE", &["all", "--no-muhash"]);
     assert_eq!(place.digest("BARE"), PUBLISHED);

@@ -59,6 +59,9 @@ pub(super) struct ConnectArgs {
     /// asks, and at the end, unless given
     #[arg(long, value_name = "N")]
     flush_every: Option<NonZeroU32>,
+    /// Most megabytes (2^20 bytes) that packed files and hex may come to, all files together: they wait in a temporary file
+    #[arg(long, value_name = "N", default_value_t = BlockFiles::UNPACKED_BYTES >> 20, value_parser = clap::value_parser!(u64).range(..=1 << 24))]
+    unpack_mb: u64,
     /// Keep no MuHash
     #[arg(long)]
     no_muhash: bool,
@@ -111,7 +114,7 @@ impl fmt::Display for ConnectedReport {
 
 pub(super) fn run(args: &ConnectArgs, out: Output) -> Result<(), CliError> {
     let looking = out.spinner("looking through the files");
-    let files = BlockFiles::open(&args.files);
+    let files = BlockFiles::open_with(&args.files, args.unpack_mb << 20);
     looking.finish_and_clear();
     let files = files.map_err(files_failed)?;
     let given = args.network.map(Network::from);
