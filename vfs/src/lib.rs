@@ -59,7 +59,10 @@ mod hooked;
 pub mod limits;
 mod lock;
 // The same condition stands in Cargo.toml.
-#[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64", not(miri))), path = "no_map.rs")]
+#[cfg_attr(
+    not(all(target_os = "linux", target_pointer_width = "64", not(miri))),
+    path = "no_map.rs"
+)]
 #[allow(unsafe_code, reason = "a mapping is memory that others could change")]
 mod map;
 mod mem;

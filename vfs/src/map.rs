@@ -141,7 +141,8 @@ impl Mapping {
 #[inline]
 fn fetch(bytes: &[u8]) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let mut lines = bytes.chunks(LINE).map(<[u8]>::as_ptr).chain(bytes.last().map(|last| last as *const u8));
+    let mut lines =
+        bytes.chunks(LINE).map(<[u8]>::as_ptr).chain(bytes.last().map(|last| last as *const u8));
     lines.by_ref().for_each(|line| {
         // SAFETY: a prefetch reads nothing that the program sees and never faults, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
