@@ -11,7 +11,7 @@
 //!      Arc<dyn Vfs> ── open ──► Arc<dyn VfsFile>      positioned reads and writes, len, set_len, sync
 //!        │        └─── read_batch ──► many reads at once (`depth`)
 //!        │
-//!        ├── RealDisk      the operating system's files
+//!        ├── RealDisk      the operating system's files; those that do not change are mapped (`map`)
 //!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
 //!        ├── ReadOnlyDisk  another Vfs that is never changed: what is written stays in memory
 //!        ├── StillDisk     another Vfs to which somebody else writes: files stay what they are when opened
