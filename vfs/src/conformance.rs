@@ -404,7 +404,7 @@ fn same_as_alone(vfs: &dyn Vfs, wanted: &[(&Arc<dyn VfsFile>, u64, usize)]) {
 fn mapping(vfs: &dyn Vfs, dir: &Path) {
     let path = dir.join("file");
     let bytes: Vec<u8> =
-        (0..200_000_u32).map(|i| (u64::from(i) * u64::from(i) >> 7) as u8).collect();
+        (0..200_000_u32).map(|i| ((u64::from(i) * u64::from(i)) >> 7) as u8).collect();
     put(vfs, &path, &bytes);
     let plain = vfs.open(&path, OpenMode::Read).unwrap();
     assert_eq!(plain.mapped_bytes(), 0);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const LEN: u64 = 300_000;
 
 fn byte(at: u64) -> u8 {
-    (at * at >> 9) as u8
+    ((at * at) >> 9) as u8
 }
 
 /// A file of `LEN` bytes, opened to be read, of which the first `len` are mapped.
