@@ -38,12 +38,16 @@ pub struct LogOptions {
     /// Memory for records after they were written, what each takes beside its bytes included. Records
     /// that are not written yet are kept in any case. Default 16 MiB.
     pub tail_bytes: u64,
+    /// Most bytes of segments that are mapped into memory, so that entries are read without a call of the
+    /// system; 0 for none. See [`VfsFile::map`] for what that costs when a disk fails. Segments that grow no more are
+    /// mapped, the newest first, whole or not at all; a disk that maps no files reads them as ever. Default 768 MiB.
+    pub mapped_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
         let segment_size = SegmentSize { least: 4 << 20, most: 256 << 20 };
-        Self { segment_size, cache_bytes: 0, tail_bytes: 16 << 20 }
+        Self { segment_size, cache_bytes: 0, tail_bytes: 16 << 20, mapped_bytes: 768 << 20 }
     }
 }
 
@@ -75,6 +79,9 @@ pub struct LogStats {
     pub tail_bytes: u64,
     /// Bytes of the entry cache, overhead included.
     pub cache_bytes: u64,
+    /// Bytes of segments that are mapped into memory: not the process's own, but of the system's cache of files, which
+    /// gives them up when memory is wanted. What of them was read counts as resident (RSS) all the same.
+    pub mapped_bytes: u64,
     /// Entries that were read from records in memory.
     pub entries_from_tail: u64,
     /// Entries that the cache had.
@@ -169,7 +176,7 @@ impl EntryLog {
         Self {
             start: AtomicU64::new(start),
             dead: RwLock::default(),
-            segments,
+            segments: segments.mapping(options.mapped_bytes),
             tail: SharedTail::new(tail),
             cache: EntryCache::new(options.cache_bytes),
         }
@@ -427,6 +434,7 @@ impl EntryLog {
             segments: extents.len() as u64,
             tail_bytes: self.tail.read().bytes(),
             cache_bytes: self.cache.bytes(),
+            mapped_bytes: self.segments.mapped_bytes(),
             entries_from_tail: reads.tail,
             entries_from_cache: reads.cache,
             entries_from_disk: reads.disk,

@@ -44,7 +44,7 @@ proptest! {
         modulus in 1..5u64,
     ) {
         let (vfs, dir) = mem();
-        let options = LogOptions { segment_size: SegmentSize::fixed(segment_size), tail_bytes, cache_bytes: 0 };
+        let options = LogOptions { segment_size: SegmentSize::fixed(segment_size), tail_bytes, cache_bytes: 0, mapped_bytes: 1 << 30 };
         let log = EntryLog::create(vfs, &dir, common::ID, options).unwrap();
         let mut model = Model::default();
         for block in &blocks {
@@ -88,8 +88,12 @@ proptest! {
 #[test]
 fn a_cursor_at_the_end_goes_on_when_more_is_announced() {
     let (vfs, dir) = mem();
-    let options =
-        LogOptions { segment_size: SegmentSize::fixed(500), tail_bytes: 0, cache_bytes: 0 };
+    let options = LogOptions {
+        segment_size: SegmentSize::fixed(500),
+        tail_bytes: 0,
+        cache_bytes: 0,
+        mapped_bytes: 1 << 30,
+    };
     let log = EntryLog::create(vfs, &dir, common::ID, options).unwrap();
     let mut model = Model::default();
     model.commit(&log, &[shape(5, 100)]);
@@ -148,8 +152,12 @@ fn places_that_are_none_are_refused() {
     let (vfs, dir) = mem();
     for tail_bytes in [0, 1 << 20] {
         let dir = dir.join(tail_bytes.to_string());
-        let options =
-            LogOptions { segment_size: SegmentSize::fixed(500), tail_bytes, cache_bytes: 0 };
+        let options = LogOptions {
+            segment_size: SegmentSize::fixed(500),
+            tail_bytes,
+            cache_bytes: 0,
+            mapped_bytes: 1 << 30,
+        };
         let log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, options).unwrap();
         let mut model = Model::default();
         for _ in 0..10 {

@@ -152,7 +152,11 @@ fn name_of(base: LogPosition) -> String {
 fn twig_segments_that_could_not_be_removed_are_tried_again() {
     let (inner, dir) = mem();
     let (vfs, control) = hooked(Arc::clone(&inner));
-    let options = TwigFileOptions { segment_size: SegmentSize::fixed(64), cache_bytes: 0 };
+    let options = TwigFileOptions {
+        segment_size: SegmentSize::fixed(64),
+        cache_bytes: 0,
+        mapped_bytes: 1 << 30,
+    };
     let file = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options).unwrap();
     let records: Vec<_> = (0..5).map(|twig| common::twig_record(0, twig)).collect();
     for record in &records {
@@ -310,7 +314,11 @@ fn open_files_are_bounded_by_the_limit() {
         }
         assert!(files.lock().most <= most, "{} files at {limit}", files.lock().most);
         // What is never synced, as a twig file between two prunings, keeps no file for each segment.
-        let options = TwigFileOptions { segment_size: SegmentSize::fixed(64), cache_bytes: 0 };
+        let options = TwigFileOptions {
+            segment_size: SegmentSize::fixed(64),
+            cache_bytes: 0,
+            mapped_bytes: 1 << 30,
+        };
         let dir = Path::new("store/twigs");
         let twigs = TwigFile::create(Arc::clone(&vfs), dir, common::ID, options).unwrap();
         for twig in 0..100 {
@@ -447,7 +455,11 @@ fn files_that_went_under_the_open_log_are_found() {
 #[test]
 fn twig_files_that_went_are_found() {
     let (vfs, dir) = mem();
-    let options = TwigFileOptions { segment_size: SegmentSize::fixed(64), cache_bytes: 0 };
+    let options = TwigFileOptions {
+        segment_size: SegmentSize::fixed(64),
+        cache_bytes: 0,
+        mapped_bytes: 1 << 30,
+    };
     let file = TwigFile::create(Arc::clone(&vfs), &dir, common::ID, options).unwrap();
     for twig in 0..3 {
         file.append(&[common::twig_record(0, twig)]).unwrap();

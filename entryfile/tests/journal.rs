@@ -19,7 +19,12 @@ use std::sync::Arc;
 const DIR: &str = "/log";
 
 fn options(segment_size: u64) -> LogOptions {
-    LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes: 0, tail_bytes: 0 }
+    LogOptions {
+        segment_size: SegmentSize::fixed(segment_size),
+        cache_bytes: 0,
+        tail_bytes: 0,
+        mapped_bytes: 1 << 30,
+    }
 }
 
 /// Records of a few entries; the manifest knows the first `settled` of them.

@@ -357,7 +357,7 @@ proptest! {
     #[test]
     fn a_log_behaves_like_a_list_of_entries(steps in steps(), real in any::<bool>()) {
         let (vfs, dir, _temp) = disks().remove(usize::from(real));
-        let options = LogOptions { segment_size: SegmentSize::fixed(3000), cache_bytes: 5000, tail_bytes: 8000 };
+        let options = LogOptions { segment_size: SegmentSize::fixed(3000), cache_bytes: 5000, tail_bytes: 8000, mapped_bytes: 1 << 30 };
         let mut log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, options).unwrap();
         let mut model = Model::default();
         let mut written = 0;
@@ -413,7 +413,7 @@ proptest! {
                 Step::Reopen { segment_size, tail_bytes, cache_bytes } => {
                     log.sync().unwrap();
                     let (start, end) = (log.start(), log.end());
-                    let options = LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes, tail_bytes };
+                    let options = LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes, tail_bytes, mapped_bytes: 1 << 30 };
                     log = EntryLog::open(Arc::clone(&vfs), &dir, common::ID, options, start, end)
                         .unwrap();
                     model.cut(end);

@@ -18,7 +18,12 @@ use std::sync::Arc;
 const DIR: &str = "/log";
 
 fn options(segment_size: u64) -> LogOptions {
-    LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes: 0, tail_bytes: 500 }
+    LogOptions {
+        segment_size: SegmentSize::fixed(segment_size),
+        cache_bytes: 0,
+        tail_bytes: 500,
+        mapped_bytes: 1 << 30,
+    }
 }
 
 /// A log of ten records, of which the last three were taken back.

@@ -113,7 +113,7 @@ fn who_asks_for_an_entry_is_told_that_it_is_not_kept() {
     {
         let (vfs, dir) = mem();
         let segment_size = SegmentSize::fixed(segment_size);
-        let options = LogOptions { segment_size, tail_bytes, cache_bytes };
+        let options = LogOptions { segment_size, tail_bytes, cache_bytes, mapped_bytes: 1 << 30 };
         let (log, model) = filled(&vfs, &dir, &options);
         ask(&log, &model);
         let (start, end) = (log.start(), log.end());

@@ -23,6 +23,7 @@ fn readers_never_see_a_gap() {
         segment_size: SegmentSize::fixed(8_000),
         tail_bytes: 6_000,
         cache_bytes: 20_000,
+        mapped_bytes: 1 << 30,
     };
     let log = EntryLog::create(vfs, &dir, common::ID, options).unwrap();
     let known: RwLock<Vec<Expected>> = RwLock::default();

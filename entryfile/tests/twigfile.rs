@@ -333,6 +333,7 @@ fn groups_of_a_twig_are_read_through_its_record() {
             segment_size: SegmentSize::fixed(segment_size),
             tail_bytes,
             cache_bytes: 0,
+            mapped_bytes: 1 << 30,
         };
         let log = EntryLog::create(vfs, &dir, common::ID, log_options).unwrap();
         let mut model = Model::default();

@@ -147,7 +147,7 @@ pub(crate) fn resolve(
     shard: ShardId,
     log: LogView<'_>,
 ) -> Result<ShardPlan, Error> {
-    let mut plan = plan_shard(ops, keys);
+    let mut plan = plan_shard(ops, &keys);
     let hashes: Vec<_> = plan.keys.iter().map(|key| key.key_hash).collect();
     let found = candidates(&hashes, view)?;
     settle_keys(&mut plan, &found, log)?;
@@ -164,15 +164,26 @@ pub(crate) fn resolve(
     Ok(plan)
 }
 
-fn plan_shard(ops: &BlockOps, mut list: Vec<(KeyHash, u32)>) -> ShardPlan {
-    // Key by key first, to give every key its number. Prefixes decide nearly always.
-    list.sort_unstable_by(|(a, i), (b, j)| {
-        a.prefix_u64().cmp(&b.prefix_u64()).then_with(|| (a, i).cmp(&(b, j)))
-    });
+/// The order of these by key hash, and by operation among those of one key. The list is by operation.
+fn key_order(list: &[(KeyHash, u32)]) -> Vec<(u64, u32)> {
+    // Of 16 bytes each: prefixes decide nearly always.
+    let numbered = (0_u32..).zip(list);
+    let mut order: Vec<(u64, u32)> =
+        numbered.map(|(at, (key_hash, _))| (key_hash.prefix_u64(), at)).collect();
+    order.sort_unstable();
+    for tied in order.chunk_by_mut(|(a, _), (b, _)| a == b).filter(|tied| tied.len() > 1) {
+        tied.sort_unstable_by_key(|&(_, at)| list.get(at as usize));
+    }
+    order
+}
+
+fn plan_shard(ops: &BlockOps, list: &[(KeyHash, u32)]) -> ShardPlan {
+    // Key by key first, to give every key its number.
+    let order = key_order(list);
     let mut keys: Vec<KeyState> = Vec::with_capacity(list.len());
     // With the number of the operation in the block, which orders what nothing else does.
     let mut planned: Vec<(PlannedOp, u32)> = Vec::with_capacity(list.len());
-    for (key_hash, number) in list {
+    for (key_hash, number) in order.iter().filter_map(|&(_, at)| list.get(at as usize).copied()) {
         let op = &ops.ops()[number as usize];
         match keys.last_mut() {
             // More than one operation: whether it is present changes on the way.
@@ -396,4 +407,32 @@ fn validate(plan: &ShardPlan) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_ordered_whatever_their_first_bytes() {
+        for seed in 0_u64..200 {
+            let mut state = seed;
+            let mut below = |end: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) % end
+            };
+            let count = below(60) as u32;
+            let mut key_hash = |_| {
+                let mut bytes = [0; 32];
+                (bytes[7], bytes[31]) = (below(4) as u8, below(3) as u8);
+                KeyHash(bytes)
+            };
+            let list: Vec<_> = (0..count).map(|number| (key_hash(number), number * 3)).collect();
+            let order = key_order(&list);
+            let found: Vec<_> = order.iter().map(|&(_, at)| list[at as usize]).collect();
+            let mut sorted = list.clone();
+            sorted.sort();
+            assert_eq!(found, sorted, "seed {seed}");
+        }
+    }
 }

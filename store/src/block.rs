@@ -41,8 +41,8 @@ pub struct Block<'s> {
 /// What was put into a block and deleted.
 pub(crate) struct Collected {
     pub(crate) ops: BlockOps,
-    /// Numbers of each key's last operation.
-    last: HashTable<u32>,
+    /// Each key's last operation.
+    last: HashTable<Last>,
     hashes: DefaultHashBuilder,
     pub(crate) extra: Vec<u8>,
     max_value_bytes: usize,
@@ -194,32 +194,53 @@ impl Collected {
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
-        let ops = &self.ops;
-        let same = |&number: &u32| ops.key(&ops.ops()[number as usize]) == key;
-        self.last.find(self.hashes.hash_one(key), same).copied()
+        let (ops, tag) = (&self.ops, self.tag_of(key));
+        let last = self.last.find(Last::hash(tag), |last| last.is_of(tag, key, ops))?;
+        Some(last.number)
+    }
+
+    fn tag_of(&self, key: &[u8]) -> u32 {
+        self.hashes.hash_one(key) as u32
     }
 
     fn record(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<(), Refused> {
-        let hash = self.hashes.hash_one(key);
-        let (ops, hashes) = (&mut self.ops, &self.hashes);
+        let tag = self.tag_of(key);
+        let ops = &mut self.ops;
         let change_set = ops.current_change_set();
-        let known = self.last.find_mut(hash, |&number| ops.key(&ops.ops()[number as usize]) == key);
-        match known {
-            Some(&mut number) if ops.ops()[number as usize].change_set == change_set => {
-                ops.replace(number, kind, value)
+        match self.last.find_mut(Last::hash(tag), |last| last.is_of(tag, key, ops)) {
+            Some(last) if ops.ops()[last.number as usize].change_set == change_set => {
+                ops.replace(last.number, kind, value)
             }
-            Some(number) => {
-                *number = ops.push(kind, key, value)?;
+            Some(last) => {
+                last.number = ops.push(kind, key, value)?;
                 Ok(())
             }
             None => {
                 let number = ops.push(kind, key, value)?;
-                self.last.insert_unique(hash, number, |&number| {
-                    hashes.hash_one(ops.key(&ops.ops()[number as usize]))
-                });
+                let hash = |last: &Last| Last::hash(last.tag);
+                self.last.insert_unique(Last::hash(tag), Last { tag, number }, hash);
                 Ok(())
             }
         }
+    }
+}
+
+/// The last operation on a key.
+struct Last {
+    /// Half of the key's hash: a table that grows looks at no key again.
+    tag: u32,
+    number: u32,
+}
+
+impl Last {
+    /// What the table orders them by, which uses the lowest bits and the highest.
+    fn hash(tag: u32) -> u64 {
+        u64::from(tag) << 32 | u64::from(tag)
+    }
+
+    fn is_of(&self, tag: u32, key: &[u8], ops: &BlockOps) -> bool {
+        let op = || ops.ops().get(self.number as usize);
+        self.tag == tag && op().is_some_and(|op| ops.key(op) == key)
     }
 }
 

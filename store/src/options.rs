@@ -91,6 +91,8 @@ const MOST_TAKEN_BACK: u64 = 2048;
 const WINDOW: u64 = 128;
 /// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
+/// Bytes of files that are mapped by default.
+const MAPPED_BYTES: u64 = 1 << 30;
 
 /// How many heights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,8 @@ pub struct Options {
     pub(crate) max_value_bytes: usize,
     pub(crate) entry_cache_bytes: u64,
     pub(crate) tail_bytes: u64,
+    /// `None`: nobody asked for an amount.
+    pub(crate) mapped_bytes: Option<u64>,
     pub(crate) speculation_bytes: u64,
     /// `None`: segments grow with the log.
     pub(crate) segment_bytes: Option<u64>,
@@ -167,6 +171,7 @@ impl Default for Options {
             max_value_bytes: 64 << 10,
             entry_cache_bytes: 0,
             tail_bytes: 16 << 20,
+            mapped_bytes: None,
             speculation_bytes: 1 << 30,
             segment_bytes: None,
             keep_history: Keep::Default,
@@ -318,6 +323,36 @@ impl Options {
     pub fn tail_bytes(mut self, bytes: u64) -> Self {
         self.tail_bytes = bytes;
         self
+    }
+
+    /// Most bytes of the store's files that are mapped into memory: old entries are then read without a call of the
+    /// system, which takes a third off the time of a read that the system has in memory. Three quarters are for the log,
+    /// a quarter is for the twig file; of each the newest segments that grow no more are mapped, whole or not at all,
+    /// and the others are read as ever. 0 maps nothing. Default 1 GiB, or nothing where the process has a limit of
+    /// address space (`ulimit -v`) and this was not asked for.
+    ///
+    /// What is mapped is the system's cache of files, not memory that the store takes: the system gives it up when
+    /// others want memory. What of it was read counts as the process's resident memory (RSS) all the same;
+    /// `RssFile` in `/proc/PID/status` says how much. [`LogStats::mapped_bytes`](crate::LogStats) says how much is mapped.
+    ///
+    /// The risk: errors of a mapped file are values when a part of it is first read. Bytes that were read before, that
+    /// the system has given up since, and that the device then cannot give again, or that another program has cut from
+    /// the file of the open store, end the process by a signal, SIGBUS. What is durable is not at stake: it is a crash
+    /// like any other. With 0 such a read is an error instead.
+    ///
+    /// Disks that map no files ([`Vfs::maps_files`](crate::disk::Vfs::maps_files)) read them as ever, and so do systems
+    /// other than Linux, and a store that is only read: if this was asked for, it is logged that it does nothing.
+    #[must_use]
+    pub fn mapped_bytes(mut self, bytes: u64) -> Self {
+        self.mapped_bytes = Some(bytes);
+        self
+    }
+
+    /// Bytes of the log and of the twig file that are mapped at most.
+    pub(crate) fn mapped(&self) -> (u64, u64) {
+        let limited = || hedgerow_vfs::limits::address_space_left().is_some();
+        let all = self.mapped_bytes.unwrap_or_else(|| if limited() { 0 } else { MAPPED_BYTES });
+        (all - all / 4, all / 4)
     }
 
     /// Most memory that all [speculative blocks](crate::Speculative) may take together; one more is then
@@ -544,6 +579,9 @@ impl Options {
             HasherChoice::Given(hasher) => Arc::clone(hasher),
         };
         self.check_tuning(&*hasher)?;
+        if self.mapped_bytes > Some(0) && !self.disk.maps_files() {
+            tracing::info!("option mapped_bytes: this disk maps no files, so it does nothing");
+        }
         if self.watch.is_some() && (self.index == IndexMode::Memory || self.read_only) {
             tracing::info!("option watch_memory: there is no budget here that it could change");
         } else if self.watch.as_ref().is_some_and(|watch| watch.figures().is_none()) {

@@ -67,6 +67,16 @@ fn what_does_nothing_is_refused_or_said() {
     assert_eq!(lines.len(), usize::from(!store.stats().hasher.is_device), "{lines:?}");
     drop(store);
 
+    // Files that a disk cannot map.
+    for (options, expected) in
+        [(on(&disk()).mapped_bytes(1 << 20), 1), (on(&disk()).mapped_bytes(0), 0), (on(&disk()), 0)]
+    {
+        said.take("");
+        drop(Store::create(dir(), StoreParams::default(), options).unwrap());
+        let lines = said.take("mapped_bytes");
+        assert_eq!(lines.len(), expected, "{lines:?}");
+    }
+
     // Less history than pruning needs.
     for (options, expected) in [
         (on(&disk()).keep_history(3).keep_heights(5), 1),

@@ -28,7 +28,7 @@ pub fn run(vfs: &dyn Vfs, root: &Path) {
 /// # Panics
 /// If `vfs` breaks a promise.
 pub fn run_unlocked(vfs: &dyn Vfs, root: &Path) {
-    let checks: [(&str, Check); 13] = [
+    let checks: [(&str, Check); 14] = [
         ("opening", opening),
         ("reading_and_writing", reading_and_writing),
         ("lengths", lengths),
@@ -40,6 +40,7 @@ pub fn run_unlocked(vfs: &dyn Vfs, root: &Path) {
         ("removing", removing),
         ("whole_files", whole_files),
         ("many_threads", many_threads),
+        ("mapping", mapping),
         ("many_reads", many_reads),
         ("many_reads_by_many_threads", many_reads_by_many_threads),
     ];
@@ -397,6 +398,60 @@ fn same_as_alone(vfs: &dyn Vfs, wanted: &[(&Arc<dyn VfsFile>, u64, usize)]) {
             (batch, alone) => panic!("{len} bytes at {offset}: {batch:?}, but alone {alone:?}"),
         }
     }
+}
+
+/// Whether a disk maps a file or not, it reads the same, errors included.
+fn mapping(vfs: &dyn Vfs, dir: &Path) {
+    let path = dir.join("file");
+    let bytes: Vec<u8> =
+        (0..200_000_u32).map(|i| ((u64::from(i) * u64::from(i)) >> 7) as u8).collect();
+    put(vfs, &path, &bytes);
+    let plain = vfs.open(&path, OpenMode::Read).unwrap();
+    assert_eq!(plain.mapped_bytes(), 0);
+    let promised = 150_000;
+    let file = vfs.open(&path, OpenMode::Read).unwrap();
+    let maps = file.map(promised);
+    assert!(!maps || vfs.maps_files(), "{vfs:?} maps files and says that it does not");
+    assert_eq!(file.mapped_bytes(), if maps { promised } else { 0 });
+    // More than the file has is nothing that can be promised.
+    let beyond = vfs.open(&path, OpenMode::Read).unwrap();
+    assert!(!beyond.map(200_001));
+    assert!(!vfs.open(&path, OpenMode::Read).unwrap().map(0));
+    for file in [&file, &beyond] {
+        for at in
+            [0, 1, 4095, 65_535, 65_536, 131_000, 149_990, 150_000, 199_990, 200_000, u64::MAX]
+        {
+            for len in [0, 1, 10, 256, 5000, 20_000, 70_000] {
+                let (mut one, mut other) = (vec![1; len], vec![2; len]);
+                let found = (plain.read_at_most(&mut one, at), file.read_at_most(&mut other, at));
+                match found {
+                    (Ok(a), Ok(b)) => {
+                        assert_eq!((a, one.get(..a)), (b, other.get(..b)), "{len} at {at}");
+                    }
+                    (Err(a), Err(b)) => assert_eq!(a.kind(), b.kind(), "{len} at {at}"),
+                    (a, b) => panic!("{len} at {at}: {a:?} and {b:?}"),
+                }
+                let exact = (plain.read_exact_at(&mut one, at), file.read_exact_at(&mut other, at));
+                assert_eq!(
+                    exact.0.map_err(|e| e.kind()),
+                    exact.1.map_err(|e| e.kind()),
+                    "{len} at {at}"
+                );
+            }
+        }
+    }
+    // What lies beyond the promise may change.
+    let writer = vfs.open(&path, OpenMode::ReadWrite).unwrap();
+    writer.write_all_at(&[77; 100], 150_000).unwrap();
+    writer.set_len(150_100).unwrap();
+    let mut found = [0; 200];
+    file.read_exact_at(&mut found, 149_900).unwrap();
+    assert!(found.starts_with(&bytes[149_900..150_000]) && found.ends_with(&[77; 100]));
+    let beyond = file.read_exact_at(&mut found, 149_901).unwrap_err();
+    assert_eq!(beyond.kind(), VfsErrorKind::Eof);
+    vfs.remove_file(&path).unwrap();
+    file.read_exact_at(&mut found, 1000).unwrap();
+    assert_eq!(found[..], bytes[1000..1200]);
 }
 
 fn many_reads(vfs: &dyn Vfs, dir: &Path) {

@@ -11,7 +11,7 @@
 //!      Arc<dyn Vfs> ── open ──► Arc<dyn VfsFile>      positioned reads and writes, len, set_len, sync
 //!        │        └─── read_batch ──► many reads at once (`depth`)
 //!        │
-//!        ├── RealDisk      the operating system's files
+//!        ├── RealDisk      the operating system's files; those that do not change are mapped (`map`)
 //!        ├── MemDisk       a tree in memory, with a capacity; for tests and for throw-away stores
 //!        ├── ReadOnlyDisk  another Vfs that is never changed: what is written stays in memory
 //!        ├── StillDisk     another Vfs to which somebody else writes: files stay what they are when opened
@@ -58,6 +58,13 @@ mod holder;
 mod hooked;
 pub mod limits;
 mod lock;
+// The same condition stands in Cargo.toml.
+#[cfg_attr(
+    not(all(target_os = "linux", target_pointer_width = "64", not(miri))),
+    path = "no_map.rs"
+)]
+#[allow(unsafe_code, reason = "a mapping is memory that others could change")]
+mod map;
 mod mem;
 mod one_way;
 mod path;
@@ -279,6 +286,11 @@ pub trait Vfs: Send + Sync + Debug + 'static {
         ManyReads::one_by_one("this disk reads one after the other")
     }
 
+    /// Whether [`VfsFile::map`] can do anything on this disk.
+    fn maps_files(&self) -> bool {
+        false
+    }
+
     /// How many files this process may have open at a time, as far as that is known. It is shared by
     /// everything that the process does.
     fn open_limit(&self) -> Option<u64> {
@@ -324,6 +336,23 @@ pub trait VfsFile: Send + Sync + Debug {
     /// means that it must be read by the methods here.
     fn own(&self) -> Option<&dyn Any> {
         None
+    }
+
+    /// Promises that the first `len` bytes stay what they are as long as the file is open here: nobody writes to
+    /// them or cuts them, in this process or another. The disk may then answer short reads of them from memory
+    /// that it shares with the system's cache of files, without a call of the system. Returns whether it does.
+    ///
+    /// Where it does, a byte that was there, that the system has given up for want of memory and that cannot be had
+    /// again ends the process by a signal (SIGBUS), which a broken promise and a failing device can bring about. Whatever
+    /// cannot be had at its first reading is an error as ever. The default does nothing, so that whoever looks at
+    /// every read sees them all.
+    fn map(&self, _len: u64) -> bool {
+        false
+    }
+
+    /// Bytes that are [mapped](Self::map).
+    fn mapped_bytes(&self) -> u64 {
+        0
     }
 
     /// Which file it is, see [`Vfs::file_id`]: another than the path leads to if the name was removed

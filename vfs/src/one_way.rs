@@ -95,6 +95,10 @@ impl Vfs for OneWayDisk {
         self.reads.clone()
     }
 
+    fn maps_files(&self) -> bool {
+        RealDisk.maps_files()
+    }
+
     fn open_limit(&self) -> Option<u64> {
         RealDisk.open_limit()
     }

@@ -1,5 +1,6 @@
 //! The operating system's files.
 
+use crate::map::{self, Mapping};
 use crate::{DirLock, FileId, LOCK_FILE, OpenMode, Sharing, Vfs, VfsError, VfsFile, VfsOp};
 use crate::{HowRead, ManyReads, ReadAt, depth, holder, whole};
 use std::{
@@ -9,7 +10,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -49,7 +50,8 @@ impl Vfs for RealDisk {
             Ok(file)
         };
         let file = open().map_err(|reason| VfsError::new(op, path, None, reason))?;
-        Ok(Arc::new(RealFile { file, path: path.to_owned(), slow: AtomicBool::new(false) }))
+        let (slow, mapping) = (AtomicBool::new(false), OnceLock::new());
+        Ok(Arc::new(RealFile { file, path: path.to_owned(), slow, mapping }))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<(), VfsError> {
@@ -136,6 +138,10 @@ impl Vfs for RealDisk {
 
     fn many_reads(&self) -> ManyReads {
         depth::real::best()
+    }
+
+    fn maps_files(&self) -> bool {
+        map::AVAILABLE
     }
 
     fn open_limit(&self) -> Option<u64> {
@@ -251,6 +257,8 @@ pub(crate) struct RealFile {
     path: PathBuf,
     /// Whether reads of it were slow lately, see `depth`.
     slow: AtomicBool,
+    /// Its first bytes, if somebody promised that they stay what they are.
+    mapping: OnceLock<Option<Mapping>>,
 }
 
 impl RealFile {
@@ -266,6 +274,21 @@ impl RealFile {
         // Many threads look at it, and it seldom changes.
         if self.is_slow() != slow {
             self.slow.store(slow, Ordering::Relaxed);
+        }
+    }
+
+    /// What of the file is mapped, unless it comes from a device lately: such reads are made in depth.
+    #[inline]
+    fn mapping(&self) -> Option<&Mapping> {
+        let mapping = self.mapping.get()?.as_ref()?;
+        (!self.is_slow()).then_some(mapping)
+    }
+
+    /// Has the processor fetch what is soon to be read, where that is mapped.
+    #[inline]
+    pub(crate) fn fetch(&self, offset: u64, len: usize) {
+        if let Some(mapping) = self.mapping() {
+            mapping.fetch(offset, len);
         }
     }
 
@@ -289,7 +312,21 @@ impl VfsFile for RealFile {
         Ok(os::file_id(&found))
     }
 
+    fn map(&self, len: u64) -> bool {
+        self.mapping.get_or_init(|| Mapping::new(&self.file, len)).is_some()
+    }
+
+    fn mapped_bytes(&self) -> u64 {
+        let mapping = self.mapping.get().and_then(Option::as_ref);
+        mapping.map_or(0, |mapping| mapping.len() as u64)
+    }
+
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {
+        if let Some(mapping) = self.mapping()
+            && mapping.read(&self.file, buf, offset)
+        {
+            return Ok(buf.len());
+        }
         let filled = whole::read(buf, offset, |rest, at| os::read_at(&self.file, rest, at));
         filled.map_err(|(at, reason)| self.failed(VfsOp::Read, Some(at), reason))
     }

@@ -25,6 +25,9 @@
 //!   unknown, so everybody who wants to write or sync later gets that error; reading goes on.
 //! * Only a bounded number of files is open at a time (`handles`); the others are opened when they
 //!   are read, and their headers are checked each time: a name may lead elsewhere by then.
+//! * What is mapped is a segment that is not the last one, so that nothing is written to it or cut from it as long as
+//!   it is open here: files are cut before they are opened to be read. The newest are mapped, as many as have
+//!   room together; one that no longer has, or that was removed, is closed, which ends its mapping.
 //! * Nothing is made or removed in a directory that is not the one that was opened.
 
 use crate::segments::batch::Batch;
@@ -83,6 +86,8 @@ pub(crate) struct Segments {
     /// What `dir` was when it was opened, if the disk can tell.
     dir_id: Option<FileId>,
     files: Handles,
+    /// Most bytes of segments that are mapped.
+    map_at_most: u64,
     /// What the segments' files were when they were opened or made, by base.
     ids: Mutex<BTreeMap<u64, FileId>>,
     writer: Mutex<Writer>,
@@ -151,6 +156,7 @@ impl Segments {
         let last = extents.last().copied().unwrap_or(Extent { base: 0, end: HEADER });
         Ok(Self {
             files: Handles::new(&*vfs),
+            map_at_most: 0,
             vfs,
             dir: dir.to_owned(),
             dir_id,
@@ -171,6 +177,14 @@ impl Segments {
             failed: OnceLock::new(),
             counters: IoCounters::default(),
         })
+    }
+
+    /// Maps so many bytes of segments at most.
+    pub(crate) fn mapping(mut self, bytes: u64) -> Self {
+        self.map_at_most = bytes;
+        // They may be mapped when they are read again.
+        self.files.clear();
+        self
     }
 
     /// The next sync is also of everything that was found when opening: a process that died may have
@@ -306,16 +320,49 @@ impl Segments {
         results.into_iter().map(|result| result.map_err(LogError::io("reading a segment")))
     }
 
-    /// Opens the segment at `base` and keeps it open.
+    /// Opens the segment at `base` and keeps it open. It is mapped if it is one of those that are.
     fn open_to_read(&self, base: u64, handle: &Arc<Handle>) -> Result<Arc<dyn VfsFile>, LogError> {
         let (file, _) = self.open(base)?;
+        let mapped = self.table.look().mappable(base, self.map_at_most);
+        if let Some(len) = mapped {
+            file.map(len);
+        }
         // What was removed from the table meanwhile must not stay open.
         let wanted = || {
             let table = self.table.look();
             table.find(base).is_some_and(|(_, now)| Arc::ptr_eq(now, handle))
         };
         self.files.insert(handle, &file, wanted);
+        // A segment was begun meanwhile, and whoever did that may have come too early to close this file.
+        if self.table.look().mappable(base, self.map_at_most) != mapped {
+            self.files.remove(handle);
+        }
         Ok(file)
+    }
+
+    /// Closes what is open of segments that were completed, to be mapped when they are read again, and of those
+    /// that now have no room to be mapped.
+    fn map_anew(&self, closed: &[(Extent, Option<Arc<dyn VfsFile>>)]) {
+        if self.map_at_most == 0 || closed.is_empty() {
+            return;
+        }
+        let table = self.table.look();
+        for (extent, handle) in table.handles() {
+            let is_new = closed.iter().any(|(new, _)| new.base == extent.base);
+            let has_room = table.mappable(extent.base, self.map_at_most).is_some();
+            if is_new || !has_room && self.files.mapped_bytes(handle) > 0 {
+                self.files.remove(handle);
+            }
+        }
+    }
+
+    /// Bytes of segments that are mapped.
+    pub(crate) fn mapped_bytes(&self) -> u64 {
+        if self.map_at_most == 0 {
+            return 0;
+        }
+        let table = self.table.look();
+        table.handles().map(|(_, handle)| self.files.mapped_bytes(handle)).sum()
     }
 
     /// Opens a segment by its name. Returns its length too.
@@ -424,6 +471,7 @@ impl Segments {
             self.sync_file(&*oldest)?;
         }
         self.table.grow(closed.iter().map(|(extent, _)| *extent).chain([last]));
+        self.map_anew(&closed);
         writer.new_names |= !closed.is_empty();
         writer.file = file;
         writer.last = last;

@@ -101,6 +101,11 @@ impl Handles {
         handle.file.load()
     }
 
+    /// Bytes of the file that are mapped, if it is open.
+    pub(crate) fn mapped_bytes(&self, handle: &Handle) -> u64 {
+        handle.file.load().as_ref().map_or(0, |file| file.mapped_bytes())
+    }
+
     /// Keeps a file that was opened, if `wanted` still says so. It is asked under the lock: whoever
     /// stops wanting it first says so and then calls [`Handles::remove`].
     pub(crate) fn insert(

@@ -147,6 +147,22 @@ impl Snapshot {
         segments.get(place).filter(|_| place > 0).map(|segment| segment.base)
     }
 
+    /// All segments with their files, in order.
+    pub(crate) fn handles(&self) -> impl Iterator<Item = (Extent, &Arc<Handle>)> {
+        self.extents().zip(self.list.segments.iter().map(|segment| &segment.file))
+    }
+
+    /// The length of the segment at `base` if it is to be mapped, where `most` bytes may be: none that still grows,
+    /// and the newest of the others, which have the most entries that are asked for.
+    pub(crate) fn mappable(&self, base: u64, most: u64) -> Option<u64> {
+        let segments = &self.list.segments;
+        let place = segments.binary_search_by_key(&base, |segment| segment.base).ok()?;
+        let newer = segments.get(place..segments.len().checked_sub(1)?)?;
+        let len = |segment: &Segment| segment.end.saturating_sub(segment.base);
+        let all = newer.iter().map(len).fold(0, u64::saturating_add);
+        newer.first().map(len).filter(|_| all <= most)
+    }
+
     /// All segments, in order.
     pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> {
         let segments = self.list.segments.iter().enumerate();
@@ -176,6 +192,22 @@ mod tests {
         let now = table.look();
         assert!(now.find(99).is_some() && now.find(100).is_none() && now.find(299).is_none());
         assert_eq!(now.boundary(299), None);
+    }
+
+    #[test]
+    fn the_newest_that_grow_no_more_are_mapped() {
+        let table = Table::new(&[extent(0, 100), extent(300, 400), extent(400, 430)]);
+        table.grow([extent(400, 450), extent(450, 1000)]);
+        let now = table.look();
+        let mapped = |most| [0, 300, 400, 450, 500].map(|base| now.mappable(base, most));
+        assert_eq!(mapped(49), [None; 5]);
+        assert_eq!(mapped(50), [None, None, Some(50), None, None]);
+        assert_eq!(mapped(149), [None, None, Some(50), None, None]);
+        assert_eq!(mapped(249), [None, Some(100), Some(50), None, None]);
+        assert_eq!(mapped(u64::MAX), [Some(100), Some(100), Some(50), None, None]);
+        table.remove(|extent| extent.base < 400);
+        table.remove(|_| true);
+        assert_eq!(table.look().mappable(450, u64::MAX), None);
     }
 
     #[test]

@@ -51,12 +51,15 @@ pub struct TwigFileOptions {
     pub segment_size: SegmentSize,
     /// Bound in bytes of the cache of records. Default 4 MiB, about 400 twigs; 0 turns it off.
     pub cache_bytes: u64,
+    /// Most bytes of segments that are mapped into memory, as in
+    /// [`LogOptions::mapped_bytes`](crate::LogOptions::mapped_bytes). Default 256 MiB.
+    pub mapped_bytes: u64,
 }
 
 impl Default for TwigFileOptions {
     fn default() -> Self {
         let segment_size = SegmentSize { least: 512 << 10, most: 64 << 20 };
-        Self { segment_size, cache_bytes: 4 << 20 }
+        Self { segment_size, cache_bytes: 4 << 20, mapped_bytes: 256 << 20 }
     }
 }
 
@@ -72,6 +75,9 @@ pub struct TwigFileStats {
     pub twigs: u64,
     /// Records that were found damaged or torn, when opening and since.
     pub damaged: u64,
+    /// Bytes of segments that are mapped into memory, as in
+    /// [`LogStats::mapped_bytes`](crate::LogStats::mapped_bytes).
+    pub mapped_bytes: u64,
     /// Reads of files, without those of opening.
     pub reads: u64,
     /// Bytes written to files.
@@ -212,7 +218,7 @@ impl TwigFile {
         let bytes = options.cache_bytes;
         let items = usize::try_from(bytes / 9_500).unwrap_or(usize::MAX);
         Self {
-            segments,
+            segments: segments.mapping(options.mapped_bytes),
             segment_size: options.segment_size,
             known: RwLock::new(known),
             cache: (bytes > 0).then(|| Cache::with_weighter(items, bytes, RealBytes)),
@@ -407,6 +413,7 @@ impl TwigFile {
             segments: extents.len() as u64,
             twigs: self.known.read().twigs.iter().map(|twigs| twigs.len() as u64).sum(),
             damaged: get(&self.damaged),
+            mapped_bytes: self.segments.mapped_bytes(),
             reads: self.segments.counters.reads.counts().reads,
             bytes_written: get(&self.segments.counters.bytes_written),
             syncs: get(&self.segments.counters.syncs),

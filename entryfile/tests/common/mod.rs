@@ -265,7 +265,12 @@ pub(crate) fn assert_same(expected: &Expected, entry: &StoredEntry) {
 
 /// No cache, nothing kept in memory once it is written: every read goes to the disk.
 pub(crate) fn disk_only(segment_size: u64) -> LogOptions {
-    LogOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes: 0, tail_bytes: 0 }
+    LogOptions {
+        segment_size: SegmentSize::fixed(segment_size),
+        cache_bytes: 0,
+        tail_bytes: 0,
+        mapped_bytes: 1 << 30,
+    }
 }
 
 /// The files of a directory with their lengths.

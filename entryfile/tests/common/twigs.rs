@@ -27,7 +27,11 @@ pub(crate) fn record(shard_index: u64, twig: u64, salt: u64) -> Arc<TwigRecord> 
 pub(crate) const EVERYTHING: LogPosition = LogPosition(u64::MAX);
 
 pub(crate) fn options(segment_size: u64, cache_bytes: u64) -> TwigFileOptions {
-    TwigFileOptions { segment_size: SegmentSize::fixed(segment_size), cache_bytes }
+    TwigFileOptions {
+        segment_size: SegmentSize::fixed(segment_size),
+        cache_bytes,
+        mapped_bytes: 1 << 30,
+    }
 }
 
 pub(crate) fn open(

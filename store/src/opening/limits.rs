@@ -72,6 +72,7 @@ pub(crate) fn check(options: &Options) -> Result<(), Error> {
         .saturating_add((threads / THREADS_PER_ARENA).saturating_mul(ARENA_BYTES))
         .saturating_add(options.entry_cache_bytes)
         .saturating_add(options.tail_bytes)
+        .saturating_add(options.mapped_bytes.unwrap_or(0))
         .saturating_add(BASE_BYTES);
     if left >= needed {
         return Ok(());

@@ -397,6 +397,7 @@ impl Place {
             segment_size: options.segment_bytes.map_or(default.segment_size, SegmentSize::fixed),
             cache_bytes: options.entry_cache_bytes,
             tail_bytes: options.tail_bytes,
+            mapped_bytes: options.mapped().0,
         }
     }
 
@@ -428,6 +429,10 @@ impl Place {
         let default = TwigFileOptions::default();
         let SegmentSize { most, .. } = default.segment_size;
         let given = options.segment_bytes.map(|bytes| SegmentSize::fixed(bytes.min(most)));
-        TwigFileOptions { segment_size: given.unwrap_or(default.segment_size), ..default }
+        TwigFileOptions {
+            segment_size: given.unwrap_or(default.segment_size),
+            mapped_bytes: options.mapped().1,
+            ..default
+        }
     }
 }

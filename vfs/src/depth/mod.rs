@@ -30,7 +30,7 @@
     not(any(target_os = "linux", target_os = "android", target_os = "freebsd")),
     path = "no_ahead.rs"
 )]
-mod ahead;
+pub(crate) mod ahead;
 pub(crate) mod real;
 #[cfg_attr(
     not(all(

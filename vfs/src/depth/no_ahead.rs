@@ -4,4 +4,4 @@ use std::fs::File;
 
 pub(super) const AVAILABLE: bool = false;
 
-pub(super) fn tell(_file: &File, _offset: u64, _len: usize) {}
+pub(crate) fn tell(_file: &File, _offset: u64, _len: usize) {}

@@ -99,6 +99,10 @@ pub(crate) struct Args {
     /// Memory of an index in files, in 10^6 bytes.
     #[arg(long, default_value_t = 64)]
     pub(crate) index_memory_mb: u64,
+    /// Most bytes of the store's files that are mapped into memory, if not its default; 0 for none.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mapped_bytes: Option<u64>,
+
     /// Drop the system's cache of files before the update phase, and before the reads; needs root on Linux.
     #[arg(long)]
     pub(crate) drop_caches: bool,

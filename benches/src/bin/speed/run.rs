@@ -181,6 +181,9 @@ pub(crate) fn options(args: &Args) -> Options {
     if let Some(bytes) = args.entry_cache {
         options = options.entry_cache_bytes(bytes);
     }
+    if let Some(bytes) = args.mapped_bytes {
+        options = options.mapped_bytes(bytes);
+    }
     options = options.index(args.index_mode());
     if let Some(heights) = args.window {
         options = options.proof_window(heights).rollback_window(heights);
