@@ -269,7 +269,7 @@ impl<B: Backing> Cache<B> {
     /// As [`Self::write`], if the caller agrees to what comes of it: `check` sees what would take it back, and so what each
     /// operation replaces ([`Undo::replaced`]), before anybody else sees anything. If it says no, nothing is done.
     ///
-    /// `check` must not use the cache, and should be quick: what is written is locked meanwhile. It may be asked more than once.
+    /// `check` must not use the cache, and should be quick: what is written is locked meanwhile. It is not asked if an operation is refused.
     ///
     /// ```
     /// use hedgerow_cache::{Cache, CacheOptions, MapBacking, Op};

@@ -54,7 +54,7 @@ mod snapshot;
 mod store;
 
 pub use bitcoin;
-pub use blocks::{BlockChain, BlockFileDefect, BlockFileError, BlockFiles};
+pub use blocks::{BlockChain, BlockFileDefect, BlockFileError, BlockFiles, network_of_genesis};
 pub use codec::FormatError;
 pub use coin::{Coin, CoinError, KEY_LEN, MAX_HEIGHT, MAX_SCRIPT_LEN, key_of, outpoint_of};
 pub use digest::{

@@ -579,3 +579,35 @@ fn a_segment_that_never_had_a_record_leaves_no_gap() {
         check(&store, Some(last.tip), &last.set, "opened again");
     }
 }
+
+/// As many blocks can be disconnected as the option says, at once and after opening, and with a flush for each no more: what
+/// they need is kept, and nothing else.
+#[test]
+fn as_many_blocks_can_be_disconnected_as_was_said() {
+    for (every, opened) in [(1, false), (1, true), (4, false), (4, true)] {
+        let disk = PowerLossDisk::new(9);
+        let options = on(&disk, Flush::Every(every)).undo_blocks(10);
+        let mut store = CoinStore::open(DIR, options.clone()).unwrap();
+        let mut chain = Chain::new(9);
+        for height in 1..=30_u32 {
+            connect(&mut store, &chain.grow());
+            store.flush().unwrap();
+            if every == 1 {
+                assert_eq!(store.stats().records, u64::from(height.min(10)));
+            }
+        }
+        if opened {
+            store.close().unwrap();
+            store = CoinStore::open(DIR, options).unwrap();
+        }
+        for height in (21..=30).rev() {
+            store.disconnect(height).unwrap_or_else(|error| panic!("{every}, {height}: {error}"));
+            chain.shrink(1);
+        }
+        check(&store, chain.tip(), &chain.set_at(20), "as many as was said");
+        if every == 1 {
+            let refused = store.disconnect(20).unwrap_err();
+            assert!(matches!(refused, CoinStoreError::TooDeep { height: 20 }), "{refused}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// One test at a time: there is one allocator.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -117,7 +118,12 @@ fn small_blocks(blocks: u64, options: Options) -> [usize; 2] {
         block.submit().unwrap();
         if number == blocks / 2 || number == blocks {
             store.flush().unwrap();
-            in_use[usize::from(number == blocks)] = IN_USE.load(Relaxed) - before;
+            // A checkpoint may be on its way still: what stays is the least that is seen for a while.
+            let seen = (0..100).map(|_| {
+                std::thread::sleep(Duration::from_millis(3));
+                IN_USE.load(Relaxed)
+            });
+            in_use[usize::from(number == blocks)] = seen.min().unwrap_or_default() - before;
         }
     }
     in_use
@@ -132,11 +138,14 @@ fn small_blocks_take_the_memory_that_the_tail_may_have() {
     let tail = 1 << 20;
     // What is allocated once in the life of a process, whoever comes first.
     small_blocks(2, Options::new());
-    let [_, without] = small_blocks(3_000, Options::new().tail_bytes(0));
+    let [without_half, without] = small_blocks(3_000, Options::new().tail_bytes(0));
     let [half, all] = small_blocks(3_000, Options::new().tail_bytes(tail as u64));
-    println!("{without} bytes without a tail; with {tail} bytes of it {half}, then {all}");
-    let held = all.saturating_sub(without);
+    println!(
+        "{without_half}, then {without} bytes without a tail; with {tail} bytes of it {half}, then {all}"
+    );
+    // Trees and bits grow with the entries; the tail was full at half, and must not grow with the blocks.
+    let (held_half, held) = (half.saturating_sub(without_half), all.saturating_sub(without));
     assert!(held > tail / 2, "a tail was held: {held}");
     assert!(held <= tail + tail / 4, "{held} bytes");
-    assert!(all <= half + half / 20, "memory grew: {half}, then {all}");
+    assert!(held <= held_half + tail / 8, "the tail grew: {held_half}, then {held}");
 }

@@ -45,6 +45,23 @@ const MIN_BLOCK_LEN: usize = HEADER_LEN + 1;
 /// Bytes that a block which is unpacked counts at least: what is kept of it in memory is a few hundred.
 const LEAST_COUNTED: u64 = 4 << 10;
 
+/// The networks that there are.
+const NETWORKS: [Network; 5] =
+    [Network::Bitcoin, Network::Testnet, Network::Testnet4, Network::Signet, Network::Regtest];
+
+/// The network whose first block has this hash.
+///
+/// ```
+/// use hedgerow_coins::bitcoin::{Network, constants::genesis_block};
+/// use hedgerow_coins::network_of_genesis;
+///
+/// let first = genesis_block(Network::Signet).block_hash();
+/// assert_eq!(network_of_genesis(&first), Some(Network::Signet));
+/// ```
+pub fn network_of_genesis(block: &BlockHash) -> Option<Network> {
+    NETWORKS.into_iter().find(|network| genesis_block(*network).block_hash() == *block)
+}
+
 /// The blocks that some files hold.
 ///
 /// ```
@@ -202,14 +219,7 @@ impl BlockFiles {
         if let Some(network) = self.magic.and_then(|magic| Network::try_from(magic).ok()) {
             return Some(network);
         }
-        let networks = [
-            Network::Bitcoin,
-            Network::Testnet,
-            Network::Testnet4,
-            Network::Signet,
-            Network::Regtest,
-        ];
-        networks.into_iter().find(|network| {
+        NETWORKS.into_iter().find(|network| {
             let genesis = genesis_block(*network).block_hash();
             self.blocks.iter().any(|block| block.hash == genesis || block.previous == genesis)
         })

@@ -160,7 +160,7 @@ impl CoinOptions {
     }
 
     /// Whether each coin that a block creates is looked up before, so that a block which creates one over an unspent coin is
-    /// refused: some 0.2 us of a core each. Default on.
+    /// refused: some 0.3 to 0.4 us of a core each. Default on.
     ///
     /// Without it that is seen where the cache knows the other coin, and else when the flush is written: which is refused
     /// then, before anything of it is durable, and the store, opened anew, stands before that block. No block that follows the rules

@@ -12,11 +12,10 @@ use crate::text::{Counted, as_text};
 use clap::Args;
 use hedgerow::Digest;
 use hedgerow_coins::bitcoin::Network;
-use hedgerow_coins::bitcoin::constants::genesis_block;
 use hedgerow_coins::bitcoin::p2p::Magic;
 use hedgerow_coins::{
     CoinStore, SetDigest, SnapshotError, SnapshotImport, SnapshotReader, TransferError,
-    TransferProgress,
+    TransferProgress, network_of_genesis,
 };
 use serde::Serialize;
 use std::fmt;
@@ -115,16 +114,7 @@ pub(super) fn network_of(store: &CoinStore) -> Option<Magic> {
     store.network().or_else(|| {
         // Nothing is flushed yet, so that there are records of all blocks.
         let first = store.record(0).ok()?.tip.block;
-        let networks = [
-            Network::Bitcoin,
-            Network::Testnet,
-            Network::Testnet4,
-            Network::Signet,
-            Network::Regtest,
-        ];
-        let known =
-            networks.into_iter().find(|network| genesis_block(*network).block_hash() == first);
-        known.map(Magic::from)
+        network_of_genesis(&first).map(Magic::from)
     })
 }
 

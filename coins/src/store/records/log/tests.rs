@@ -278,3 +278,28 @@ fn body_of_a_record() {
     });
     COUNT.finish();
 }
+
+/// A file that ends with a record, or with its header, while the next one is there: what never was durable goes, whole
+/// records and files of them, and what is left says nothing that was not so.
+#[test]
+fn a_file_that_ends_with_a_record_is_a_beginning() {
+    let written = written();
+    let steps = |number: usize| {
+        let in_it = move |(_, step): &(usize, &WrittenStep)| step.end.segment as usize == number;
+        written.steps.iter().enumerate().filter(in_it)
+    };
+    for number in 1..=written.files.len() {
+        let header = (HEADER_LEN, steps(number).next().map_or(0, |(first, _)| first));
+        let ends = steps(number).map(|(at, step)| (step.end.offset, at + 1));
+        for (len, kept) in std::iter::once(header).chain(ends) {
+            let mut files = written.files.clone();
+            files[number - 1].truncate(len as usize);
+            let records = open(&disk(&files), Position::START, None).unwrap();
+            let chain = chain_of(&records).unwrap();
+            let expected = kept.checked_sub(1).map_or(&[][..], |step| &written.steps[step].chain);
+            let whole = files[number - 1].len() == written.files[number - 1].len();
+            let last = written.steps.last().map(|step| &step.chain[..]);
+            assert!(chain == expected || whole && Some(&chain[..]) == last, "{number}: {len}");
+        }
+    }
+}
