@@ -11,10 +11,10 @@
 //! One task per shard does all of it: what it needs stays in the cache of its core, and tasks wait for each
 //! other once per block.
 
-use crate::resolve::{resolve, spread_keys};
+use crate::resolve::{ShardPlan, resolve, spread_keys};
 use crate::{BlockOps, Error, Files, HeldWriter, ShardDelta, ShardView, spread, update_shard};
 use hedgerow_hasher_api::BatchHasher;
-use hedgerow_types::{CompactionRule, Height};
+use hedgerow_types::{CompactionRule, Height, KeyHash, ShardId};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -98,22 +98,35 @@ pub fn apply<W: HeldWriter>(
                 return Ok(ShardDelta::none(writer.look(), before));
             }
             let shard = writer.look().state.shard();
-            let plan =
-                Threads::time(&threads.resolve, || resolve(ops, keys, *view, shard, files.log));
-            let plan = plan.inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
+            let resolve = || resolve_shard(ops, keys, *view, shard, files);
+            let plan = Threads::time(&threads.resolve, resolve)
+                .inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
             let writer = writer.change();
             let update = || update_shard(writer, &plan, height, rule, files, before);
             Threads::time(&threads.update, update)
         })
         .collect();
     let resolved = begun.elapsed();
-    let result = end(shards, results, before, (rule, files));
+    let result = end_block(shards, results, before, (rule, files));
     *spent = threads.spent(hashed, resolved, begun.elapsed());
     result
 }
 
+/// By this name, and those of the other steps, `.ci/instructions` counts instructions: it must not be inlined.
+#[inline(never)]
+fn resolve_shard(
+    ops: &BlockOps,
+    keys: Vec<(KeyHash, u32)>,
+    view: ShardView<'_>,
+    shard: ShardId,
+    files: Files<'_>,
+) -> Result<ShardPlan, Error> {
+    resolve(ops, keys, view, shard, files.log)
+}
+
 /// What concerns all shards, after each was done by itself; if anything failed, nothing was done.
-fn end<W: HeldWriter>(
+#[inline(never)]
+fn end_block<W: HeldWriter>(
     shards: &mut [W],
     results: Vec<Result<ShardDelta, Error>>,
     before: u64,

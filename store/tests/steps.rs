@@ -7,7 +7,8 @@ mod common;
 use common::{dir, disk, on};
 use hedgerow::{Error, Op, OpKind, Options, Step, Steps, Store, StoreParams};
 use hedgerow_testkit::Limit;
-use hedgerow_vfs::{HookedDisk, VfsCall, VfsError, VfsErrorKind, VfsOp};
+use hedgerow_vfs::{HookedDisk, VfsCall, VfsError, VfsOp};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -140,7 +141,7 @@ fn failing(op: VfsOp) -> (Options, Arc<AtomicBool>) {
         }
         Ok(())
     };
-    (on(&(Arc::new(HookedDisk::new(disk(), Box::new(hook))) as _)), fails)
+    (on(&(Arc::new(HookedDisk::new(disk(), Arc::new(hook))) as _)), fails)
 }
 
 #[test]

@@ -83,6 +83,7 @@ pub(crate) fn make<W: HeldWriter>(
     shared.steps.time(Step::Record, record)
 }
 
+#[inline(never)] // for `.ci/instructions`
 fn put_together<W: HeldWriter>(
     shared: &Shared,
     writers: &mut [W],

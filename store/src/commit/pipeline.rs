@@ -25,7 +25,7 @@ use crate::read::published::{Next, State};
 use crate::shared::{Shared, per_shard};
 use crate::steps::Step;
 use hashbrown::HashMap;
-use hedgerow_entryfile::{Record, TwigRecord};
+use hedgerow_entryfile::{EntryLog, LogError, Record, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, Span};
 use hedgerow_merkle::{Applied, Dirty, Forest, Roots, ShardChange, TreeUndo};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
@@ -87,6 +87,7 @@ pub(crate) struct HashedAhead {
 ///
 /// # Errors
 /// As [`Forest::apply_announcing`]. Then they are in no defined state.
+#[inline(never)] // for `.ci/instructions`
 pub(crate) fn pass(
     hasher: &dyn BatchHasher,
     (forest, open): (&mut Forest, &mut [OpenTwig]),
@@ -314,11 +315,16 @@ impl LogWork<BlockDelta> for LogStage {
         let records: Vec<_> = blocks.iter().map(|block| Arc::clone(&block.record)).collect();
         let Shared { log, options, steps, .. } = &*self.shared;
         options.disk.at_point(points::COMMIT_BEGIN)?;
-        steps.time(Step::Write, || log.append_many(&records))?;
+        steps.time(Step::Write, || write(log, &records))?;
         options.disk.at_point(points::COMMIT_LOG_WRITTEN)?;
         steps.time(Step::Sync, || log.sync())?;
         Ok(options.disk.at_point(points::COMMIT_LOG_SYNCED)?)
     }
+}
+
+#[inline(never)] // for `.ci/instructions`
+fn write(log: &EntryLog, records: &[Arc<Record>]) -> Result<(), LogError> {
+    log.append_many(records)
 }
 
 impl CommitWork<Hashed> for CommitStage {
@@ -370,6 +376,7 @@ impl CommitStage {
         shared.steps.time(Step::Manifest, || self.bring_manifest(&shared))
     }
 
+    #[inline(never)] // for `.ci/instructions`
     fn bring_manifest(&mut self, shared: &Shared) -> Result<(), Error> {
         self.sync_twigs()?;
         // A copy that begins reads this manifest or the one before it, and what the one that it reads needs
