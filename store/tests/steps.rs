@@ -132,12 +132,8 @@ fn failing(op: VfsOp) -> (Options, Arc<AtomicBool>) {
     let hook = move |call: &VfsCall<'_>| {
         let of_log = call.path.to_string_lossy().contains("/log/");
         if of_log && call.op == op && told.load(Ordering::SeqCst) {
-            return Err(VfsError::new(
-                call.op,
-                call.path,
-                VfsErrorKind::Other,
-                "as the test wants",
-            ));
+            let reason = io::Error::other("as the test wants");
+            return Err(VfsError::new(call.op, call.path, None, reason));
         }
         Ok(())
     };
