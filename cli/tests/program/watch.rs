@@ -95,7 +95,7 @@ fn watching_is_refused_where_it_makes_no_sense() {
     for wrong in ["--watch=0", "--watch=x", "--count=3", "--watch=1e9"] {
         place.run(&["stat", "STORE", wrong]).fails(2);
     }
-    let error = run(["stat", "/nowhere/at/all", "--watch", "--count", "1"]).fails(4);
+    let error = run(["stat", "/nowhere/at/all", "--watch", "--count", "1"]).fails(9);
     assert!(error.contains("/nowhere/at/all"), "{error}");
 }
 
