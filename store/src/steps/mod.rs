@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A *step* is a part of the way of a block, a *stage* is a thread that does some of them. Two readings of the clock
-//! for each step, and three for each shard that a block touches, because shards resolve and update in parallel.
+//! for each step, and four for each shard that a block touches, because shards resolve and update in parallel.
 
 #[cfg(feature = "metrics")]
 mod emit;
