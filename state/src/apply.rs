@@ -11,11 +11,13 @@
 //! One task per shard does all of it: what it needs stays in the cache of its core, and tasks wait for each
 //! other once per block.
 
-use crate::resolve::{resolve, spread_keys};
+use crate::resolve::{ShardPlan, resolve, spread_keys};
 use crate::{BlockOps, Error, Files, HeldWriter, ShardDelta, ShardView, spread, update_shard};
 use hedgerow_hasher_api::BatchHasher;
-use hedgerow_types::{CompactionRule, Height};
+use hedgerow_types::{CompactionRule, Height, KeyHash, ShardId};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// What a block is applied with.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +30,49 @@ pub struct Tools<'a> {
     pub rule: &'a CompactionRule,
 }
 
+/// How long a block took to be applied. Shards are at both parts at once, so what they take together is divided as the
+/// time of their threads is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// On key hashes, look-ups, old entries.
+    pub resolve: Duration,
+    /// On new entries and what they change; `None` if it did not come to that.
+    pub update: Option<Duration>,
+}
+
+/// The time of the shards' threads, in nanoseconds.
+#[derive(Debug, Default)]
+struct Threads {
+    resolve: AtomicU64,
+    update: AtomicU64,
+    /// A shard could not be resolved.
+    unresolved: AtomicBool,
+}
+
+impl Threads {
+    /// Does what belongs to a part, and takes its time.
+    fn time<T>(part: &AtomicU64, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let done = work();
+        part.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        done
+    }
+
+    /// What a block spent whose key hashes were there after `hashed`, and whose shards after `shards`; the rest of `all` is
+    /// the update's.
+    fn spent(self, hashed: Duration, shards: Duration, all: Duration) -> Spent {
+        if self.unresolved.into_inner() {
+            return Spent { resolve: all, update: None };
+        }
+        let (resolve, update) = (self.resolve.into_inner(), self.update.into_inner());
+        let share = resolve as f64 / resolve.saturating_add(update).max(1) as f64;
+        let resolve = hashed + shards.saturating_sub(hashed).mul_f64(share);
+        Spent { resolve, update: Some(all.saturating_sub(resolve)) }
+    }
+}
+
 /// Applies a block's operations to all shards, in the pool of the caller, and moves the oldest entries of
-/// any as far as the rule says. `views` are the shards' as of the last block.
+/// any as far as the rule says. `views` are the shards' as of the last block. `spent` is set whatever comes of it.
 ///
 /// # Errors
 /// The first shard's that fails: [`Error::Refused`] for a strict operation that does not fit the state or a
@@ -40,20 +83,55 @@ pub fn apply<W: HeldWriter>(
     ops: &BlockOps,
     height: Height,
     tools: Tools<'_>,
+    spent: &mut Spent,
 ) -> Result<Vec<ShardDelta>, Error> {
+    let begun = Instant::now();
     let Tools { hasher, files, rule } = tools;
     let before = shards.iter().map(|writer| writer.look().state.next_sn().0).sum();
-    let keys = spread_keys(ops, hasher)?;
+    let keys = spread_keys(ops, hasher).inspect_err(|_| spent.resolve = begun.elapsed())?;
+    let hashed = begun.elapsed();
+    let threads = Threads::default();
     let work = shards.par_iter_mut().zip(views).zip(keys);
     let results: Vec<Result<ShardDelta, Error>> = work
         .map(|((writer, view), keys)| {
             if keys.is_empty() {
                 return Ok(ShardDelta::none(writer.look(), before));
             }
-            let plan = resolve(ops, keys, *view, writer.look().state.shard(), files.log)?;
-            update_shard(writer.change(), &plan, height, rule, files, before)
+            let shard = writer.look().state.shard();
+            let resolve = || resolve_shard(ops, keys, *view, shard, files);
+            let plan = Threads::time(&threads.resolve, resolve)
+                .inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
+            let writer = writer.change();
+            let update = || update_shard(writer, &plan, height, rule, files, before);
+            Threads::time(&threads.update, update)
         })
         .collect();
+    let resolved = begun.elapsed();
+    let result = end_block(shards, results, before, (rule, files));
+    *spent = threads.spent(hashed, resolved, begun.elapsed());
+    result
+}
+
+/// By this name, and those of the other steps, `.ci/instructions` counts instructions: it must not be inlined.
+#[inline(never)]
+fn resolve_shard(
+    ops: &BlockOps,
+    keys: Vec<(KeyHash, u32)>,
+    view: ShardView<'_>,
+    shard: ShardId,
+    files: Files<'_>,
+) -> Result<ShardPlan, Error> {
+    resolve(ops, keys, view, shard, files.log)
+}
+
+/// What concerns all shards, after each was done by itself; if anything failed, nothing was done.
+#[inline(never)]
+fn end_block<W: HeldWriter>(
+    shards: &mut [W],
+    results: Vec<Result<ShardDelta, Error>>,
+    before: u64,
+    (rule, files): (&CompactionRule, Files<'_>),
+) -> Result<Vec<ShardDelta>, Error> {
     let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
     if let Some(error) = failed {
         take_back(shards.iter_mut().zip(results.into_iter().map(Result::ok)));

@@ -50,7 +50,7 @@ mod spread;
 mod twigs;
 mod update;
 
-pub use apply::{Tools, apply};
+pub use apply::{Spent, Tools, apply};
 pub use begins::TwigBegins;
 pub use bits::ActiveBits;
 pub use error::{Error, Refused};

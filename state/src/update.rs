@@ -203,6 +203,7 @@ impl ShardWriter {
 /// # Errors
 /// A failed read of an old entry, an entry that contradicts the state, or a run of more than 4 GiB.
 /// The shard is then as it was before.
+#[inline(never)] // for `.ci/instructions`
 pub(crate) fn update_shard(
     writer: &mut ShardWriter,
     plan: &ShardPlan,

@@ -10,7 +10,7 @@ use hedgerow_hasher_api::{ScalarHasher, hash_message};
 use hedgerow_index::{Index, Place, ShardIndex, SharedIndex};
 use hedgerow_state::{
     BlockOps, Error, Files, Kind, OpKind, Refused, RunChange, ShardState, ShardView, ShardWriter,
-    Tools, TwigStore, Undo, apply, run_position,
+    Spent, Tools, TwigStore, Undo, apply, run_position,
 };
 use hedgerow_types::entry::encode_sentry;
 use hedgerow_types::{
@@ -100,7 +100,14 @@ impl World {
             self.index.iter().map(|index| ShardView { index, layers: &[] }).collect();
         let tools = Tools { hasher: &ScalarHasher, files: Files::of(&self.log, &self.twigs), rule };
         let before = self.states();
-        let mut deltas = apply(&mut self.writers, &views, ops, self.height.next(), tools)?;
+        let mut deltas = apply(
+            &mut self.writers,
+            &views,
+            ops,
+            self.height.next(),
+            tools,
+            &mut Spent::default(),
+        )?;
         self.height = self.height.next();
         let mut taken = vec![];
         for ((delta, old), writer) in deltas.iter().zip(before).zip(&self.writers) {
@@ -213,7 +220,8 @@ fn a_writer_takes_a_block_back_that_made_it_forget_twigs() {
     let before: Vec<_> = world.writers.iter().map(|writer| writer.state.clone()).collect();
     let cursors: Vec<LogPosition> =
         world.writers.iter().map(|writer| writer.cursor.position()).collect();
-    let deltas = apply(&mut world.writers, &views, &ops, Height(21), tools).unwrap();
+    let deltas =
+        apply(&mut world.writers, &views, &ops, Height(21), tools, &mut Spent::default()).unwrap();
     assert_ne!(before[0], world.writers[0].state);
     for (writer, delta) in world.writers.iter_mut().zip(deltas) {
         writer.take_back(delta);

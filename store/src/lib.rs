@@ -74,6 +74,7 @@
 //! | `metal` | `wgpu` with Metal; nothing outside Apple's systems | as `wgpu` |
 //! | `dx12` | `wgpu` with Direct3D 12; nothing outside Windows | as `wgpu` |
 //! | `serde` | `Serialize` for digests, numbers, receipts, figures and reports; `Deserialize` for the first three | |
+//! | `metrics` | what blocks do, for the recorder of the crate [`metrics`](https://docs.rs/metrics) that a program installs; `docs/operations.md` lists the names | |
 //!
 //! `redb` is the only default one. Without it: `default-features = false, features = ["rocksdb"]`.
 #![forbid(unsafe_code)]
@@ -96,6 +97,7 @@ mod read;
 mod shared;
 mod speculate;
 mod stats;
+mod steps;
 mod store;
 mod ticket;
 
@@ -135,6 +137,7 @@ pub use read::reader::{Proven, ProvenRange, RangeLimit, Reader};
 pub use read::view::View;
 pub use speculate::{Speculative, SpeculativeBlock};
 pub use stats::{IndexStats, Stats};
+pub use steps::{Durations, Step, StepStats, Steps};
 pub use store::Store;
 pub use ticket::{Receipt, Ticket};
 

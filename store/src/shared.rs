@@ -20,6 +20,7 @@ use crate::history::undo::UndoStore;
 use crate::opening::beside::is_of_a_file_that_is_gone;
 use crate::read::published::Published;
 use crate::speculate::Speculation;
+use crate::steps::StepTimes;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
 use hedgerow_hasher_api::BatchHasher;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     /// may be written anew by whoever opens it next.
     pub(crate) abandoned: AtomicBool,
     pub(crate) counters: Counters,
+    /// How long the steps of blocks take.
+    pub(crate) steps: StepTimes,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) copies: Copies,
     pub(crate) prunings: Prunings,

@@ -5,6 +5,7 @@ use crate::commit::tiers::{Figures, Tiers};
 use crate::commit::waits::IndexWaits;
 use crate::pressure::MemoryLevel;
 use crate::shared::{Shared, per_shard};
+use crate::steps::Steps;
 use hedgerow_entryfile::LogStats;
 use hedgerow_hasher_api::{Capabilities, Health};
 use hedgerow_types::{Height, LogPosition, SHARDS, SerialNumber};
@@ -75,6 +76,8 @@ pub struct Stats {
     pub opened_from: Option<Height>,
     /// Bytes of log that opening found behind that checkpoint, or from the start of the log on.
     pub replayed_bytes: u64,
+    /// How long each step of blocks took since the store was opened.
+    pub steps: Steps,
     /// Manifest commits since the store was opened.
     pub commits: u64,
     /// Log bytes deleted by pruning since the store was opened.
@@ -213,6 +216,7 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         checkpoint,
         opened_from,
         replayed_bytes,
+        steps: shared.steps.read(),
         commits: counters.commits.load(Ordering::Relaxed),
         pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
         prune_hold: *shared.prune_hold.lock(),

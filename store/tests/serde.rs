@@ -24,6 +24,10 @@ fn receipts_and_figures_are_json() {
     store.flush().unwrap();
     let stats = serde_json::to_value(store.stats()).unwrap();
     assert_eq!((&stats["keys"], &stats["durable"]), (&1.into(), &1.into()));
+    let hashing = &stats["steps"]["hash"];
+    assert_eq!((&hashing["durations"]["count"], &hashing["failed"]), (&1.into(), &0.into()));
+    let buckets = hashing["durations"]["buckets"].as_array().unwrap();
+    assert!(buckets.len() == 1 && buckets[0][2] == 1, "{hashing}");
     assert!(stats["log"]["bytes"].is_u64() && stats["hasher"]["name"].is_string(), "{stats}");
     let report = serde_json::to_value(store.check().unwrap()).unwrap();
     assert!(report.is_object(), "{report}");

@@ -2,7 +2,7 @@
 
 use super::create::Compaction;
 use super::index::IndexArgs;
-use super::open_to_read;
+use super::{open_to_read, watch};
 use crate::error::CliError;
 use crate::output::{Output, follow};
 use crate::text::{Counted, as_text};
@@ -11,13 +11,29 @@ use hedgerow::{Digest, Error, IndexStats, Options, Store};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Print figures of a store
 #[derive(Debug, Args)]
 pub(crate) struct StatArgs {
     /// Directory of the store
     dir: PathBuf,
+    /// Print a line of figures now and every so many seconds, until Ctrl-C: how far another process that has the store
+    /// open has come
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1",
+        value_parser = watch::seconds
+    )]
+    watch: Option<Duration>,
+    /// End after so many lines
+    #[arg(long, value_name = "N", requires = "watch")]
+    count: Option<NonZeroU64>,
 }
 
 /// Recompute every hash of the state, the index and the twig records from the log, and compare
@@ -141,6 +157,9 @@ impl fmt::Display for CheckedReport {
 }
 
 pub(super) fn stat(args: &StatArgs, out: Output) -> Result<(), CliError> {
+    if let Some(every) = args.watch {
+        return watch::run(&args.dir, every, args.count, out);
+    }
     let store = open_to_read(&args.dir, Options::new(), out)?;
     let stats = store.stats();
     let (height, root) = store.reader().root();

@@ -5,12 +5,12 @@
 //!   keys     put get delete    one key; a put or delete is a block of its own
 //!            history           its versions
 //!   list                       all keys
-//!   apply                      many blocks as lines of JSON (blocks: their format)
+//!   apply                      many blocks as lines of JSON (blocks: their format; steps: how long they took)
 //!   export   import            a state as a file (exported: its format)
 //!   proofs   root prove verify what the state commits to
 //!   proof_sets                 the same of many keys, and of ranges
 //!   proof_file  inspect        what a proof says, without a store
-//!   inspect  stat check        figures, and the full check
+//!   inspect  stat check        figures, and the full check (watch: figures again and again)
 //!   backup   restore prune     copies of a store, and giving disk back
 //!   rollback                   back to an earlier height
 //!   repair                     what follows from the log, derived anew at the operator's word
@@ -43,6 +43,8 @@ mod repair;
 pub(crate) mod replay;
 mod rollback;
 mod salvage;
+mod steps;
+mod watch;
 
 use crate::error::CliError;
 use crate::output::{Output, follow};

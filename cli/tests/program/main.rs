@@ -15,6 +15,7 @@
 //!   repair    a store that its recorded root keeps shut
 //!   replay    recorded workloads, whole and damaged
 //!   kill      kill -9 at random moments
+//!   watch     figures again and again, beside a writer; how long steps took
 //!   limits    little of everything that a process may have; lines without end
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "tests: a panic is the failure report")]
@@ -37,3 +38,4 @@ mod limits;
 mod looking;
 mod repair;
 mod replay;
+mod watch;

@@ -14,11 +14,12 @@ use crate::Error;
 use crate::commit::pipeline::ShardPart;
 use crate::hasher;
 use crate::shared::Shared;
+use crate::steps::Step;
 use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, Record, RunCursor, place_run};
 use hedgerow_index::Place;
 use hedgerow_state::{
-    self as state, BlockOps, Counts, Files, HeldWriter, Layer, ShardDelta, ShardView, Tools,
+    self as state, BlockOps, Counts, Files, HeldWriter, Layer, ShardDelta, ShardView, Spent, Tools,
     run_position,
 };
 use hedgerow_types::{CompactionRule, Height, LogPosition, SHARDS, ShardId};
@@ -59,7 +60,11 @@ pub(crate) fn apply<W: HeldWriter>(
         .map(|(shard, layers)| ShardView { index: shared.published.index(shard), layers })
         .collect();
     let tools = Tools { hasher: hasher::trusted(), files, rule };
-    Ok(shared.pool.install(|| state::apply(writers, &views, ops, height, tools))?)
+    let mut spent = Spent::default();
+    let apply = || state::apply(writers, &views, ops, height, tools, &mut spent);
+    let applied = shared.pool.install(apply);
+    shared.steps.note_spent(&spent, applied.is_err());
+    Ok(applied?)
 }
 
 /// Makes the record of a block at a position of the log. `writers` are those after it.
@@ -71,6 +76,18 @@ pub(crate) fn make<W: HeldWriter>(
     writers: &mut [W],
     position: LogPosition,
     height: Height,
+    deltas: Vec<ShardDelta>,
+    extra: Vec<u8>,
+) -> Result<Made, Error> {
+    let record = || put_together(shared, writers, (position, height), deltas, extra);
+    shared.steps.time(Step::Record, record)
+}
+
+#[inline(never)] // for `.ci/instructions`
+fn put_together<W: HeldWriter>(
+    shared: &Shared,
+    writers: &mut [W],
+    (position, height): (LogPosition, Height),
     deltas: Vec<ShardDelta>,
     extra: Vec<u8>,
 ) -> Result<Made, Error> {

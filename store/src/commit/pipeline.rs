@@ -23,8 +23,9 @@ use crate::history::undo::BlockUndo;
 use crate::points;
 use crate::read::published::{Next, State};
 use crate::shared::{Shared, per_shard};
+use crate::steps::Step;
 use hashbrown::HashMap;
-use hedgerow_entryfile::{Record, TwigRecord};
+use hedgerow_entryfile::{EntryLog, LogError, Record, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, Span};
 use hedgerow_merkle::{Applied, Dirty, Forest, Roots, ShardChange, TreeUndo};
 use hedgerow_metadb::{Commit, HistoryRow, Manifest};
@@ -86,6 +87,7 @@ pub(crate) struct HashedAhead {
 ///
 /// # Errors
 /// As [`Forest::apply_announcing`]. Then they are in no defined state.
+#[inline(never)] // for `.ci/instructions`
 pub(crate) fn pass(
     hasher: &dyn BatchHasher,
     (forest, open): (&mut Forest, &mut [OpenTwig]),
@@ -219,20 +221,8 @@ impl HashWork<BlockDelta> for HashStage {
             let start = run_position(record, shard);
             shared.twigs.note_open(shard, record.position(), start, part.first_sn, &part.spans);
         }
-        let edits: Vec<_> =
-            shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
-
-        // From here on readers see the block, all of it or nothing.
         let active: u64 = block.parts.iter().map(|part| part.active).sum();
-        let next = Next {
-            height: block.height,
-            log_end: record.end(),
-            keys: active - SHARDS as u64 * SENTRIES_PER_SHARD,
-            edits: &edits,
-            forest: &self.forest,
-            dirty: &dirty,
-            tiers: shared.tiers.as_ref(),
-        };
+        let keys = active - SHARDS as u64 * SENTRIES_PER_SHARD;
         // Not before: a block that cannot be published never happened.
         let kept = |before: &State, tree: &TreeUndo| {
             if shared.undo.is_on() {
@@ -246,7 +236,22 @@ impl HashWork<BlockDelta> for HashStage {
             }
             drop(shared.recent.lock().insert(block.height, Arc::clone(&row)));
         };
-        shared.published.publish(&next, &shared.hash_pool, kept)?;
+        // From here on readers see the block, all of it or nothing.
+        shared.steps.time(Step::Publish, || {
+            let edits: Vec<_> =
+                shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
+            let next = Next {
+                height: block.height,
+                log_end: record.end(),
+                keys,
+                edits: &edits,
+                forest: &self.forest,
+                dirty: &dirty,
+                tiers: shared.tiers.as_ref(),
+            };
+            shared.published.publish(&next, &shared.hash_pool, kept)
+        })?;
+        shared.steps.emitter.published(block.height, keys);
         if let Some(tiers) = &shared.tiers {
             tiers.nudge();
         }
@@ -274,7 +279,7 @@ impl HashStage {
         };
         let tree = (forest, &mut open[..]);
         let hash = || pass(&*shared.hasher, tree, &block.record, &block.parts, &mut announce);
-        shared.hash_pool.install(hash)
+        shared.steps.time(Step::Hash, || shared.hash_pool.install(hash))
     }
 
     /// Takes over what was found out before.
@@ -308,18 +313,26 @@ struct CommitStage {
 impl LogWork<BlockDelta> for LogStage {
     fn append(&mut self, blocks: &[Arc<BlockDelta>]) -> Result<(), Error> {
         let records: Vec<_> = blocks.iter().map(|block| Arc::clone(&block.record)).collect();
-        let Shared { log, options, .. } = &*self.shared;
+        let Shared { log, options, steps, .. } = &*self.shared;
         options.disk.at_point(points::COMMIT_BEGIN)?;
-        log.append_many(&records)?;
+        steps.time(Step::Write, || write(log, &records))?;
         options.disk.at_point(points::COMMIT_LOG_WRITTEN)?;
-        log.sync()?;
+        steps.time(Step::Sync, || log.sync())?;
         Ok(options.disk.at_point(points::COMMIT_LOG_SYNCED)?)
     }
+}
+
+#[inline(never)] // for `.ci/instructions`
+fn write(log: &EntryLog, records: &[Arc<Record>]) -> Result<(), LogError> {
+    log.append_many(records)
 }
 
 impl CommitWork<Hashed> for CommitStage {
     fn commit(&mut self, ready: &[Hashed]) -> Result<(), Error> {
         self.shared.options.disk.at_point(points::COMMIT_DURABLE)?;
+        if let Some(last) = ready.last() {
+            self.shared.steps.emitter.durable(last.height);
+        }
         self.write_twigs(ready)?;
         self.behind.note(ready);
         if self.is_due() {
@@ -359,8 +372,13 @@ impl CommitStage {
     /// Commits the manifest of the last block that is durable, and the history up to it: the phases of a
     /// commit. What the manifest no longer needs is deleted after it, by [`CommitWork::clean_up`].
     fn commit_manifest(&mut self) -> Result<(), Error> {
-        self.sync_twigs()?;
         let shared = Arc::clone(&self.shared);
+        shared.steps.time(Step::Manifest, || self.bring_manifest(&shared))
+    }
+
+    #[inline(never)] // for `.ci/instructions`
+    fn bring_manifest(&mut self, shared: &Shared) -> Result<(), Error> {
+        self.sync_twigs()?;
         // A copy that begins reads this manifest or the one before it, and what the one that it reads needs
         // stays.
         let _copies = shared.copies.hold_off();

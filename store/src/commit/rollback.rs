@@ -136,11 +136,12 @@ impl Writer {
         let (height, named) = (back.height, manifest.checkpoint);
         let lost_checkpoint = shared.checkpoints.forget_above(height, named, manifest.log_start);
         let cut = back.next_sn();
+        let keys = back.active() - SHARDS as u64 * SENTRIES_PER_SHARD;
         let earlier = Earlier {
             height: back.height,
             dead_from: back.log_end,
             log_end: manifest.log_end,
-            keys: back.active() - SHARDS as u64 * SENTRIES_PER_SHARD,
+            keys,
             edits: &back.edits,
             cut: &cut,
             forest: &back.forest,
@@ -158,6 +159,7 @@ impl Writer {
         self.height = height;
         self.layers.clear();
         shared.flow.roll_back(height);
+        shared.steps.emitter.rolled_back(height, keys);
         if lost_checkpoint && !self.loading && shared.checkpoints.is_wanted() {
             self.log_bytes = 0;
             checkpoint::begin(&shared, manifest.log_end, &forest, &open, &self.begins());

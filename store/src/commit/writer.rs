@@ -10,6 +10,7 @@ use crate::commit::stages::PanicGuard;
 use crate::read::published::in_index;
 use crate::shared::Shared;
 use crate::speculate::{Speculative, Stand, Token};
+use crate::steps::Step;
 use crate::ticket::Ticket;
 use crate::{Durability, Error};
 use hedgerow_entryfile::{LogError, StoredEntry};
@@ -179,7 +180,8 @@ impl Writer {
                 let Self { shared, shards, rule, .. } = writer;
                 let Stream { key_hashes, last, sentries, .. } = &*stream;
                 let block = LoadBlock { ops, key_hashes, last: last.as_ref(), sentries };
-                let loaded = shared.pool.install(|| state::load(shards, block, height, rule))?;
+                let load = || shared.pool.install(|| state::load(shards, block, height, rule));
+                let loaded = shared.steps.time(Step::Update, load)?;
                 if let Some(deltas) = loaded {
                     return Ok(deltas);
                 }
@@ -240,12 +242,11 @@ impl Writer {
 
     /// Waits while too much is in flight.
     fn wait_for_room(&mut self) -> Result<(), Error> {
-        let options = &self.shared.options;
-        let bytes = options.max_in_flight_bytes as u64;
-        self.shared.flow.wait_for_room(options.max_in_flight, bytes)?;
-        if let Some(tiers) = &self.shared.tiers {
-            tiers.wait()?;
-        }
+        let Shared { flow, options, tiers, steps, .. } = &*self.shared;
+        steps.time(Step::Wait, || {
+            flow.wait_for_room(options.max_in_flight, options.max_in_flight_bytes as u64)?;
+            tiers.as_ref().map_or(Ok(()), |tiers| tiers.wait())
+        })?;
         self.drop_published_layers();
         Ok(())
     }
@@ -270,7 +271,8 @@ impl Writer {
         self.height = height;
         self.layers.push_back((height, Arc::clone(&block.layers)));
         let log_bytes = block.record.bytes_len();
-        let flow = &self.shared.flow;
+        let Shared { flow, steps, .. } = &*self.shared;
+        steps.emitter.accepted(height, &block.counts, log_bytes);
         let ticket = Ticket::new(flow, height, block.counts, log_bytes, &block.root);
         // Before readers can see it: what does not follow it is stale then.
         self.shared.speculation.move_to(token);

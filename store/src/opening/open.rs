@@ -21,6 +21,7 @@ use crate::read::given_up::{MARK, Mark, Part};
 use crate::read::published::Published;
 use crate::shared::{Counters, Shared, per_shard};
 use crate::speculate::Speculation;
+use crate::steps::{Emitter, StepTimes};
 use crate::store::Store;
 use crate::{Error, points};
 use hedgerow_entryfile::{EntryLog, Journal, LiveLog, StoreId, TwigFile};
@@ -240,6 +241,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
     for (shard, open) in ShardId::all().zip(&rebuilt.open) {
         twigs.set_open(shard, rebuilt.forest.next_sn(shard), open.clone());
     }
+    let steps = StepTimes::new(Emitter::new(&place.dir));
     let shared = Arc::new(Shared {
         log,
         twigs,
@@ -262,6 +264,7 @@ pub(crate) fn begin(parts: Parts) -> Result<Begun, Error> {
         prune_hold: Mutex::new(None),
         abandoned: AtomicBool::new(false),
         counters: Counters::default(),
+        steps,
         checkpoints,
         copies: Copies::default(),
         prunings: Prunings::default(),

@@ -321,6 +321,7 @@ impl Published {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if an edit does not fit the index; then readers go on seeing the state before.
+    #[inline(never)] // for `.ci/instructions`
     pub(crate) fn publish(
         &self,
         next: &Next<'_>,

@@ -18,6 +18,7 @@ use crate::commit::making::{self, Made};
 use crate::commit::pipeline::{HashedAhead, pass};
 use crate::shared::Shared;
 use crate::speculate::block::Inner;
+use crate::steps::Step;
 use crate::{Error, MAX_EXTRA_BYTES};
 use hedgerow_entryfile::{Fill, LogView, Record, StoredEntry, TwigRecord};
 use hedgerow_hasher_api::hash_message;
@@ -247,7 +248,7 @@ impl Stand {
                 let tree = (&mut forest, &mut open[..]);
                 pass(&*shared.hasher, tree, &made.record, &made.parts, &mut |_| {})
             };
-            let passed = shared.hash_pool.install(hash)?;
+            let passed = shared.steps.time(Step::Hash, || shared.hash_pool.install(hash))?;
             forest.shrink();
             let ahead = HashedAhead { passed, forest };
             self.finished(made, ahead, writers, open)

@@ -19,6 +19,7 @@ mod skip;
 
 use super::blocks::{ReadBlock, ReadOp};
 use super::open;
+use super::steps::StepsReport;
 use crate::error::{CliError, Stopped};
 use crate::input::{Event, JsonLines, LineArgs, Place, bytes_of, name_of};
 use crate::interrupt::Interrupt;
@@ -65,6 +66,9 @@ pub(crate) struct ApplyArgs {
     /// Longest value in bytes that is accepted
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_VALUE_BYTES)]
     max_value_bytes: usize,
+    /// Say at the end how long each step of the blocks took
+    #[arg(long)]
+    stats: bool,
     #[command(flatten)]
     keep: super::KeepArgs,
     #[command(flatten)]
@@ -162,8 +166,10 @@ pub(super) fn run(args: &ApplyArgs, out: Output) -> Result<(), CliError> {
         Ok(()) => (reader.root().0, Some(reader.root().1)),
         Err(_) => (durable, durable_root),
     };
+    let steps = StepsReport::new(reader.stats().steps);
     let Applied { blocks, operations, skipped } = applied;
-    if let Err(source) = ended.and(closed) {
+    let stats = if args.stats { out.report(&steps) } else { Ok(()) };
+    if let Err(source) = ended.and(closed).and(stats) {
         let resume = format!(
             "`hedgerow apply --skip-applied {} {}` goes on from there",
             args.dir.display(),
