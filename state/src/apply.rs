@@ -102,7 +102,7 @@ pub fn apply<W: HeldWriter>(
             let plan = Threads::time(&threads.resolve, resolve)
                 .inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
             let writer = writer.change();
-            let update = || update_shard(writer, &plan, height, rule, files, before);
+            let update = || update_shard(writer, plan, height, rule, files, before);
             Threads::time(&threads.update, update)
         })
         .collect();

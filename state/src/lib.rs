@@ -55,7 +55,7 @@ pub use begins::TwigBegins;
 pub use bits::ActiveBits;
 pub use error::{Error, Refused};
 pub use keys::{is_entry_of, key_hash_of};
-pub use layer::{Layer, Now, newest};
+pub use layer::{Draft, Layer, Now};
 pub use load::{LastPair, LoadBlock, load};
 pub use ops::{BlockOps, ChangeSet, Kind, Op, OpKind, RawOp, Task, check_key, check_value};
 pub use resolve::{ShardView, candidates, find_enclosing, find_entry};

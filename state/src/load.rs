@@ -18,7 +18,7 @@
 //! Entries that the rule has moved are not where this expects them: as soon as it says so, [`load`] has done
 //! nothing and leaves the block to [`apply`](crate::apply), which does any.
 
-use crate::layer::Layer;
+use crate::layer::Draft;
 use crate::shard::RunChange;
 use crate::spread::would_spread;
 use crate::update::{Counts, HeldWriter, ShardDelta, ShardWriter};
@@ -146,11 +146,13 @@ fn load_shard(
     let mut run = Vec::with_capacity(room);
     let mut spans = Vec::with_capacity(2 * pairs.len());
     let mut deactivated = Vec::with_capacity(pairs.len());
-    let mut layer = Layer::in_order(2 * pairs.len().min(SENTRIES_PER_SHARD as usize) + pairs.len());
+    let mut draft =
+        Draft::with_room(2 * pairs.len().min(SENTRIES_PER_SHARD as usize) + pairs.len());
     let mut neighbour_bytes = 0;
     let mut group = None;
     let mut before = Before { key: &[], value: &[], sn: first_sn, earlier: None };
     let mut sentry = KeyHash::MAX;
+    let mut slot = 0;
     if let Some(last) = last.filter(|last| last.key_hash.shard() == shard) {
         let LastPair { key_hash, key, value, place } = last;
         group = Some(prefix_of(key_hash));
@@ -189,12 +191,16 @@ fn load_shard(
         neighbour_bytes += frame_len(again.hashed_len()) as u64;
         deactivated.push(before.sn);
         match before.earlier {
-            Some((of, place)) if of < *key_hash => layer.in_order_moved(of, place, number + 1),
+            Some((of, place)) if of < *key_hash => {
+                let slot = draft.add(of, Some(place));
+                draft.moved(slot, number + 1);
+            }
             // A key that hashes to a sentry: for `apply` to refuse.
             Some(_) => return Ok(None),
-            None => layer.in_order_again(number + 1),
+            None => draft.moved(slot, number + 1),
         }
-        layer.in_order_created(*key_hash, number);
+        slot = draft.add(*key_hash, None);
+        draft.moved(slot, number);
         before = Before { key, value, sn, earlier: None };
         let next = sn.plus(2);
         if rule.compactible(state.oldest_active(), next, state.active() + created) {
@@ -217,7 +223,7 @@ fn load_shard(
         spans,
         first_sn,
         deactivated,
-        layer,
+        draft,
         oldest_active: state.oldest_active(),
         active: state.active(),
         entries_before,

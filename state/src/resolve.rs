@@ -16,12 +16,12 @@
 //! layer answers. Nothing is changed here: an error refuses the block and leaves the state as it was.
 
 use crate::keys::{is_entry_of, key_hash_of};
-use crate::layer::{Layer, Now, newest};
+use crate::layer::{Draft, Layer, Now, Walk};
 use crate::ops::{BlockOps, Kind};
 use crate::{Error, OpKind, Refused};
 use hedgerow_entryfile::{Fill, LogView, StoredEntry};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
-use hedgerow_index::{Index, IndexError, Stem};
+use hedgerow_index::{Index, IndexError, Place, Stem};
 use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
 
 /// What an update or a delete needs of the entry that it replaces.
@@ -48,11 +48,15 @@ struct KeyState {
     op: u32,
     /// Operations on it may create or delete it, so that its predecessor is needed.
     structural: bool,
+    /// Then the number of that in [`ShardPlan::befores`].
+    before: u32,
 }
 
 /// What is known of a key as of the block's start.
 #[derive(Clone, Copy)]
 pub(crate) struct Known<'p> {
+    /// The number of its slot in the plan's [`draft`](ShardPlan::draft).
+    pub(crate) slot: usize,
     pub(crate) key_hash: KeyHash,
     /// Its entry, if it is present.
     pub(crate) entry: Option<&'p Link>,
@@ -85,8 +89,12 @@ pub(crate) struct ShardPlan {
     keys: Vec<KeyState>,
     /// The entry of each key, once it is settled.
     links: Vec<Option<Link>>,
-    /// The entry before each structural key; empty if there is none.
-    befores: Vec<Option<Found>>,
+    /// The entries before the structural keys, in key-hash order.
+    befores: Vec<Found>,
+    /// The number of the slot of each key; empty if it is that of the key.
+    slots: Vec<u32>,
+    /// Has a slot for each key and each entry of `befores`.
+    pub(crate) draft: Draft,
 }
 
 impl ShardPlan {
@@ -102,10 +110,37 @@ impl ShardPlan {
 
     pub(crate) fn known(&self, op: &PlannedOp) -> Known<'_> {
         let key = op.key as usize;
+        let state = &self.keys[key]; // operations name keys of the plan
         Known {
-            key_hash: self.keys[key].key_hash, // operations name keys of the plan
+            slot: self.slots.get(key).map_or(key, |&slot| slot as usize),
+            key_hash: state.key_hash,
             entry: self.links.get(key).and_then(Option::as_ref),
-            before: self.befores.get(key).and_then(Option::as_ref),
+            before: if state.structural { self.befores.get(state.before as usize) } else { None },
+        }
+    }
+}
+
+impl ShardPlan {
+    /// Gives a slot to each key and each entry before one, all in key-hash order.
+    fn give_slots(&mut self) {
+        let Self { keys, links, befores, slots, draft, .. } = self;
+        *draft = Draft::with_room(keys.len() + befores.len());
+        let mut lower = befores.iter().peekable();
+        for (key, link) in keys.iter().zip(links) {
+            let place = link.map(|Link { at, sn, .. }| Place { at, sn });
+            while let Some(before) = lower.next_if(|before| before.key_hash <= key.key_hash) {
+                if before.key_hash < key.key_hash {
+                    let sn = before.entry.get().serial_number();
+                    draft.add(before.key_hash, Some(Place { at: before.at, sn }));
+                }
+            }
+            let slot = draft.add(key.key_hash, place);
+            if !befores.is_empty() {
+                slots.push(slot as u32); // as many as entries at most
+            }
+        }
+        if !befores.is_empty() {
+            draft.note_present();
         }
     }
 }
@@ -117,6 +152,17 @@ pub struct ShardView<'a> {
     pub index: &'a dyn Index,
     /// What the blocks changed that it may not have yet, and what those it has changed, oldest first.
     pub layers: &'a [&'a Layer],
+}
+
+impl<'a> ShardView<'a> {
+    fn walks(&self) -> Vec<Walk<'a>> {
+        self.layers.iter().map(|layer| Walk::of(layer)).collect()
+    }
+}
+
+/// What the newest of `layers` (oldest first) that names `key` says of it.
+fn newest(layers: &mut [Walk<'_>], key: &KeyHash) -> Option<Now> {
+    layers.iter_mut().rev().find_map(|layer| layer.get(key))
 }
 
 /// The keys of the operations of each shard, with the operation's number in the block.
@@ -155,12 +201,14 @@ pub(crate) fn resolve(
     let structural = plan.keys.iter().enumerate().filter(|(_, key)| key.structural);
     let (numbers, hashes): (Vec<usize>, Vec<KeyHash>) =
         structural.map(|(number, key)| (number, key.key_hash)).unzip();
-    if !numbers.is_empty() {
-        plan.befores = vec![None; plan.keys.len()];
-        for (number, before) in numbers.into_iter().zip(predecessors(&hashes, view, shard, log)?) {
-            plan.befores[number] = Some(before);
+    for (number, before) in numbers.into_iter().zip(predecessors(&hashes, view, shard, log)?) {
+        // Those of neighbours are often one and the same.
+        if plan.befores.last().is_none_or(|last| last.key_hash != before.key_hash) {
+            plan.befores.push(before);
         }
+        plan.keys[number].before = plan.befores.len() as u32 - 1;
     }
+    plan.give_slots();
     Ok(plan)
 }
 
@@ -191,6 +239,7 @@ fn plan_shard(ops: &BlockOps, list: &[(KeyHash, u32)]) -> ShardPlan {
             _ => keys.push(KeyState {
                 key_hash,
                 op: 0,
+                before: 0,
                 structural: matches!(op.kind, Kind::Strict(OpKind::Create | OpKind::Delete)),
             }),
         }
@@ -214,8 +263,8 @@ fn plan_shard(ops: &BlockOps, list: &[(KeyHash, u32)]) -> ShardPlan {
         keys[op.key as usize].op = in_order.len() as u32;
         in_order.push(op);
     }
-    let (links, befores) = (vec![None; keys.len()], Vec::new());
-    ShardPlan { ops: in_order, arena, keys, links, befores }
+    let links = vec![None; keys.len()];
+    ShardPlan { ops: in_order, arena, keys, links, ..ShardPlan::default() }
 }
 
 /// The number of a key, and a position to read for it.
@@ -229,8 +278,9 @@ pub fn candidates(hashes: &[KeyHash], view: ShardView<'_>) -> Result<Vec<Candida
     let mut candidates = Vec::with_capacity(hashes.len());
     let mut numbers = Vec::with_capacity(hashes.len());
     let mut keys = Vec::with_capacity(hashes.len());
+    let mut layers = view.walks();
     for (number, key_hash) in (0..).zip(hashes) {
-        match newest(view.layers.iter().copied(), key_hash) {
+        match newest(&mut layers, key_hash) {
             Some(Now::At(at)) => candidates.push((number, at)),
             Some(_) => {}
             None => {
@@ -345,6 +395,9 @@ fn predecessors(
     shard: ShardId,
     log: LogView<'_>,
 ) -> Result<Vec<Found>, Error> {
+    if hashes.is_empty() {
+        return Ok(Vec::new());
+    }
     let candidates = predecessor_candidates(hashes, view)?;
     let mut befores: Vec<Option<Found>> = vec![None; hashes.len()];
     for (number, at, entry) in read(&candidates, log)? {
@@ -355,15 +408,17 @@ fn predecessors(
             *before = Some(Found { key_hash, at, entry });
         }
     }
-    let settle = |(key, before): (&KeyHash, Option<Found>)| {
+    // The keys ascend, and the entries before them do: each kind of question has its own walks.
+    let (mut layers, mut of_before) = (view.walks(), view.walks());
+    let mut settle = |(key, before): (&KeyHash, Option<Found>)| {
         let Some(found) = before else {
             return Err(Error::Corrupt(format!("shard {shard}: no entry before {key}")));
         };
         let mut before = found.key_hash;
-        for layer in view.layers {
+        for layer in &mut layers {
             before = layer.predecessor(key, before);
         }
-        match newest(view.layers.iter().copied(), &before) {
+        match newest(&mut of_before, &before) {
             Some(Now::At(at)) if at != found.at => {
                 Ok(Found { key_hash: before, at, entry: log.read(at)? })
             }
@@ -371,7 +426,7 @@ fn predecessors(
             _ => Err(Error::Corrupt(format!("shard {shard}: the entry before {key} is lost"))),
         }
     };
-    hashes.iter().zip(befores).map(settle).collect()
+    hashes.iter().zip(befores).map(&mut settle).collect()
 }
 
 fn read(

@@ -21,7 +21,7 @@
 //! one shard fails, [`ShardWriter::take_back`] does the same to those that succeeded.
 
 use crate::keys::key_hash_of;
-use crate::layer::{Layer, Now};
+use crate::layer::{Draft, Here};
 use crate::ops::Kind;
 use crate::resolve::{Found, Known, Link, ShardPlan};
 use crate::shard::{RunChange, ShardState, Undo};
@@ -104,8 +104,8 @@ pub struct ShardDelta {
     pub first_sn: SerialNumber,
     /// Entries that became inactive, new ones included.
     pub deactivated: Vec<SerialNumber>,
-    /// Where keys are now.
-    pub layer: Layer,
+    /// Where keys are now, to be [settled](Draft::settle).
+    pub draft: Draft,
     /// No entry below this serial number is active after the block.
     pub oldest_active: SerialNumber,
     /// Active entries after the block.
@@ -127,7 +127,7 @@ impl ShardDelta {
             spans: Vec::new(),
             first_sn: state.next_sn(),
             deactivated: Vec::new(),
-            layer: Layer::default(),
+            draft: Draft::default(),
             oldest_active: state.oldest_active(),
             active: state.active(),
             entries_before,
@@ -206,7 +206,7 @@ impl ShardWriter {
 #[inline(never)] // for `.ci/instructions`
 pub(crate) fn update_shard(
     writer: &mut ShardWriter,
-    plan: &ShardPlan,
+    mut plan: ShardPlan,
     height: Height,
     rule: &CompactionRule,
     files: Files<'_>,
@@ -222,7 +222,7 @@ pub(crate) fn update_shard(
         run: Vec::with_capacity(160 * plan.ops.len()),
         spans: Vec::with_capacity(2 * plan.ops.len()),
         deactivated: Vec::with_capacity(2 * plan.ops.len()),
-        layer: Layer::with_capacity(2 * plan.ops.len()),
+        draft: std::mem::take(&mut plan.draft),
         counts: Counts::default(),
         scratch: Vec::new(),
     };
@@ -242,7 +242,7 @@ pub(crate) fn update_shard(
         spans: builder.spans,
         first_sn,
         deactivated: builder.deactivated,
-        layer: builder.layer,
+        draft: builder.draft,
         oldest_active: builder.writer.state.oldest_active(),
         active: builder.writer.state.active(),
         entries_before,
@@ -265,15 +265,15 @@ pub(crate) fn move_oldest(
         run: std::mem::take(&mut delta.run),
         spans: std::mem::take(&mut delta.spans),
         deactivated: std::mem::take(&mut delta.deactivated),
-        layer: std::mem::take(&mut delta.layer),
+        draft: std::mem::take(&mut delta.draft),
         counts: delta.counts,
         scratch: Vec::new(),
     };
     let moved = builder.compact();
-    let Builder { writer, run, spans, deactivated, layer, counts, .. } = builder;
+    let Builder { writer, run, spans, deactivated, draft, counts, .. } = builder;
     (delta.run, delta.spans, delta.deactivated) = (run, spans, deactivated);
-    (delta.layer, delta.counts, delta.oldest_active) =
-        (layer, counts, writer.state.oldest_active());
+    (delta.draft, delta.counts, delta.oldest_active) =
+        (draft, counts, writer.state.oldest_active());
     moved
 }
 
@@ -301,7 +301,7 @@ struct Builder<'a> {
     run: Vec<u8>,
     spans: Vec<Span>,
     deactivated: Vec<SerialNumber>,
-    layer: Layer,
+    draft: Draft,
     counts: Counts,
     /// Holds an entry of the run while its copy is appended to the run.
     scratch: Vec<u8>,
@@ -316,9 +316,9 @@ impl Builder<'_> {
         value: &[u8],
         version: Version,
     ) -> Result<(), Error> {
-        let current = match self.layer.get(&state.key_hash) {
-            Some(Now::Here(entry)) => Some(Current::Here(entry)),
-            Some(_) => None,
+        let current = match self.draft.now(state.slot) {
+            Some(Here::In(entry)) => Some(Current::Here(entry)),
+            Some(Here::Gone) => None,
             None => state.entry.map(Current::Before),
         };
         match (kind, current) {
@@ -350,7 +350,7 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let Link { next_key_hash, sn, .. } = self.link(current)?;
         let entry = self.append(key, value, next_key_hash, version, &[sn])?;
-        self.layer.moved(state.key_hash, current.old_place(), entry);
+        self.draft.moved(state.slot, entry);
         self.counts.updated += 1;
         if self.compactible() {
             self.compact()?;
@@ -365,14 +365,15 @@ impl Builder<'_> {
         value: &[u8],
         version: Version,
     ) -> Result<(), Error> {
-        let (before, current) = self.predecessor(state)?;
+        let (before, before_slot, current) = self.predecessor(state)?;
         let (next, before_sn) = self.link_of(current)?;
         if !(before < state.key_hash && state.key_hash < next) {
             return Err(self.corrupt("the entry before a new key does not enclose it"));
         }
         let entry = self.append(key, value, next, version, &[])?;
-        self.layer.created(state.key_hash, entry);
-        self.rewrite(before, current, state.key_hash, Some(version), &[before_sn])?;
+        self.draft.created(state.slot, entry);
+        let (again, _) = self.rewrite(current, state.key_hash, Some(version), &[before_sn])?;
+        self.draft.moved(before_slot, again);
         self.counts.created += 1;
         // Tested once, after both entries, then moved twice (spec 6.3).
         if self.compactible() {
@@ -388,14 +389,15 @@ impl Builder<'_> {
         current: Current<'_>,
         version: Version,
     ) -> Result<(), Error> {
-        let (before, before_current) = self.predecessor(state)?;
+        let (_, before_slot, before_current) = self.predecessor(state)?;
         let Link { next_key_hash: next, sn, .. } = self.link(current)?;
         let (link, before_sn) = self.link_of(before_current)?;
         if link != state.key_hash {
             return Err(self.corrupt("the entry before a key does not lead to it"));
         }
-        self.rewrite(before, before_current, next, Some(version), &[sn, before_sn])?;
-        self.layer.removed(state.key_hash, current.old_place(), before);
+        let (again, _) = self.rewrite(before_current, next, Some(version), &[sn, before_sn])?;
+        self.draft.moved(before_slot, again);
+        self.draft.removed(state.slot);
         self.counts.deleted += 1;
         Ok(())
     }
@@ -414,13 +416,15 @@ impl Builder<'_> {
             let entry = (sn.0 - self.first_sn.0) as u32;
             let key_hash = key_hash_of(self.entry_here(entry)?);
             let next = self.entry_here(entry)?.next_key_hash();
-            self.rewrite(key_hash, Whole::Here(entry), next, None, &[sn])?;
+            let (again, old) = self.rewrite(Whole::Here(entry), next, None, &[sn])?;
+            self.draft.compacted(key_hash, old, again);
         } else {
             let (at, entry) = self.find(sn)?;
             let key_hash = key_hash_of(entry.get());
             let next = entry.get().next_key_hash();
             let found = Found { key_hash, at, entry };
-            self.rewrite(key_hash, Whole::Before(&found), next, None, &[sn])?;
+            let (again, old) = self.rewrite(Whole::Before(&found), next, None, &[sn])?;
+            self.draft.compacted(key_hash, old, again);
         }
         self.writer.state.pass(sn.plus(1));
         Ok(())
@@ -447,15 +451,18 @@ impl Builder<'_> {
         }
     }
 
-    /// The key hash before `state`'s key now, and its entry.
-    fn predecessor<'p>(&mut self, state: Known<'p>) -> Result<(KeyHash, Whole<'p>), Error> {
-        let Some(at_start) = state.before else {
+    /// The key hash before `state`'s key now, its slot, and its entry.
+    fn predecessor<'p>(&self, state: Known<'p>) -> Result<(KeyHash, usize, Whole<'p>), Error> {
+        let found = self.draft.before(state.slot);
+        let Some((slot, before)) = found.and_then(|slot| Some((slot, *self.draft.key(slot)?)))
+        else {
             return Err(self.corrupt("no entry before a key"));
         };
-        let before = self.layer.predecessor_mut(&state.key_hash, at_start.key_hash);
-        match self.layer.get(&before) {
-            Some(Now::Here(entry)) => Ok((before, Whole::Here(entry))),
-            None if before == at_start.key_hash => Ok((before, Whole::Before(at_start))),
+        match (self.draft.now(slot), state.before) {
+            (Some(Here::In(entry)), _) => Ok((before, slot, Whole::Here(entry))),
+            (None, Some(at_start)) if before == at_start.key_hash => {
+                Ok((before, slot, Whole::Before(at_start)))
+            }
             _ => Err(self.corrupt("the entry before a key cannot be found")),
         }
     }
@@ -486,16 +493,15 @@ impl Builder<'_> {
         parsed.ok_or_else(|| self.corrupt("an entry of this block cannot be read back"))
     }
 
-    /// Appends a copy of `current`, which is the entry of `key_hash`, with another next key hash;
-    /// `version` None keeps the version.
+    /// Appends a copy of `current` with another next key hash; `version` None keeps the version. Returns its number, and
+    /// where `current` was if it is not of this block.
     fn rewrite(
         &mut self,
-        key_hash: KeyHash,
         current: Whole<'_>,
         next: KeyHash,
         version: Option<Version>,
         deactivated: &[SerialNumber],
-    ) -> Result<(), Error> {
+    ) -> Result<(u32, Option<Place>), Error> {
         let kept = version.is_none();
         let (old, entry) = match current {
             Whole::Before(found) => {
@@ -522,8 +528,7 @@ impl Builder<'_> {
             false => &mut self.counts.neighbour_bytes,
         };
         *bytes += len as u64;
-        self.layer.moved(key_hash, old, entry);
-        Ok(())
+        Ok((entry, old))
     }
 
     /// Appends an entry, sets its active bit and clears those that it deactivates. Returns its
@@ -555,15 +560,5 @@ impl Builder<'_> {
 
     fn corrupt(&self, what: &str) -> Error {
         Error::Corrupt(format!("shard {}: {what}", self.writer.state.shard()))
-    }
-}
-
-impl Current<'_> {
-    /// Its place before the block; `None` if the block wrote it.
-    fn old_place(self) -> Option<Place> {
-        match self {
-            Self::Here(_) => None,
-            Self::Before(link) => Some(Place { at: link.at, sn: link.sn }),
-        }
     }
 }

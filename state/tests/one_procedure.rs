@@ -125,8 +125,8 @@ impl World {
                 at: start.plus(delta.spans[entry as usize].offset.into()),
                 sn: delta.first_sn.plus(entry.into()),
             };
-            delta.layer.settle(place);
-            self.index[shard.index()].apply(&delta.layer.edits()).unwrap();
+            let layer = std::mem::take(&mut delta.draft).settle(place);
+            self.index[shard.index()].apply(&layer.edits()).unwrap();
         }
         Ok(taken)
     }

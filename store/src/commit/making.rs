@@ -19,8 +19,8 @@ use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, Record, RunCursor, place_run};
 use hedgerow_index::Place;
 use hedgerow_state::{
-    self as state, BlockOps, Counts, Files, HeldWriter, Layer, ShardDelta, ShardView, Spent, Tools,
-    run_position,
+    self as state, BlockOps, Counts, Draft, Files, HeldWriter, Layer, ShardDelta, ShardView, Spent,
+    Tools, run_position,
 };
 use hedgerow_types::{CompactionRule, Height, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
@@ -93,7 +93,7 @@ fn put_together<W: HeldWriter>(
 ) -> Result<Made, Error> {
     let before = deltas.first().map_or(0, |delta| delta.entries_before);
     let mut counts = Counts::default();
-    let mut layers = Vec::with_capacity(SHARDS);
+    let mut drafts = Vec::with_capacity(SHARDS);
     let mut parts = Vec::with_capacity(SHARDS);
     let mut runs: [Vec<u8>; SHARDS] = Default::default();
     let mut entries = [0; SHARDS];
@@ -101,7 +101,7 @@ fn put_together<W: HeldWriter>(
         counts.add(&delta.counts);
         entries[shard] = delta.spans.len() as u32;
         runs[shard] = delta.run;
-        layers.push(delta.layer);
+        drafts.push(delta.draft);
         parts.push(ShardPart {
             spans: delta.spans,
             first_sn: delta.first_sn,
@@ -120,13 +120,9 @@ fn put_together<W: HeldWriter>(
     place(shared, position, &mut runs)?;
     let runs = runs.map(Bytes::from);
     let record = Arc::new(Record::new(position, height, runs, entries, state)?);
-    let shards = layers.iter_mut().zip(&parts).zip(writers);
-    for (shard, ((layer, part), writer)) in ShardId::all().zip(shards) {
+    let layers = settle(shared, &record, &parts, drafts);
+    for (shard, (part, writer)) in ShardId::all().zip(parts.iter().zip(writers)) {
         let start = run_position(&record, shard);
-        layer.settle(|entry| Place {
-            at: start.plus(u64::from(part.spans[entry as usize].offset)),
-            sn: part.first_sn.plus(u64::from(entry)),
-        });
         // The cursor follows when compaction came as far as this block's own entries: the
         // place where it stood may be pruned before it is needed again.
         if let Some(own) = part.oldest_active.0.checked_sub(part.first_sn.0) {
@@ -138,6 +134,22 @@ fn put_together<W: HeldWriter>(
         }
     }
     Ok(Made { record, parts: Arc::new(parts), layers: Arc::new(layers), counts })
+}
+
+/// Where the block leaves keys, shard by shard.
+fn settle(shared: &Shared, record: &Record, parts: &[ShardPart], drafts: Vec<Draft>) -> Vec<Layer> {
+    let settle = |((shard, part), draft): ((ShardId, &ShardPart), Draft)| {
+        let start = run_position(record, shard);
+        draft.settle(|entry| Place {
+            at: start.plus(u64::from(part.spans[entry as usize].offset)),
+            sn: part.first_sn.plus(u64::from(entry)),
+        })
+    };
+    let mut work: Vec<_> = ShardId::all().zip(parts).zip(drafts).collect();
+    if record.end().0 - record.position().0 < PLACED_ALONE as u64 {
+        return work.into_iter().map(settle).collect();
+    }
+    shared.pool.install(|| work.par_drain(..).map(settle).collect())
 }
 
 /// Binds the entries of a block to their places, which are known once all its runs are there.

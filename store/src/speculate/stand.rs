@@ -29,7 +29,6 @@ use hedgerow_state::{
     find_enclosing, find_entry, is_entry_of,
 };
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition};
-use rayon::prelude::*;
 use std::sync::Arc;
 
 /// A speculative block, as those that follow it need it.
@@ -269,11 +268,7 @@ impl Stand {
         let deltas = making::apply(shared, &mut writers, above, (height, ops), rule)?;
         let position = self.log().next_position();
         let extra = extra.to_vec();
-        let mut made = making::make(shared, &mut writers, position, height, deltas, extra)?;
-        // What accepting it would do otherwise.
-        if let Some(layers) = Arc::get_mut(&mut made.layers) {
-            shared.pool.install(|| layers.par_iter_mut().for_each(Layer::arrange));
-        }
+        let made = making::make(shared, &mut writers, position, height, deltas, extra)?;
         Ok((made, writers))
     }
 
