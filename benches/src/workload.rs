@@ -87,12 +87,23 @@ pub struct KeySet {
     next: u32,
     /// The ids that exist, in no order; `None` as long as those are all below `next`.
     live: Option<Vec<u32>>,
+    /// How much more often some are drawn than others: see [`KeySet::skewed`].
+    skew: f64,
 }
 
 impl KeySet {
     /// The ids `0..keys`.
     pub fn new(keys: u32) -> Self {
-        Self { next: keys, live: None }
+        Self { next: keys, live: None, skew: 0.0 }
+    }
+
+    /// Some ids are drawn more often than others: the one of rank k as often as 1 / k^skew says (Zipf's law). YCSB and
+    /// others use 0.99; 0 is all alike. The lowest ids are the hottest, until some are deleted. Which are drawn depends on the
+    /// machine's mathematical library in rare cases.
+    #[must_use]
+    pub fn skewed(mut self, skew: f64) -> Self {
+        self.skew = skew;
+        self
     }
 
     /// Keys that exist.
@@ -110,9 +121,12 @@ impl KeySet {
         self.live.as_ref().map_or(0, |live| size_of::<u32>() * live.capacity())
     }
 
-    /// A random id that exists, all equally likely; `None` of an empty set.
+    /// A random id that exists, all equally likely unless they are [skewed](Self::skewed); `None` of an empty set.
     pub fn pick(&self, random: &mut Random) -> Option<u32> {
-        let number = random.below(self.len() as u64)?;
+        let number = match self.skew > 0.0 {
+            true => random.zipf(self.len() as u64, self.skew)?,
+            false => random.below(self.len() as u64)?,
+        };
         Some(match &self.live {
             Some(live) => live[number as usize],
             None => number as u32,
@@ -164,6 +178,39 @@ impl Random {
     pub fn below(&mut self, end: u64) -> Option<u64> {
         let product = u128::from(next(&mut self.0)) * u128::from(end);
         (end > 0).then_some((product >> 64) as u64)
+    }
+
+    /// A number from 0 to below 1.
+    fn unit(&mut self) -> f64 {
+        (next(&mut self.0) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A number below `end`, of which k is drawn in proportion to 1 / (k + 1)^skew; `None` for 0. By rejection-inversion
+    /// (Hörmann, Derflinger: Rejection-inversion to generate variates from monotone discrete distributions, 1996).
+    pub fn zipf(&mut self, end: u64, skew: f64) -> Option<u64> {
+        if end == 0 {
+            return None;
+        }
+        // The integral of x^-skew from 1, and its inverse.
+        let integral = |x: f64| match (1.0 - skew) * x.ln() {
+            power if power.abs() < 1e-12 => x.ln(),
+            power => power.exp_m1() / (1.0 - skew),
+        };
+        let inverse = |y: f64| match (1.0 - skew) * y {
+            power if power.abs() < 1e-12 => y.exp(),
+            power => (power.ln_1p() / (1.0 - skew)).exp(),
+        };
+        let height = |k: f64| (-skew * k.ln()).exp();
+        let (first, last) = (integral(1.5) - 1.0, integral(end as f64 + 0.5));
+        let sure = 2.0 - inverse(integral(2.5) - height(2.0));
+        loop {
+            let under = last + self.unit() * (first - last);
+            let x = inverse(under);
+            let k = x.round().clamp(1.0, end as f64);
+            if k - x <= sure || under >= integral(k + 0.5) - height(k) {
+                return Some(k as u64 - 1);
+            }
+        }
     }
 
     /// Appends `len` random bytes.
@@ -243,6 +290,28 @@ mod tests {
             let generator = Generator::new(7, 32, value_len);
             generator.value(3, 300, &mut value);
             assert_eq!((value.len(), generator.turn_of(3, &value).is_some()), (value_len, true));
+        }
+    }
+
+    #[test]
+    fn skewed_numbers_follow_zipfs_law() {
+        let (end, draws) = (1_000_u64, 400_000);
+        for skew in [0.5, 0.99, 1.0, 1.4] {
+            let mut random = Random::new(3);
+            assert_eq!((random.zipf(0, skew), random.zipf(1, skew)), (None, Some(0)));
+            let mut counts = vec![0_f64; end as usize];
+            for _ in 0..draws {
+                counts[random.zipf(end, skew).unwrap() as usize] += 1.0;
+            }
+            let weight = |k: usize| (k as f64 + 1.0).powf(-skew);
+            let all: f64 = (0..end as usize).map(weight).sum();
+            // Of single ranks and of a range, within five standard deviations.
+            for range in [0..1, 1..2, 9..10, 10..100, 500..1_000] {
+                let expected = f64::from(draws) * range.clone().map(weight).sum::<f64>() / all;
+                let found: f64 = counts[range.clone()].iter().sum();
+                let off = (found - expected).abs();
+                assert!(off < 5.0 * expected.sqrt(), "{skew}, {range:?}: {found}, not {expected}");
+            }
         }
     }
 

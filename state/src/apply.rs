@@ -12,7 +12,9 @@
 //! other once per block.
 
 use crate::resolve::{ShardPlan, resolve, spread_keys};
-use crate::{BlockOps, Error, Files, HeldWriter, ShardDelta, ShardView, spread, update_shard};
+use crate::{
+    ActiveBits, BlockOps, Error, Files, HeldWriter, ShardDelta, ShardView, spread, update_shard,
+};
 use hedgerow_hasher_api::BatchHasher;
 use hedgerow_types::{CompactionRule, Height, KeyHash, ShardId};
 use rayon::prelude::*;
@@ -97,7 +99,8 @@ pub fn apply<W: HeldWriter>(
             if keys.is_empty() {
                 return Ok(ShardDelta::none(writer.look(), before));
             }
-            let shard = writer.look().state.shard();
+            let state = &writer.look().state;
+            let shard = (state.shard(), state.bits());
             let resolve = || resolve_shard(ops, keys, *view, shard, files);
             let plan = Threads::time(&threads.resolve, resolve)
                 .inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
@@ -118,7 +121,7 @@ fn resolve_shard(
     ops: &BlockOps,
     keys: Vec<(KeyHash, u32)>,
     view: ShardView<'_>,
-    shard: ShardId,
+    shard: (ShardId, &ActiveBits),
     files: Files<'_>,
 ) -> Result<ShardPlan, Error> {
     resolve(ops, keys, view, shard, files.log)

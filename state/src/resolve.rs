@@ -18,7 +18,7 @@
 use crate::keys::{is_entry_of, key_hash_of};
 use crate::layer::{Draft, Layer, Now, Walk};
 use crate::ops::{BlockOps, Kind};
-use crate::{Error, OpKind, Refused};
+use crate::{ActiveBits, Error, Links, OpKind, Refused};
 use hedgerow_entryfile::{Fill, LogView, StoredEntry};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::{Index, IndexError, Place, Stem};
@@ -121,6 +121,31 @@ impl ShardPlan {
 }
 
 impl ShardPlan {
+    /// Takes what is remembered; the others are to be looked up: their numbers and key hashes.
+    fn unknown(&mut self, links: Option<&Links>, active: &ActiveBits) -> (Vec<u32>, Vec<KeyHash>) {
+        /// Keys whose lines are fetched together.
+        const WINDOW: usize = 32;
+        let numbered = (0..).zip(&self.keys).map(|(number, key)| (number, key.key_hash));
+        let Some(links) = links.filter(|links| !links.is_empty()) else {
+            return numbered.unzip();
+        };
+        let (mut numbers, mut hashes) = (Vec::new(), Vec::new());
+        let keys = self.keys.chunks(WINDOW).zip(self.links.chunks_mut(WINDOW));
+        let mut number = 0;
+        for (keys, found) in keys {
+            links.touch(keys.iter().map(|key| &key.key_hash));
+            for (key, found) in keys.iter().zip(found) {
+                *found = links.get(&key.key_hash, active);
+                if found.is_none() {
+                    numbers.push(number);
+                    hashes.push(key.key_hash);
+                }
+                number += 1;
+            }
+        }
+        (numbers, hashes)
+    }
+
     /// Gives a slot to each key and each entry before one, all in key-hash order.
     fn give_slots(&mut self) {
         let Self { keys, links, befores, slots, draft, .. } = self;
@@ -152,6 +177,8 @@ pub struct ShardView<'a> {
     pub index: &'a dyn Index,
     /// What the blocks changed that it may not have yet, and what those it has changed, oldest first.
     pub layers: &'a [&'a Layer],
+    /// What is remembered of the entries that keys have after the last of these blocks.
+    pub links: Option<&'a Links>,
 }
 
 impl<'a> ShardView<'a> {
@@ -182,7 +209,8 @@ pub(crate) fn spread_keys(
     Ok(shards)
 }
 
-/// What a shard needs to apply its operations, found and checked.
+/// What a shard needs to apply its operations, found and checked. `active` are the shard's entries as of the block's
+/// start.
 ///
 /// # Errors
 /// [`Refused::InvalidOp`] if one does not fit the state; a failed read, or what contradicts itself.
@@ -190,12 +218,15 @@ pub(crate) fn resolve(
     ops: &BlockOps,
     keys: Vec<(KeyHash, u32)>,
     view: ShardView<'_>,
-    shard: ShardId,
+    (shard, active): (ShardId, &ActiveBits),
     log: LogView<'_>,
 ) -> Result<ShardPlan, Error> {
     let mut plan = plan_shard(ops, &keys);
-    let hashes: Vec<_> = plan.keys.iter().map(|key| key.key_hash).collect();
-    let found = candidates(&hashes, view)?;
+    let (numbers, hashes) = plan.unknown(view.links, active);
+    let mut found = candidates(&hashes, view)?;
+    for (number, _) in &mut found {
+        *number = numbers[*number as usize];
+    }
     settle_keys(&mut plan, &found, log)?;
     validate(&plan)?;
     let structural = plan.keys.iter().enumerate().filter(|(_, key)| key.structural);

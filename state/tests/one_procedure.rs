@@ -97,7 +97,7 @@ impl World {
 
     fn update(&mut self, ops: &BlockOps, rule: &CompactionRule) -> Result<Vec<Taken>, Error> {
         let views: Vec<_> =
-            self.index.iter().map(|index| ShardView { index, layers: &[] }).collect();
+            self.index.iter().map(|index| ShardView { index, layers: &[], links: None }).collect();
         let tools = Tools { hasher: &ScalarHasher, files: Files::of(&self.log, &self.twigs), rule };
         let before = self.states();
         let mut deltas = apply(
@@ -125,7 +125,7 @@ impl World {
                 at: start.plus(delta.spans[entry as usize].offset.into()),
                 sn: delta.first_sn.plus(entry.into()),
             };
-            let layer = std::mem::take(&mut delta.draft).settle(place);
+            let layer = std::mem::take(&mut delta.draft).settle(place, |_, _, _| {});
             self.index[shard.index()].apply(&layer.edits()).unwrap();
         }
         Ok(taken)
@@ -214,7 +214,8 @@ fn a_writer_takes_a_block_back_that_made_it_forget_twigs() {
     for key in keys() {
         ops.push(Kind::Remove, &key, b"").unwrap();
     }
-    let views: Vec<_> = world.index.iter().map(|index| ShardView { index, layers: &[] }).collect();
+    let views: Vec<_> =
+        world.index.iter().map(|index| ShardView { index, layers: &[], links: None }).collect();
     let files = Files::of(&world.log, &world.twigs);
     let tools = Tools { hasher: &ScalarHasher, files, rule: &rule };
     let before: Vec<_> = world.writers.iter().map(|writer| writer.state.clone()).collect();

@@ -133,6 +133,7 @@ pub struct Options {
     pub(crate) max_in_flight_bytes: usize,
     pub(crate) max_value_bytes: usize,
     pub(crate) entry_cache_bytes: u64,
+    pub(crate) link_cache_bytes: u64,
     pub(crate) tail_bytes: u64,
     /// `None`: nobody asked for an amount.
     pub(crate) mapped_bytes: Option<u64>,
@@ -170,6 +171,7 @@ impl Default for Options {
             max_in_flight_bytes: 256 << 20,
             max_value_bytes: 64 << 10,
             entry_cache_bytes: 0,
+            link_cache_bytes: 64 << 20,
             tail_bytes: 16 << 20,
             mapped_bytes: None,
             speculation_bytes: 1 << 30,
@@ -314,6 +316,15 @@ impl Options {
     #[must_use]
     pub fn entry_cache_bytes(mut self, bytes: u64) -> Self {
         self.entry_cache_bytes = bytes;
+        self
+    }
+
+    /// Size of the cache of links: what blocks need of the entries that keys have now, of keys that blocks named lately.
+    /// A block that names such a key again looks nothing up for it and reads nothing. Default 64 MiB, which are some
+    /// 800,000 keys at 80 bytes; it takes memory as it comes to know them. 0 turns it off.
+    #[must_use]
+    pub fn link_cache_bytes(mut self, bytes: u64) -> Self {
+        self.link_cache_bytes = bytes;
         self
     }
 
@@ -664,6 +675,7 @@ impl fmt::Debug for Options {
             .field("max_in_flight_bytes", &self.max_in_flight_bytes)
             .field("max_value_bytes", &self.max_value_bytes)
             .field("entry_cache_bytes", &self.entry_cache_bytes)
+            .field("link_cache_bytes", &self.link_cache_bytes)
             .field("tail_bytes", &self.tail_bytes)
             .field("speculation_bytes", &self.speculation_bytes)
             .field("segment_bytes", &self.segment_bytes)

@@ -77,6 +77,13 @@ impl Draft {
         }
     }
 
+    /// As [`moved`](Self::moved), by an operation on the key itself.
+    pub(crate) fn updated(&mut self, slot: usize, entry: u32) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.now = Packed::updated(entry);
+        }
+    }
+
     /// The key of a slot was absent, and is now in entry `entry` of the run.
     pub(crate) fn created(&mut self, slot: usize, entry: u32) {
         self.moved(slot, entry);
@@ -100,8 +107,14 @@ impl Draft {
         }
     }
 
-    /// The layer, now that the record has its place: `place_of` says where the entries of the run are.
-    pub fn settle(self, place_of: impl Fn(u32) -> Place) -> Layer {
+    /// The layer, now that the record has its place: `place_of` says where the entries of the run are. `updated` is told
+    /// of the keys whose entries an update made that is the last word on them, in key-hash order: key, number of the entry in
+    /// the run, place.
+    pub fn settle(
+        self,
+        place_of: impl Fn(u32) -> Place,
+        mut updated: impl FnMut(&KeyHash, u32, Place),
+    ) -> Layer {
         let Self { mut slots, present, mut others } = self;
         let mut befores = Vec::new();
         for number in 0..slots.len() {
@@ -119,6 +132,9 @@ impl Draft {
         for slot in &mut slots {
             if let Some(Here::In(entry)) = slot.now.draft() {
                 let Place { at, sn } = place_of(entry);
+                if slot.now.is_updated() {
+                    updated(&slot.key, entry, Place { at, sn });
+                }
                 (slot.now, slot.new_sn) = (Packed::at(at), sn);
             }
         }

@@ -94,11 +94,21 @@ struct Packed(u64);
 impl Packed {
     const HERE: u64 = 1;
     const GONE: u64 = 2;
+    /// As [`HERE`](Self::HERE), for an operation of its own.
+    const UPDATED: u64 = 3;
     /// The block has not changed it, so far.
     const UNTOUCHED: Self = Self(4);
 
     const fn here(entry: u32) -> Self {
         Self((entry as u64) << 3 | Self::HERE)
+    }
+
+    const fn updated(entry: u32) -> Self {
+        Self((entry as u64) << 3 | Self::UPDATED)
+    }
+
+    const fn is_updated(self) -> bool {
+        self.0 & 7 == Self::UPDATED
     }
 
     /// `number` is that of the key before it, in a settled layer.
@@ -117,7 +127,7 @@ impl Packed {
     /// What it says in a draft.
     const fn draft(self) -> Option<Here> {
         match self.0 & 7 {
-            Self::HERE => Some(Here::In((self.0 >> 3) as u32)),
+            Self::HERE | Self::UPDATED => Some(Here::In((self.0 >> 3) as u32)),
             Self::GONE => Some(Here::Gone),
             _ => None,
         }
@@ -139,7 +149,7 @@ fn prefixes(slots: &[Slot]) -> Vec<u64> {
 /// ```
 /// use hedgerow_state::{Draft, Layer};
 /// // A block that changed nothing.
-/// let layer: Layer = Draft::default().settle(|_| unreachable!("it has no entry"));
+/// let layer: Layer = Draft::default().settle(|_| unreachable!("it has no entry"), |_, _, _| {});
 /// assert!(layer.edits().is_empty());
 /// ```
 #[derive(Debug, Default)]

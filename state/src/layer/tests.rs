@@ -103,7 +103,7 @@ fn layers_answer_as_a_map_does() {
                 now.insert(key, at(entry));
                 entry += 1;
             }
-            let layer = draft.settle(at);
+            let layer = draft.settle(at, |_, _, _| {});
             // It names what differs, and is in order.
             let edits = layer.edits();
             assert!(edits.is_sorted_by(|a, b| a.key < b.key), "seed {seed}");
@@ -180,7 +180,7 @@ fn predecessors_skip_what_was_removed_and_see_what_was_created() {
     assert_eq!(draft.before(4), Some(0), "strictly below");
     draft.removed(4);
     assert_eq!(before_40(&draft), Some(key(0)));
-    let layer = draft.settle(settled);
+    let layer = draft.settle(settled, |_, _, _| {});
     assert_eq!(layer.predecessor(&key(40), key(30)), key(0));
     assert_eq!(layer.get(&key(30)), Some(Now::Gone { before: key(0) }));
     assert_eq!(layer.get(&key(40)), None, "it was known, and nothing happened to it");
@@ -193,13 +193,13 @@ fn the_key_before_another_through_two_layers() {
     first.removed(2);
     first.moved(0, 0);
     first.created(1, 1);
-    let first = first.settle(settled);
+    let first = first.settle(settled, |_, _, _| {});
     let mut second = draft(&[(10, Some(80)), (20, Some(800)), (25, Some(808))]);
     second.removed(2);
     second.moved(1, 0);
     second.removed(1);
     second.moved(0, 1);
-    let second = second.settle(settled);
+    let second = second.settle(settled, |_, _, _| {});
     for answer in [30, 25] {
         let between = first.predecessor(&key(40), key(answer));
         assert_eq!(between, key(25), "{answer}");
@@ -229,7 +229,7 @@ fn a_layer_has_no_chains() {
     draft.moved(0, 0);
     // One in the middle comes back: those above it end there.
     draft.created(COUNT as usize / 2, 1);
-    let layer = draft.settle(settled);
+    let layer = draft.settle(settled, |_, _, _| {});
     for number in 1..=COUNT {
         let before = match number {
             _ if number == COUNT / 2 => continue,
@@ -239,6 +239,23 @@ fn a_layer_has_no_chains() {
         assert_eq!(layer.get(&hash(number)), Some(Now::Gone { before }), "{number}");
     }
     assert_eq!(layer.predecessor(&KeyHash::MAX, hash(COUNT)), hash(COUNT / 2));
+}
+
+/// What an update of its own made of a key is told, unless something else was the last word on it.
+#[test]
+fn those_that_were_updated_are_told() {
+    let mut draft = draft(&[(1, Some(8)), (2, Some(16)), (3, Some(24)), (4, Some(32)), (5, None)]);
+    for slot in [3, 1, 2, 0] {
+        draft.updated(slot, slot as u32);
+    }
+    draft.updated(3, 10);
+    draft.moved(1, 11); // as a neighbour
+    draft.compacted(key(3), None, 12);
+    draft.created(4, 13);
+    draft.compacted(key(9), Some(place(72)), 14);
+    let mut told = Vec::new();
+    draft.settle(settled, |key, entry, place| told.push((*key, entry, place)));
+    assert_eq!(told, [(key(1), 0, settled(0)), (key(4), 10, settled(10))]);
 }
 
 #[test]
@@ -255,7 +272,7 @@ fn edits_name_the_first_old_and_the_last_new_place() {
     draft.compacted(key(0), Some(place(8)), 6);
     draft.compacted(key(9), None, 7);
     let edits: Vec<_> =
-        draft.settle(settled).edits().iter().map(|e| (e.key, e.old, e.new)).collect();
+        draft.settle(settled, |_, _, _| {}).edits().iter().map(|e| (e.key, e.old, e.new)).collect();
     assert_eq!(
         edits,
         [

@@ -19,9 +19,10 @@ use bytes::Bytes;
 use hedgerow_entryfile::{BlockState, Record, RunCursor, place_run};
 use hedgerow_index::Place;
 use hedgerow_state::{
-    self as state, BlockOps, Counts, Draft, Files, HeldWriter, Layer, ShardDelta, ShardView, Spent,
-    Tools, run_position,
+    self as state, BlockOps, Counts, Draft, Files, HeldWriter, Layer, Links, ShardDelta, ShardView,
+    Spent, Tools, run_position,
 };
+use hedgerow_types::entry::EntryRef;
 use hedgerow_types::{CompactionRule, Height, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -40,14 +41,14 @@ pub(crate) struct Made {
 }
 
 /// What a block does to the shards, done to these writers. `layers` are those of the blocks before it, oldest first,
-/// that the index may not have.
+/// that the index may not have; `links` what is remembered of the state before it, if anything.
 ///
 /// # Errors
 /// As [`state::apply`]. Then the writers are as they were.
 pub(crate) fn apply<W: HeldWriter>(
     shared: &Shared,
     writers: &mut [W],
-    (layers, files): (&[&[Layer]], Files<'_>),
+    (layers, links, files): (&[&[Layer]], Option<&[Links]>, Files<'_>),
     (height, ops): (Height, &BlockOps),
     rule: &CompactionRule,
 ) -> Result<Vec<ShardDelta>, Error> {
@@ -57,7 +58,10 @@ pub(crate) fn apply<W: HeldWriter>(
         (0..SHARDS).map(|shard| layers.iter().map(|layers| &layers[shard]).collect()).collect();
     let views = ShardId::all().zip(&layers);
     let views: Vec<_> = views
-        .map(|(shard, layers)| ShardView { index: shared.published.index(shard), layers })
+        .map(|(shard, layers)| {
+            let links = links.and_then(|links| links.get(shard.index()));
+            ShardView { index: shared.published.index(shard), layers, links }
+        })
         .collect();
     let tools = Tools { hasher: hasher::trusted(), files, rule };
     let mut spent = Spent::default();
@@ -67,7 +71,8 @@ pub(crate) fn apply<W: HeldWriter>(
     Ok(applied?)
 }
 
-/// Makes the record of a block at a position of the log. `writers` are those after it.
+/// Makes the record of a block at a position of the log. `writers` are those after it. `links` are told what it made
+/// of keys that it updated: those of its writer, or none.
 ///
 /// # Errors
 /// [`Error::Log`] if the record would be longer than one may be. Then the writers are ahead of the log.
@@ -77,9 +82,9 @@ pub(crate) fn make<W: HeldWriter>(
     position: LogPosition,
     height: Height,
     deltas: Vec<ShardDelta>,
-    extra: Vec<u8>,
+    (extra, links): (Vec<u8>, &mut [Links]),
 ) -> Result<Made, Error> {
-    let record = || put_together(shared, writers, (position, height), deltas, extra);
+    let record = || put_together(shared, writers, (position, height), deltas, (extra, links));
     shared.steps.time(Step::Record, record)
 }
 
@@ -89,7 +94,7 @@ fn put_together<W: HeldWriter>(
     writers: &mut [W],
     (position, height): (LogPosition, Height),
     deltas: Vec<ShardDelta>,
-    extra: Vec<u8>,
+    (extra, links): (Vec<u8>, &mut [Links]),
 ) -> Result<Made, Error> {
     let before = deltas.first().map_or(0, |delta| delta.entries_before);
     let mut counts = Counts::default();
@@ -120,7 +125,7 @@ fn put_together<W: HeldWriter>(
     place(shared, position, &mut runs)?;
     let runs = runs.map(Bytes::from);
     let record = Arc::new(Record::new(position, height, runs, entries, state)?);
-    let layers = settle(shared, &record, &parts, drafts);
+    let layers = settle(shared, &record, &parts, drafts, links);
     for (shard, (part, writer)) in ShardId::all().zip(parts.iter().zip(writers)) {
         let start = run_position(&record, shard);
         // The cursor follows when compaction came as far as this block's own entries: the
@@ -136,17 +141,32 @@ fn put_together<W: HeldWriter>(
     Ok(Made { record, parts: Arc::new(parts), layers: Arc::new(layers), counts })
 }
 
-/// Where the block leaves keys, shard by shard.
-fn settle(shared: &Shared, record: &Record, parts: &[ShardPart], drafts: Vec<Draft>) -> Vec<Layer> {
-    let settle = |((shard, part), draft): ((ShardId, &ShardPart), Draft)| {
-        let start = run_position(record, shard);
-        draft.settle(|entry| Place {
+/// Where the block leaves keys, shard by shard; what was updated is put into `links`, one per shard or none.
+fn settle(
+    shared: &Shared,
+    record: &Record,
+    parts: &[ShardPart],
+    drafts: Vec<Draft>,
+    links: &mut [Links],
+) -> Vec<Layer> {
+    type Work<'a> = (((ShardId, &'a ShardPart), Draft), Option<&'a mut Links>);
+    let settle = |(((shard, part), draft), links): Work<'_>| {
+        let (start, run) = (run_position(record, shard), record.run(shard));
+        let place = |entry: u32| Place {
             at: start.plus(u64::from(part.spans[entry as usize].offset)),
             sn: part.first_sn.plus(u64::from(entry)),
+        };
+        let Some(links) = links else { return draft.settle(place, |_, _, _| {}) };
+        draft.settle(place, |key, entry, place| {
+            let bytes = part.spans.get(entry as usize).and_then(|span| span.of(run));
+            if let Some(Ok(entry)) = bytes.map(EntryRef::parse) {
+                links.put(key, &entry.next_key_hash(), place.sn, place.at);
+            }
         })
     };
-    let mut work: Vec<_> = ShardId::all().zip(parts).zip(drafts).collect();
-    if record.end().0 - record.position().0 < PLACED_ALONE as u64 {
+    let links = links.iter_mut().map(Some).chain(std::iter::repeat_with(|| None));
+    let mut work: Vec<_> = ShardId::all().zip(parts).zip(drafts).zip(links).collect();
+    if record.bytes_len() < PLACED_ALONE as u64 {
         return work.into_iter().map(settle).collect();
     }
     shared.pool.install(|| work.par_drain(..).map(settle).collect())

@@ -26,7 +26,7 @@ use crate::shared::Shared;
 use hedgerow_entryfile::{Rollback, with_dead_span};
 use hedgerow_merkle::Forest;
 use hedgerow_metadb::{Commit, HistoryRow, MAX_DEAD_SPANS, Manifest};
-use hedgerow_state::{OpenTwig, ShardWriter};
+use hedgerow_state::{Links, OpenTwig, ShardWriter};
 use hedgerow_types::{Height, SENTRIES_PER_SHARD, SHARDS, ShardId};
 use std::sync::Arc;
 
@@ -158,6 +158,8 @@ impl Writer {
         self.shards = writers.into_iter().map(Arc::new).collect();
         self.height = height;
         self.layers.clear();
+        // Other entries get the serial numbers that were taken back.
+        self.links.iter_mut().for_each(Links::clear);
         shared.flow.roll_back(height);
         shared.steps.emitter.rolled_back(height, keys);
         if lost_checkpoint && !self.loading && shared.checkpoints.is_wanted() {

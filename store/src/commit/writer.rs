@@ -16,8 +16,8 @@ use crate::{Durability, Error};
 use hedgerow_entryfile::{LogError, StoredEntry};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_state::{
-    self as state, BlockOps, Files, LastPair, Layer, LoadBlock, ShardDelta, ShardView, ShardWriter,
-    TwigBegins, find_entry,
+    self as state, BlockOps, Files, LastPair, Layer, Links, LoadBlock, ShardDelta, ShardView,
+    ShardWriter, TwigBegins, find_entry,
 };
 use hedgerow_types::{CompactionRule, Height, KeyHash, LogPosition, SHARDS};
 use std::collections::VecDeque;
@@ -51,6 +51,8 @@ pub(crate) struct Writer {
     pub(super) shards: Vec<Arc<ShardWriter>>,
     /// Blocks that are accepted and, as far as the writer knows, not published; oldest first.
     pub(super) layers: VecDeque<(Height, Arc<Vec<Layer>>)>,
+    /// What is remembered of the keys of the last blocks, by shard; of the state after the last accepted one.
+    pub(super) links: Vec<Links>,
     /// No checkpoint is begun: what is made may be thrown away.
     pub(crate) loading: bool,
     /// It was said that handing in does not wait.
@@ -71,7 +73,9 @@ impl Writer {
     ) -> Self {
         let (layers, shards) = (VecDeque::new(), shards.into_iter().map(Arc::new).collect());
         let (loading, said) = (false, false);
-        Self { shared, pipeline, rule, height, shards, layers, loading, said, log_bytes }
+        let bytes = shared.options.link_cache_bytes / SHARDS as u64;
+        let links = (0..SHARDS).map(|_| Links::new(bytes)).collect();
+        Self { shared, pipeline, rule, height, shards, layers, links, loading, said, log_bytes }
     }
 
     /// Writes a checkpoint, after the stages have ended and if it is worth while, and names it.
@@ -156,8 +160,11 @@ impl Writer {
         let shard = key_hash.shard().index();
         let layers = self.layers.iter().map(|(_, layers)| &layers[shard]);
         let layers: Vec<&Layer> = layers.collect();
-        let view =
-            ShardView { index: self.shared.published.index(key_hash.shard()), layers: &layers };
+        let view = ShardView {
+            index: self.shared.published.index(key_hash.shard()),
+            layers: &layers,
+            links: None,
+        };
         Ok(find_entry(key, key_hash, view, (&self.shared.log).into())?)
     }
 
@@ -304,10 +311,10 @@ impl Writer {
 
     /// What the block does to the shards, done to the writer's view of them.
     fn apply(&mut self, height: Height, ops: &BlockOps) -> Result<Vec<ShardDelta>, Error> {
-        let Self { shared, rule, shards, layers, .. } = self;
+        let Self { shared, rule, shards, layers, links, .. } = self;
         let layers: Vec<&[Layer]> = layers.iter().map(|(_, layers)| &layers[..]).collect();
         let files = Files::of(&shared.log, &shared.twigs);
-        making::apply(shared, shards, (&layers, files), (height, ops), rule)
+        making::apply(shared, shards, (&layers, Some(links), files), (height, ops), rule)
     }
 
     /// Gives the block's entries their place in the log; they are readable from then on.
@@ -318,7 +325,8 @@ impl Writer {
         extra: Vec<u8>,
     ) -> Result<BlockDelta, Error> {
         let position = self.shared.log.next_position();
-        let made = making::make(&self.shared, &mut self.shards, position, height, deltas, extra)?;
+        let more = (extra, &mut self.links[..]);
+        let made = making::make(&self.shared, &mut self.shards, position, height, deltas, more)?;
         self.shared.log.announce(Arc::clone(&made.record))?;
         let Made { record, parts, layers, counts } = made;
         Ok(BlockDelta {

@@ -166,7 +166,8 @@ impl Stand {
         let shard = key_hash.shard();
         let layers: Vec<&Layer> =
             self.links.iter().filter_map(|link| link.layers.get(shard.index())).collect();
-        let view = ShardView { index: self.shared.published.index(shard), layers: &layers };
+        let view =
+            ShardView { index: self.shared.published.index(shard), layers: &layers, links: None };
         Ok(look(view, self.log())?)
     }
 
@@ -264,11 +265,12 @@ impl Stand {
         let layers: Vec<&[Layer]> = self.links.iter().map(|link| &link.layers[..]).collect();
         let files = Files { log: self.log(), twigs: self.twigs() };
         let mut writers = self.writers.clone();
-        let above = (&layers[..], files);
+        // No links: serial numbers of speculative entries are those of others too.
+        let above = (&layers[..], None, files);
         let deltas = making::apply(shared, &mut writers, above, (height, ops), rule)?;
         let position = self.log().next_position();
-        let extra = extra.to_vec();
-        let made = making::make(shared, &mut writers, position, height, deltas, extra)?;
+        let more = (extra.to_vec(), &mut [][..]);
+        let made = making::make(shared, &mut writers, position, height, deltas, more)?;
         Ok((made, writers))
     }
 

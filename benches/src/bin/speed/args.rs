@@ -66,6 +66,10 @@ pub(crate) struct Args {
     /// Operations of the update phase.
     #[arg(long, value_enum, default_value_t = MixArg::Update)]
     pub(crate) mix: MixArg,
+    /// How much more often some keys are updated, deleted, read and proved than others: the k-th as often as 1 / k^SKEW says (Zipf's
+    /// law; YCSB has 0.99); 0: all alike.
+    #[arg(long, default_value_t = 0.0, value_parser = skew)]
+    pub(crate) skew: f64,
     /// Bytes of a key.
     #[arg(long, default_value_t = 32, value_parser = key_len)]
     pub(crate) key_len: usize,
@@ -93,6 +97,9 @@ pub(crate) struct Args {
     /// Bytes of the store's cache of entries, if not its default.
     #[arg(long)]
     pub(crate) entry_cache: Option<u64>,
+    /// Bytes of the store's cache of links, if not its default; 0 for none.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) link_cache: Option<u64>,
     /// Where the index is.
     #[arg(long, value_enum, default_value_t = IndexArg::Memory)]
     pub(crate) index: IndexArg,
@@ -249,6 +256,14 @@ fn key_len(text: &str) -> Result<usize, String> {
     }
 }
 
+fn skew(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(skew) if (0.0..=4.0).contains(&skew) => Ok(skew),
+        Ok(_) => Err("a skew is 0 to 4".into()),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
 /// A name that the library knows on this machine.
 fn known_hasher(name: &str) -> Result<String, hedgerow::Error> {
     hasher::by_name(name).map(|_| name.to_owned())
@@ -278,6 +293,8 @@ mod tests {
     #[test]
     fn key_lengths() {
         assert_eq!((key_len("8"), key_len("255")), (Ok(8), Ok(255)));
+        assert_eq!((skew("0"), skew("0.99")), (Ok(0.0), Ok(0.99)));
+        assert!(["-1", "nan", "5", "x"].iter().all(|text| skew(text).is_err()));
         assert!(key_len("7").is_err() && key_len("256").is_err() && key_len("x").is_err());
     }
 }

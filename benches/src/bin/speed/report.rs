@@ -15,6 +15,7 @@ pub(crate) struct Report {
     pub(crate) mix: String,
     pub(crate) key_len: usize,
     pub(crate) value_len: usize,
+    pub(crate) skew: f64,
     pub(crate) durability: String,
     pub(crate) compaction: String,
     pub(crate) threads: usize,
@@ -115,11 +116,11 @@ pub(crate) struct Milliseconds {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keys, blocks, block_ops, mix, key_len, value_len, durability, .. } = self;
+        let Self { keys, blocks, block_ops, mix, skew, key_len, value_len, durability, .. } = self;
         writeln!(
             f,
             "{keys} keys of {key_len} bytes, values of {value_len}; then {blocks} blocks of \
-             {block_ops} operations ({mix}), durability {durability}"
+             {block_ops} operations ({mix}, skew {skew}), durability {durability}"
         )?;
         writeln!(
             f,

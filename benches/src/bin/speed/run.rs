@@ -113,6 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         mix: lower_case(args.mix),
         key_len: args.key_len,
         value_len: args.value_len,
+        skew: args.skew,
         durability: lower_case(args.durability),
         compaction: args.compaction.to_string(),
         threads: args.threads,
@@ -181,6 +182,9 @@ pub(crate) fn options(args: &Args) -> Options {
     if let Some(bytes) = args.entry_cache {
         options = options.entry_cache_bytes(bytes);
     }
+    if let Some(bytes) = args.link_cache {
+        options = options.link_cache_bytes(bytes);
+    }
     if let Some(bytes) = args.mapped_bytes {
         options = options.mapped_bytes(bytes);
     }
@@ -235,7 +239,7 @@ impl Drawn {
         let (Some(ops), Ok(keys @ 1..)) = (ops, u32::try_from(args.keys)) else {
             return Err(too_many);
         };
-        let mut keys = KeySet::new(keys);
+        let mut keys = KeySet::new(keys).skewed(args.skew);
         let mut random = Random::new(args.seed);
         let mix = args.mix.mix();
         let ops = (0..ops)
