@@ -15,6 +15,7 @@
 
 use crate::Refused;
 use hedgerow_types::{MAX_KEY_LEN, Version};
+use std::hint::black_box;
 
 /// What a strict operation does. The discriminants are the peers' op codes, which order the
 /// operations on one key within a change set ([spec 1](hedgerow_types::spec), 6.1).
@@ -235,6 +236,24 @@ impl BlockOps {
     /// Number of the change set that operations are appended to.
     pub fn current_change_set(&self) -> u32 {
         self.change_sets.saturating_sub(1)
+    }
+
+    /// Loads the lines of operations, and of their keys and values, which lie anywhere: see `hedgerow_index::batch` for
+    /// why.
+    pub(crate) fn touch(&self, numbers: impl Iterator<Item = u32> + Clone) {
+        let mut seen = 0;
+        for number in numbers.clone() {
+            seen ^= self.ops.get(number as usize).map_or(0, |op| op.key_at);
+        }
+        black_box(seen);
+        for number in numbers {
+            let Some(op) = self.ops.get(number as usize) else { continue };
+            let byte = |at: u32| self.arena.get(at as usize).copied().map_or(0, u32::from);
+            // Most lie within two lines, next to each other.
+            let end = op.value_at.saturating_add(op.value_len).saturating_sub(1);
+            seen ^= byte(op.key_at) ^ byte(end);
+        }
+        black_box(seen);
     }
 
     /// The key of one of the operations.

@@ -123,8 +123,6 @@ impl ShardPlan {
 impl ShardPlan {
     /// Takes what is remembered; the others are to be looked up: their numbers and key hashes.
     fn unknown(&mut self, links: Option<&Links>, active: &ActiveBits) -> (Vec<u32>, Vec<KeyHash>) {
-        /// Keys whose lines are fetched together.
-        const WINDOW: usize = 32;
         let numbered = (0..).zip(&self.keys).map(|(number, key)| (number, key.key_hash));
         let Some(links) = links.filter(|links| !links.is_empty()) else {
             return numbered.unzip();
@@ -256,27 +254,34 @@ fn key_order(list: &[(KeyHash, u32)]) -> Vec<(u64, u32)> {
     order
 }
 
+/// Keys whose lines are fetched together.
+const WINDOW: usize = 32;
+
 fn plan_shard(ops: &BlockOps, list: &[(KeyHash, u32)]) -> ShardPlan {
     // Key by key first, to give every key its number.
     let order = key_order(list);
     let mut keys: Vec<KeyState> = Vec::with_capacity(list.len());
     // With the number of the operation in the block, which orders what nothing else does.
     let mut planned: Vec<(PlannedOp, u32)> = Vec::with_capacity(list.len());
-    for (key_hash, number) in order.iter().filter_map(|&(_, at)| list.get(at as usize).copied()) {
-        let op = &ops.ops()[number as usize];
-        match keys.last_mut() {
-            // More than one operation: whether it is present changes on the way.
-            Some(last) if last.key_hash == key_hash => last.structural = true,
-            _ => keys.push(KeyState {
-                key_hash,
-                op: 0,
-                before: 0,
-                structural: matches!(op.kind, Kind::Strict(OpKind::Create | OpKind::Delete)),
-            }),
+    for window in order.chunks(WINDOW) {
+        let of_window = || window.iter().filter_map(|&(_, at)| list.get(at as usize).copied());
+        ops.touch(of_window().map(|(_, number)| number));
+        for (key_hash, number) in of_window() {
+            let op = &ops.ops()[number as usize];
+            match keys.last_mut() {
+                // More than one operation: whether it is present changes on the way.
+                Some(last) if last.key_hash == key_hash => last.structural = true,
+                _ => keys.push(KeyState {
+                    key_hash,
+                    op: 0,
+                    before: 0,
+                    structural: matches!(op.kind, Kind::Strict(OpKind::Create | OpKind::Delete)),
+                }),
+            }
+            let (key_len, value_len) = (op.key_span().len as u8, ops.value(op).len() as u32);
+            let (key, change_set, kind) = (keys.len() as u32 - 1, op.change_set, op.kind);
+            planned.push((PlannedOp { key, change_set, kind, key_len, at: 0, value_len }, number));
         }
-        let (key_len, value_len) = (ops.key(op).len() as u8, ops.value(op).len() as u32);
-        let (key, change_set, kind) = (keys.len() as u32 - 1, op.change_set, op.kind);
-        planned.push((PlannedOp { key, change_set, kind, key_len, at: 0, value_len }, number));
     }
     // Then in the order in which they apply; keys are numbered in key-hash order.
     let order = |(op, number): &(PlannedOp, u32)| (op.change_set, op.key, op.kind, *number);

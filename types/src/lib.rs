@@ -107,9 +107,24 @@ impl Digest {
 /// assert_eq!(hash.shard().index(), 2);
 /// assert!(KeyHash::sentry(0x2B2B) < hash && hash < KeyHash::sentry(0x2B2C));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct KeyHash(pub [u8; 32]);
+
+impl Ord for KeyHash {
+    /// As their bytes, of which the first eight nearly always decide: they are one comparison of numbers.
+    #[inline]
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.prefix_u64().cmp(&other.prefix_u64()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for KeyHash {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl KeyHash {
     /// 32 bytes of 0xFF: the next key hash of the last entry of the last shard ([spec 4.2](crate::spec)).
@@ -140,6 +155,7 @@ impl KeyHash {
     }
 
     /// The first 8 bytes as a big-endian number: ordered as the key hashes are, up to ties.
+    #[inline]
     pub const fn prefix_u64(&self) -> u64 {
         let b = &self.0;
         u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
@@ -191,6 +207,26 @@ hex_newtype!(KeyHash);
 mod tests {
     use super::*;
     use alloc::string::ToString;
+
+    #[test]
+    fn key_hashes_are_ordered_as_their_bytes() {
+        let mut keys = alloc::vec::Vec::new();
+        for place in [0, 7, 8, 31] {
+            for byte in [0, 1, 0x7F, 0x80, 0xFF] {
+                for filled in [0, 0x80, 0xFF] {
+                    let mut key = KeyHash([filled; 32]);
+                    key.0[place] = byte;
+                    keys.push(key);
+                }
+            }
+        }
+        for a in &keys {
+            for b in &keys {
+                assert_eq!(a.cmp(b), a.0.cmp(&b.0), "{a} {b}");
+                assert_eq!(a.partial_cmp(b), Some(a.cmp(b)));
+            }
+        }
+    }
 
     #[test]
     fn digests_print_and_parse_as_hex() {

@@ -101,10 +101,35 @@ impl Draft {
     /// Any key is now in entry `entry` of the run; `old` is where it was before the block, if it was not told of the
     /// key before.
     pub(crate) fn compacted(&mut self, key: KeyHash, old: Option<Place>, entry: u32) {
-        match self.slots.binary_search_by(|slot| slot.key.cmp(&key)) {
-            Ok(slot) => self.moved(slot, entry),
-            Err(_) => self.others.push(Slot::new(key, old, Packed::here(entry))),
+        match self.find(&key) {
+            Some(slot) => self.moved(slot, entry),
+            None => self.others.push(Slot::new(key, old, Packed::here(entry))),
         }
+    }
+
+    /// The slot of a key. Key hashes lie evenly, so it is looked for from where it would be if they did so exactly.
+    fn find(&self, key: &KeyHash) -> Option<usize> {
+        let len = self.slots.len();
+        // Those of a shard have the first four bits in common.
+        let guess = ((u128::from(key.prefix_u64() << 4) * len as u128) >> 64) as usize;
+        let below = |at: usize| self.slots.get(at).is_some_and(|slot| slot.key < *key);
+        let (mut low, mut high, mut step) = (guess, guess, 8);
+        if below(guess) {
+            while below(high) {
+                low = high + 1;
+                high += step;
+                step *= 2;
+            }
+        } else {
+            while low > 0 && !below(low - 1) {
+                high = low - 1;
+                low = low.saturating_sub(step);
+                step *= 2;
+            }
+        }
+        let range = self.slots.get(low..high.min(len)).unwrap_or_default();
+        let at = low + range.partition_point(|slot| slot.key < *key);
+        self.slots.get(at).filter(|slot| slot.key == *key).map(|_| at)
     }
 
     /// The layer, now that the record has its place: `place_of` says where the entries of the run are. `updated` is told
