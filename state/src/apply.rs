@@ -9,7 +9,7 @@
 //! ```
 //!
 //! One task per shard does all of it: what it needs stays in the cache of its core, and tasks wait for each
-//! other once per block.
+//! other once per block. Of a small block all is one task.
 
 use crate::resolve::{ShardPlan, resolve, spread_keys};
 use crate::{
@@ -30,6 +30,9 @@ pub struct Tools<'a> {
     pub files: Files<'a>,
     /// Says when entries are moved.
     pub rule: &'a CompactionRule,
+    /// On the thread of the caller, shard after shard, and not in its pool: for blocks so small that waking others would
+    /// cost more.
+    pub alone: bool,
 }
 
 /// How long a block took to be applied. Shards are at both parts at once, so what they take together is divided as the
@@ -88,27 +91,31 @@ pub fn apply<W: HeldWriter>(
     spent: &mut Spent,
 ) -> Result<Vec<ShardDelta>, Error> {
     let begun = Instant::now();
-    let Tools { hasher, files, rule } = tools;
+    let Tools { hasher, files, rule, alone } = tools;
     let before = shards.iter().map(|writer| writer.look().state.next_sn().0).sum();
     let keys = spread_keys(ops, hasher).inspect_err(|_| spent.resolve = begun.elapsed())?;
     let hashed = begun.elapsed();
     let threads = Threads::default();
-    let work = shards.par_iter_mut().zip(views).zip(keys);
-    let results: Vec<Result<ShardDelta, Error>> = work
-        .map(|((writer, view), keys)| {
-            if keys.is_empty() {
-                return Ok(ShardDelta::none(writer.look(), before));
-            }
-            let state = &writer.look().state;
-            let shard = (state.shard(), state.bits());
-            let resolve = || resolve_shard(ops, keys, *view, shard, files);
-            let plan = Threads::time(&threads.resolve, resolve)
-                .inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
-            let writer = writer.change();
-            let update = || update_shard(writer, plan, height, rule, files, before);
-            Threads::time(&threads.update, update)
-        })
-        .collect();
+    let one = |writer: &mut W, view: &ShardView<'_>, keys: Vec<(KeyHash, u32)>| {
+        if keys.is_empty() {
+            return Ok(ShardDelta::none(writer.look(), before));
+        }
+        let state = &writer.look().state;
+        let shard = (state.shard(), state.bits());
+        let resolve = || resolve_shard(ops, keys, *view, shard, files);
+        let plan = Threads::time(&threads.resolve, resolve)
+            .inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
+        let writer = writer.change();
+        let update = || update_shard(writer, plan, height, rule, files, before);
+        Threads::time(&threads.update, update)
+    };
+    let results: Vec<Result<ShardDelta, Error>> = if alone {
+        let work = shards.iter_mut().zip(views).zip(keys);
+        work.map(|((writer, view), keys)| one(writer, view, keys)).collect()
+    } else {
+        let work = shards.par_iter_mut().zip(views).zip(keys);
+        work.map(|((writer, view), keys)| one(writer, view, keys)).collect()
+    };
     let resolved = begun.elapsed();
     let result = end_block(shards, results, before, (rule, files));
     *spent = threads.spent(hashed, resolved, begun.elapsed());

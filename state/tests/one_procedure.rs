@@ -98,7 +98,10 @@ impl World {
     fn update(&mut self, ops: &BlockOps, rule: &CompactionRule) -> Result<Vec<Taken>, Error> {
         let views: Vec<_> =
             self.index.iter().map(|index| ShardView { index, layers: &[], links: None }).collect();
-        let tools = Tools { hasher: &ScalarHasher, files: Files::of(&self.log, &self.twigs), rule };
+        let files = Files::of(&self.log, &self.twigs);
+        // Both ways come to the same: what follows compares.
+        let tools =
+            Tools { hasher: &ScalarHasher, files, rule, alone: self.height.0.is_multiple_of(2) };
         let before = self.states();
         let mut deltas = apply(
             &mut self.writers,
@@ -217,7 +220,7 @@ fn a_writer_takes_a_block_back_that_made_it_forget_twigs() {
     let views: Vec<_> =
         world.index.iter().map(|index| ShardView { index, layers: &[], links: None }).collect();
     let files = Files::of(&world.log, &world.twigs);
-    let tools = Tools { hasher: &ScalarHasher, files, rule: &rule };
+    let tools = Tools { hasher: &ScalarHasher, files, rule: &rule, alone: false };
     let before: Vec<_> = world.writers.iter().map(|writer| writer.state.clone()).collect();
     let cursors: Vec<LogPosition> =
         world.writers.iter().map(|writer| writer.cursor.position()).collect();

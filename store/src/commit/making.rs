@@ -27,6 +27,14 @@ use hedgerow_types::{CompactionRule, Height, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
 use std::sync::Arc;
 
+/// Operations up to which one thread applies a block, key hashes included: handing over takes some 10 us, and as much
+/// of other threads that look for more.
+const APPLIED_ALONE: usize = 256;
+
+/// Bytes of a block's entries up to which one thread hashes it and finds the edits of the index. No call is then so large
+/// that a backend of the CPU would want others (some 2,000 compressions).
+pub(crate) const HASHED_ALONE: u64 = 48 << 10;
+
 /// Bytes of a block's entries below which one thread gives them their places: it takes less time than
 /// waking others.
 const PLACED_ALONE: usize = 1 << 20;
@@ -63,10 +71,11 @@ pub(crate) fn apply<W: HeldWriter>(
             ShardView { index: shared.published.index(shard), layers, links }
         })
         .collect();
-    let tools = Tools { hasher: hasher::trusted(), files, rule };
+    let alone = ops.ops().len() <= APPLIED_ALONE;
+    let tools = Tools { hasher: hasher::trusted(), files, rule, alone };
     let mut spent = Spent::default();
-    let apply = || state::apply(writers, &views, ops, height, tools, &mut spent);
-    let applied = shared.pool.install(apply);
+    let mut apply = || state::apply(writers, &views, ops, height, tools, &mut spent);
+    let applied = if alone { apply() } else { shared.pool.install(apply) };
     shared.steps.note_spent(&spent, applied.is_err());
     Ok(applied?)
 }

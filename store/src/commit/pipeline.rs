@@ -17,6 +17,7 @@
 
 use crate::Error;
 use crate::commit::checkpoint;
+use crate::commit::making::HASHED_ALONE;
 use crate::commit::prune::{PruneIntent, Pruning};
 use crate::commit::stages::{self, CommitWork, HashWork, LogWork, WAITING};
 use crate::history::undo::BlockUndo;
@@ -238,8 +239,12 @@ impl HashWork<BlockDelta> for HashStage {
         };
         // From here on readers see the block, all of it or nothing.
         shared.steps.time(Step::Publish, || {
-            let edits: Vec<_> =
-                shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect());
+            let edits: Vec<_> = match record.bytes_len() <= HASHED_ALONE {
+                true => block.layers.iter().map(Layer::edits).collect(),
+                false => {
+                    shared.hash_pool.install(|| block.layers.par_iter().map(Layer::edits).collect())
+                }
+            };
             let next = Next {
                 height: block.height,
                 log_end: record.end(),
@@ -279,7 +284,10 @@ impl HashStage {
         };
         let tree = (forest, &mut open[..]);
         let hash = || pass(&*shared.hasher, tree, &block.record, &block.parts, &mut announce);
-        shared.steps.time(Step::Hash, || shared.hash_pool.install(hash))
+        let alone = block.record.bytes_len() <= HASHED_ALONE;
+        shared
+            .steps
+            .time(Step::Hash, || if alone { hash() } else { shared.hash_pool.install(hash) })
     }
 
     /// Takes over what was found out before.
