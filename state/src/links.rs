@@ -21,8 +21,7 @@ use crate::resolve::Link;
 use hedgerow_types::{KeyHash, LogPosition, SerialNumber};
 use std::hint::black_box;
 
-/// Key hash, next key hash, serial number, position. As numbers, so that a table of zeroes is memory that nobody
-/// has touched; zeroes are of no key.
+/// Key hash, next key hash, serial number, position. Zeroes are of no key.
 type Slot = [u64; 10];
 
 /// Bytes that a key takes.
@@ -109,7 +108,13 @@ impl Links {
 
     fn grow(&mut self) {
         let len = (2 * self.slots.len()).max(LEAST).min(self.most);
-        let old = std::mem::replace(&mut self.slots, vec![[0; 10]; len]);
+        let mut larger = Vec::new();
+        if larger.try_reserve_exact(len).is_err() {
+            self.most = self.slots.len(); // it does with what it has
+            return;
+        }
+        larger.resize(len, [0; 10]);
+        let old = std::mem::replace(&mut self.slots, larger);
         self.put = 0;
         for slot in old.iter().filter(|slot| **slot != [0; 10]) {
             let [k0, ..] = slot;

@@ -55,6 +55,7 @@ fn options(rng: &mut SplitMix64) -> Options {
         .max_in_flight(pick(&[1, 2, 6]) as usize)
         .tail_bytes(pick(&[0, 10_000, 16 << 20]))
         .entry_cache_bytes(pick(&[0, 5_000, 32 << 20]))
+        .link_cache_bytes(pick(&[0, 20_000, 64 << 20]))
         .segment_bytes(pick(&[1, 20_000, 300_000, 256 << 20]))
         .max_value_bytes(1 << 20);
     let history = pick(&[1, 1, 3, 50, u64::MAX]);

@@ -54,6 +54,8 @@ pub(super) struct Settings {
     pub(super) segment_bytes: u64,
     pub(super) tail_bytes: u64,
     pub(super) entry_cache_bytes: u64,
+    pub(super) link_cache_bytes: u64,
+    pub(super) mapped_bytes: u64,
     pub(super) hasher: &'static str,
     pub(super) short_calls: u64,
     pub(super) manifest_blocks: u64,
@@ -73,6 +75,8 @@ impl Settings {
             segment_bytes: pick(rng, &[1, 20_000, 150_000, 1 << 20]),
             tail_bytes: pick(rng, &[0, 10_000, 16 << 20]),
             entry_cache_bytes: pick(rng, &[0, 5_000, 1 << 20]),
+            link_cache_bytes: pick(rng, &[0, 20_000, 64 << 20]),
+            mapped_bytes: pick(rng, &[0, 200_000, 1 << 30]),
             hasher: pick(rng, &["cpu", "cpu", "scalar", "cpu:portable"]),
             short_calls: pick(rng, &[0, 0, 20]),
             manifest_blocks: pick(rng, &[1, 1, 2, 7, 64]),
@@ -105,6 +109,8 @@ impl Settings {
             .segment_bytes(self.segment_bytes)
             .tail_bytes(self.tail_bytes)
             .entry_cache_bytes(self.entry_cache_bytes)
+            .link_cache_bytes(self.link_cache_bytes)
+            .mapped_bytes(self.mapped_bytes)
             .manifest_blocks(self.manifest_blocks)
             .keep_all();
         if let Some(bytes) = self.checkpoint_bytes {
