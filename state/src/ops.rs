@@ -261,6 +261,13 @@ impl BlockOps {
         &self.arena[op.key_at as usize..][..op.key_len as usize]
     }
 
+    /// The key and the value of one of the operations, one behind the other, if they lie so: most do.
+    pub(crate) fn key_and_value(&self, op: &RawOp) -> Option<&[u8]> {
+        let len = usize::from(op.key_len) + op.value_len as usize;
+        let behind = op.value_at == op.key_at + u32::from(op.key_len);
+        behind.then(|| &self.arena[op.key_at as usize..][..len])
+    }
+
     /// The value of one of the operations; empty if its kind has none.
     pub fn value(&self, op: &RawOp) -> &[u8] {
         &self.arena[op.value_at as usize..][..op.value_len as usize]

@@ -294,8 +294,13 @@ fn plan_shard(ops: &BlockOps, list: &[(KeyHash, u32)]) -> ShardPlan {
     for (mut op, number) in planned {
         op.at = arena.len() as u32;
         let raw = &ops.ops()[number as usize];
-        arena.extend_from_slice(ops.key(raw));
-        arena.extend_from_slice(ops.value(raw));
+        match ops.key_and_value(raw) {
+            Some(both) => arena.extend_from_slice(both),
+            None => {
+                arena.extend_from_slice(ops.key(raw));
+                arena.extend_from_slice(ops.value(raw));
+            }
+        }
         keys[op.key as usize].op = in_order.len() as u32;
         in_order.push(op);
     }

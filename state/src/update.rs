@@ -350,7 +350,7 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let Link { next_key_hash, sn, .. } = self.link(current)?;
         let entry = self.append(key, value, next_key_hash, version, &[sn])?;
-        self.draft.updated(state.slot, entry);
+        self.draft.updated(state.slot, entry, next_key_hash);
         self.counts.updated += 1;
         if self.compactible() {
             self.compact()?;

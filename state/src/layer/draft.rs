@@ -21,7 +21,7 @@
 use crate::layer::present::Present;
 use crate::layer::{Layer, Packed, Slot, prefixes};
 use hedgerow_index::Place;
-use hedgerow_types::KeyHash;
+use hedgerow_types::{KeyHash, SerialNumber};
 
 /// See the [module documentation](self).
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Draft {
     slots: Vec<Slot>,
     /// Of the numbers of slots; empty unless keys are created or deleted.
     present: Present,
+    /// The next key hashes of entries that updates made.
+    nexts: Vec<KeyHash>,
     /// Keys without a slot; one that is told again is there twice, the second time without an old place.
     others: Vec<Slot>,
 }
@@ -77,10 +79,13 @@ impl Draft {
         }
     }
 
-    /// As [`moved`](Self::moved), by an operation on the key itself.
-    pub(crate) fn updated(&mut self, slot: usize, entry: u32) {
+    /// As [`moved`](Self::moved), by an operation on the key itself, whose entry leads to `next`.
+    pub(crate) fn updated(&mut self, slot: usize, entry: u32, next: KeyHash) {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.now = Packed::updated(entry);
+            // Until it is settled, when it gets a serial number: where its next key hash is.
+            slot.new_sn = SerialNumber(self.nexts.len() as u64);
+            self.nexts.push(next);
         }
     }
 
@@ -133,14 +138,13 @@ impl Draft {
     }
 
     /// The layer, now that the record has its place: `place_of` says where the entries of the run are. `updated` is told
-    /// of the keys whose entries an update made that is the last word on them, in key-hash order: key, number of the entry in
-    /// the run, place.
+    /// of the keys whose entries an update made that is the last word on them, in key-hash order: key, next key hash, place.
     pub fn settle(
         self,
         place_of: impl Fn(u32) -> Place,
-        mut updated: impl FnMut(&KeyHash, u32, Place),
+        mut updated: impl FnMut(&KeyHash, &KeyHash, Place),
     ) -> Layer {
-        let Self { mut slots, present, mut others } = self;
+        let Self { mut slots, present, nexts, mut others } = self;
         let mut befores = Vec::new();
         for number in 0..slots.len() {
             let before = |number: usize| slots.get(number).map(|slot| slot.key);
@@ -157,8 +161,10 @@ impl Draft {
         for slot in &mut slots {
             if let Some(Here::In(entry)) = slot.now.draft() {
                 let Place { at, sn } = place_of(entry);
-                if slot.now.is_updated() {
-                    updated(&slot.key, entry, Place { at, sn });
+                let next =
+                    slot.now.is_updated().then(|| nexts.get(slot.new_sn.0 as usize)).flatten();
+                if let Some(next) = next {
+                    updated(&slot.key, next, Place { at, sn });
                 }
                 (slot.now, slot.new_sn) = (Packed::at(at), sn);
             }

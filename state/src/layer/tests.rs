@@ -246,16 +246,16 @@ fn a_layer_has_no_chains() {
 fn those_that_were_updated_are_told() {
     let mut draft = draft(&[(1, Some(8)), (2, Some(16)), (3, Some(24)), (4, Some(32)), (5, None)]);
     for slot in [3, 1, 2, 0] {
-        draft.updated(slot, slot as u32);
+        draft.updated(slot, slot as u32, key(100 + slot as u8));
     }
-    draft.updated(3, 10);
+    draft.updated(3, 10, key(200));
     draft.moved(1, 11); // as a neighbour
     draft.compacted(key(3), None, 12);
     draft.created(4, 13);
     draft.compacted(key(9), Some(place(72)), 14);
     let mut told = Vec::new();
-    draft.settle(settled, |key, entry, place| told.push((*key, entry, place)));
-    assert_eq!(told, [(key(1), 0, settled(0)), (key(4), 10, settled(10))]);
+    draft.settle(settled, |key, next, place| told.push((*key, *next, place)));
+    assert_eq!(told, [(key(1), key(100), settled(0)), (key(4), key(200), settled(10))]);
 }
 
 #[test]

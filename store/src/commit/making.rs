@@ -22,7 +22,6 @@ use hedgerow_state::{
     self as state, BlockOps, Counts, Draft, Files, HeldWriter, Layer, Links, ShardDelta, ShardView,
     Spent, Tools, run_position,
 };
-use hedgerow_types::entry::EntryRef;
 use hedgerow_types::{CompactionRule, Height, LogPosition, SHARDS, ShardId};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -160,18 +159,13 @@ fn settle(
 ) -> Vec<Layer> {
     type Work<'a> = (((ShardId, &'a ShardPart), Draft), Option<&'a mut Links>);
     let settle = |(((shard, part), draft), links): Work<'_>| {
-        let (start, run) = (run_position(record, shard), record.run(shard));
+        let start = run_position(record, shard);
         let place = |entry: u32| Place {
             at: start.plus(u64::from(part.spans[entry as usize].offset)),
             sn: part.first_sn.plus(u64::from(entry)),
         };
         let Some(links) = links else { return draft.settle(place, |_, _, _| {}) };
-        draft.settle(place, |key, entry, place| {
-            let bytes = part.spans.get(entry as usize).and_then(|span| span.of(run));
-            if let Some(Ok(entry)) = bytes.map(EntryRef::parse) {
-                links.put(key, &entry.next_key_hash(), place.sn, place.at);
-            }
-        })
+        draft.settle(place, |key, next, place| links.put(key, next, place.sn, place.at))
     };
     let links = links.iter_mut().map(Some).chain(std::iter::repeat_with(|| None));
     let mut work: Vec<_> = ShardId::all().zip(parts).zip(drafts).zip(links).collect();
