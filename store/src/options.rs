@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::hasher::{self, BatchHasher};
-use crate::pressure::MemoryWatch;
+use crate::pressure::{MemoryWatch, memory_of_process};
 use hedgerow_metadb::Engine;
 use hedgerow_types::MAX_VALUE_LEN;
 use hedgerow_vfs::{ReadOnlyDisk, RealDisk, Vfs};
@@ -91,8 +91,10 @@ const MOST_TAKEN_BACK: u64 = 2048;
 const WINDOW: u64 = 128;
 /// Heights that a store keeps by default.
 const KEEP: u64 = 1024;
-/// Bytes of files that are mapped by default.
+/// Bytes of files that are mapped by default where nobody says how much memory there is.
 const MAPPED_BYTES: u64 = 1 << 30;
+/// Otherwise this part of it.
+const MAPPED_PART: u64 = 4;
 
 /// How many heights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,8 +341,9 @@ impl Options {
     /// Most bytes of the store's files that are mapped into memory: old entries are then read without a call of the
     /// system, which takes a third off the time of a read that the system has in memory. Three quarters are for the log,
     /// a quarter is for the twig file; of each the newest segments that grow no more are mapped, whole or not at all,
-    /// and the others are read as ever. 0 maps nothing. Default 1 GiB, or nothing where the process has a limit of
-    /// address space (`ulimit -v`) and this was not asked for.
+    /// and the others are read as ever. 0 maps nothing. Default: a quarter of the memory that the machine or the
+    /// process's cgroup has (1 GiB where nobody says), or nothing where the process has a limit of address space
+    /// (`ulimit -v`) and this was not asked for.
     ///
     /// What is mapped is the system's cache of files, not memory that the store takes: the system gives it up when
     /// others want memory. What of it was read counts as the process's resident memory (RSS) all the same;
@@ -362,7 +365,8 @@ impl Options {
     /// Bytes of the log and of the twig file that are mapped at most.
     pub(crate) fn mapped(&self) -> (u64, u64) {
         let limited = || hedgerow_vfs::limits::address_space_left().is_some();
-        let all = self.mapped_bytes.unwrap_or_else(|| if limited() { 0 } else { MAPPED_BYTES });
+        let part = || memory_of_process().map_or(MAPPED_BYTES, |bytes| bytes / MAPPED_PART);
+        let all = self.mapped_bytes.unwrap_or_else(|| if limited() { 0 } else { part() });
         (all - all / 4, all / 4)
     }
 

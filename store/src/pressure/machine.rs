@@ -100,6 +100,21 @@ impl Machine {
 
     /// Of all that limits this process, that which leaves least.
     fn look(&self) -> Option<MemoryFigures> {
+        let share =
+            |it: &MemoryFigures| (u128::from(it.available) << 32) / u128::from(it.limit.max(1));
+        self.all().into_iter().min_by_key(share)
+    }
+
+    /// Bytes of memory that this process may take at most, whatever others take.
+    pub(super) fn least_limit(&self) -> Option<u64> {
+        if !cfg!(target_os = "linux") {
+            return None;
+        }
+        self.all().iter().map(|it| it.limit).min()
+    }
+
+    /// All that limits this process.
+    fn all(&self) -> Vec<MemoryFigures> {
         let meminfo = read(&self.root.join("proc/meminfo")).unwrap_or_default();
         let kib = |name| number_after(&meminfo, name)?.checked_mul(1024);
         let machine = kib("MemTotal:").zip(kib("MemAvailable:"));
@@ -125,9 +140,7 @@ impl Machine {
             // A limit above the machine's memory is none.
             found.extend(chain.filter_map(|it| files.figures(it)).filter(|it| it.limit < most));
         }
-        let share =
-            |it: &MemoryFigures| (u128::from(it.available) << 32) / u128::from(it.limit.max(1));
-        found.into_iter().min_by_key(share)
+        found
     }
 }
 
@@ -157,6 +170,7 @@ mod tests {
     fn the_machine_alone() {
         let expected = MemoryFigures { limit: 16_000 * KIB, available: 9_000 * KIB };
         assert_eq!(look(&[MEMINFO]), Some(expected));
+        assert_eq!(Machine::default().least_limit().is_some(), cfg!(target_os = "linux"));
         assert_eq!(look(&[]), None);
         for text in ["", "MemTotal: much", "MemTotal: 5 kB", "MemAvailable: 99999999999999999999"] {
             assert_eq!(look(&[("proc/meminfo", text)]), None, "{text}");

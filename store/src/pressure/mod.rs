@@ -149,6 +149,11 @@ impl MemoryWatch {
     }
 }
 
+/// Bytes of memory that this process may take at most, by the machine's and its cgroups' limits; `None` if nobody says.
+pub(crate) fn memory_of_process() -> Option<u64> {
+    Machine::default().least_limit()
+}
+
 impl fmt::Debug for MemoryWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryWatch").finish_non_exhaustive()
