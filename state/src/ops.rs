@@ -119,6 +119,11 @@ impl BlockOps {
         (self.dead, self.change_sets) = (0, 0);
     }
 
+    /// Bytes of heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.arena.capacity() + self.ops.capacity() * size_of::<RawOp>()
+    }
+
     /// Begins the next change set.
     pub fn begin_change_set(&mut self) -> Result<(), Refused> {
         if self.change_sets == Version::CHANGE_SETS_PER_BLOCK {

@@ -38,6 +38,9 @@ pub struct Block<'s> {
     collected: Collected,
 }
 
+/// Bytes of memory that a block leaves to the next one at most.
+const MOST_SPARE: usize = 32 << 20;
+
 /// What was put into a block and deleted.
 pub(crate) struct Collected {
     pub(crate) ops: BlockOps,
@@ -51,7 +54,10 @@ pub(crate) struct Collected {
 impl<'s> Block<'s> {
     pub(crate) fn begin(store: &'s mut Store, height: Height) -> Result<Self, Error> {
         store.writer.check_begin(height)?;
-        let collected = Collected::new(store.writer.max_value_bytes())?;
+        let collected = match store.spare.take() {
+            Some(spare) => spare,
+            None => Collected::new(store.writer.max_value_bytes())?,
+        };
         Ok(Self { store, height, collected })
     }
 
@@ -123,7 +129,8 @@ impl<'s> Block<'s> {
         self.store.writer.check_begin(self.height)?;
         let Collected { ops, extra, .. } = &mut self.collected;
         let ticket = self.store.writer.submit(ops, extra)?;
-        self.collected.forget();
+        let empty = Collected::new(self.store.writer.max_value_bytes())?;
+        self.store.spare = std::mem::replace(&mut self.collected, empty).emptied();
         Ok(ticket)
     }
 
@@ -187,10 +194,19 @@ impl Collected {
         Ok(())
     }
 
-    /// Forgets all operations.
-    fn forget(&mut self) {
-        self.ops = BlockOps::default();
-        self.last = HashTable::new();
+    /// Without operations, and with the memory that these had, for the next block; `None` if it is too much to keep, or much
+    /// more than they needed.
+    fn emptied(mut self) -> Option<Self> {
+        let used = self.ops.ops().len();
+        let most = (4 * used).max(1024);
+        if self.last.capacity() > most || self.ops.heap_bytes() > MOST_SPARE {
+            return None;
+        }
+        self.ops.clear();
+        self.last.clear();
+        self.extra.clear();
+        self.ops.begin_change_set().ok()?;
+        Some(self)
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
@@ -241,6 +257,14 @@ impl Last {
     fn is_of(&self, tag: u32, key: &[u8], ops: &BlockOps) -> bool {
         let op = || ops.ops().get(self.number as usize);
         self.tag == tag && op().is_some_and(|op| ops.key(op) == key)
+    }
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collected")
+            .field("operations", &self.ops.ops().len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,7 @@
 //! opens one in `create` and `open`.
 
 use crate::Error;
-use crate::block::Block;
+use crate::block::{Block, Collected};
 use crate::commit::flow::Progress;
 use crate::commit::prune::PruneReport;
 use crate::commit::writer::Writer;
@@ -47,6 +47,8 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     pub(crate) params: StoreParams,
     pub(crate) place: Place,
+    /// Memory of the last block, for the next one.
+    pub(crate) spare: Option<Collected>,
     /// It was thrown away: nothing more is written.
     pub(crate) unwanted: bool,
     /// Given back last.

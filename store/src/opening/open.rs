@@ -293,7 +293,7 @@ pub(crate) fn start(parts: Parts, locks: Locks) -> Result<Store, Error> {
     let pipeline = crate::commit::pipeline::start(&shared, forest, open, behind)?;
     let rule = params.compaction();
     let writer = Writer::new(Arc::clone(&shared), pipeline, rule, height, writers, log_bytes);
-    Ok(Store { writer, shared, params, place, unwanted: false, locks })
+    Ok(Store { writer, shared, params, place, spare: None, unwanted: false, locks })
 }
 
 pub(crate) fn pool(threads: usize, name: &'static str) -> Result<rayon::ThreadPool, Error> {
