@@ -7,9 +7,10 @@
 //!   bytes     │ stretch │ stretch │ ...                 side by side, as they lie in the log; of other groups too
 //! ```
 //!
-//! A stretch is read to its end at once where that is known, else as much as most take. Every frame is checked, and
-//! has the serial number of its leaf. The entries stay where they are: a hasher is shown the bytes and where each
-//! lies.
+//! A stretch is read to its end at once where that is known, else as much as most take. The entries stay where they
+//! are: a hasher is shown the bytes and where each lies. What is hashed anyway needs no checksum, since the hashes must
+//! come to the group's node, which is known; only if they do not, checksums tell what is damaged. All else is checked
+//! frame by frame. In either case a frame has the serial number of its leaf.
 
 use crate::log::EntryLog;
 use crate::read::above::LogView;
@@ -49,6 +50,15 @@ pub struct Leaves {
     bytes: Vec<u8>,
     frames: Vec<Leaf>,
     hashes: Vec<(usize, Digest)>,
+}
+
+/// What is verified of frames, beside their serial numbers.
+#[derive(Clone, Copy)]
+enum Check {
+    /// All.
+    Checksums,
+    /// Nothing: whoever hashes them notices.
+    ByWhoHashes,
 }
 
 /// A frame among [`Leaves`].
@@ -148,7 +158,7 @@ impl EntryLog {
         let group =
             twig.group_of(leaf).ok_or(LogError::Malformed("a leaf that a twig does not have"))?;
         let mut leaves = Leaves::default();
-        view.read_leaves(&group, &mut leaves)?;
+        view.append_group(&group, Check::Checksums, &mut leaves)?;
         let first = twig.twig.first().plus(group.first_leaf() as u64);
         let frames = leaves.into_frames(first).collect::<Result<_, Damage>>();
         frames.map_err(|what| self.damaged(group.start.0, what))
@@ -169,21 +179,44 @@ impl EntryLog {
 }
 
 impl LogView<'_> {
-    /// Adds the 16 leaves of a group of a finished twig to `leaves`, in order; verified, serial numbers included. On
-    /// an error nothing is added.
+    /// Adds the 16 leaves of a group of a finished twig to `leaves`, in order, their serial numbers verified, for
+    /// whoever hashes them. **Their checksums are not looked at**: the hashes must come to the group's
+    /// [node](TwigGroup::node), and if they do not, [`check_leaves`](Self::check_leaves) says why. On an error nothing is
+    /// added.
     ///
     /// # Errors
     /// As [`EntryLog::read`], but for [`LogError::NotKept`]; [`LogError::Pruned`] if any of them was pruned.
     pub fn read_leaves(&self, group: &TwigGroup, leaves: &mut Leaves) -> Result<(), LogError> {
         let (frames, bytes) = (leaves.frames.len(), leaves.bytes.len());
-        let first = group.first_leaf();
-        let range = first..=first + GROUP_LEAVES - 1;
-        let places = (group.start, &group.breaks[..], group.end);
-        let read = self.append_leaves(group.twig, places, range, leaves);
+        let read = self.append_group(group, Check::ByWhoHashes, leaves).or_else(|_| {
+            // What is wrong, if anything is.
+            leaves.truncate(frames, bytes);
+            self.append_group(group, Check::Checksums, leaves)
+        });
         if read.is_err() {
             leaves.truncate(frames, bytes);
         }
         read
+    }
+
+    /// Reads the 16 leaves of a group of a finished twig, and verifies their checksums and serial numbers.
+    ///
+    /// # Errors
+    /// As [`read_leaves`](Self::read_leaves).
+    pub fn check_leaves(&self, group: &TwigGroup) -> Result<(), LogError> {
+        self.append_group(group, Check::Checksums, &mut Leaves::default())
+    }
+
+    fn append_group(
+        &self,
+        group: &TwigGroup,
+        check: Check,
+        leaves: &mut Leaves,
+    ) -> Result<(), LogError> {
+        let first = group.first_leaf();
+        let range = first..=first + GROUP_LEAVES - 1;
+        let places = (group.start, &group.breaks[..], group.end);
+        self.append_leaves(group.twig, places, range, check, leaves)
     }
 
     /// The entry of the leaf `leaf` of a twig, finished or not: `group` says where its group of 16 begins,
@@ -205,7 +238,8 @@ impl LogView<'_> {
             None => (leaf - leaf % GROUP_LEAVES, start),
         };
         let mut leaves = Leaves::default();
-        self.append_leaves(twig, (start, &[], None), first..=leaf, &mut leaves)?;
+        let places = (start, &[][..], None);
+        self.append_leaves(twig, places, first..=leaf, Check::Checksums, &mut leaves)?;
         match leaves.into_frames(twig.first().plus(first as u64)).last() {
             Some(Ok((_, StoredFrame::Entry(entry)))) => Ok(entry),
             Some(Ok((at, StoredFrame::Stub(stub)))) => Err(LogError::NotKept { at, stub }),
@@ -221,6 +255,7 @@ impl LogView<'_> {
         twig: TwigId,
         (start, breaks, end): (LogPosition, &[(u16, LogPosition)], Option<LogPosition>),
         range: RangeInclusive<usize>,
+        check: Check,
         leaves: &mut Leaves,
     ) -> Result<(), LogError> {
         let mut at = start.0;
@@ -243,8 +278,11 @@ impl LogView<'_> {
             let len = stretch.frame_at(self.log, at, &mut leaves.bytes)?;
             let offset = stretch.offset(at);
             let damaged = |what| self.log.damaged(at, what);
-            let frame = frame::check(leaves.bytes.get(offset..).unwrap_or_default(), at);
-            let frame = frame.map_err(damaged)?;
+            let bytes = leaves.bytes.get(offset..).unwrap_or_default();
+            let frame = match check {
+                Check::Checksums => frame::check(bytes, at).map_err(damaged)?,
+                Check::ByWhoHashes => frame::peek(bytes).ok_or_else(|| damaged(Damage::Header))?.0,
+            };
             let (expected, found) = (twig.first().plus(leaf as u64).0, frame.serial_number().0);
             if found != expected {
                 return Err(damaged(Damage::SerialNumber { expected, found }));

@@ -95,10 +95,10 @@ pub(crate) fn left_parts(
             Err(error) => return Err(error.into()),
         }
         if batch.is_full() {
-            batch.hash(&mut parts)?;
+            batch.hash(files.log, &mut parts)?;
         }
     }
-    batch.hash(&mut parts)?;
+    batch.hash(files.log, &mut parts)?;
     Ok(parts)
 }
 
@@ -138,7 +138,7 @@ impl Batch {
     }
 
     /// Makes the parts that are wanted, and is empty then.
-    fn hash(&mut self, parts: &mut [Option<LeafPath>]) -> Result<(), Error> {
+    fn hash(&mut self, log: LogView<'_>, parts: &mut [Option<LeafPath>]) -> Result<(), Error> {
         if self.groups.is_empty() {
             return Ok(());
         }
@@ -150,6 +150,8 @@ impl Batch {
                 continue;
             };
             if path.node != group.node {
+                // If it is the log that is damaged, this is the error.
+                log.check_leaves(group)?;
                 return Err(MerkleError::GroupMismatch { group: group.number }.into());
             }
             let mut siblings = [Digest::ZERO; 11];
@@ -192,8 +194,12 @@ fn filled(
     let Some(record) = record_of(files, shard, twig)? else { return Ok(None) };
     let part = left_part_as_of(&record.nodes, leaf, leaves, |group| {
         let mismatch = MerkleError::GroupMismatch { group };
+        let group = record.group_of(group * GROUP).ok_or(mismatch.clone())?;
+        if group.leaves.is_none() {
+            files.log.check_leaves(&group)?;
+        }
         let mut batch = Batch::default();
-        batch.add(files.log, shard, record.group_of(group * GROUP).ok_or(mismatch.clone())?)?;
+        batch.add(files.log, shard, group)?;
         let leaves = hash_leaves(&batch.read)?;
         leaves.first_chunk().copied().ok_or(Error::from(mismatch))
     });

@@ -8,13 +8,14 @@
 //! ```
 //!
 //! Who has an entry and a path from elsewhere, of an older state or of one that is not accepted yet, begins
-//! in the middle: [`of_paths`], [`entry_path`], [`assemble`].
+//! in the middle: [`of_paths`].
 
 use crate::Error;
 use crate::error::Kept;
 use crate::history::cover::Covering;
 use crate::history::past::Past;
 use crate::read::iter::{ALL_GROUPS, CHUNK};
+use crate::read::left::LeafPath;
 use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::read::view::View;
 use hedgerow_entryfile::StoredEntry;
@@ -69,7 +70,7 @@ pub(crate) fn past_by_key(
             let reason = format!("entry {sn} of shard {shard} was pruned while it was held");
             return Err(Error::Corrupt(reason));
         };
-        paths.push(entry_path(&entry.get(), path, left));
+        paths.push(entry_path(&entry.get(), path, &left));
     }
     let replaced_at = covering.by.as_ref().map(|by| by.get().version().height());
     Ok((proven(view, assemble(&paths)?)?, replaced_at))
@@ -108,43 +109,47 @@ pub(crate) fn by_keys<K: AsRef<[u8]>>(view: &View, keys: &[K]) -> Result<Proven,
 /// One proof of these entries of a view, in any order and possibly some more than once.
 fn of_entries(view: &View, entries: Vec<(ShardId, StoredEntry)>) -> Result<Proof, Error> {
     of_paths(entries, |places| {
-        let paths = view.paths(places)?;
-        let active = paths.into_iter().map(|(path, left)| {
+        let (paths, lefts) = view.paths(places)?;
+        for (path, left) in paths.iter().zip(&lefts) {
             let (shard, sn, height) = (path.shard, path.sn, view.height());
             if !path.is_active() {
                 return Err(Error::Corrupt(format!(
                     "the index leads to entry {sn} of shard {shard}, which is not active at height {height}"
                 )));
             }
-            let Some((_, left)) = left else {
+            if left.is_none() {
                 return Err(Error::Corrupt(format!(
                     "entry {sn} of shard {shard} was pruned, and is active at height {height}"
                 )));
-            };
-            Ok((path, left))
-        });
-        active.collect()
+            }
+        }
+        Ok((paths, lefts))
     })
 }
 
-/// A path, and the siblings of its leaf in the left tree.
-pub(crate) type WholePath = (TreePath, [Digest; 11]);
-
 /// One proof of these entries, in any order and possibly some more than once, whose paths `paths_of` finds: of each
-/// shard and serial number one, in the order of these.
+/// shard and serial number one, in the order of these, and none that is pruned.
 pub(crate) fn of_paths(
     mut entries: Vec<(ShardId, StoredEntry)>,
-    paths_of: impl FnOnce(&[(ShardId, SerialNumber)]) -> Result<Vec<WholePath>, Error>,
+    paths_of: impl FnOnce(&[(ShardId, SerialNumber)]) -> Result<Paths, Error>,
 ) -> Result<Proof, Error> {
     let place = |(shard, entry): &(ShardId, StoredEntry)| (*shard, entry.get().serial_number());
     entries.sort_unstable_by_key(place);
     // Each is read once; the proof would have it once without this too.
     entries.dedup_by_key(|entry| place(entry));
     let places: Vec<_> = entries.iter().map(place).collect();
-    let paths = paths_of(&places)?.into_iter().zip(&entries);
-    let paths = paths.map(|((path, left), (_, entry))| entry_path(&entry.get(), path, left));
-    assemble(&paths.collect::<Vec<_>>())
+    let (paths, lefts) = paths_of(&places)?;
+    let mut whole = Vec::with_capacity(entries.len());
+    for ((path, left), (_, entry)) in paths.into_iter().zip(&lefts).zip(&entries) {
+        if let Some((_, left)) = left {
+            whole.push(entry_path(&entry.get(), path, left));
+        }
+    }
+    assemble(&whole)
 }
+
+/// Paths, and the leaves and their siblings in the left trees.
+pub(crate) type Paths = (Vec<TreePath>, Vec<Option<LeafPath>>);
 
 /// A run of entries in key-hash order.
 struct Run {
@@ -277,18 +282,18 @@ fn proven(view: &View, proof: Proof) -> Result<Proven, Error> {
 }
 
 /// An entry, its path, and the siblings of its leaf in the left tree.
-pub(crate) fn entry_path(entry: &EntryRef<'_>, path: TreePath, left: [Digest; 11]) -> EntryPath {
-    let TreePath { page, right, upper, state, .. } = path;
+fn entry_path(entry: &EntryRef<'_>, path: TreePath, left: &[Digest; 11]) -> (ShardId, EntryPath) {
+    let TreePath { shard, page, right, upper, state, .. } = path;
     let entry = entry.hashed_bytes().to_vec();
-    EntryPath { entry, left, page: page.0, right, upper, state }
+    (shard, EntryPath { entry, left: *left, page: page.0, right, upper, state })
 }
 
 /// One proof of all of these entries.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if they are not of one tree.
-pub(crate) fn assemble(paths: &[EntryPath]) -> Result<Proof, Error> {
-    Proof::assemble(paths)
+/// [`Error::Corrupt`] if it is seen that they are not of one tree.
+fn assemble(paths: &[(ShardId, EntryPath)]) -> Result<Proof, Error> {
+    Proof::assemble_of_tree(paths)
         .map_err(|error| Error::Corrupt(format!("cannot assemble a proof: {error}")))
 }
 

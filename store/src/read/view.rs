@@ -400,15 +400,16 @@ impl View {
         shard: ShardId,
         sn: SerialNumber,
     ) -> Result<(TreePath, Option<LeafPath>), Error> {
+        let (mut paths, mut lefts) = self.paths(&[(shard, sn)])?;
         let missing = || Error::Corrupt(format!("entry {sn} of shard {shard} has no path"));
-        self.paths(&[(shard, sn)])?.pop().ok_or_else(missing)
+        Ok((paths.pop().ok_or_else(missing)?, lefts.pop().flatten()))
     }
 
     /// The [path](Self::path) of each of these serial numbers; those of one twig are best side by side.
     pub(crate) fn paths(
         &self,
         places: &[(ShardId, SerialNumber)],
-    ) -> Result<Vec<(TreePath, Option<LeafPath>)>, Error> {
+    ) -> Result<(Vec<TreePath>, Vec<Option<LeafPath>>), Error> {
         let shared = &self.shared;
         let paths = places.iter().map(|&(shard, sn)| match &self.past {
             Some(past) => past.path(shared, &self.state, shard, sn),
@@ -428,11 +429,18 @@ impl View {
                 self.height()
             )));
         }
-        Ok(paths.into_iter().zip(lefts).collect())
+        Ok((paths, lefts))
     }
 
     /// The entry of `key` in the state that is looked back from, or else the one before it.
     fn locate_in_anchor(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+        // Most keys that are asked for are there, and then this is less work.
+        for at in self.shared.published.candidates_of(&self.state, key_hash)?.iter() {
+            let entry = self.shared.log.read(at)?;
+            if is_entry_of(entry.get(), key) {
+                return Ok(entry);
+            }
+        }
         self.nearest(key_hash, |entry, _| is_entry_of(entry, key))
     }
 

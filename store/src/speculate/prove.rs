@@ -2,7 +2,7 @@
 
 use super::Stand;
 use crate::read::left::{Files, left_parts};
-use crate::read::prove::{WholePath, of_paths};
+use crate::read::prove::{Paths, of_paths};
 use crate::{Error, Proven};
 use hedgerow_hasher_api::hash_message;
 use hedgerow_merkle::TreePath;
@@ -35,7 +35,7 @@ pub(super) fn by_keys<K: AsRef<[u8]>>(
 }
 
 /// The paths of entries.
-fn paths_of(stand: &Stand, places: &[(ShardId, SerialNumber)]) -> Result<Vec<WholePath>, Error> {
+fn paths_of(stand: &Stand, places: &[(ShardId, SerialNumber)]) -> Result<Paths, Error> {
     let corrupt = |path: &TreePath, what: &str| {
         Error::Corrupt(format!("entry {} of shard {}: {what}", path.sn, path.shard))
     };
@@ -46,9 +46,8 @@ fn paths_of(stand: &Stand, places: &[(ShardId, SerialNumber)]) -> Result<Vec<Who
     }
     let files = Files { shared: &stand.shared, log: stand.log(), twigs: stand.twigs() };
     let lefts = left_parts(files, &paths)?;
-    let whole = paths.into_iter().zip(lefts).map(|(path, left)| match left {
-        Some((_, left)) => Ok((path, left)),
-        None => Err(corrupt(&path, "it was pruned, and a speculative block leads to it")),
-    });
-    whole.collect()
+    if let Some((path, _)) = paths.iter().zip(&lefts).find(|(_, left)| left.is_none()) {
+        return Err(corrupt(path, "it was pruned, and a speculative block leads to it"));
+    }
+    Ok((paths, lefts))
 }
