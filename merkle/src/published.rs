@@ -543,8 +543,12 @@ impl ShardTree {
             // One that is evicted is not in memory any more.
             return LeftPart::Finished { twig, left_root: self.joins.get(2 * twig.0).copied() };
         }
-        match self.open.part_at(twig, sn.leaf(), next.leaf()) {
-            Some((leaf, siblings, left_root)) => LeftPart::Here { leaf, siblings, left_root },
+        // As it is now: a tree that is open is complete, what lies right of its leaves is null.
+        let leaves = if next == self.next_sn { TWIG_LEAVES } else { next.leaf() };
+        match self.open.part_at(twig, sn.leaf(), leaves) {
+            Some((leaf, siblings, left_root)) => {
+                LeftPart::Here { leaf, siblings: Box::new(siblings), left_root }
+            }
             None => LeftPart::Filled { twig, leaves: next.leaf() },
         }
     }

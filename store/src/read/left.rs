@@ -58,16 +58,16 @@ pub(crate) fn left_parts(
     let mut record: Option<Arc<TwigRecord>> = None;
     for (number, path) in paths.iter().enumerate() {
         let (shard, leaf) = (path.shard, path.sn.leaf());
-        let (twig, left_root) = match path.left {
+        let (twig, left_root) = match &path.left {
             LeftPart::Here { leaf, siblings, .. } => {
-                parts[number] = Some((leaf, siblings));
+                parts[number] = Some((*leaf, **siblings));
                 continue;
             }
             LeftPart::Filled { twig, leaves } => {
-                parts[number] = filled(files, shard, twig, leaf, leaves)?;
+                parts[number] = filled(files, shard, *twig, leaf, *leaves)?;
                 continue;
             }
-            LeftPart::Finished { twig, left_root } => (twig, left_root),
+            LeftPart::Finished { twig, left_root } => (*twig, *left_root),
         };
         if batch.shares_last(shard, twig, leaf) {
             batch.want(number, leaf);
