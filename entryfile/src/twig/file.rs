@@ -53,7 +53,7 @@ pub struct TwigFileOptions {
     /// Length from which a segment is followed by a new one. Default: a sixteenth of the file, at
     /// least 512 KiB, about 55 twigs, and at most 64 MiB, about 7,000.
     pub segment_size: SegmentSize,
-    /// Bound in bytes of the cache of records. Default 4 MiB, about 400 twigs; 0 turns it off.
+    /// Bound in bytes of the cache of records. Default 16 MiB, about 1,700 twigs; 0 turns it off.
     pub cache_bytes: u64,
     /// Most bytes of segments that are mapped into memory, as in
     /// [`LogOptions::mapped_bytes`](crate::LogOptions::mapped_bytes). Default 256 MiB.
@@ -63,7 +63,7 @@ pub struct TwigFileOptions {
 impl Default for TwigFileOptions {
     fn default() -> Self {
         let segment_size = SegmentSize { least: 512 << 10, most: 64 << 20 };
-        Self { segment_size, cache_bytes: 4 << 20, mapped_bytes: 256 << 20 }
+        Self { segment_size, cache_bytes: 16 << 20, mapped_bytes: 256 << 20 }
     }
 }
 

@@ -564,6 +564,39 @@ mod tests {
         assert!(matches!(unsorted.encode(), Err(LogError::Malformed(_))));
     }
 
+    /// From a record in memory and from its bytes.
+    #[test]
+    fn a_group_has_the_nodes_above_it_and_its_places() {
+        let breaks = [(3, 9_000), (16, 10_000), (31, 11_000), (48, 200_000), (2047, 900_000)];
+        let breaks: Vec<_> = breaks.map(|(leaf, at)| (leaf, LogPosition(at))).into();
+        for record in [record(vec![]), record(breaks.clone()), with_leaves(record(breaks))] {
+            let bytes = record.encode().unwrap();
+            let (header, body) = bytes.split_first_chunk().unwrap();
+            let body = TwigBody::check(&TwigHeader::decode(header).unwrap(), body).unwrap();
+            for leaf in 0..2048 {
+                let group = record.group_of(leaf).unwrap();
+                assert_eq!(body.group(record.twig, leaf).as_ref(), Some(&group));
+                let number = leaf / 16;
+                // Level 11 - d begins at 2^d - 1.
+                let node =
+                    |level: usize, index: usize| record.nodes[(1 << (11 - level)) - 1 + index];
+                assert_eq!((group.node, group.left_root), (node(4, number), node(11, 0)));
+                for (above, sibling) in group.siblings.iter().enumerate() {
+                    assert_eq!(*sibling, node(4 + above, (number >> above) ^ 1));
+                }
+                let (start, breaks) = record.group(leaf).unwrap();
+                assert_eq!((group.start, &group.breaks[..]), (start, breaks));
+                let next = 16 * (number + 1);
+                let is_break = record.breaks.iter().any(|(leaf, _)| usize::from(*leaf) == next);
+                let end = record.groups.get(number + 1).filter(|_| !is_break);
+                assert_eq!(group.end, end.copied());
+                assert_eq!(group.leaves.as_deref(), record.group_leaves(leaf));
+                assert_eq!((group.number, group.first_leaf()), (number, leaf - leaf % 16));
+            }
+            assert_eq!((record.group_of(2048), body.group(record.twig, 2048)), (None, None));
+        }
+    }
+
     #[test]
     fn a_group_knows_its_breaks() {
         let breaks =
