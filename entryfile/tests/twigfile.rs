@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::twigs::{EVERYTHING, check, open, options, record, shard};
+use common::twigs::{EVERYTHING, check, check_groups, open, options, record, shard};
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
     EntryLog, Leaves, LiveLog, LogError, LogOptions, LogView, SegmentSize, StoreId, StoredFrame,
@@ -32,8 +32,10 @@ fn what_was_appended_is_found_before_and_after_reopening() {
             }
             file.append(&[]).unwrap();
             file.sync().unwrap();
+            check_groups(&file, &records);
             check(&file, &records);
             check(&file, &records);
+            check_groups(&file, &records);
             assert_eq!(file.get(shard(0), TwigId(999)).unwrap(), None);
             assert!(file.stats().segments >= 10);
             drop(file);
@@ -48,6 +50,7 @@ fn what_was_appended_is_found_before_and_after_reopening() {
             let newer = record(7, 7 / 3, 77);
             check(&file, &records[7..8]);
             file.append(&[Arc::clone(&newer)]).unwrap();
+            check_groups(&file, &[Arc::clone(&newer)]);
             check(&file, &[Arc::clone(&newer)]);
             drop(file);
             let (file, _) = open(&vfs, &dir, EVERYTHING);
