@@ -101,6 +101,18 @@ pub struct LeafGroups {
 }
 
 /// A leaf on its way to the node of its group.
+///
+/// ```
+/// use hedgerow_hasher_api::ScalarHasher;
+/// use hedgerow_merkle::{FINISHED_NODES, LeafGroups, left_path_in};
+/// use hedgerow_types::Digest;
+/// let leaves = [Digest([5; 32]); 16];
+/// let path = LeafGroups::hash(&ScalarHasher, leaves.to_vec())?.path(0, 9).expect("there is one");
+/// let mut nodes = [Digest::ZERO; FINISHED_NODES];
+/// nodes[127] = path.node;                          // what the twig's record has for the first group
+/// assert_eq!(left_path_in(&nodes, &leaves, 9)?[..4], path.siblings);
+/// # Ok::<(), hedgerow_merkle::MerkleError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupPath {
     /// The leaf.
@@ -134,7 +146,7 @@ impl LeafGroups {
 
     /// Where the row of a level begins: below it lie 16 n, 8 n, ... nodes.
     const fn row(level: usize, groups: usize) -> usize {
-        groups * (2 * GROUP_LEAVES - (2 * GROUP_LEAVES >> level))
+        groups * (2 * GROUP_LEAVES - ((2 * GROUP_LEAVES) >> level))
     }
 
     /// The path of a leaf, 0 to 15, of a group; `None` if there is none.

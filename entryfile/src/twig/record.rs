@@ -71,6 +71,24 @@ pub struct TwigRecord {
 }
 
 /// What a proof of an entry needs of its twig's record: the group of 16 leaves that the entry is in.
+///
+/// ```
+/// use hedgerow_entryfile::{TwigGroup, TwigRecord};
+/// # use hedgerow_types::{Digest, LogPosition, ShardId, TwigId};
+/// # let record = TwigRecord {
+/// #     shard: ShardId::new(3).unwrap(),
+/// #     twig: TwigId(7),
+/// #     record: LogPosition(64),
+/// #     nodes: Box::new([Digest::ZERO; 255]),
+/// #     groups: Box::new(std::array::from_fn(|group| LogPosition(416 + 2_400 * group as u64))),
+/// #     breaks: vec![],
+/// #     leaves: None,
+/// # };
+/// let group: TwigGroup = record.group_of(35).expect("there are 2048");
+/// assert_eq!((group.number, group.start), (2, record.groups[2]));      // of the leaves 32 to 47
+/// assert_eq!(group.end, Some(record.groups[3]));                       // no other block lies between
+/// assert_eq!((group.node, group.siblings[0]), (record.nodes[129], record.nodes[130]));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TwigGroup {
     /// The twig.
