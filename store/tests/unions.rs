@@ -257,7 +257,7 @@ fn damage_beside_an_entry_is_named_and_nothing_false_is_proved() {
     for key in keys {
         let proof = view.prove(key).unwrap().proof;
         let entry = ProofRef::decode(&proof, usize::MAX).unwrap().entries().next().unwrap();
-        let entry = entry.hashed_bytes();
+        let entry = entry.entry.hashed_bytes();
         let at = bytes.windows(entry.len()).position(|found| found == entry).unwrap();
         let (mut same, mut damaged) = (0, 0);
         for byte in (at.saturating_sub(1_100)..at + 1_100).step_by(13) {
