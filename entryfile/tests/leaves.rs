@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::twigs::{EVERYTHING, check, open, options, record, shard};
+use common::twigs::{EVERYTHING, check, check_groups, open, options, record, shard};
 use common::{copy_dir, files, flip, hooked, mem};
 use hedgerow_entryfile::{LogError, TwigFile, TwigRecord};
 use hedgerow_types::{Digest, TwigId};
@@ -42,6 +42,7 @@ fn records_with_leaves_are_found_like_others() {
             records[i as usize] = if i % 2 == 0 { record(i, i, i) } else { with_leaves(i, i, i) };
         }
         file.append(&records[..4]).unwrap();
+        check_groups(&file, &records);
         check(&file, &records);
         drop(file);
         let (file, found) = TwigFile::open(vfs, &dir, common::ID, options, EVERYTHING).unwrap();

@@ -5,11 +5,11 @@
 
 mod common;
 
-use common::twigs::{EVERYTHING, check, open, options, record, shard};
+use common::twigs::{EVERYTHING, check, check_groups, open, options, record, shard};
 use common::{Model, copy_dir, disks, files, flip, hooked, mem, shape};
 use hedgerow_entryfile::{
-    EntryLog, LiveLog, LogError, LogOptions, SegmentSize, StoreId, StoredFrame, TwigFile,
-    TwigFileOptions, TwigRecord,
+    EntryLog, Leaves, LiveLog, LogError, LogOptions, LogView, SegmentSize, StoreId, StoredFrame,
+    TwigFile, TwigFileOptions, TwigRecord,
 };
 use hedgerow_types::{Digest, LogPosition, SHARDS, TwigId};
 use hedgerow_vfs::power_loss::PowerLossDisk;
@@ -32,8 +32,10 @@ fn what_was_appended_is_found_before_and_after_reopening() {
             }
             file.append(&[]).unwrap();
             file.sync().unwrap();
+            check_groups(&file, &records);
             check(&file, &records);
             check(&file, &records);
+            check_groups(&file, &records);
             assert_eq!(file.get(shard(0), TwigId(999)).unwrap(), None);
             assert!(file.stats().segments >= 10);
             drop(file);
@@ -48,6 +50,7 @@ fn what_was_appended_is_found_before_and_after_reopening() {
             let newer = record(7, 7 / 3, 77);
             check(&file, &records[7..8]);
             file.append(&[Arc::clone(&newer)]).unwrap();
+            check_groups(&file, &[Arc::clone(&newer)]);
             check(&file, &[Arc::clone(&newer)]);
             drop(file);
             let (file, _) = open(&vfs, &dir, EVERYTHING);
@@ -111,6 +114,11 @@ fn a_damaged_record_is_missing_and_others_are_not() {
             let before = file.stats().damaged;
             assert_eq!(file.get(records[lost].shard, records[lost].twig).unwrap(), None);
             assert_eq!(file.stats().damaged, before + 1);
+            for leaf in [0, 2047, 2048] {
+                let group = file.group(records[lost].shard, records[lost].twig, leaf).unwrap();
+                assert_eq!(group, None);
+            }
+            assert_eq!(file.stats().damaged, before + 4);
             let (reopened, found) = open(&vfs, &dir, EVERYTHING);
             assert_eq!((found.len(), reopened.stats().damaged), (8, 1));
             check(&reopened, &records[..lost]);
@@ -367,6 +375,8 @@ fn groups_of_a_twig_are_read_through_its_record() {
             breaks,
             leaves: None,
         };
+        let view = LogView::from(&log);
+        let mut all = Leaves::default();
         for leaf in (0..2048).step_by(5).chain([2047]) {
             let group = log.read_group(&record, leaf).unwrap();
             let first = leaf / 16 * 16;
@@ -376,14 +386,92 @@ fn groups_of_a_twig_are_read_through_its_record() {
                 let StoredFrame::Entry(entry) = entry else { panic!("{entry:?}") };
                 common::assert_same(e, entry);
             }
+            // Several groups side by side, to be hashed together.
+            if all.len() >= 3 * 16 {
+                all.clear();
+            }
+            let (group, before) = (record.group_of(leaf).unwrap(), all.len());
+            view.read_leaves(&group, &mut all).unwrap();
+            view.check_leaves(&group).unwrap();
+            assert_eq!((all.len(), all.hashes()), (before + 16, &[][..]));
+            for (span, e) in all.spans().skip(before).zip(&entries[first..]) {
+                let bytes = &all.bytes()[span.offset as usize..][..span.len as usize];
+                assert_eq!(bytes, e.hashed);
+            }
         }
         assert!(matches!(log.read_group(&record, 2048), Err(LogError::Malformed(_))));
-        // A record of other entries is noticed.
+        // A record of other entries is noticed, and then nothing is added.
+        let (len, bytes) = (all.len(), all.bytes().to_vec());
+        let mut refused = |record: &TwigRecord, leaf: usize| {
+            assert!(log.read_group(record, leaf).is_err());
+            let group = record.group_of(leaf).unwrap();
+            assert!(view.read_leaves(&group, &mut all).is_err());
+            assert!(view.check_leaves(&group).is_err());
+            assert_eq!((all.len(), all.bytes()), (len, &bytes[..]));
+        };
         record.twig = TwigId(1);
-        assert!(log.read_group(&record, 0).is_err());
+        refused(&record, 0);
         record.twig = TwigId(0);
         let missing = record.breaks.remove(3);
-        assert!(log.read_group(&record, usize::from(missing.0)).is_err());
+        refused(&record, usize::from(missing.0));
+    }
+}
+
+/// Whatever is wrong with a group in the log: who hashes it without looking at checksums gets an error, or other bytes than
+/// were written, and then the checksums say so.
+#[test]
+fn damage_in_a_group_is_an_error_or_other_bytes_that_checksums_tell() {
+    let (vfs, dir) = mem();
+    let options = LogOptions { tail_bytes: 0, cache_bytes: 0, ..LogOptions::default() };
+    let log = EntryLog::create(Arc::clone(&vfs), &dir, common::ID, options).unwrap();
+    let mut model = Model { stub_every: 5, ..Model::default() };
+    for _ in 0..16 {
+        model.commit(&log, &vec![shape(5, 40); 128]);
+    }
+    let entries = model.shard(shard(5));
+    let follows = |leaf: usize| leaf % 128 != 0;
+    let record = TwigRecord {
+        shard: shard(5),
+        twig: TwigId(0),
+        record: entries[0].record,
+        nodes: Box::new([Digest::ZERO; 255]),
+        groups: Box::new(std::array::from_fn(|i| entries[16 * i].at)),
+        breaks: (1..2048).filter(|&i| !follows(i)).map(|i| (i as u16, entries[i].at)).collect(),
+        leaves: None,
+    };
+    let view = LogView::from(&log);
+    let read = |leaf: usize| -> Result<Vec<Vec<u8>>, LogError> {
+        let mut leaves = Leaves::default();
+        view.read_leaves(&record.group_of(leaf).unwrap(), &mut leaves)?;
+        let bytes = |span: hedgerow_entryfile::EntrySpan| {
+            leaves.bytes()[span.offset as usize..][..span.len as usize].to_vec()
+        };
+        let mut all: Vec<Vec<u8>> = leaves.spans().map(bytes).collect();
+        leaves.hashes().iter().for_each(|(stub, hash)| all[*stub] = hash.0.to_vec());
+        Ok(all)
+    };
+    let [(path, _)] = &files(&*vfs, &dir)[..] else { panic!("one segment") };
+    // In the middle of a run, and at its end.
+    for leaf in [32, 112] {
+        let good = read(leaf).unwrap();
+        let (start, end) = (entries[leaf].at.0, entries[leaf + 15].at.0 + 48);
+        for byte in start..end {
+            for bit in [0, 7] {
+                flip(&*vfs, path, byte, bit);
+                let found = read(leaf);
+                let checked = view.check_leaves(&record.group_of(leaf).unwrap());
+                assert!(matches!(checked, Err(LogError::Corrupt { .. })), "byte {byte}");
+                // Of a frame's checksum and padding nothing is hashed.
+                if let Ok(found) = &found {
+                    let same = found.iter().zip(&good).filter(|(a, b)| a == b).count();
+                    assert!(same >= 15, "byte {byte}");
+                } else {
+                    assert!(matches!(found, Err(LogError::Corrupt { .. })), "byte {byte}");
+                }
+                flip(&*vfs, path, byte, bit);
+            }
+        }
+        assert_eq!(read(leaf).unwrap(), good);
     }
 }
 

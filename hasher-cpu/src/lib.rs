@@ -123,6 +123,12 @@ impl CpuHasher {
         Self { pool: Some(pool), ..self }
     }
 
+    /// The same hasher on the calling thread alone, however large a batch is.
+    #[must_use]
+    pub fn on_this_thread(self) -> Self {
+        Self { grain: Grain::ONE_THREAD, ..self }
+    }
+
     fn plan(&self) -> &Plan {
         match &self.plan {
             PlanRef::Calibrated(plan) => plan,
@@ -132,6 +138,7 @@ impl CpuHasher {
 
     fn threads(&self) -> usize {
         match &self.pool {
+            _ if self.grain.is_one_thread() => 1,
             Some(pool) => pool.current_num_threads(),
             None if rayon::current_thread_index().is_some() => rayon::current_num_threads(),
             // Asking rayon here would start its global pool, or panic if the process may not start

@@ -32,6 +32,14 @@ impl Default for Grain {
 }
 
 impl Grain {
+    /// No call is large enough to be shared.
+    pub(crate) const ONE_THREAD: Self =
+        Self { parallel_from: Cost::MAX, share: Cost::MAX, shares_per_thread: 1 };
+
+    pub(crate) fn is_one_thread(&self) -> bool {
+        self.parallel_from == Cost::MAX
+    }
+
     /// Nodes that keep `threads` threads busy.
     pub(crate) fn full_speed_nodes(&self, threads: usize) -> usize {
         let cost =
@@ -146,6 +154,7 @@ mod tests {
         assert_eq!(workers(&pool(4), Grain::default(), &[&small]), (vec![here], 1));
         let large = [1; 100_000];
         assert_eq!(workers(&pool(1), Grain::default(), &[&large]), (vec![here], 1));
+        assert_eq!(workers(&pool(4), Grain::ONE_THREAD, &[&large]), (vec![here], 1));
         let (threads, shares) = workers(&pool(4), Grain::default(), &[&large]);
         assert!(!threads.contains(&here));
         assert_eq!(shares, 16);

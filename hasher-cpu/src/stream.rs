@@ -47,9 +47,21 @@ pub(crate) fn nodes<'a>(plan: &Plan, level: u8, jobs: impl Iterator<Item = NodeJ
 
 /// Hashes messages.
 pub(crate) fn messages<'a>(plan: &Plan, jobs: impl Iterator<Item = MessageJob<'a>>) {
+    let mut jobs = jobs.inspect(MessageJob::fetch);
+    // Those of a small batch need no buckets.
+    let mut few: ArrayVec<_, BUCKET> = jobs.by_ref().take(BUCKET).collect();
+    match jobs.next().filter(|_| few.is_full()) {
+        Some(next) => many_messages(plan, few.into_iter().chain([next]).chain(jobs)),
+        None => {
+            few.sort_unstable_by_key(|job| Reverse(job.blocks()));
+            plan.messages(&mut few);
+        }
+    }
+}
+
+fn many_messages<'a>(plan: &Plan, jobs: impl Iterator<Item = MessageJob<'a>>) {
     let mut buckets = [const { ArrayVec::<MessageJob<'a>, BUCKET>::new_const() }; BUCKETS];
     jobs.for_each(|job| {
-        job.fetch();
         let bucket = &mut buckets[(job.blocks() as usize).clamp(1, BUCKETS) - 1];
         bucket.push(job);
         if bucket.is_full() {

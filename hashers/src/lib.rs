@@ -97,6 +97,12 @@ pub fn trusted() -> &'static CpuHasher {
     &CPU
 }
 
+/// As [`trusted`], on the calling thread alone: for who answers one question, beside others who do.
+pub fn trusted_here() -> &'static CpuHasher {
+    static CPU: LazyLock<CpuHasher> = LazyLock::new(|| CpuHasher::new().on_this_thread());
+    &CPU
+}
+
 /// Hashes keys, on the CPU. All key hashes but those of single keys come from here.
 ///
 /// # Errors

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::MerkleError;
-use hedgerow_hasher_api::{BatchHasher, LeftTree, hash_node};
+use hedgerow_hasher_api::{BatchHasher, HashError, LeftTree, PairGroup, hash_node};
 use hedgerow_types::{Digest, ShardId, TWIG_LEAVES, TwigId};
 
 /// Nodes of a [`FinishedTwig`]: levels 4 to 11 of a left tree, 128 + 64 + ... + 1.
@@ -72,6 +72,100 @@ impl FinishedTwig {
     }
 }
 
+/// The lowest levels of left trees over groups of 16 leaves, hashed together: what a proof of an entry of each needs
+/// below the nodes that the twig file keeps.
+///
+/// ```text
+///   level 4   │ n │                          the node of each group
+///   level 3   │ 2 n   │
+///   level 2   │ 4 n           │              one row behind the other, each of all groups
+///   level 1   │ 8 n                   │
+///   level 0   │ 16 n leaves                          │
+/// ```
+///
+/// ```
+/// use hedgerow_hasher_api::ScalarHasher;
+/// use hedgerow_merkle::LeafGroups;
+/// use hedgerow_types::Digest;
+/// let leaves: Vec<Digest> = (0..32).map(|byte| Digest([byte; 32])).collect();
+/// let groups = LeafGroups::hash(&ScalarHasher, leaves.clone())?;
+/// let path = groups.path(1, 3).expect("there are two");
+/// assert_eq!((path.leaf, path.siblings[0]), (leaves[16 + 3], leaves[16 + 2]));
+/// # Ok::<(), hedgerow_merkle::MerkleError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LeafGroups {
+    /// The rows, from the leaves up.
+    nodes: Vec<Digest>,
+    groups: usize,
+}
+
+/// A leaf on its way to the node of its group.
+///
+/// ```
+/// use hedgerow_hasher_api::ScalarHasher;
+/// use hedgerow_merkle::{FINISHED_NODES, LeafGroups, left_path_in};
+/// use hedgerow_types::Digest;
+/// let leaves = [Digest([5; 32]); 16];
+/// let path = LeafGroups::hash(&ScalarHasher, leaves.to_vec())?.path(0, 9).expect("there is one");
+/// let mut nodes = [Digest::ZERO; FINISHED_NODES];
+/// nodes[127] = path.node;                          // what the twig's record has for the first group
+/// assert_eq!(left_path_in(&nodes, &leaves, 9)?[..4], path.siblings);
+/// # Ok::<(), hedgerow_merkle::MerkleError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupPath {
+    /// The leaf.
+    pub leaf: Digest,
+    /// Its siblings at the levels 0..=3.
+    pub siblings: [Digest; GROUP_LEVEL],
+    /// The node of level 4.
+    pub node: Digest,
+}
+
+impl LeafGroups {
+    /// Hashes the nodes over these leaves, 16 of each group.
+    ///
+    /// # Errors
+    /// [`MerkleError::Hash`]: the hasher's, or the leaves are not whole groups.
+    pub fn hash(hasher: &dyn BatchHasher, leaves: Vec<Digest>) -> Result<Self, MerkleError> {
+        if !leaves.len().is_multiple_of(GROUP_LEAVES) {
+            return Err(HashError::Shape("16 leaves per group").into());
+        }
+        let groups = leaves.len() / GROUP_LEAVES;
+        let mut nodes = leaves;
+        nodes.resize(Self::row(GROUP_LEVEL + 1, groups), Digest::ZERO);
+        for level in 0..GROUP_LEVEL {
+            let (below, above) = nodes.split_at_mut(Self::row(level + 1, groups));
+            let children = &below[Self::row(level, groups)..];
+            let out = &mut above[..groups << (GROUP_LEVEL - 1 - level)];
+            hasher.pairs(level as u8, &mut [PairGroup { children, out }])?;
+        }
+        Ok(Self { nodes, groups })
+    }
+
+    /// Where the row of a level begins: below it lie 16 n, 8 n, ... nodes.
+    const fn row(level: usize, groups: usize) -> usize {
+        groups * (2 * GROUP_LEAVES - ((2 * GROUP_LEAVES) >> level))
+    }
+
+    /// The path of a leaf, 0 to 15, of a group; `None` if there is none.
+    pub fn path(&self, group: usize, leaf: usize) -> Option<GroupPath> {
+        if group >= self.groups || leaf >= GROUP_LEAVES {
+            return None;
+        }
+        let node = |level: usize, index: usize| {
+            let in_row = (group << (GROUP_LEVEL - level)) + index;
+            self.nodes.get(Self::row(level, self.groups) + in_row).copied()
+        };
+        let mut siblings = [Digest::ZERO; GROUP_LEVEL];
+        for (level, sibling) in siblings.iter_mut().enumerate() {
+            *sibling = node(level, (leaf >> level) ^ 1)?;
+        }
+        Some(GroupPath { leaf: node(0, leaf)?, siblings, node: node(GROUP_LEVEL, 0)? })
+    }
+}
+
 /// The node of level 4 over the leaves of a group.
 pub(crate) fn group_node(leaves: &[Digest; GROUP_LEAVES]) -> Digest {
     let mut row = *leaves;
@@ -127,4 +221,34 @@ pub fn left_path_in(
         node = (node - 1) / 2;
     }
     Ok(siblings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hedgerow_hasher_api::ScalarHasher;
+
+    /// Of many groups at once, each has the path that it has by itself.
+    #[test]
+    fn groups_that_are_hashed_together_have_the_paths_that_they_have_alone() {
+        for count in [0, 1, 2, 5, 33] {
+            let leaf = |i: usize| Digest(std::array::from_fn(|j| (i * 7 + j) as u8));
+            let leaves: Vec<Digest> = (0..count * GROUP_LEAVES).map(leaf).collect();
+            let groups = LeafGroups::hash(&ScalarHasher, leaves.clone()).unwrap();
+            for (number, leaves) in leaves.as_chunks::<GROUP_LEAVES>().0.iter().enumerate() {
+                let mut nodes = [Digest::ZERO; FINISHED_NODES];
+                nodes[FIRST_GROUP_NODE + number] = group_node(leaves);
+                for (leaf, digest) in leaves.iter().enumerate() {
+                    let path = groups.path(number, leaf).unwrap();
+                    let alone = left_path_in(&nodes, leaves, number * GROUP_LEAVES + leaf).unwrap();
+                    assert_eq!((path.leaf, path.node), (*digest, group_node(leaves)));
+                    assert_eq!(path.siblings, alone[..GROUP_LEVEL]);
+                }
+                assert_eq!(groups.path(number, GROUP_LEAVES), None);
+            }
+            assert_eq!(groups.path(count, 0), None);
+        }
+        let half = vec![Digest::ZERO; 8];
+        assert!(LeafGroups::hash(&ScalarHasher, half).is_err());
+    }
 }

@@ -61,7 +61,9 @@ mod work;
 pub use apply::{Applied, ShardChange};
 pub use dirty::Dirty;
 pub use error::MerkleError;
-pub use finished::{FINISHED_NODES, FinishedTwig, GROUP_LEAVES, left_path_in};
+pub use finished::{
+    FINISHED_NODES, FinishedTwig, GROUP_LEAVES, GroupPath, LeafGroups, left_path_in,
+};
 pub use path::{LeftPart, TreePath};
 pub use published::{PastShard, Published, Replaced, TreeHead, TreeUndo, left_part_as_of};
 pub use restore::ShardRestore;

@@ -22,14 +22,13 @@ use hedgerow_types::{
 
 /// The lowest part of a [`TreePath`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "made one at a time, for one proof")]
 pub enum LeftPart {
     /// The entry is in the youngest twig: everything is here.
     Here {
         /// The entry hash, or the null entry hash of a leaf not yet occupied.
         leaf: Digest,
-        /// Siblings of the levels 0..=10.
-        siblings: [Digest; 11],
+        /// Siblings of the levels 0..=10; apart, since most paths have none here.
+        siblings: Box<[Digest; 11]>,
         /// The root of the twig's left tree.
         left_root: Digest,
     },

@@ -313,15 +313,16 @@ pub struct PastShard<'r, R> {
 /// Makes nodes what they were before the blocks of `undos`, oldest first. Asks for the first undo only now.
 fn look_back<'u>(
     nodes: &mut [Digest],
-    places: &[Place],
+    places: impl Iterator<Item = Place> + Clone,
     undos: impl IntoIterator<Item = &'u TreeUndo>,
     shard: ShardId,
 ) {
-    let mut open: Vec<bool> = vec![true; nodes.len()];
+    let mut open: Vec<bool> = Vec::new();
     for undo in undos {
+        open.resize(nodes.len(), true);
         let undo = &undo.shards[shard.index()];
-        let nodes = nodes.iter_mut().zip(places).zip(&mut open);
-        for ((node, &place), open) in nodes.filter(|(_, open)| **open) {
+        let nodes = nodes.iter_mut().zip(places.clone()).zip(&mut open);
+        for ((node, place), open) in nodes.filter(|(_, open)| **open) {
             if let Some(was) = undo.get(place) {
                 (*node, *open) = (was, false);
             }
@@ -332,7 +333,7 @@ fn look_back<'u>(
 /// Nodes of the newest state, and the left part of a path when `next` was the next serial number.
 fn nodes_in(
     tree: impl Deref<Target = ShardTree>,
-    places: &[Place],
+    places: impl Iterator<Item = Place>,
     shard: ShardId,
     sn: SerialNumber,
     next: SerialNumber,
@@ -345,14 +346,17 @@ fn nodes_in(
     if twig < tree.upper.first_kept() {
         return Err(pruned);
     }
-    let nodes: Option<Vec<Digest>> = places.iter().map(|&place| tree.node(place)).collect();
-    Ok((tree.left_part(sn, next), nodes.ok_or(pruned)?))
+    let mut nodes = Vec::with_capacity(PAGES as usize + levels_above_twigs(next.twig()));
+    for place in places {
+        nodes.push(tree.node(place).ok_or(pruned.clone())?);
+    }
+    Ok((tree.left_part(sn, next), nodes))
 }
 
 /// A node right of the youngest twig was null, whatever came since.
-fn null_right_of(youngest: TwigId, nodes: &mut [Digest], places: &[Place]) {
+fn null_right_of(youngest: TwigId, nodes: &mut [Digest], places: impl Iterator<Item = Place>) {
     for (node, place) in nodes.iter_mut().zip(places) {
-        if let Place::Upper(row, index) = *place
+        if let Place::Upper(row, index) = place
             && index > youngest.0 >> row
         {
             *node = null_table().upper[usize::from(level_of(row))];
@@ -361,7 +365,7 @@ fn null_right_of(youngest: TwigId, nodes: &mut [Digest], places: &[Place]) {
 }
 
 /// The siblings of a twig's root when `youngest` was the youngest twig.
-fn upper_places(twig: TwigId, youngest: TwigId) -> impl Iterator<Item = Place> {
+fn upper_places(twig: TwigId, youngest: TwigId) -> impl Iterator<Item = Place> + Clone {
     (0..levels_above_twigs(youngest)).map(move |row| Place::Upper(row, (twig.0 >> row) ^ 1))
 }
 
@@ -376,17 +380,16 @@ fn past_path_in<'u, R: Replaced>(
     let PastShard { roots, next_sn: next, blocks } = *past;
     let twig = sn.twig();
     let pages = twig.0.saturating_mul(PAGES)..twig.0.saturating_add(1).saturating_mul(PAGES);
-    let mut places: Vec<Place> = pages.map(Place::Page).collect();
-    places.extend(upper_places(twig, next.twig()));
-    let (left, mut nodes) = nodes_in(tree, &places, shard, sn, next)?;
-    look_back(&mut nodes, &places, undos, shard);
+    let upper_of = upper_places(twig, next.twig());
+    let places = pages.map(Place::Page).chain(upper_of.clone());
+    let (left, mut nodes) = nodes_in(tree, places.clone(), shard, sn, next)?;
+    look_back(&mut nodes, places, undos, shard);
     let out_of_range = MerkleError::OutOfRange { shard, sn };
     let Some((pages, upper)) = nodes.split_first_chunk_mut::<{ PAGES as usize }>() else {
         return Err(out_of_range);
     };
-    let upper_of = places.get(pages.len()..).unwrap_or_default();
-    for (node, place) in upper.iter_mut().zip(upper_of) {
-        let Place::Upper(row, index) = *place else { continue };
+    for (node, place) in upper.iter_mut().zip(upper_of.clone()) {
+        let Place::Upper(row, index) = place else { continue };
         if let Some(was) = blocks.iter().find_map(|block| block.upper(row, index)) {
             *node = was;
         }
@@ -467,27 +470,28 @@ fn path_in<'u>(
 ) -> Result<TreePath, MerkleError> {
     let (twig, next) = (sn.twig(), head.next_sn(shard));
     let page = page_of(sn.0);
-    let mut places = vec![
+    let right = [
         Place::Page(page),
         Place::Page(page ^ 1),
         Place::L1((page >> 1) ^ 1),
         Place::L2((page >> 2) ^ 1),
     ];
-    places.extend(upper_places(twig, next.twig()));
-    let (left, mut nodes) = nodes_in(tree, &places, shard, sn, next)?;
-    null_right_of(next.twig(), &mut nodes, &places);
-    look_back(&mut nodes, &places, undos, shard);
+    let places = right.into_iter().chain(upper_places(twig, next.twig()));
+    let (left, mut nodes) = nodes_in(tree, places.clone(), shard, sn, next)?;
+    null_right_of(next.twig(), &mut nodes, places.clone());
+    look_back(&mut nodes, places, undos, shard);
     let heap = SHARDS + shard.index();
-    let [page, neighbour, l1, l2, upper @ ..] = &nodes[..] else {
+    let Some(&[page, neighbour, l1, l2]) = nodes.first_chunk() else {
         return Err(MerkleError::OutOfRange { shard, sn });
     };
+    nodes.drain(..right.len());
     Ok(TreePath {
         shard,
         sn,
         left,
-        page: *page,
-        right: [*neighbour, *l1, *l2],
-        upper: upper.to_vec(),
+        page,
+        right: [neighbour, l1, l2],
+        upper: nodes,
         state: std::array::from_fn(|level| head.state[(heap >> level) ^ 1]),
         shard_root: head.roots.shards[shard.index()],
         state_root: head.roots.state,
@@ -539,8 +543,12 @@ impl ShardTree {
             // One that is evicted is not in memory any more.
             return LeftPart::Finished { twig, left_root: self.joins.get(2 * twig.0).copied() };
         }
-        match self.open.part_at(twig, sn.leaf(), next.leaf()) {
-            Some((leaf, siblings, left_root)) => LeftPart::Here { leaf, siblings, left_root },
+        // As it is now: a tree that is open is complete, what lies right of its leaves is null.
+        let leaves = if next == self.next_sn { TWIG_LEAVES } else { next.leaf() };
+        match self.open.part_at(twig, sn.leaf(), leaves) {
+            Some((leaf, siblings, left_root)) => {
+                LeftPart::Here { leaf, siblings: Box::new(siblings), left_root }
+            }
             None => LeftPart::Filled { twig, leaves: next.leaf() },
         }
     }

@@ -101,13 +101,27 @@ impl Placed for Member<'_> {
 impl<'a> Member<'a> {
     fn new(path: &'a EntryPath) -> Result<Self, ProofError> {
         let entry = EntryRef::parse(&path.entry).map_err(ProofError::Entry)?;
+        Self::of_entry(path, &entry, key_hash_of(&Sha2, &entry).shard())
+    }
+
+    /// As [`new`](Self::new), in this shard.
+    fn in_shard((shard, path): &'a (ShardId, EntryPath)) -> Result<Self, ProofError> {
+        let entry = EntryRef::parse(&path.entry).map_err(ProofError::Entry)?;
+        Self::of_entry(path, &entry, *shard)
+    }
+
+    fn of_entry(
+        path: &'a EntryPath,
+        entry: &EntryRef<'_>,
+        shard: ShardId,
+    ) -> Result<Self, ProofError> {
         let sn = entry.serial_number();
         if path.upper.len() > MAX_UPPER_LEVELS {
             let levels = u8::try_from(path.upper.len()).unwrap_or(u8::MAX);
             return Err(ProofError::UpperLevels(levels));
         }
         check_position(sn, path.upper.len())?;
-        Ok(Self { path, shard: key_hash_of(&Sha2, &entry).shard(), sn })
+        Ok(Self { path, shard, sn })
     }
 }
 
@@ -132,18 +146,44 @@ impl Proof {
         for path in others {
             members.push(Member::new(path)?);
         }
-        members.sort_unstable_by_key(|member| (member.shard, member.sn));
-        let same_place = |a: &Member<'_>, b: &Member<'_>| (a.shard, a.sn) == (b.shard, b.sn);
-        members.dedup_by(|a, b| same_place(a, b) && a.path.entry == b.path.entry);
-        if members.windows(2).any(|pair| matches!(pair, [a, b] if same_place(a, b))) {
-            return Err(ProofError::Contradiction);
-        }
-        let proof = encode(&members)?;
+        let proof = encode(&in_order(members)?)?;
         let root_of = |proof: &Self| Ok(ProofRef::decode(proof, proof.len())?.root());
         if root_of(&proof)? == root_of(&encode(&[first])?)? {
             Ok(proof)
         } else {
             Err(ProofError::Contradiction)
+        }
+    }
+
+    /// As [`assemble`](Self::assemble), for whoever took all of these paths from one tree, each from the shard that stands
+    /// before it. Nothing is hashed, so that not all contradictions are found: of paths that are of different trees
+    /// it may make a proof that leads to no tree's root.
+    ///
+    /// ```
+    /// use hedgerow_proof::{EntryPath, KeyHash, Proof, Sha2, Sha256};
+    /// # use hedgerow_types::{SerialNumber, Version, entry::EntryFields};
+    /// # let mut entry = Vec::new();
+    /// # let (next_key_hash, version) = (KeyHash::MAX, Version(0));
+    /// # let fields = EntryFields { key: b"alice", value: b"100", next_key_hash, version,
+    /// #     serial_number: SerialNumber(0), deactivated: &[] };
+    /// # fields.encode(&mut entry).unwrap();
+    /// let shard = KeyHash(Sha2.sha256(b"alice").0).shard();
+    /// let path = EntryPath { entry, page: [0xFF; 32], ..EntryPath::default() };
+    /// let assembled = Proof::assemble(&[path.clone()])?;
+    /// assert_eq!(Proof::assemble_of_tree(&[(shard, path)])?, assembled);
+    /// # Ok::<(), hedgerow_proof::ProofError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`assemble`](Self::assemble); [`ProofError::Contradiction`] as far as it is seen without hashing.
+    pub fn assemble_of_tree(paths: &[(ShardId, EntryPath)]) -> Result<Self, ProofError> {
+        match paths {
+            [] => Err(ProofError::NoEntries),
+            [one] => encode(&[Member::in_shard(one)?]),
+            paths => {
+                let members = paths.iter().map(Member::in_shard);
+                encode(&in_order(members.collect::<Result<_, _>>()?)?)
+            }
         }
     }
 
@@ -175,6 +215,17 @@ impl Proof {
         let nodes = pages.saturating_add(taken.0);
         (HEADER_LEN + shards).saturating_add(entry_bytes).saturating_add(nodes.saturating_mul(32))
     }
+}
+
+/// By shard and serial number, each once.
+fn in_order(mut members: Vec<Member<'_>>) -> Result<Vec<Member<'_>>, ProofError> {
+    members.sort_unstable_by_key(|member| (member.shard, member.sn));
+    let same_place = |a: &Member<'_>, b: &Member<'_>| (a.shard, a.sn) == (b.shard, b.sn);
+    members.dedup_by(|a, b| same_place(a, b) && a.path.entry == b.path.entry);
+    if members.windows(2).any(|pair| matches!(pair, [a, b] if same_place(a, b))) {
+        return Err(ProofError::Contradiction);
+    }
+    Ok(members)
 }
 
 /// The bytes of a proof of these, which ascend.
@@ -212,9 +263,45 @@ fn encode(members: &[Member<'_>]) -> Result<Proof, ProofError> {
         }
         last = Some(member);
     }
+    if let [one] = members {
+        write_nodes(one, &mut bytes);
+        return Ok(Proof(bytes));
+    }
     let mut writing = Writing { bytes, lost: false };
     walk(members.iter().copied(), &levels.map(Option::unwrap_or_default), &mut writing);
     if writing.lost { Err(ProofError::Contradiction) } else { Ok(Proof(writing.bytes)) }
+}
+
+/// Writes the nodes beside a single entry, in the order in which the [walk](walk) comes to them: on each level, what lies on
+/// the left before all that lies below, and what lies on the right after it.
+fn write_nodes(member: &Member<'_>, bytes: &mut Vec<u8>) {
+    fn around(
+        siblings: &[Digest],
+        index: u64,
+        bytes: &mut Vec<u8>,
+        below: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let is_on_left =
+            |level: usize| index.checked_shr(level as u32).is_some_and(|index| index % 2 == 1);
+        for (level, sibling) in siblings.iter().enumerate().rev() {
+            if is_on_left(level) {
+                bytes.extend_from_slice(&sibling.0);
+            }
+        }
+        below(bytes);
+        for (level, sibling) in siblings.iter().enumerate() {
+            if !is_on_left(level) {
+                bytes.extend_from_slice(&sibling.0);
+            }
+        }
+    }
+    let Member { path, shard, sn } = *member;
+    around(&path.state, shard.index() as u64, bytes, |bytes| {
+        around(&path.upper, sn.0 >> LEFT_LEVELS, bytes, |bytes| {
+            around(&path.left, sn.0, bytes, |_| {});
+            around(&path.right, sn.0 >> ACTIVE_BITS_LEVEL, bytes, |_| {});
+        });
+    });
 }
 
 /// Writes the nodes that are taken.
@@ -239,4 +326,49 @@ impl Visit<Member<'_>> for Writing {
     }
 
     fn join(&mut self, _: u8, (): (), (): ()) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hedgerow_types::{KeyHash, Version, entry::EntryFields};
+
+    /// Wherever an entry stands: what is written without the walk is what the walk writes.
+    #[test]
+    fn the_nodes_beside_one_entry_are_in_the_order_of_the_walk() {
+        for number in 0..2_000_u64 {
+            let (shard, levels) = ((number % 16) as usize, (number % 52) as usize);
+            let sn = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - LEFT_LEVELS - levels);
+            let node = |part: u8, level: usize| {
+                let mut node = Digest([part; 32]);
+                node.0[..8].copy_from_slice(&(number << 8 | level as u64).to_le_bytes());
+                node
+            };
+            let mut entry = Vec::new();
+            let fields = EntryFields {
+                key: b"key",
+                value: b"value",
+                next_key_hash: KeyHash::MAX,
+                version: Version(0),
+                serial_number: SerialNumber(sn),
+                deactivated: &[],
+            };
+            fields.encode(&mut entry).unwrap();
+            let path = EntryPath {
+                entry,
+                left: core::array::from_fn(|level| node(1, level)),
+                page: [2; 32],
+                right: core::array::from_fn(|level| node(3, level)),
+                upper: (0..levels).map(|level| node(4, level)).collect(),
+                state: core::array::from_fn(|level| node(5, level)),
+            };
+            let shard = ShardId::new(shard).unwrap();
+            let member = Member { path: &path, shard, sn: SerialNumber(sn) };
+            let mut written = Vec::new();
+            write_nodes(&member, &mut written);
+            let mut walked = Writing { bytes: Vec::new(), lost: false };
+            walk([member].into_iter(), &[levels as u8; SHARDS], &mut walked);
+            assert_eq!((written, false), (walked.bytes, walked.lost), "{number}");
+        }
+    }
 }

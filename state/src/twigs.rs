@@ -20,7 +20,7 @@
 
 use crate::Error;
 use hashbrown::HashMap;
-use hedgerow_entryfile::{EntryLog, Record, StoredEntry, TwigFile, TwigRecord};
+use hedgerow_entryfile::{EntryLog, Record, StoredEntry, TwigFile, TwigGroup, TwigRecord};
 use hedgerow_hasher_api::Span;
 use hedgerow_merkle::{FinishedTwig, left_path_in};
 use hedgerow_types::{Digest, LogPosition, SHARDS, SerialNumber, ShardId, TWIG_LEAVES, TwigId};
@@ -288,6 +288,19 @@ impl TwigStore {
         }
         Ok(self.file.get(shard, twig)?)
     }
+
+    /// What the record of a finished twig, if there is a good one, says of the group of `leaf`.
+    pub fn group(
+        &self,
+        shard: ShardId,
+        twig: TwigId,
+        leaf: usize,
+    ) -> Result<Option<TwigGroup>, Error> {
+        if let Some(record) = self.pending.read().get(&(shard, twig)) {
+            return Ok(record.group_of(leaf));
+        }
+        Ok(self.file.group(shard, twig, leaf)?)
+    }
 }
 
 /// The records of finished twigs, those of blocks among them that are not in the log yet.
@@ -332,6 +345,23 @@ impl<'a> TwigView<'a> {
         match self.above.binary_search_by_key(&(shard, twig), place) {
             Ok(number) => Ok(self.above.get(number).cloned()),
             Err(_) => self.store.get(shard, twig),
+        }
+    }
+
+    /// What the record of a finished twig, if there is a good one, says of the group of `leaf`.
+    ///
+    /// # Errors
+    /// As [`TwigFile::group`].
+    pub fn group(
+        &self,
+        shard: ShardId,
+        twig: TwigId,
+        leaf: usize,
+    ) -> Result<Option<TwigGroup>, Error> {
+        let place = |record: &Arc<TwigRecord>| (record.shard, record.twig);
+        match self.above.binary_search_by_key(&(shard, twig), place) {
+            Ok(number) => Ok(self.above.get(number).and_then(|record| record.group_of(leaf))),
+            Err(_) => self.store.group(shard, twig, leaf),
         }
     }
 }

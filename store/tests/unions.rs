@@ -4,7 +4,10 @@
 mod common;
 
 use common::{apply_any, dir, disk, on, params};
-use hedgerow::{Error, Height, KeyHash, Options, ProofRef, RangeLimit, Refused, Store, View};
+use hedgerow::disk::OpenMode;
+use hedgerow::{
+    Error, Height, KeyHash, LogError, Options, ProofRef, RangeLimit, Refused, Store, View,
+};
 use hedgerow_proof::{ProofError, verify, verify_many, verify_range};
 use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::{BlockGen, GenShape, SeedNote, collisions};
@@ -230,4 +233,49 @@ fn what_cannot_be_asked_is_refused() {
     let range = reader.prove_range(last, RangeLimit::default()).unwrap();
     assert_eq!(range.until, KeyHash::MAX);
     assert!(verify_range(&range.proven.root, last, &range.proven.proof).unwrap().is_last());
+}
+
+/// A proof needs the entries beside the one that it is of. What is wrong with one of them in the log is said, and nothing is
+/// proved that does not lead to the root.
+#[test]
+fn damage_beside_an_entry_is_named_and_nothing_false_is_proved() {
+    let _limit = Limit::new();
+    let disk = disk();
+    let options = on(&disk).tail_bytes(0).entry_cache_bytes(0);
+    let mut store = Store::create(dir(), params(1, 1, 1), options).unwrap();
+    let mut block = store.next_block().unwrap();
+    block.put("some key", "some value").unwrap();
+    block.commit().unwrap();
+    let view = store.reader().view();
+    let logs: Vec<_> = disk.read_dir(&dir().join("log")).unwrap();
+    let log = dir().join("log").join(&logs[0]);
+    let file = disk.open(&log, OpenMode::ReadWrite).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let keys = ["absent 1", "absent 2", "absent 3"];
+    let together = view.prove_many(&keys).unwrap().proof;
+    for key in keys {
+        let proof = view.prove(key).unwrap().proof;
+        let entry = ProofRef::decode(&proof, usize::MAX).unwrap().entries().next().unwrap();
+        let entry = entry.entry.hashed_bytes();
+        let at = bytes.windows(entry.len()).position(|found| found == entry).unwrap();
+        let (mut same, mut damaged) = (0, 0);
+        for byte in (at.saturating_sub(1_100)..at + 1_100).step_by(13) {
+            file.write_all_at(&[bytes[byte] ^ 0x10], byte as u64).unwrap();
+            let proofs = [(view.prove(key), &proof), (view.prove_many(&keys), &together)];
+            for (found, good) in proofs {
+                match found {
+                    Ok(found) => {
+                        assert_eq!(found.proof, *good, "byte {byte}");
+                        same += 1;
+                    }
+                    Err(Error::Log(LogError::Corrupt { .. })) => damaged += 1,
+                    Err(other) => panic!("byte {byte}: {other}"),
+                }
+            }
+            file.write_all_at(&bytes[byte..=byte], byte as u64).unwrap();
+        }
+        assert!(same > 0 && damaged > 80, "{same} {damaged}");
+        assert_eq!(view.prove(key).unwrap().proof, proof);
+    }
 }

@@ -1,7 +1,7 @@
 //! Reading entries by position: one, or many at once.
 //!
 //! ```text
-//!  position ──► tail ──► cache ──► disk: 256 bytes, and the rest if the entry is longer
+//!  position ──► tail ──► cache ──► disk: 256 bytes (160 if mapped), and the rest if the entry is longer
 //!
 //!  many     ──► sorted ──► tail ──► cache ──► neighbours on disk in one read, many reads at once (`many`):
 //!
@@ -31,6 +31,12 @@ use std::sync::Arc;
 const TYPICAL: usize = 160;
 /// Entries longer than this get an allocation of their own in a batch of results.
 const OWN_ALLOCATION: usize = 64 << 10;
+
+/// Bytes read for an entry before its length is known, where files are mapped: reading on is no call then, and each line
+/// of memory that nobody wants costs a tenth of a read.
+const MAPPED_AT_FIRST: usize = 160;
+/// Entries up to this length are shown where they were read to.
+const SHOWN_IN_PLACE: usize = 512;
 
 /// What a batched read leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +96,9 @@ impl EntryLog {
         at: u64,
         show: impl FnOnce(EntryRef<'_>) -> T,
     ) -> Result<T, LogError> {
-        let mut buf = [0; SPECULATIVE];
-        let (extent, first) = self.read_written(at, &mut buf)?;
+        let mut buf = [0; SHOWN_IN_PLACE];
+        let first = if self.segments.maps() { MAPPED_AT_FIRST } else { SPECULATIVE };
+        let (extent, first) = self.read_first(at, first, &mut buf)?;
         let shown = match frame::check_entry(first, at) {
             Ok(entry) => {
                 if self.cache.is_on() {
@@ -110,6 +117,29 @@ impl EntryLog {
         };
         self.segments.counters.reads.count_disk(1);
         Ok(shown)
+    }
+
+    /// Reads so many bytes at `at`, or as many as the segment has, and the rest of the frame there, if `buf` has room for
+    /// it.
+    fn read_first<'b>(
+        &self,
+        at: u64,
+        len: usize,
+        buf: &'b mut [u8; SHOWN_IN_PLACE],
+    ) -> Result<(Extent, &'b [u8]), LogError> {
+        let (extent, read) = self.read_written(at, buf.get_mut(..len).unwrap_or_default())?;
+        let read = read.len();
+        let covered = frame::covered_len(buf.get(..read).unwrap_or_default());
+        let need = covered.map_or(read, frame::frame_len);
+        let ends = at.saturating_add(need as u64) <= extent.end;
+        if let Some(rest) = buf.get_mut(read..need)
+            && ends
+            && !rest.is_empty()
+        {
+            self.read_disk(extent, at + read as u64, rest)?;
+            return Ok((extent, buf.get(..need).unwrap_or_default()));
+        }
+        Ok((extent, buf.get(..read).unwrap_or_default()))
     }
 
     /// The entries at `at`, in that order, which may be any and have duplicates. The cache is

@@ -88,6 +88,8 @@ pub(crate) struct Segments {
     files: Handles,
     /// Most bytes of segments that are mapped.
     map_at_most: u64,
+    /// Whether that is any, and the disk maps files.
+    maps: bool,
     /// What the segments' files were when they were opened or made, by base.
     ids: Mutex<BTreeMap<u64, FileId>>,
     writer: Mutex<Writer>,
@@ -157,6 +159,7 @@ impl Segments {
         Ok(Self {
             files: Handles::new(&*vfs),
             map_at_most: 0,
+            maps: false,
             vfs,
             dir: dir.to_owned(),
             dir_id,
@@ -182,9 +185,15 @@ impl Segments {
     /// Maps so many bytes of segments at most.
     pub(crate) fn mapping(mut self, bytes: u64) -> Self {
         self.map_at_most = bytes;
+        self.maps = bytes > 0 && self.vfs.maps_files();
         // They may be mapped when they are read again.
         self.files.clear();
         self
+    }
+
+    /// Whether segments are mapped, as far as they have room.
+    pub(crate) fn maps(&self) -> bool {
+        self.maps
     }
 
     /// The next sync is also of everything that was found when opening: a process that died may have

@@ -26,7 +26,7 @@ use crate::segments::header::Format;
 use crate::segments::listing::{Intact, Listing};
 use crate::segments::parts::SegmentPart;
 use crate::segments::segment::{Extent, SegmentSize};
-use crate::twig::record::{self, TwigHeader, TwigRecord};
+use crate::twig::record::{self, TwigBody, TwigGroup, TwigHeader, TwigRecord};
 use crate::{Damage, LogError, StoreId};
 use hedgerow_types::{LogPosition, SHARDS, ShardId, TwigId};
 use hedgerow_vfs::{Vfs, VfsFile};
@@ -43,13 +43,17 @@ const FORMAT: Format = Format { magic: *b"HgrwTwgs", suffix: ".twigs" };
 /// Bytes read at a time while opening.
 const SCAN_WINDOW: usize = 1 << 20;
 
+/// Of the records that are read for one of their groups, one of so many is put into the cache: what is asked for often
+/// gets there soon, and what is asked for once seldom drives out another.
+const KEPT_ONE_OF: u64 = 8;
+
 /// How a twig file is kept. May differ at every opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TwigFileOptions {
     /// Length from which a segment is followed by a new one. Default: a sixteenth of the file, at
     /// least 512 KiB, about 55 twigs, and at most 64 MiB, about 7,000.
     pub segment_size: SegmentSize,
-    /// Bound in bytes of the cache of records. Default 4 MiB, about 400 twigs; 0 turns it off.
+    /// Bound in bytes of the cache of records. Default 16 MiB, about 1,700 twigs; 0 turns it off.
     pub cache_bytes: u64,
     /// Most bytes of segments that are mapped into memory, as in
     /// [`LogOptions::mapped_bytes`](crate::LogOptions::mapped_bytes). Default 256 MiB.
@@ -59,7 +63,7 @@ pub struct TwigFileOptions {
 impl Default for TwigFileOptions {
     fn default() -> Self {
         let segment_size = SegmentSize { least: 512 << 10, most: 64 << 20 };
-        Self { segment_size, cache_bytes: 4 << 20, mapped_bytes: 256 << 20 }
+        Self { segment_size, cache_bytes: 16 << 20, mapped_bytes: 256 << 20 }
     }
 }
 
@@ -140,6 +144,8 @@ pub struct TwigFile {
     known: RwLock<Known>,
     cache: Option<Cache<(ShardId, TwigId), Arc<TwigRecord>, RealBytes>>,
     damaged: AtomicU64,
+    /// Groups that were asked for and not found in the cache.
+    missed: AtomicU64,
 }
 
 /// What the segments hold.
@@ -223,6 +229,7 @@ impl TwigFile {
             known: RwLock::new(known),
             cache: (bytes > 0).then(|| Cache::with_weighter(items, bytes, RealBytes)),
             damaged: AtomicU64::new(damaged),
+            missed: AtomicU64::new(0),
         }
     }
 
@@ -275,27 +282,75 @@ impl TwigFile {
         if let Some(record) = self.cache.as_ref().and_then(|cache| cache.get(&(shard, twig))) {
             return Ok(Some(record));
         }
-        let Some(at) = self.position(shard, twig) else { return Ok(None) };
-        let result = self.read_at(at, shard, twig);
-        match result {
-            Ok(Some(record)) => {
-                let record = Arc::new(record);
-                // Not if it was replaced meanwhile: the cache would keep the old one.
-                let known = self.known.read();
-                if let Some(cache) = &self.cache
-                    && known.twigs[shard.index()].get(&twig) == Some(&at)
-                {
-                    cache.insert((shard, twig), Arc::clone(&record));
+        let decoded = |header: &TwigHeader, body: &[u8]| {
+            Some(Arc::new(TwigRecord::decode(header, body).ok()?))
+        };
+        let Some((at, record)) = self.read_with(shard, twig, decoded)? else { return Ok(None) };
+        self.keep(at, &record);
+        Ok(Some(record))
+    }
+
+    /// What the record of a twig says of the group that `leaf` (0..2048) belongs to; `None` as for
+    /// [`TwigFile::get`]. One of some calls puts the record into the cache.
+    ///
+    /// # Errors
+    /// As [`TwigFile::get`]; [`LogError::Malformed`] if a twig has no such leaf.
+    pub fn group(
+        &self,
+        shard: ShardId,
+        twig: TwigId,
+        leaf: usize,
+    ) -> Result<Option<TwigGroup>, LogError> {
+        let beyond = || LogError::Malformed("a leaf that a twig does not have");
+        if let Some(record) = self.cache.as_ref().and_then(|cache| cache.get(&(shard, twig))) {
+            return record.group_of(leaf).ok_or_else(beyond).map(Some);
+        }
+        let keep = self.cache.is_some()
+            && self.missed.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEPT_ONE_OF);
+        let found = self.read_with(shard, twig, |header, body| {
+            let group = TwigBody::check(header, body).ok()?.group(twig, leaf);
+            let record = if keep { TwigRecord::decode(header, body).ok() } else { None };
+            Some((group, record))
+        })?;
+        let Some((at, (group, record))) = found else { return Ok(None) };
+        if let Some(record) = record {
+            self.keep(at, &Arc::new(record));
+        }
+        group.ok_or_else(beyond).map(Some)
+    }
+
+    /// Puts a record, which lies at `at`, into the cache: not if it was replaced meanwhile, for the cache would keep
+    /// the old one.
+    fn keep(&self, at: u64, record: &Arc<TwigRecord>) {
+        let known = self.known.read();
+        let (shard, twig) = (record.shard, record.twig);
+        if let Some(cache) = &self.cache
+            && known.twigs[shard.index()].get(&twig) == Some(&at)
+        {
+            cache.insert((shard, twig), Arc::clone(record));
+        }
+    }
+
+    /// What `decode` makes of the record of a twig, and where that lies; `None` if there is none, or it is damaged: then
+    /// `decode` says so, or is not asked.
+    fn read_with<T>(
+        &self,
+        shard: ShardId,
+        twig: TwigId,
+        decode: impl Fn(&TwigHeader, &[u8]) -> Option<T>,
+    ) -> Result<Option<(u64, T)>, LogError> {
+        loop {
+            let Some(at) = self.position(shard, twig) else { return Ok(None) };
+            match self.read_at(at, shard, twig, &decode) {
+                Ok(Some(found)) => return Ok(Some((at, found))),
+                Ok(None) => {
+                    self.damaged.fetch_add(1, Ordering::Relaxed);
+                    return Ok(None);
                 }
-                Ok(Some(record))
+                // Pruned while it was looked for.
+                Err(_) if self.position(shard, twig) != Some(at) => {}
+                Err(error) => return Err(error),
             }
-            Ok(None) => {
-                self.damaged.fetch_add(1, Ordering::Relaxed);
-                Ok(None)
-            }
-            // Pruned while it was looked for.
-            Err(_) if self.position(shard, twig) != Some(at) => self.get(shard, twig),
-            Err(error) => Err(error),
         }
     }
 
@@ -303,30 +358,37 @@ impl TwigFile {
         self.known.read().twigs[shard.index()].get(&twig).copied()
     }
 
-    /// The record at `at`, `None` if it is damaged.
-    fn read_at(
+    /// What `decode` makes of the record at `at`, `None` if it is damaged.
+    fn read_at<T>(
         &self,
         at: u64,
         shard: ShardId,
         twig: TwigId,
-    ) -> Result<Option<TwigRecord>, LogError> {
-        let Some(extent) = self.segments.find(at) else { return Ok(None) };
-        let have = extent.end - at;
-        let mut header = [0; record::HEADER_LEN];
-        if have < header.len() as u64 {
+        decode: impl Fn(&TwigHeader, &[u8]) -> Option<T>,
+    ) -> Result<Option<T>, LogError> {
+        // Nearly always all of it.
+        let mut first = vec![0; record::TYPICAL_LEN];
+        let Some((extent, first)) = self.segments.read_some(at, &mut first)? else {
             return Ok(None);
-        }
-        self.segments.read(extent, at, &mut header)?;
-        let Ok(header) = TwigHeader::decode(&header) else { return Ok(None) };
+        };
+        let Some((header, begun)) = first.split_first_chunk() else { return Ok(None) };
+        let Ok(header) = TwigHeader::decode(header) else { return Ok(None) };
+        let have = extent.end - at;
+        let len = header.body_len as usize;
         if header.shard != shard
             || header.twig != twig
-            || u64::from(header.body_len) > have - record::HEADER_LEN as u64
+            || u64::from(header.body_len) > have.saturating_sub(record::HEADER_LEN as u64)
         {
             return Ok(None);
         }
-        let mut body = vec![0; header.body_len as usize];
-        self.segments.read(extent, at + record::HEADER_LEN as u64, &mut body)?;
-        Ok(TwigRecord::decode(&header, &body).ok())
+        if let Some(body) = begun.get(..len) {
+            return Ok(decode(&header, body));
+        }
+        let mut body = vec![0; len];
+        let Some((known, rest)) = body.split_at_mut_checked(begun.len()) else { return Ok(None) };
+        known.copy_from_slice(begun);
+        self.segments.read(extent, at + first.len() as u64, rest)?;
+        Ok(decode(&header, &body))
     }
 
     /// Forgets the records of the twigs of each shard from the one given on: what finished them was taken back. In the

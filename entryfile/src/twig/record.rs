@@ -35,6 +35,8 @@ pub const TWIG_GROUPS: usize = 128;
 pub const GROUP_LEAVES: usize = TWIG_LEAVES / TWIG_GROUPS;
 
 pub(crate) const HEADER_LEN: usize = 32;
+/// Most records, which have few breaks and no leaves, are no longer.
+pub(crate) const TYPICAL_LEN: usize = HEADER_LEN + FIXED_BODY + 16 * BREAK_LEN;
 const MAGIC: [u8; 8] = *b"HgrwTwg1";
 const FIXED_BODY: usize = 8 + TWIG_NODES * 32 + TWIG_GROUPS * 8;
 const BREAK_LEN: usize = 10;
@@ -68,7 +70,182 @@ pub struct TwigRecord {
     pub leaves: Option<Box<[Digest; TWIG_LEAVES]>>,
 }
 
+/// What a proof of an entry needs of its twig's record: the group of 16 leaves that the entry is in.
+///
+/// ```
+/// use hedgerow_entryfile::{TwigGroup, TwigRecord};
+/// # use hedgerow_types::{Digest, LogPosition, ShardId, TwigId};
+/// # let record = TwigRecord {
+/// #     shard: ShardId::new(3).unwrap(),
+/// #     twig: TwigId(7),
+/// #     record: LogPosition(64),
+/// #     nodes: Box::new([Digest::ZERO; 255]),
+/// #     groups: Box::new(std::array::from_fn(|group| LogPosition(416 + 2_400 * group as u64))),
+/// #     breaks: vec![],
+/// #     leaves: None,
+/// # };
+/// let group: TwigGroup = record.group_of(35).expect("there are 2048");
+/// assert_eq!((group.number, group.start), (2, record.groups[2]));      // of the leaves 32 to 47
+/// assert_eq!(group.end, Some(record.groups[3]));                       // no other block lies between
+/// assert_eq!((group.node, group.siblings[0]), (record.nodes[129], record.nodes[130]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwigGroup {
+    /// The twig.
+    pub twig: TwigId,
+    /// Which group of the twig it is, 0 to 127.
+    pub number: usize,
+    /// The root of the twig's left tree.
+    pub left_root: Digest,
+    /// The group's node, of level 4.
+    pub node: Digest,
+    /// The siblings of the node and of its ancestors, levels 4 to 10.
+    pub siblings: [Digest; GROUP_SIBLINGS],
+    /// Where its first entry lies.
+    pub start: LogPosition,
+    /// Leaves of it, numbered in the twig, whose frame does not directly follow that of the leaf before, with its
+    /// position; the first leaf may be one.
+    pub breaks: Vec<(u16, LogPosition)>,
+    /// Where it ends, if that is known: the next group of the twig directly follows it.
+    pub end: Option<LogPosition>,
+    /// The hashes of its entries, if they are kept.
+    pub leaves: Option<Box<[Digest; GROUP_LEAVES]>>,
+}
+
+/// Levels between a group's node and the left root.
+const GROUP_SIBLINGS: usize = 7;
+
+impl TwigGroup {
+    /// A group of a twig, from what its record says of nodes, groups, and breaks by their numbers, of which there
+    /// are so many.
+    fn new(
+        (twig, number): (TwigId, usize),
+        node: impl Fn(usize) -> Option<Digest>,
+        start: impl Fn(usize) -> Option<LogPosition>,
+        (breaks, break_at): (usize, impl Fn(usize) -> Option<(u16, LogPosition)>),
+    ) -> Option<Self> {
+        let mut place = TWIG_NODES / 2 + number;
+        let own = node(place)?;
+        let mut siblings = [Digest::ZERO; GROUP_SIBLINGS];
+        for sibling in &mut siblings {
+            // Left children have odd numbers.
+            *sibling = node(((place + 1) ^ 1) - 1)?;
+            place = (place - 1) / 2;
+        }
+        // The first break at or behind a leaf.
+        let first_at = |leaf: usize| {
+            let (mut low, mut high) = (0, breaks);
+            while low < high {
+                let middle = low.midpoint(high);
+                match break_at(middle) {
+                    Some((at, _)) if usize::from(at) < leaf => low = middle + 1,
+                    _ => high = middle,
+                }
+            }
+            low
+        };
+        let behind = (number + 1) * GROUP_LEAVES;
+        let (from, to) = (first_at(number * GROUP_LEAVES), first_at(behind));
+        let next_follows = break_at(to).is_none_or(|(leaf, _)| usize::from(leaf) != behind);
+        Some(Self {
+            twig,
+            number,
+            left_root: node(0)?,
+            node: own,
+            siblings,
+            start: start(number)?,
+            breaks: (from..to).filter_map(break_at).collect(),
+            end: start(number + 1).filter(|_| next_follows),
+            leaves: None,
+        })
+    }
+
+    /// The first leaf, numbered in the twig.
+    pub(crate) fn first_leaf(&self) -> usize {
+        self.number * GROUP_LEAVES
+    }
+}
+
+/// The body of a record as it lies in the file, its checksum verified.
+pub(crate) struct TwigBody<'a> {
+    fixed: &'a [u8; FIXED_BODY],
+    breaks: &'a [[u8; BREAK_LEN]],
+    leaves: Option<&'a [u8; LEAVES_LEN]>,
+}
+
+impl<'a> TwigBody<'a> {
+    /// The parts of a body with this header.
+    pub(crate) fn check(header: &TwigHeader, body: &'a [u8]) -> Result<Self, Damage> {
+        let computed = crc32c::crc32c(body);
+        if header.body_crc != computed {
+            return Err(Damage::Checksum { stored: header.body_crc, computed });
+        }
+        let (fixed, rest) = body.split_first_chunk::<FIXED_BODY>().ok_or(Damage::Twig("short"))?;
+        let (breaks, leaves) = if header.has_leaves {
+            let (breaks, leaves) =
+                rest.split_last_chunk::<LEAVES_LEN>().ok_or(Damage::Twig("short"))?;
+            (breaks, Some(leaves))
+        } else {
+            (rest, None)
+        };
+        let (breaks, rest) = breaks.as_chunks::<BREAK_LEN>();
+        if !rest.is_empty() {
+            return Err(Damage::Twig("the breaks of a twig have no whole number"));
+        }
+        Ok(Self { fixed, breaks, leaves })
+    }
+
+    fn record(&self) -> LogPosition {
+        LogPosition(self.fixed.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    }
+
+    fn nodes(&self) -> &'a [[u8; 32]] {
+        self.fixed[8..8 + TWIG_NODES * 32].as_chunks::<32>().0
+    }
+
+    fn groups(&self) -> &'a [[u8; 8]] {
+        self.fixed[8 + TWIG_NODES * 32..].as_chunks::<8>().0
+    }
+
+    /// The group that `leaf` belongs to; `None` if it is not one of the 2048.
+    pub(crate) fn group(&self, twig: TwigId, leaf: usize) -> Option<TwigGroup> {
+        let number = leaf / GROUP_LEAVES;
+        let (nodes, groups) = (self.nodes(), self.groups());
+        let found = TwigGroup::new(
+            (twig, number),
+            |place| Some(Digest(*nodes.get(place)?)),
+            |group| Some(position(groups.get(group)?)),
+            (self.breaks.len(), |place| Some(break_of(self.breaks.get(place)?))),
+        );
+        let leaves = self.leaves.and_then(|leaves| {
+            let group = leaves.as_chunks::<{ GROUP_LEAVES * 32 }>().0.get(number)?;
+            digests(group).try_into().ok()
+        });
+        Some(TwigGroup { leaves, ..found? })
+    }
+}
+
+fn position(bytes: &[u8; 8]) -> LogPosition {
+    LogPosition(u64::from_le_bytes(*bytes))
+}
+
+fn break_of([a, b, at @ ..]: &[u8; BREAK_LEN]) -> (u16, LogPosition) {
+    (u16::from_le_bytes([*a, *b]), position(at))
+}
+
 impl TwigRecord {
+    /// What a proof needs of the group that `leaf` belongs to; `None` if `leaf` is not one of the 2048.
+    pub fn group_of(&self, leaf: usize) -> Option<TwigGroup> {
+        let found = TwigGroup::new(
+            (self.twig, leaf / GROUP_LEAVES),
+            |place| self.nodes.get(place).copied(),
+            |group| self.groups.get(group).copied(),
+            (self.breaks.len(), |place| self.breaks.get(place).copied()),
+        );
+        let leaves = self.group_leaves(leaf).map(|leaves| Box::new(*leaves));
+        Some(TwigGroup { leaves, ..found? })
+    }
+
     /// Bytes of memory that it takes.
     pub fn memory(&self) -> usize {
         let leaves = self.leaves.as_ref().map_or(0, |leaves| size_of_val(&**leaves));
@@ -158,37 +335,16 @@ impl TwigRecord {
 
     /// The record with this header and body.
     pub(crate) fn decode(header: &TwigHeader, body: &[u8]) -> Result<Self, Damage> {
-        let computed = crc32c::crc32c(body);
-        if header.body_crc != computed {
-            return Err(Damage::Checksum { stored: header.body_crc, computed });
-        }
-        let (fixed, rest) = body.split_first_chunk::<FIXED_BODY>().ok_or(Damage::Twig("short"))?;
-        let (breaks, leaves) = if header.has_leaves {
-            let (breaks, leaves) =
-                rest.split_last_chunk::<LEAVES_LEN>().ok_or(Damage::Twig("short"))?;
-            (breaks, Some(leaves))
-        } else {
-            (rest, None)
-        };
-        let position = |bytes: &[u8; 8]| LogPosition(u64::from_le_bytes(*bytes));
-        let (words, _) = fixed.as_chunks::<8>();
-        let (nodes, _) = fixed[8..8 + TWIG_NODES * 32].as_chunks::<32>();
-        let (groups, _) = fixed[8 + TWIG_NODES * 32..].as_chunks::<8>();
-        let (breaks, rest) = breaks.as_chunks::<BREAK_LEN>();
-        if !rest.is_empty() {
-            return Err(Damage::Twig("the breaks of a twig have no whole number"));
-        }
+        let found = TwigBody::check(header, body)?;
+        let (nodes, groups) = (found.nodes(), found.groups());
         let record = Self {
             shard: header.shard,
             twig: header.twig,
-            record: position(&words[0]),
+            record: found.record(),
             nodes: Box::new(std::array::from_fn(|i| Digest(nodes[i]))),
             groups: Box::new(std::array::from_fn(|i| position(&groups[i]))),
-            breaks: breaks
-                .iter()
-                .map(|[a, b, at @ ..]| (u16::from_le_bytes([*a, *b]), position(at)))
-                .collect(),
-            leaves: leaves.and_then(|leaves| digests(leaves).try_into().ok()),
+            breaks: found.breaks.iter().map(break_of).collect(),
+            leaves: found.leaves.and_then(|leaves| digests(leaves).try_into().ok()),
         };
         record.check().map_err(Damage::Twig)?;
         Ok(record)
@@ -424,6 +580,39 @@ mod tests {
         let mut unsorted = record(vec![]);
         unsorted.groups.swap(3, 4);
         assert!(matches!(unsorted.encode(), Err(LogError::Malformed(_))));
+    }
+
+    /// From a record in memory and from its bytes.
+    #[test]
+    fn a_group_has_the_nodes_above_it_and_its_places() {
+        let breaks = [(3, 9_000), (16, 10_000), (31, 11_000), (48, 200_000), (2047, 900_000)];
+        let breaks: Vec<_> = breaks.map(|(leaf, at)| (leaf, LogPosition(at))).into();
+        for record in [record(vec![]), record(breaks.clone()), with_leaves(record(breaks))] {
+            let bytes = record.encode().unwrap();
+            let (header, body) = bytes.split_first_chunk().unwrap();
+            let body = TwigBody::check(&TwigHeader::decode(header).unwrap(), body).unwrap();
+            for leaf in 0..2048 {
+                let group = record.group_of(leaf).unwrap();
+                assert_eq!(body.group(record.twig, leaf).as_ref(), Some(&group));
+                let number = leaf / 16;
+                // Level 11 - d begins at 2^d - 1.
+                let node =
+                    |level: usize, index: usize| record.nodes[(1 << (11 - level)) - 1 + index];
+                assert_eq!((group.node, group.left_root), (node(4, number), node(11, 0)));
+                for (above, sibling) in group.siblings.iter().enumerate() {
+                    assert_eq!(*sibling, node(4 + above, (number >> above) ^ 1));
+                }
+                let (start, breaks) = record.group(leaf).unwrap();
+                assert_eq!((group.start, &group.breaks[..]), (start, breaks));
+                let next = 16 * (number + 1);
+                let is_break = record.breaks.iter().any(|(leaf, _)| usize::from(*leaf) == next);
+                let end = record.groups.get(number + 1).filter(|_| !is_break);
+                assert_eq!(group.end, end.copied());
+                assert_eq!(group.leaves.as_deref(), record.group_leaves(leaf));
+                assert_eq!((group.number, group.first_leaf()), (number, leaf - leaf % 16));
+            }
+            assert_eq!((record.group_of(2048), body.group(record.twig, 2048)), (None, None));
+        }
     }
 
     #[test]

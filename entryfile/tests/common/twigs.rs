@@ -47,3 +47,17 @@ pub(crate) fn check(file: &TwigFile, records: &[Arc<TwigRecord>]) {
         assert_eq!(file.get(record.shard, record.twig).unwrap().as_ref(), Some(record));
     }
 }
+
+/// What is said of groups is what the whole record says.
+#[allow(dead_code, reason = "not every test that has records asks for groups")]
+pub(crate) fn check_groups(file: &TwigFile, records: &[Arc<TwigRecord>]) {
+    for record in records {
+        // Read from the file, or from the cache, in which the record may be after some of these.
+        for leaf in (0..2048).step_by(199).chain([2047]) {
+            let group = file.group(record.shard, record.twig, leaf).unwrap();
+            assert_eq!(group, record.group_of(leaf), "leaf {leaf}");
+            assert!(group.is_some());
+        }
+        assert!(file.group(record.shard, record.twig, 2048).is_err());
+    }
+}

@@ -92,7 +92,7 @@ fn recorded_trees_and_their_proofs() {
             for proof in &flush.proofs {
                 let path = forest.path(shard(SHARD), proof.sn).unwrap();
                 let siblings = match &path.left {
-                    LeftPart::Here { siblings, .. } => *siblings,
+                    LeftPart::Here { siblings, .. } => **siblings,
                     LeftPart::Finished { twig, .. } => {
                         let group = proof.sn.0 as usize / 16 * 16;
                         let group = leaves[group..group + 16].try_into().unwrap();

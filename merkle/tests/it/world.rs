@@ -374,7 +374,7 @@ impl World {
         let siblings = match &path.left {
             LeftPart::Here { leaf: here, siblings, left_root } => {
                 assert_eq!((*here, *left_root), (leaf, twig.left_root()));
-                *siblings
+                **siblings
             }
             LeftPart::Finished { twig: id, left_root } => {
                 assert_eq!(*id, sn.twig());

@@ -1,32 +1,31 @@
 //! Making proofs ([spec 10](hedgerow_types::spec)) from a state that somebody holds.
 //!
 //! ```text
-//!   entry ── published tree ─► TreePath ─┐
-//!     │                                  ├─► EntryPath ─┐
-//!     └── twig's record, log ─► left ────┘   EntryPath ─┼─► assemble ─► Proof
-//!                                               ...     ┘
+//!   entries ── published tree ─► TreePath ─┐
+//!      │                                   ├─► EntryPath ─┐
+//!      └─ twig's record, log ─► left part ─┘   EntryPath ─┼─► assemble ─► Proof
+//!         of all of them (`left`)                 ...     ┘
 //! ```
 //!
 //! Who has an entry and a path from elsewhere, of an older state or of one that is not accepted yet, begins
-//! in the middle: [`entry_path`], [`assemble`].
+//! in the middle: [`of_paths`].
 
 use crate::Error;
 use crate::error::Kept;
 use crate::history::cover::Covering;
 use crate::history::past::Past;
 use crate::read::iter::{ALL_GROUPS, CHUNK};
+use crate::read::left::LeafPath;
 use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::read::view::View;
-use crate::shared::Shared;
-use hedgerow_entryfile::{LogError, LogView, StoredEntry, TwigRecord};
+use hedgerow_entryfile::StoredEntry;
 use hedgerow_hasher_api::hash_message;
 use hedgerow_index::GROUPS;
-use hedgerow_merkle::{LeftPart, MerkleError, TreePath, left_part_as_of, left_path_in};
+use hedgerow_merkle::{MerkleError, TreePath};
 use hedgerow_proof::{EntryPath, Proof, SerialPath};
-use hedgerow_state::{GROUP, TwigView, is_entry_of, key_hash_of};
+use hedgerow_state::{is_entry_of, key_hash_of};
 use hedgerow_types::entry::EntryRef;
-use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId};
-use std::sync::Arc;
+use hedgerow_types::{Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
 use std::sync::atomic::Ordering;
 
 /// A proof that `key` has its value, or that it is absent.
@@ -34,8 +33,8 @@ pub(crate) fn by_key(view: &View, key: &[u8]) -> Result<Proven, Error> {
     let key_hash = KeyHash(hash_message(key).0);
     view.shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
     let entry = view.locate(key, &key_hash)?;
-    let path = path_of(view, key_hash.shard(), &entry.get())?;
-    proven(view, assemble(&[path])?)
+    let proof = of_entries(view, vec![(key_hash.shard(), entry)])?;
+    proven(view, proof)
 }
 
 /// A proof of what a key had at a height, which is not above that of the view, under the root of the view; and the height
@@ -71,7 +70,7 @@ pub(crate) fn past_by_key(
             let reason = format!("entry {sn} of shard {shard} was pruned while it was held");
             return Err(Error::Corrupt(reason));
         };
-        paths.push(entry_path(&entry.get(), path, left));
+        paths.push(entry_path(&entry.get(), path, &left));
     }
     let replaced_at = covering.by.as_ref().map(|by| by.get().version().height());
     Ok((proven(view, assemble(&paths)?)?, replaced_at))
@@ -103,27 +102,54 @@ pub(crate) fn by_keys<K: AsRef<[u8]>>(view: &View, keys: &[K]) -> Result<Proven,
         };
         entries.push((key_hash.shard(), entry));
     }
-    of_entries(view, entries)
-}
-
-/// One proof of these entries of a view, in any order and possibly some more than once.
-fn of_entries(view: &View, entries: Vec<(ShardId, StoredEntry)>) -> Result<Proven, Error> {
-    let proof = of_paths(entries, |shard, entry| path_of(view, shard, &entry))?;
+    let proof = of_entries(view, entries)?;
     proven(view, proof)
 }
 
-/// One proof of these entries, in any order and possibly some more than once, whose paths `path_of` finds.
+/// One proof of these entries of a view, in any order and possibly some more than once.
+fn of_entries(view: &View, entries: Vec<(ShardId, StoredEntry)>) -> Result<Proof, Error> {
+    of_paths(entries, |places| {
+        let (paths, lefts) = view.paths(places)?;
+        for (path, left) in paths.iter().zip(&lefts) {
+            let (shard, sn, height) = (path.shard, path.sn, view.height());
+            if !path.is_active() {
+                return Err(Error::Corrupt(format!(
+                    "the index leads to entry {sn} of shard {shard}, which is not active at height {height}"
+                )));
+            }
+            if left.is_none() {
+                return Err(Error::Corrupt(format!(
+                    "entry {sn} of shard {shard} was pruned, and is active at height {height}"
+                )));
+            }
+        }
+        Ok((paths, lefts))
+    })
+}
+
+/// One proof of these entries, in any order and possibly some more than once, whose paths `paths_of` finds: of each
+/// shard and serial number one, in the order of these, and none that is pruned.
 pub(crate) fn of_paths(
     mut entries: Vec<(ShardId, StoredEntry)>,
-    path_of: impl Fn(ShardId, EntryRef<'_>) -> Result<EntryPath, Error>,
+    paths_of: impl FnOnce(&[(ShardId, SerialNumber)]) -> Result<Paths, Error>,
 ) -> Result<Proof, Error> {
     let place = |(shard, entry): &(ShardId, StoredEntry)| (*shard, entry.get().serial_number());
     entries.sort_unstable_by_key(place);
     // Each is read once; the proof would have it once without this too.
     entries.dedup_by_key(|entry| place(entry));
-    let paths = entries.iter().map(|(shard, entry)| path_of(*shard, entry.get()));
-    assemble(&paths.collect::<Result<Vec<_>, Error>>()?)
+    let places: Vec<_> = entries.iter().map(place).collect();
+    let (paths, lefts) = paths_of(&places)?;
+    let mut whole = Vec::with_capacity(entries.len());
+    for ((path, left), (_, entry)) in paths.into_iter().zip(&lefts).zip(&entries) {
+        if let Some((_, left)) = left {
+            whole.push(entry_path(&entry.get(), path, left));
+        }
+    }
+    assemble(&whole)
 }
+
+/// Paths, and the leaves and their siblings in the left trees.
+pub(crate) type Paths = (Vec<TreePath>, Vec<Option<LeafPath>>);
 
 /// A run of entries in key-hash order.
 struct Run {
@@ -154,7 +180,7 @@ pub(crate) fn range(view: &View, from: KeyHash, limit: RangeLimit) -> Result<Pro
     view.shared.counters.proofs.fetch_add(1, Ordering::Relaxed);
     let mut run = run_from(view, from, limit)?;
     fit(view, &mut run, limit.bytes)?;
-    let proven = of_entries(view, run.entries)?;
+    let proven = proven(view, of_entries(view, run.entries)?)?;
     Ok(ProvenRange { proven, until: run.until })
 }
 
@@ -255,43 +281,19 @@ fn proven(view: &View, proof: Proof) -> Result<Proven, Error> {
     Ok(Proven { height, root, durable, proof })
 }
 
-/// An active entry of a view and its path.
-///
-/// # Errors
-/// [`Error::Corrupt`] if it is not active in this view; a failed read.
-pub(crate) fn path_of(
-    view: &View,
-    shard: ShardId,
-    entry: &EntryRef<'_>,
-) -> Result<EntryPath, Error> {
-    let (sn, height) = (entry.serial_number(), view.height());
-    let (path, left) = view.path(shard, sn)?;
-    if !path.is_active() {
-        return Err(Error::Corrupt(format!(
-            "the index leads to entry {sn} of shard {shard}, which is not active at height {height}"
-        )));
-    }
-    let Some((_, left)) = left else {
-        return Err(Error::Corrupt(format!(
-            "entry {sn} of shard {shard} was pruned, and is active at height {height}"
-        )));
-    };
-    Ok(entry_path(entry, path, left))
-}
-
 /// An entry, its path, and the siblings of its leaf in the left tree.
-pub(crate) fn entry_path(entry: &EntryRef<'_>, path: TreePath, left: [Digest; 11]) -> EntryPath {
-    let TreePath { page, right, upper, state, .. } = path;
+fn entry_path(entry: &EntryRef<'_>, path: TreePath, left: &[Digest; 11]) -> (ShardId, EntryPath) {
+    let TreePath { shard, page, right, upper, state, .. } = path;
     let entry = entry.hashed_bytes().to_vec();
-    EntryPath { entry, left, page: page.0, right, upper, state }
+    (shard, EntryPath { entry, left: *left, page: page.0, right, upper, state })
 }
 
 /// One proof of all of these entries.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if they are not of one tree.
-pub(crate) fn assemble(paths: &[EntryPath]) -> Result<Proof, Error> {
-    Proof::assemble(paths)
+/// [`Error::Corrupt`] if it is seen that they are not of one tree.
+fn assemble(paths: &[(ShardId, EntryPath)]) -> Result<Proof, Error> {
+    Proof::assemble_of_tree(paths)
         .map_err(|error| Error::Corrupt(format!("cannot assemble a proof: {error}")))
 }
 
@@ -319,87 +321,4 @@ pub(crate) fn by_serial(
     let (page, right, upper) = (&path.page.0, &path.right, &path.upper);
     SerialPath::assemble(sn, leaf, &left, page, right, upper, path.shard_root)
         .map_err(|error| unavailable(error.to_string()))
-}
-
-/// Where the left parts of paths are read from: of what is published, or of that and speculative blocks above it.
-#[derive(Clone, Copy)]
-pub(crate) struct Files<'a> {
-    /// Knows what is pruned.
-    pub(crate) shared: &'a Shared,
-    pub(crate) log: LogView<'a>,
-    pub(crate) twigs: TwigView<'a>,
-}
-
-impl<'a> From<&'a Shared> for Files<'a> {
-    fn from(shared: &'a Shared) -> Self {
-        Self { shared, log: LogView::from(&shared.log), twigs: TwigView::from(&shared.twigs) }
-    }
-}
-
-/// A leaf and its siblings of the levels 0..=10.
-pub(crate) type LeafPath = (Digest, [Digest; 11]);
-
-/// The leaf and its 11 siblings: in memory for the youngest twig, else from the twig's record and
-/// the entries of the leaf's group. `None` if the twig is pruned.
-pub(crate) fn left_part(
-    files: Files<'_>,
-    shard: ShardId,
-    sn: SerialNumber,
-    path: &TreePath,
-) -> Result<Option<LeafPath>, Error> {
-    let (twig, left_root, leaves) = match path.left {
-        LeftPart::Here { leaf, siblings, .. } => return Ok(Some((leaf, siblings))),
-        LeftPart::Finished { twig, left_root } => (twig, left_root, None),
-        LeftPart::Filled { twig, leaves } => (twig, None, Some(leaves)),
-    };
-    let Some(record) = record_of(files, shard, twig)? else { return Ok(None) };
-    if left_root.is_some_and(|root| root != record.nodes[0]) {
-        return Err(Error::Corrupt(format!(
-            "the record of twig {twig} of shard {shard} has another root than the tree"
-        )));
-    }
-    let group = |group: usize| group_leaves(files, &record, group);
-    let part = match leaves {
-        None => group(sn.leaf() / GROUP).and_then(|leaves| {
-            let siblings = left_path_in(&record.nodes, &leaves, sn.leaf())?;
-            Ok((leaves[sn.leaf() % GROUP], siblings))
-        }),
-        Some(leaves) => left_part_as_of(&record.nodes, sn.leaf(), leaves, group),
-    };
-    match part {
-        Err(Error::Log(LogError::Pruned { .. })) if files.shared.is_pruned(shard, twig) => Ok(None),
-        part => part.map(Some),
-    }
-}
-
-/// The record of a finished twig; `None` if it is pruned.
-fn record_of(
-    files: Files<'_>,
-    shard: ShardId,
-    twig: TwigId,
-) -> Result<Option<Arc<TwigRecord>>, Error> {
-    match files.twigs.get(shard, twig)? {
-        None if !files.shared.is_pruned(shard, twig) => Err(Error::Corrupt(format!(
-            "the record of twig {twig} of shard {shard} is damaged; opening the store rebuilds it"
-        ))),
-        record => Ok(record),
-    }
-}
-
-/// The entry hashes of a group of a finished twig: the record's own, or those of what lies in the log. They
-/// are checked against the group's node when the path is put together.
-fn group_leaves(
-    files: Files<'_>,
-    record: &TwigRecord,
-    group: usize,
-) -> Result<[Digest; GROUP], Error> {
-    if let Some(leaves) = record.group_leaves(group * GROUP) {
-        return Ok(*leaves);
-    }
-    let frames = files.log.read_group(record, group * GROUP)?;
-    let mut leaves = [Digest::ZERO; GROUP];
-    for (leaf, (_, frame)) in leaves.iter_mut().zip(&frames) {
-        *leaf = frame.get().leaf(hash_message);
-    }
-    Ok(leaves)
 }

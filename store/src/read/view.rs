@@ -13,7 +13,8 @@ use crate::Error;
 use crate::history::past::Past;
 use crate::history::versions::KeyHistory;
 use crate::read::iter::Iter;
-use crate::read::prove::{self, LeafPath};
+use crate::read::left::{self, LeafPath};
+use crate::read::prove;
 use crate::read::published::{State, going_back};
 use crate::read::reader::{Proven, ProvenRange, RangeLimit};
 use crate::shared::Shared;
@@ -399,26 +400,47 @@ impl View {
         shard: ShardId,
         sn: SerialNumber,
     ) -> Result<(TreePath, Option<LeafPath>), Error> {
+        let (mut paths, mut lefts) = self.paths(&[(shard, sn)])?;
+        let missing = || Error::Corrupt(format!("entry {sn} of shard {shard} has no path"));
+        Ok((paths.pop().ok_or_else(missing)?, lefts.pop().flatten()))
+    }
+
+    /// The [path](Self::path) of each of these serial numbers; those of one twig are best side by side.
+    pub(crate) fn paths(
+        &self,
+        places: &[(ShardId, SerialNumber)],
+    ) -> Result<(Vec<TreePath>, Vec<Option<LeafPath>>), Error> {
         let shared = &self.shared;
-        let path = match &self.past {
-            Some(past) => past.path(shared, &self.state, shard, sn)?,
-            None => shared.published.path(&self.state, shard, sn)?,
+        let paths = places.iter().map(|&(shard, sn)| match &self.past {
+            Some(past) => past.path(shared, &self.state, shard, sn),
+            None => Ok(shared.published.path(&self.state, shard, sn)?),
+        });
+        let paths = paths.collect::<Result<Vec<_>, Error>>()?;
+        let lefts = left::left_parts((&**shared).into(), &paths)?;
+        let leads_elsewhere = |(path, left): (&TreePath, &Option<LeafPath>)| {
+            left.as_ref().is_some_and(|(leaf, siblings)| {
+                path.fold(leaf, siblings) != (path.shard_root, path.state_root)
+            })
         };
-        let left = prove::left_part((&**shared).into(), shard, sn, &path)?;
-        if let (Some(_), Some((leaf, siblings))) = (&self.past, &left)
-            && path.fold(leaf, siblings) != (path.shard_root, path.state_root)
-        {
+        if self.past.is_some() && paths.iter().zip(&lefts).any(leads_elsewhere) {
             return Err(Error::Corrupt(format!(
                 "the undo records lead to another root than height {} had; without the directory undo/ of the \
                  closed store there are no proofs of it",
                 self.height()
             )));
         }
-        Ok((path, left))
+        Ok((paths, lefts))
     }
 
     /// The entry of `key` in the state that is looked back from, or else the one before it.
     fn locate_in_anchor(&self, key: &[u8], key_hash: &KeyHash) -> Result<StoredEntry, Error> {
+        // Most keys that are asked for are there, and then this is less work.
+        for at in self.shared.published.candidates_of(&self.state, key_hash)?.iter() {
+            let entry = self.shared.log.read(at)?;
+            if is_entry_of(entry.get(), key) {
+                return Ok(entry);
+            }
+        }
         self.nearest(key_hash, |entry, _| is_entry_of(entry, key))
     }
 

@@ -1,13 +1,13 @@
 //! Proofs from the state after a speculative block.
 
 use super::Stand;
-use crate::read::prove::{Files, entry_path, left_part, of_paths};
+use crate::read::left::{Files, left_parts};
+use crate::read::prove::{Paths, of_paths};
 use crate::{Error, Proven};
 use hedgerow_hasher_api::hash_message;
-use hedgerow_proof::EntryPath;
+use hedgerow_merkle::TreePath;
 use hedgerow_state::check_key;
-use hedgerow_types::entry::EntryRef;
-use hedgerow_types::{Digest, KeyHash, ShardId};
+use hedgerow_types::{Digest, KeyHash, SerialNumber, ShardId};
 use std::sync::atomic::Ordering;
 
 /// A proof against `root`, that of the state, that `key` has its value or is absent.
@@ -29,22 +29,25 @@ pub(super) fn by_keys<K: AsRef<[u8]>>(
             let key_hash = KeyHash(hash_message(key.as_ref()).0);
             entries.push((key_hash.shard(), stand.locate(key.as_ref(), key_hash)?));
         }
-        of_paths(entries, |shard, entry| path_of(stand, shard, entry))
+        of_paths(entries, |places| paths_of(stand, places))
     })?;
     Ok(Proven { height: stand.height, root, durable: false, proof })
 }
 
-/// An entry and its path.
-fn path_of(stand: &Stand, shard: ShardId, entry: EntryRef<'_>) -> Result<EntryPath, Error> {
-    let sn = entry.serial_number();
-    let corrupt = |what: &str| Error::Corrupt(format!("entry {sn} of shard {shard}: {what}"));
-    let path = stand.forest.path(shard, sn)?;
-    if !path.is_active() {
-        return Err(corrupt("it is not active, and a speculative block leads to it"));
+/// The paths of entries.
+fn paths_of(stand: &Stand, places: &[(ShardId, SerialNumber)]) -> Result<Paths, Error> {
+    let corrupt = |path: &TreePath, what: &str| {
+        Error::Corrupt(format!("entry {} of shard {}: {what}", path.sn, path.shard))
+    };
+    let paths = places.iter().map(|&(shard, sn)| stand.forest.path(shard, sn));
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    if let Some(path) = paths.iter().find(|path| !path.is_active()) {
+        return Err(corrupt(path, "it is not active, and a speculative block leads to it"));
     }
     let files = Files { shared: &stand.shared, log: stand.log(), twigs: stand.twigs() };
-    let Some((_, left)) = left_part(files, shard, sn, &path)? else {
-        return Err(corrupt("it was pruned, and a speculative block leads to it"));
-    };
-    Ok(entry_path(&entry, path, left))
+    let lefts = left_parts(files, &paths)?;
+    if let Some((path, _)) = paths.iter().zip(&lefts).find(|(_, left)| left.is_none()) {
+        return Err(corrupt(path, "it was pruned, and a speculative block leads to it"));
+    }
+    Ok((paths, lefts))
 }
