@@ -11,7 +11,7 @@ use hedgerow_testkit::recipe::SplitMix64;
 
 fn store(link_cache_bytes: u64) -> Store {
     let options: Options = on(&disk()).link_cache_bytes(link_cache_bytes);
-    Store::create(dir(), params(), options).unwrap()
+    Store::create(dir(), params(30, 1, 2), options).unwrap()
 }
 
 fn key(number: u64) -> [u8; 8] {
