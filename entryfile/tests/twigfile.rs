@@ -429,7 +429,7 @@ fn damage_in_a_group_is_an_error_or_other_bytes_that_checksums_tell() {
         model.commit(&log, &vec![shape(5, 40); 128]);
     }
     let entries = model.shard(shard(5));
-    let follows = |leaf: usize| leaf % 128 != 0;
+    let follows = |leaf: usize| !leaf.is_multiple_of(128);
     let record = TwigRecord {
         shard: shard(5),
         twig: TwigId(0),
