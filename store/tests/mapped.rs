@@ -53,7 +53,7 @@ fn block(store: &mut Store, state: &mut State, seed: u64) {
     let mut block = store.next_block().unwrap();
     for _ in 0..200 {
         let number = rng.next_u64() % KEYS;
-        if rng.next_u64() .is_multiple_of(8) {
+        if rng.next_u64().is_multiple_of(8) {
             block.delete(key(number)).unwrap();
             state.remove(&number);
         } else {
