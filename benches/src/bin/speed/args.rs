@@ -88,7 +88,7 @@ pub(crate) struct Args {
     /// Keys to read after the update phase.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) reads: u64,
-    /// Threads that read them, each its share; proofs are made on one.
+    /// Threads that read them and make proofs, each its share.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) read_threads: u32,
     /// Read only the first so many keys, which none may have deleted; 0: all.

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     let index_then = store.stats().index.unwrap_or_default();
     let reads = reads(&reader, &generator, &drawn.reads, args.read_threads as usize)?;
     let index_read = store.stats().index.unwrap_or_default();
-    let proofs = proofs(&reader, &generator, &drawn.proofs)?;
+    let proofs = proofs(&reader, &generator, &drawn.proofs, args.read_threads as usize)?;
     let past =
         (args.past > 0).then(|| past::measure(&reader, &generator, &drawn.proofs, args.past));
     let past = past.transpose()?;
@@ -521,14 +521,45 @@ struct Proofs {
     bytes: u64,
 }
 
-/// Proves keys that exist; a sample of the proofs is verified beside the clock.
-fn proofs(reader: &Reader, generator: &Generator, ids: &[u32]) -> Result<Proofs, Failure> {
+/// Proves keys that exist, each thread its share; a sample of the proofs is verified beside the clock.
+fn proofs(
+    reader: &Reader,
+    generator: &Generator,
+    ids: &[u32],
+    threads: usize,
+) -> Result<Proofs, Failure> {
     let (_, root): (_, Digest) = reader.root();
-    let mut key = Vec::new();
-    let mut bytes = 0;
     let every = ids.len().div_ceil(SAMPLES).max(1);
-    let mut samples: Vec<(u32, Proven)> = Vec::with_capacity(ids.len().min(SAMPLES));
+    let prove = |ids: &[u32]| prove_some(reader, generator, ids, every);
     let meter = Meter::read().map_err(Failure::Meter)?;
+    let (bytes, samples) = thread::scope(|scope| {
+        let mut shares = ids.chunks(ids.len().div_ceil(threads).max(1));
+        let own = shares.next().unwrap_or_default();
+        let others: Vec<_> = shares.map(|ids| scope.spawn(move || prove(ids))).collect();
+        let (mut bytes, mut samples) = prove(own)?;
+        for other in others {
+            let (more, of_other) = other.join().map_err(|_| Failure::Thread)??;
+            bytes += more;
+            samples.extend(of_other);
+        }
+        Ok::<_, Failure>((bytes, samples))
+    })?;
+    let cost = meter.since().map_err(Failure::Meter)?;
+    for (id, proven) in samples {
+        check::proof(generator, id, &proven, &root)?;
+    }
+    Ok(Proofs { cost, bytes })
+}
+
+/// Proves these keys, and returns the bytes of all proofs and some of them.
+fn prove_some(
+    reader: &Reader,
+    generator: &Generator,
+    ids: &[u32],
+    every: usize,
+) -> Result<(u64, Vec<(u32, Proven)>), Failure> {
+    let (mut key, mut bytes) = (Vec::new(), 0);
+    let mut samples = Vec::with_capacity(ids.len().min(SAMPLES));
     for (number, &id) in ids.iter().enumerate() {
         generator.key(id, &mut key);
         let proven = reader.prove(&key)?;
@@ -537,11 +568,7 @@ fn proofs(reader: &Reader, generator: &Generator, ids: &[u32]) -> Result<Proofs,
             samples.push((id, proven));
         }
     }
-    let cost = meter.since().map_err(Failure::Meter)?;
-    for (id, proven) in samples {
-        check::proof(generator, id, &proven, &root)?;
-    }
-    Ok(Proofs { cost, bytes })
+    Ok((bytes, samples))
 }
 
 impl Cpu {
