@@ -31,6 +31,7 @@ pub const ENGINE: Engine = Engine {
     name: NAME,
     package: NAME,
     durability: "none: NOMT's trie without its store, in memory",
+    tuning: "every node at hand",
     keeps: false,
     proofs: Some(Proofs {
         say: "the hash of the value of each key, or that it is absent",

@@ -174,7 +174,7 @@ fn a_wrong_value_root_or_key_is_refused() {
 #[test]
 fn no_byte_of_our_own_composition_can_be_changed() {
     let seed = seed();
-    let engine = crate::commonware::ENGINE;
+    let engine = crate::commonware::current::ENGINE;
     let (dir, mut random) = (tempfile::tempdir().unwrap(), Random::new(seed));
     let (proofs, mut model) = (engine.proofs.unwrap(), Model::new());
     let mut store = (engine.open)(dir.path(), Sizing::new(1000)).unwrap();
