@@ -229,6 +229,22 @@ pub enum Failure {
         /// When it was looked at.
         when: &'static str,
     },
+    /// What is no line of results.
+    #[error("line {number}: {reason}")]
+    Line {
+        /// Its number, from 1.
+        number: usize,
+        /// What is wrong with it.
+        reason: serde_json::Error,
+    },
+    /// A plot that cannot be drawn.
+    #[error("drawing {name}: {reason}")]
+    Plot {
+        /// Its file.
+        name: &'static str,
+        /// The words of who draws.
+        reason: String,
+    },
     /// The run asks for what cannot be.
     #[error("{0}")]
     Plan(&'static str),

@@ -5,11 +5,15 @@
 //!   ours            Hedgerow
 //!   nomt            NOMT's binary Merkle trie, in memory
 //!   commonware      QMDB of commonware: what is current, and what was once
-//!   rocks           RocksDB, without a tree
+//!   nomt_store      NOMT with its store (feature `nomt`, off by default)
+//!   rocks           RocksDB, without a tree (feature `rocksdb`)
+//!   redb, fjall     other plain stores
 //!   clock           CPU time of the process, time on the wall, and their spread
 //!   race            proofs of many keys and of one, made and verified by all engines in turn
 //!   workload        what an engine is given and asked, from a seed
 //!   run             one engine: creates, updates, reads, proofs, and the figures of each
+//!   results         many runs: medians, spreads, ratios to ours
+//!   table, plot     the same in markdown and as SVG
 //! ```
 //!
 //! The program `proofs-many` prints what proofs of many keys cost in each engine, `engines` what writing and reading costs.
@@ -18,12 +22,19 @@
 pub mod clock;
 pub mod commonware;
 pub mod engine;
+pub mod fjall;
 pub mod nomt;
+#[cfg(feature = "nomt")]
+pub mod nomt_store;
 pub mod ours;
+pub mod plot;
 pub mod race;
+pub mod redb;
+pub mod results;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod run;
+pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod workload;
@@ -44,4 +55,8 @@ pub const STORES: &[Engine] = &[
     commonware::current::ENGINE,
     #[cfg(feature = "rocksdb")]
     rocks::ENGINE,
+    redb::ENGINE,
+    fjall::ENGINE,
+    #[cfg(feature = "nomt")]
+    nomt_store::ENGINE,
 ];

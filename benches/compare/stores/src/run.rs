@@ -487,3 +487,160 @@ fn proofs(
     }
     Ok(Some((cost, bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{STORES, engine::Answer};
+
+    fn plan(changes: Changes) -> Plan {
+        Plan {
+            keys: 600,
+            populate_block_ops: 250,
+            blocks: 5,
+            block_ops: 120,
+            changes,
+            reads: 300,
+            proofs: 60,
+            seed: 9,
+        }
+    }
+
+    #[test]
+    fn every_engine_runs_every_mix_and_opens_again() {
+        for engine in STORES {
+            for changes in [Changes::Update, Changes::Mixed, Changes::Create] {
+                let dir = tempfile::tempdir().unwrap();
+                let (plan, mut last) = (plan(changes), None);
+                let figures = run(engine, &plan, dir.path()).unwrap();
+                let update = figures.update.as_ref().unwrap();
+                assert_eq!(update.durable_ms.every_5_percent.len(), 21, "{engine:?}");
+                assert!(update.block_ms.max <= update.durable_ms.max, "{engine:?}");
+                assert!(figures.reads_s > Some(0.0), "{engine:?}");
+                assert_eq!(figures.proofs_s.is_some(), engine.proofs.is_some(), "{engine:?}");
+                // Twice: closing left it whole.
+                for _ in 0..2 {
+                    let opened = reopen(engine, &plan, dir.path()).unwrap();
+                    assert_eq!(opened.root, figures.root, "{engine:?}");
+                    last = Some(opened);
+                }
+                let line = serde_json::to_string(&Figures { reopen: last, ..figures }).unwrap();
+                let read: Figures = serde_json::from_str(&line).unwrap();
+                assert_eq!(serde_json::to_string(&read).unwrap(), line);
+            }
+        }
+    }
+
+    #[test]
+    fn without_changes_reads_and_proofs_there_are_no_figures_of_them() {
+        let plan = Plan { blocks: 0, reads: 0, proofs: 0, ..plan(Changes::Update) };
+        let figures = run(&STORES[0], &plan, tempfile::tempdir().unwrap().path()).unwrap();
+        assert!(figures.update.is_none() && figures.reads_s.is_none());
+        assert!(figures.proofs_s.is_none() && figures.create.ops_s > 0.0);
+    }
+
+    /// A store that does something wrong.
+    struct Wrong {
+        store: Box<dyn OpenStore>,
+        fault: Fault,
+        blocks: u64,
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        LosesTheLastBlock,
+        AnswersNothing,
+        MixesReadsUp,
+        FailsLate,
+    }
+
+    fn wrong(fault: fn() -> Fault, dir: &Path, sizing: Sizing) -> Box<dyn OpenStore> {
+        let store = (STORES[0].open)(dir, sizing).unwrap();
+        Box::new(Wrong { store, fault: fault(), blocks: 0 })
+    }
+
+    impl OpenStore for Wrong {
+        fn apply(&mut self, block: &[Change<'_>]) -> Result<(), Failure> {
+            self.blocks += 1;
+            // Three of creates, five of changes.
+            if self.fault == Fault::LosesTheLastBlock && self.blocks == 8 {
+                return Ok(());
+            }
+            self.store.apply(block)
+        }
+
+        fn submit(&mut self, block: &[Change<'_>]) -> Result<Option<Pending>, Failure> {
+            self.apply(block)?;
+            if self.fault == Fault::FailsLate && self.blocks == 2 {
+                return Ok(Some(Box::new(|| Err(Failure::of("wrong")(&"a sync failed")))));
+            }
+            Ok(None)
+        }
+
+        fn root(&self) -> Result<Option<Root>, Failure> {
+            self.store.root()
+        }
+
+        fn get(&self, key: &[u8]) -> Result<Answer, Failure> {
+            self.store.get(key)
+        }
+
+        fn read_each(&self, asking: &mut dyn Asking) -> Result<(), Failure> {
+            let (mut key, mut last) = (vec![], None);
+            while asking.next(&mut key) {
+                let value = match self.fault {
+                    Fault::AnswersNothing => None,
+                    Fault::MixesReadsUp => last.take().or(self.get(&key)?),
+                    Fault::LosesTheLastBlock | Fault::FailsLate => self.get(&key)?,
+                };
+                last = self.get(&key)?;
+                asking.answer(value.as_deref())?;
+            }
+            Ok(())
+        }
+
+        fn prover(&self) -> Option<&dyn Prover> {
+            self.store.prover()
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_ends_the_run() {
+        let run = |open| {
+            let engine = Engine { name: "wrong", open, ..STORES[0] };
+            let dir = tempfile::tempdir().unwrap();
+            run(&engine, &plan(Changes::Update), dir.path()).unwrap_err().to_string()
+        };
+        let lost = run(|dir, sizing| Ok(wrong(|| Fault::LosesTheLastBlock, dir, sizing)));
+        assert!(lost.contains("WRONG VALUE") && lost.contains("after the changes"), "{lost}");
+        for open in [
+            (|dir, sizing| Ok(wrong(|| Fault::AnswersNothing, dir, sizing))) as crate::engine::Open,
+            |dir, sizing| Ok(wrong(|| Fault::MixesReadsUp, dir, sizing)),
+        ] {
+            let failure = run(open);
+            assert!(failure.contains("WRONG VALUE") && failure.contains("reading"), "{failure}");
+        }
+        let late = run(|dir, sizing| Ok(wrong(|| Fault::FailsLate, dir, sizing)));
+        assert_eq!(late, "wrong: a sync failed");
+    }
+
+    #[test]
+    fn another_plan_does_not_open_as_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        run(&STORES[0], &plan(Changes::Update), dir.path()).unwrap();
+        let other = Plan { seed: 10, ..plan(Changes::Update) };
+        let failure = reopen(&STORES[0], &other, dir.path()).unwrap_err().to_string();
+        assert!(failure.contains("after opening again"), "{failure}");
+    }
+
+    #[test]
+    fn latencies_by_nearest_rank() {
+        let of = |times: &[u64]| Latency::of(times.iter().copied().map(Duration::from_millis).collect());
+        let latency = of(&(1..=200).rev().collect::<Vec<_>>());
+        assert_eq!([latency.p50, latency.p99, latency.max], [100.0, 198.0, 200.0]);
+        let steps = &latency.every_5_percent;
+        assert_eq!((steps[0], steps[1], steps[20], steps.len()), (1.0, 10.0, 200.0, 21));
+        assert_eq!(of(&[7]).every_5_percent, [7.0; 21]);
+        assert_eq!(of(&[]).max, 0.0);
+    }
+}

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// The changes of the update phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Changes {
     /// Updates of random keys, all equally likely.
@@ -173,4 +173,87 @@ fn expected(keys: u64, ops: &[Op], ids: impl Iterator<Item = u32>) -> Vec<Expect
     let mut sample: Vec<_> = turns.into_iter().map(|(id, turn)| Expected { id, turn }).collect();
     sample.sort_unstable_by_key(|expected| expected.id);
     sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{HashMap, HashSet};
+
+    fn plan(changes: Changes) -> Plan {
+        Plan {
+            keys: 1000,
+            populate_block_ops: 300,
+            blocks: 40,
+            block_ops: 400,
+            changes,
+            reads: 500,
+            proofs: 50,
+            seed: 5,
+        }
+    }
+
+    /// The turn of each key's value, from the changes alone.
+    fn model(plan: &Plan, ops: &[Op]) -> HashMap<u32, u64> {
+        let mut model: HashMap<u32, u64> = (0..plan.keys).map(|id| (id as u32, id)).collect();
+        for (turn, op) in (plan.keys..).zip(ops) {
+            let known = model.contains_key(&op.id);
+            match plan.changes {
+                Changes::Update => assert!(known && !op.delete),
+                Changes::Mixed => assert!(known || !op.delete, "deletes an absent key"),
+                Changes::Create => assert!(!known && !op.delete),
+            }
+            match op.delete {
+                true => model.remove(&op.id),
+                false => model.insert(op.id, turn),
+            };
+        }
+        model
+    }
+
+    #[test]
+    fn blocks_have_no_key_twice_and_the_sample_is_what_the_changes_say() {
+        for changes in [Changes::Update, Changes::Mixed, Changes::Create] {
+            let plan = plan(changes);
+            let workload = Workload::draw(&plan).unwrap();
+            assert_eq!(workload.ops.len(), 16_000);
+            for block in workload.ops.chunks(400) {
+                let ids: HashSet<u32> = block.iter().map(|op| op.id).collect();
+                assert_eq!(ids.len(), 400, "{changes:?}");
+            }
+            let model = model(&plan, &workload.ops);
+            assert_eq!(workload.keys, model.len() as u64);
+            for Expected { id, turn } in &workload.sample {
+                assert_eq!(model.get(id), turn.as_ref(), "{changes:?}, key {id}");
+            }
+            let mut asked = workload.reads.iter().chain(&workload.proofs);
+            assert!(asked.all(|id| model.contains_key(id)), "{changes:?}");
+            assert!(workload.reads.len() == 500 && workload.proofs.len() == 50);
+            assert!(workload.sample.len() >= 400, "{}", workload.sample.len());
+            if changes == Changes::Mixed {
+                let absent = workload.sample.iter().filter(|known| known.turn.is_none()).count();
+                let deletes = workload.ops.iter().filter(|op| op.delete).count();
+                assert!(absent > 0 && (600..1000).contains(&deletes), "{absent}, {deletes}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_refused() {
+        let refused = |change: fn(&mut Plan)| {
+            let mut plan = plan(Changes::Mixed);
+            change(&mut plan);
+            assert!(matches!(Workload::draw(&plan), Err(Failure::Plan(_))), "{plan:?}");
+        };
+        refused(|plan| plan.keys = 0);
+        refused(|plan| plan.keys = 1 << 32);
+        refused(|plan| plan.block_ops = 501);
+        refused(|plan| plan.block_ops = 0);
+        refused(|plan| plan.populate_block_ops = 0);
+        refused(|plan| plan.blocks = u64::MAX);
+        refused(|plan| {
+            plan.changes = Changes::Create;
+            plan.blocks = (1 << 32) / 400;
+        });
+    }
 }

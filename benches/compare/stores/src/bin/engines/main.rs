@@ -11,8 +11,9 @@ mod race;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hedgerow_benches::usage;
 use hedgerow_compare_stores::{
-    Engine, Failure, STORES,
+    Engine, Failure, STORES, plot, results,
     run::{self, Figures, ReopenFigures},
+    table,
     workload::{Changes, Plan},
 };
 use std::{
@@ -42,6 +43,19 @@ enum Task {
     Reopen(RunArgs),
     /// Run several engines in turns, each in a process of its own, and append a line of JSON each to a file
     Race(race::RaceArgs),
+    /// Print what a file of results says, in markdown: medians, spreads and ratios to ours
+    Table {
+        /// Lines of `race` or `run`
+        results: PathBuf,
+    },
+    /// Draw what a file of results says, as SVG
+    Plot {
+        /// Lines of `race` or `run`
+        results: PathBuf,
+        /// The directory of the plots, which are replaced
+        #[arg(long)]
+        into: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug, Args)]
@@ -209,6 +223,11 @@ fn list() {
     }
 }
 
+fn read(results: &Path) -> Result<Vec<Figures>, Error> {
+    let text = std::fs::read_to_string(results).map_err(io_of(results))?;
+    Ok(results::lines(&text)?)
+}
+
 fn carry_out(task: &Task) -> Result<(), Error> {
     match task {
         Task::List => list(),
@@ -219,6 +238,13 @@ fn carry_out(task: &Task) -> Result<(), Error> {
             println!("{}", serde_json::to_string(&figures)?);
         }
         Task::Race(args) => race::race(args)?,
+        Task::Table { results } => print!("{}", table::tables(&read(results)?)),
+        Task::Plot { results, into } => {
+            std::fs::create_dir_all(into).map_err(io_of(into))?;
+            for name in plot::plots(&read(results)?, into)? {
+                println!("{}", into.join(name).display());
+            }
+        }
     }
     Ok(())
 }
