@@ -310,7 +310,8 @@ fn draw_lines(
     for (y, name) in ends {
         let y = y.max(free);
         free = y + 15;
-        let text = style(13, HPos::Left).color(&colour(engines, name));
+        let ink = colour(engines, name);
+        let text = style(13, HPos::Left).color(&ink);
         area.draw_text(name, &text, (WIDTH as i32 - 144, y)).map_err(|e| failed(&e))?;
     }
     area.present().map_err(|e| failed(&e))
