@@ -7,7 +7,7 @@
 //!   commonware      QMDB of commonware: what is current, and what was once
 //!   nomt_store      NOMT with its store (feature `nomt`, off by default)
 //!   rocks           RocksDB, without a tree (feature `rocksdb`)
-//!   redb, fjall     other plain stores
+//!   redb, fjall     other plain stores (the latter feature `fjall`)
 //!   clock           CPU time of the process, time on the wall, and their spread
 //!   race            proofs of many keys and of one, made and verified by all engines in turn
 //!   workload        what an engine is given and asked, from a seed
@@ -22,6 +22,7 @@
 pub mod clock;
 pub mod commonware;
 pub mod engine;
+#[cfg(feature = "fjall")]
 pub mod fjall;
 pub mod nomt;
 #[cfg(feature = "nomt")]
@@ -56,6 +57,7 @@ pub const STORES: &[Engine] = &[
     #[cfg(feature = "rocksdb")]
     rocks::ENGINE,
     redb::ENGINE,
+    #[cfg(feature = "fjall")]
     fjall::ENGINE,
     #[cfg(feature = "nomt")]
     nomt_store::ENGINE,
