@@ -56,6 +56,8 @@ pub const STORES: &[Engine] = &[
     commonware::current::ENGINE,
     #[cfg(feature = "rocksdb")]
     rocks::ENGINE,
+    #[cfg(feature = "rocksdb")]
+    rocks::UNSORTED,
     redb::ENGINE,
     #[cfg(feature = "fjall")]
     fjall::ENGINE,

@@ -130,19 +130,19 @@ fn draw_bars(
     let text = |words: &str, x: i32, y: i32, style: &TextStyle<'_>| {
         area.draw_text(words, style, (x, y)).map_err(|error| failed(&error))
     };
-    text(title, 10, 16, &style(15, HPos::Left))?;
+    text(title, 10, 16, &style(18, HPos::Left))?;
     let mut y = 34;
     for (words, bars) in &panels {
-        text(words, 10, y + ROW / 2, &style(13, HPos::Left))?;
+        text(words, 10, y + ROW / 2, &style(16, HPos::Left))?;
         y += ROW;
         let most = bars.iter().map(|(_, figure)| *figure).fold(f64::MIN_POSITIVE, f64::max);
         for (engine, figure) in bars {
             let length = (figure / most * 480.0).round().max(1.0) as i32;
-            text(engine, 150, y + ROW / 2, &style(13, HPos::Right))?;
+            text(engine, 150, y + ROW / 2, &style(16, HPos::Right))?;
             let bar = [(158, y + 3), (158 + length, y + ROW - 3)];
             let bar = Rectangle::new(bar, colour(engines, engine).filled());
             area.draw(&bar).map_err(|error| failed(&error))?;
-            text(&label(*figure), 164 + length, y + ROW / 2, &style(13, HPos::Left))?;
+            text(&label(*figure), 164 + length, y + ROW / 2, &style(16, HPos::Left))?;
             y += ROW;
         }
         y += ROW;
@@ -154,7 +154,8 @@ fn draw_bars(
 /// Three digits.
 fn label(figure: f64) -> String {
     match figure {
-        1e6.. => format!("{:.2} M", figure / 1e6),
+        1e7.. => format!("{:.0} M", figure / 1e6),
+        1e6..1e7 => format!("{:.2} M", figure / 1e6),
         1e3..1e6 => format!("{:.0} k", figure / 1e3),
         100.0..1e3 => format!("{figure:.0}"),
         10.0..100.0 => format!("{figure:.1}"),
@@ -205,7 +206,7 @@ fn draw_growth(
         x: "keys",
         y: "microseconds of CPU per update",
         log_x: true,
-        x_label: |keys| short(keys.round() as u64),
+        x_label: |keys| label(keys),
     };
     draw_lines(path, axes, &lines, engines)?;
     Ok(true)
@@ -255,6 +256,13 @@ struct Axes {
     x_label: fn(f64) -> String,
 }
 
+/// Logarithms of 1, 2 and 5 times powers of ten, between two logarithms.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = low.floor() as i32..=high.ceil() as i32;
+    let ticks = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(decade)));
+    ticks.map(f64::log10).filter(|tick| (low..=high).contains(tick)).collect()
+}
+
 /// Lines over a logarithmic axis of y, and whose they are to the right of their ends.
 fn draw_lines(
     path: &Path,
@@ -264,7 +272,7 @@ fn draw_lines(
 ) -> Result<(), Failure> {
     let failed = failed(axes.name);
     let area = SVGBackend::new(path, (WIDTH, 400)).into_drawing_area();
-    area.draw_text(&axes.title, &style(15, HPos::Left), (10, 16)).map_err(|e| failed(&e))?;
+    area.draw_text(&axes.title, &style(18, HPos::Left), (10, 16)).map_err(|e| failed(&e))?;
     let points = || lines.values().flatten();
     let bounds = |pick: fn(&(f64, f64)) -> f64| {
         let least = points().map(pick).fold(f64::INFINITY, f64::min);
@@ -275,12 +283,21 @@ fn draw_lines(
     let (y_least, y_most) = ((y_least * 0.8).max(1e-3), (y_most * 1.25).max(2e-3));
     // Zero has no logarithm; x of a logarithmic axis is a number of keys.
     let x_of = move |x: f64| if axes.log_x { x.max(1.0).log10() } else { x };
+    let y_of = move |y: f64| y.max(y_least).log10();
     let (from, to) = (x_of(x_least), x_of(x_most));
+    let (low, high) = (y_of(y_least), y_of(y_most));
+    let x_ticks = match axes.log_x {
+        true => ticks(from, to),
+        false => (0..=10).map(|tenth| from + (to - from) * f64::from(tenth) / 10.0).collect(),
+    };
     let plot = area.margin(30, 6, 6, 150);
     let mut chart = ChartBuilder::on(&plot)
         .x_label_area_size(42)
         .y_label_area_size(58)
-        .build_cartesian_2d(from..to, (y_least..y_most).log_scale())
+        .build_cartesian_2d(
+            (from..to).with_key_points(x_ticks),
+            (low..high).with_key_points(ticks(low, high)),
+        )
         .map_err(|e| failed(&e))?;
     let x_label = |x: &f64| (axes.x_label)(if axes.log_x { 10_f64.powf(*x) } else { *x });
     chart
@@ -288,17 +305,17 @@ fn draw_lines(
         .axis_style(GRAY)
         .bold_line_style(GRAY.mix(0.25))
         .light_line_style(TRANSPARENT)
-        .label_style((FONT, 12).into_font().color(&GRAY))
+        .label_style((FONT, 15).into_font().color(&GRAY))
         .x_desc(axes.x)
         .y_desc(axes.y)
         .x_label_formatter(&x_label)
-        .y_label_formatter(&|y| label(*y))
+        .y_label_formatter(&|y| label(10_f64.powf(*y)))
         .draw()
         .map_err(|e| failed(&e))?;
     // Names at the ends of their lines, moved down where they would be one over the other.
     let mut ends: Vec<(i32, &str)> = vec![];
     for (name, points) in lines {
-        let drawn: Vec<_> = points.iter().map(|(x, y)| (x_of(*x), y.max(y_least))).collect();
+        let drawn: Vec<_> = points.iter().map(|(x, y)| (x_of(*x), y_of(*y))).collect();
         let ink = colour(engines, name).stroke_width(2);
         chart.draw_series(LineSeries::new(drawn.clone(), ink)).map_err(|e| failed(&e))?;
         if let Some(end) = drawn.last() {
@@ -311,7 +328,7 @@ fn draw_lines(
         let y = y.max(free);
         free = y + 15;
         let ink = colour(engines, name);
-        let text = style(13, HPos::Left).color(&ink);
+        let text = style(16, HPos::Left).color(&ink);
         area.draw_text(name, &text, (WIDTH as i32 - 144, y)).map_err(|e| failed(&e))?;
     }
     area.present().map_err(|e| failed(&e))

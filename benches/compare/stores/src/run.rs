@@ -89,6 +89,8 @@ pub struct Figures {
     pub disk_bytes_per_key: f64,
     /// Seconds to close.
     pub close_s: f64,
+    /// Seconds of CPU of it.
+    pub close_cpu_s: f64,
     /// Opening again, in a process of its own.
     pub reopen: Option<ReopenFigures>,
     /// The root in the end, in hex.
@@ -194,9 +196,9 @@ pub fn run(engine: &Engine, plan: &Plan, dir: &Path) -> Result<Figures, Failure>
     };
     let root = hex(store.root()?);
     let peak = usage::peak_memory();
-    let start = Instant::now();
+    let meter = Meter::read()?;
     store.close()?;
-    let close_s = start.elapsed().as_secs_f64();
+    let close = meter.since()?;
     let micros = |cost: &Cost, count: usize| cost.cpu().as_secs_f64() * 1e6 / count as f64;
     let asked = workload.reads.len();
     let proved = workload.proofs.len();
@@ -228,7 +230,8 @@ pub fn run(engine: &Engine, plan: &Plan, dir: &Path) -> Result<Figures, Failure>
         rss_anon_mb: after.map(|Resident { anon, .. }| mb(anon)),
         rss_file_mb: after.map(|Resident { file, .. }| mb(file)),
         disk_bytes_per_key: usage::disk_bytes(dir)? as f64 / workload.keys as f64,
-        close_s,
+        close_s: close.wall.as_secs_f64(),
+        close_cpu_s: close.cpu().as_secs_f64(),
         reopen: None,
         root,
     })

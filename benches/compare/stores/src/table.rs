@@ -38,7 +38,7 @@ fn line(text: &mut String, cells: impl Iterator<Item = String>) {
     let _ = writeln!(text, "| {} |", cells.join(" | "));
 }
 
-const COLUMNS: [Column; 18] = [
+const COLUMNS: [Column; 19] = [
     ("engine", |runs, _| {
         let version = runs.runs.first().map_or("", |run| &run.version);
         format!("{} {version}", runs.engine)
@@ -85,6 +85,9 @@ const COLUMNS: [Column; 18] = [
     }),
     ("written B/change", |runs, ours| compared(runs, ours, &updates(|phase| phase.write_bytes))),
     ("disk B/key", |runs, ours| compared(runs, ours, &|run| Some(run.disk_bytes_per_key))),
+    ("close s, its CPU", |runs, _| {
+        middles(runs, [&|run| Some(run.close_s), &|run| Some(run.close_cpu_s)])
+    }),
     ("reopen s", |runs, ours| compared(runs, ours, &|run| Some(run.reopen.as_ref()?.seconds))),
     ("busy % before", |runs, _| {
         let each = runs.runs.iter().map(|run| run.busy_percent.map_or("?".into(), number));
