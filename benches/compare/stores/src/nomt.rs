@@ -254,8 +254,7 @@ struct Many {
 }
 
 fn verify(root: &Root, key: &[u8], proof: &[u8]) -> Result<Answer, Failure> {
-    let single: Single =
-        borsh::from_slice(proof).map_err(|error| Failure::refused(NAME, error))?;
+    let single: Single = borsh::from_slice(proof).map_err(|error| Failure::refused(NAME, error))?;
     single.answer::<Sha2Hasher>(root, key).map_err(|reason| Failure::refused(NAME, reason))
 }
 

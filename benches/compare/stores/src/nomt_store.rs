@@ -9,9 +9,7 @@
 //! default**: it brings `imbl`, `imbl-sized-chunks` and `bitmaps` under MPL-2.0.
 
 use crate::{
-    engine::{
-        Answer, Asking, Change, Engine, Failure, OpenStore, Proofs, Prover, Root, Sizing,
-    },
+    engine::{Answer, Asking, Change, Engine, Failure, OpenStore, Proofs, Prover, Root, Sizing},
     nomt::{Single, path_of},
 };
 use ::nomt::{KeyReadWrite, Nomt, Options, Session, SessionParams};

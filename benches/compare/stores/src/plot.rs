@@ -225,9 +225,8 @@ fn draw_latency(
     let mut lines = Lines::new();
     for runs in runs {
         let at = |step: usize| {
-            let read = |run: &Figures| {
-                run.update.as_ref()?.durable_ms.every_5_percent.get(step).copied()
-            };
+            let read =
+                |run: &Figures| run.update.as_ref()?.durable_ms.every_5_percent.get(step).copied();
             Some((step as f64 * 5.0, runs.spread(&read)?.mid))
         };
         lines.insert(runs.engine, (0..=20).filter_map(at).collect());
@@ -256,6 +255,12 @@ struct Axes {
     x_label: fn(f64) -> String,
 }
 
+/// Edges of the frame of lines.
+const LEFT: i32 = 60;
+const RIGHT: i32 = WIDTH as i32 - 150;
+const TOP: i32 = 62;
+const BOTTOM: i32 = 350;
+
 /// Logarithms of 1, 2 and 5 times powers of ten, between two logarithms.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = low.floor() as i32..=high.ceil() as i32;
@@ -272,7 +277,8 @@ fn draw_lines(
 ) -> Result<(), Failure> {
     let failed = failed(axes.name);
     let area = SVGBackend::new(path, (WIDTH, 400)).into_drawing_area();
-    area.draw_text(&axes.title, &style(18, HPos::Left), (10, 16)).map_err(|e| failed(&e))?;
+    let title = style(18, HPos::Left);
+    area.draw_text(&axes.title, &title, (10, 16)).map_err(|error| failed(&error))?;
     let points = || lines.values().flatten();
     let bounds = |pick: fn(&(f64, f64)) -> f64| {
         let least = points().map(pick).fold(f64::INFINITY, f64::min);
@@ -290,46 +296,54 @@ fn draw_lines(
         true => ticks(from, to),
         false => (0..=10).map(|tenth| from + (to - from) * f64::from(tenth) / 10.0).collect(),
     };
-    let plot = area.margin(30, 6, 6, 150);
-    let mut chart = ChartBuilder::on(&plot)
-        .x_label_area_size(42)
-        .y_label_area_size(58)
-        .build_cartesian_2d(
-            (from..to).with_key_points(x_ticks),
-            (low..high).with_key_points(ticks(low, high)),
-        )
-        .map_err(|e| failed(&e))?;
-    let x_label = |x: &f64| (axes.x_label)(if axes.log_x { 10_f64.powf(*x) } else { *x });
-    chart
-        .configure_mesh()
-        .axis_style(GRAY)
-        .bold_line_style(GRAY.mix(0.25))
-        .light_line_style(TRANSPARENT)
-        .label_style((FONT, 15).into_font().color(&GRAY))
-        .x_desc(axes.x)
-        .y_desc(axes.y)
-        .x_label_formatter(&x_label)
-        .y_label_formatter(&|y| label(10_f64.powf(*y)))
-        .draw()
-        .map_err(|e| failed(&e))?;
+    let place = |x: f64, y: f64| {
+        let part = |value: f64, low: f64, high: f64| (value - low) / (high - low).max(1e-9);
+        let x = f64::from(LEFT) + part(x, from, to) * f64::from(RIGHT - LEFT);
+        let y = f64::from(BOTTOM) - part(y, low, high) * f64::from(BOTTOM - TOP);
+        (x.round() as i32, y.round() as i32)
+    };
+    let text = |words: &str, at: (i32, i32), style: &TextStyle<'_>| {
+        area.draw_text(words, style, at).map_err(|error| failed(&error))
+    };
+    let path = |points: Vec<(i32, i32)>, style: ShapeStyle| {
+        area.draw(&PathElement::new(points, style)).map_err(|error| failed(&error))
+    };
+    let faint = GRAY.mix(0.3).stroke_width(1);
+    for tick in x_ticks {
+        let (x, _) = place(tick, low);
+        path(vec![(x, TOP), (x, BOTTOM)], faint)?;
+        let words = (axes.x_label)(if axes.log_x { 10_f64.powf(tick) } else { tick });
+        text(&words, (x, BOTTOM + 14), &style(15, HPos::Center))?;
+    }
+    for tick in ticks(low, high) {
+        let (_, y) = place(from, tick);
+        path(vec![(LEFT, y), (RIGHT, y)], faint)?;
+        text(&label(10_f64.powf(tick)), (LEFT - 8, y), &style(15, HPos::Right))?;
+    }
+    path(vec![(LEFT, TOP), (LEFT, BOTTOM), (RIGHT, BOTTOM)], GRAY.stroke_width(1))?;
+    text(axes.x, ((LEFT + RIGHT) / 2, BOTTOM + 36), &style(15, HPos::Center))?;
+    text(axes.y, (10, TOP - 16), &style(15, HPos::Left))?;
     // Names at the ends of their lines, moved down where they would be one over the other.
     let mut ends: Vec<(i32, &str)> = vec![];
     for (name, points) in lines {
-        let drawn: Vec<_> = points.iter().map(|(x, y)| (x_of(*x), y_of(*y))).collect();
-        let ink = colour(engines, name).stroke_width(2);
-        chart.draw_series(LineSeries::new(drawn.clone(), ink)).map_err(|e| failed(&e))?;
-        if let Some(end) = drawn.last() {
-            ends.push((chart.backend_coord(end).1, name));
+        let drawn: Vec<_> = points.iter().map(|(x, y)| place(x_of(*x), y_of(*y))).collect();
+        let ink = colour(engines, name);
+        for at in &drawn {
+            let dot = Circle::new(*at, 2, ink.filled());
+            area.draw(&dot).map_err(|error| failed(&error))?;
         }
+        if let Some((_, y)) = drawn.last() {
+            ends.push((*y, name));
+        }
+        path(drawn, ink.stroke_width(2))?;
     }
     ends.sort_unstable();
     let mut free = 0;
     for (y, name) in ends {
         let y = y.max(free);
-        free = y + 15;
+        free = y + 16;
         let ink = colour(engines, name);
-        let text = style(16, HPos::Left).color(&ink);
-        area.draw_text(name, &text, (WIDTH as i32 - 144, y)).map_err(|e| failed(&e))?;
+        text(name, (RIGHT + 10, y), &style(16, HPos::Left).color(&ink))?;
     }
-    area.present().map_err(|e| failed(&e))
+    area.present().map_err(|error| failed(&error))
 }

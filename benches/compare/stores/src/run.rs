@@ -638,7 +638,8 @@ mod tests {
 
     #[test]
     fn latencies_by_nearest_rank() {
-        let of = |times: &[u64]| Latency::of(times.iter().copied().map(Duration::from_millis).collect());
+        let of =
+            |times: &[u64]| Latency::of(times.iter().copied().map(Duration::from_millis).collect());
         let latency = of(&(1..=200).rev().collect::<Vec<_>>());
         assert_eq!([latency.p50, latency.p99, latency.max], [100.0, 198.0, 200.0]);
         let steps = &latency.every_5_percent;

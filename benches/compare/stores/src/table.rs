@@ -1,8 +1,8 @@
 //! Tables of a file of results, in markdown: one for each setting.
 
 use crate::{
-    run::{Figures, PhaseFigures},
     results::{OURS, Read, Runs, Setting, settings},
+    run::{Figures, PhaseFigures},
 };
 use std::fmt::Write as _;
 

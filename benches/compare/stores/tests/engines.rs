@@ -88,8 +88,18 @@ fn a_race_goes_on_after_a_failed_run() {
     let out = dir.path().join("results.jsonl").display().to_string();
     let within = format!("--dir={}", dir.path().display());
     let race = [
-        "race", "--rounds=1", "--engines=hedgerow", "--keys=10,500", "--blocks=1",
-        "--block-ops=100", "--reads=10", "--proofs=1", "--watch=0", "--out", &out, &within,
+        "race",
+        "--rounds=1",
+        "--engines=hedgerow",
+        "--keys=10,500",
+        "--blocks=1",
+        "--block-ops=100",
+        "--reads=10",
+        "--proofs=1",
+        "--watch=0",
+        "--out",
+        &out,
+        &within,
     ];
     let ran = engines(&race);
     assert!(!ran.status.success() && said(&ran).contains("1 runs failed"), "{}", said(&ran));
@@ -127,7 +137,8 @@ fn plots_are_well_formed_small_and_name_every_engine() {
         assert!(text.len() < 40_000, "{name}: {} bytes", text.len());
         let svg = roxmltree::Document::parse(&text).unwrap();
         assert_eq!(svg.root_element().tag_name().name(), "svg", "{name}");
-        let words: Vec<_> = svg.descendants().filter_map(|node| node.text()).map(str::trim).collect();
+        let words: Vec<_> =
+            svg.descendants().filter_map(|node| node.text()).map(str::trim).collect();
         for engine in ["hedgerow", "one", "two"] {
             // The second has one number of keys only, which is no line of growth but a point.
             assert!(words.contains(&engine), "{name}: {words:?}");

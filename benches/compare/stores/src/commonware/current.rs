@@ -112,8 +112,7 @@ fn open(dir: &Path, sizing: Sizing) -> Result<Box<dyn OpenStore>, Failure> {
 }
 
 fn start(runtime: Runtime, context: Context, sizing: Sizing) -> Result<Current, Failure> {
-    let (merkle_config, journal_config) =
-        super::configs(NAME, &context, sizing, BYTES_PER_WRITE)?;
+    let (merkle_config, journal_config) = super::configs(NAME, &context, sizing, BYTES_PER_WRITE)?;
     let config = FixedConfig {
         merkle_config,
         journal_config,

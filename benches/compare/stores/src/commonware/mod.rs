@@ -34,8 +34,7 @@ use std::{
 /// The crate that is measured.
 const PACKAGE: &str = "commonware-storage";
 /// What holds when a block was applied.
-const DURABILITY: &str =
-    "synced: a block survives power loss, by one fdatasync of the log; indexes are built again when opening";
+const DURABILITY: &str = "synced: a block survives power loss, by one fdatasync of the log; indexes are built again when opening";
 /// How it is set.
 const TUNING: &str = "page cache as large as log and tree; a pool of all cores; index of 8-byte prefixes; old entries \
     moved in proportion to the writes";
@@ -62,7 +61,8 @@ impl Runtime {
                 }
             });
         });
-        let (handle, context) = starts.recv().map_err(|_| Failure::of(engine)(&"the runtime does not start"))?;
+        let (handle, context) =
+            starts.recv().map_err(|_| Failure::of(engine)(&"the runtime does not start"))?;
         Ok((Self { handle, stop: Some(stop), thread: Some(thread) }, context))
     }
 }
