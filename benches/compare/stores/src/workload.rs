@@ -92,6 +92,9 @@ impl Workload {
         if plan.changes != Changes::Create && plan.blocks > 0 && plan.block_ops > plan.keys / 2 {
             return Err(Failure::Plan("a block changes more than half of all keys"));
         }
+        if plan.changes == Changes::Create && plan.keys.saturating_add(count) > MAX_KEYS {
+            return Err(too_many);
+        }
         let mut random = Random::new(plan.seed);
         let mut ops = Vec::with_capacity(count as usize);
         let keys = match plan.changes {
