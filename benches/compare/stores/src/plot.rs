@@ -197,6 +197,9 @@ fn draw_growth(
             }
         }
     }
+    if lines.is_empty() {
+        return Ok(false);
+    }
     let axes = Axes {
         name: GROWTH,
         title: format!(
