@@ -88,6 +88,10 @@ bench-hash *args:
 bench-proofs *args:
     cargo run --release --locked --manifest-path benches/compare/stores/Cargo.toml --bin proofs-many -- {{args}}
 
+# What writing and reading costs, ours beside other people's: `just bench-engines race --rounds 3 --out results.jsonl --dir DIR`
+bench-engines *args:
+    cargo run --release --locked --manifest-path benches/compare/stores/Cargo.toml --bin engines -- {{args}}
+
 # The first sync of a Bitcoin node, beside RocksDB under a cache as Bitcoin Core's: `just bench-coins --rounds 3 --dir DIR`
 bench-coins *args:
     RUSTFLAGS="-C target-cpu=native" cargo run --release --locked --manifest-path benches/compare/coins/Cargo.toml --bin coins -- {{args}}

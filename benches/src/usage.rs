@@ -102,6 +102,59 @@ pub fn memory() -> Option<u64> {
     Some(kib << 10)
 }
 
+/// Makes [`peak_memory`] begin anew with what is resident now; `false` where the system does not let it.
+pub fn reset_peak_memory() -> bool {
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// Resident memory of the process now, by kind, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// Memory that no file backs.
+    pub anon: u64,
+    /// Pages of files that are mapped, the program's own among them. The system may drop them.
+    pub file: u64,
+}
+
+/// Resident memory of the process now, by kind.
+pub fn resident() -> Option<Resident> {
+    let bytes = |name| Some(field("/proc/self/status", name)? << 10);
+    Some(Resident { anon: bytes("RssAnon:")?, file: bytes("RssFile:")? })
+}
+
+/// What the processor calls itself.
+pub fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// Per cent of all cores that others had for as long as this thread slept here. What other threads of this process do
+/// counts as others'.
+pub fn busy_percent(time: Duration) -> Option<f64> {
+    let before = core_times()?;
+    std::thread::sleep(time);
+    let after = core_times()?;
+    let all = after.all.saturating_sub(before.all);
+    let idle = after.idle.saturating_sub(before.idle);
+    (all > 0).then(|| all.saturating_sub(idle) as f64 * 100.0 / all as f64)
+}
+
+/// Ticks of all cores since the system began.
+struct CoreTimes {
+    all: u64,
+    idle: u64,
+}
+
+/// From the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of those.
+fn core_times() -> Option<CoreTimes> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let times = line.split_whitespace().take(8).map(str::parse).collect::<Result<Vec<u64>, _>>();
+    let times = times.ok()?;
+    Some(CoreTimes { all: times.iter().sum(), idle: times.get(3)? + times.get(4)? })
+}
+
 /// Bytes of disk that everything below `dir` occupies: allocated blocks, as `du` counts them.
 ///
 /// # Errors
@@ -157,6 +210,22 @@ mod tests {
         assert!(cost.wall > Duration::ZERO && cost.cpu() >= Duration::from_millis(2), "{cost:?}");
         assert!(cost.written.is_none_or(|written| written.calls >= 1 << 20), "{cost:?}");
         assert_eq!(Cost { wall: Duration::from_millis(500), ..cost }.rate(3), 6.0);
+    }
+
+    #[test]
+    fn others_have_between_none_and_all_of_the_cores() {
+        let busy = busy_percent(Duration::from_millis(50));
+        assert!(busy.is_none_or(|busy| (0.0..=100.0).contains(&busy)), "{busy:?}");
+    }
+
+    #[test]
+    fn kinds_of_memory_add_up() {
+        let Some((before, all)) = resident().zip(memory()) else { return };
+        let slack = 4 << 20;
+        assert!(before.anon + before.file <= all + slack, "{before:?} of {all}");
+        let bytes = std::hint::black_box(vec![7_u8; 32 << 20]);
+        let grown = resident().map_or(0, |now| now.anon.saturating_sub(before.anon));
+        assert!(grown + slack >= bytes.len() as u64, "{grown}");
     }
 
     #[test]

@@ -22,15 +22,22 @@ pub struct Change<'a> {
 pub struct Sizing {
     /// Keys that the store will hold. Caches are made large enough for all of them.
     pub keys: u64,
+    /// Puts that it will be given in all. Where a store keeps what was overwritten, caches have room for that too.
+    pub writes: u64,
     /// Threads that the engine may use at once.
     pub threads: NonZeroUsize,
 }
 
 impl Sizing {
-    /// For so many keys, on all cores.
+    /// For so many keys, each written once, on all cores.
     pub fn new(keys: u64) -> Self {
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { keys, threads }
+        Self { keys, writes: keys, threads }
+    }
+
+    /// The same, and so many puts more.
+    pub fn with_updates(self, updates: u64) -> Self {
+        Self { writes: self.writes.saturating_add(updates), ..self }
     }
 }
 
@@ -46,6 +53,8 @@ pub struct Engine {
     pub package: &'static str,
     /// What holds when [`OpenStore::apply`] returns.
     pub durability: &'static str,
+    /// How it is set, where that is not its default.
+    pub tuning: &'static str,
     /// Whether a store is still there when it is opened again.
     pub keeps: bool,
     /// Its proofs, if it has any.
@@ -98,6 +107,21 @@ pub struct Proofs {
     pub verify_many: VerifyMany,
 }
 
+/// Waits until a block is durable.
+pub type Pending = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
+
+/// Who asks for the values of many keys, one after the other.
+pub trait Asking {
+    /// Makes `key` the next one; `false` after the last.
+    fn next(&mut self, key: &mut Vec<u8>) -> bool;
+
+    /// What that key has.
+    ///
+    /// # Errors
+    /// It is not what it must be.
+    fn answer(&mut self, value: Option<&[u8]>) -> Result<(), Failure>;
+}
+
 /// A store that is open.
 pub trait OpenStore {
     /// Applies one block and returns when it is durable. Keys are distinct and in any order.
@@ -105,6 +129,15 @@ pub trait OpenStore {
     /// # Errors
     /// The engine's. What the store then holds is unknown.
     fn apply(&mut self, block: &[Change<'_>]) -> Result<(), Failure>;
+
+    /// Hands one block over and returns when the next may follow: what waits until it is durable, or `None` if it is. The
+    /// same as [`OpenStore::apply`] for an engine that has one block under way at a time.
+    ///
+    /// # Errors
+    /// As [`OpenStore::apply`].
+    fn submit(&mut self, block: &[Change<'_>]) -> Result<Option<Pending>, Failure> {
+        self.apply(block).map(|()| None)
+    }
 
     /// The root of the newest block; `None` if the engine has no tree.
     ///
@@ -117,6 +150,28 @@ pub trait OpenStore {
     /// # Errors
     /// The engine's.
     fn get(&self, key: &[u8]) -> Result<Answer, Failure>;
+
+    /// Answers keys in the order in which they are asked, each before the next one is asked, in the way that costs the
+    /// engine least.
+    ///
+    /// # Errors
+    /// The engine's, or that of [`Asking::answer`].
+    fn read_each(&self, asking: &mut dyn Asking) -> Result<(), Failure> {
+        let mut key = vec![];
+        while asking.next(&mut key) {
+            let value = self.get(&key)?;
+            asking.answer(value.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Closes it, so that it opens again as fast as it can.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn close(self: Box<Self>) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// What makes proofs under [`OpenStore::root`]; `None` if nothing does.
     fn prover(&self) -> Option<&dyn Prover>;
@@ -163,6 +218,32 @@ pub enum Failure {
         engine: &'static str,
         /// Keys of the question.
         asked: usize,
+    },
+    /// A value that is not what was written.
+    #[error("{engine}: WRONG VALUE of key {id}, {when}")]
+    WrongValue {
+        /// Who.
+        engine: &'static str,
+        /// The number of the key.
+        id: u32,
+        /// When it was looked at.
+        when: &'static str,
+    },
+    /// What is no line of results.
+    #[error("line {number}: {reason}")]
+    Line {
+        /// Its number, from 1.
+        number: usize,
+        /// What is wrong with it.
+        reason: serde_json::Error,
+    },
+    /// A plot that cannot be drawn.
+    #[error("drawing {name}: {reason}")]
+    Plot {
+        /// Its file.
+        name: &'static str,
+        /// The words of who draws.
+        reason: String,
     },
     /// The run asks for what cannot be.
     #[error("{0}")]

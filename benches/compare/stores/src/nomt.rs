@@ -31,6 +31,7 @@ pub const ENGINE: Engine = Engine {
     name: NAME,
     package: NAME,
     durability: "none: NOMT's trie without its store, in memory",
+    tuning: "every node at hand",
     keeps: false,
     proofs: Some(Proofs {
         say: "the hash of the value of each key, or that it is absent",
@@ -56,7 +57,7 @@ fn failed(error: impl fmt::Display) -> Failure {
     Failure::of(NAME)(&error)
 }
 
-fn path_of(key: &[u8]) -> Result<KeyPath, Failure> {
+pub(crate) fn path_of(key: &[u8]) -> Result<KeyPath, Failure> {
     KeyPath::try_from(key).map_err(|_| failed("a key that is not of 32 bytes"))
 }
 
@@ -216,9 +217,33 @@ impl Prover for InMemory {
 
 /// The bytes of a proof of one key.
 #[derive(BorshSerialize, BorshDeserialize)]
-struct Single {
-    proof: PathProof,
-    value: Answer,
+pub(crate) struct Single {
+    pub(crate) proof: PathProof,
+    pub(crate) value: Answer,
+}
+
+impl Single {
+    /// The value that it proves of `key`; else why it does not.
+    pub(crate) fn answer<H: NodeHasher + ValueHasher>(
+        self,
+        root: &Root,
+        key: &[u8],
+    ) -> Result<Answer, String> {
+        let path = path_of(key).map_err(|error| error.to_string())?;
+        let proved = self.proof.verify::<H>(path.view_bits::<Msb0>(), *root);
+        let proved = proved.map_err(|error| format!("{error:?}"))?;
+        let confirmed = match &self.value {
+            Some(value) => {
+                let leaf = LeafData { key_path: path, value_hash: H::hash_value(value) };
+                proved.confirm_value(&leaf)
+            }
+            None => proved.confirm_nonexistence(&path),
+        };
+        match confirmed {
+            Ok(true) => Ok(self.value),
+            other => Err(format!("{other:?}")),
+        }
+    }
 }
 
 /// The bytes of a proof of many keys.
@@ -229,19 +254,8 @@ struct Many {
 }
 
 fn verify(root: &Root, key: &[u8], proof: &[u8]) -> Result<Answer, Failure> {
-    let refused = |reason: &dyn fmt::Debug| Failure::refused(NAME, format!("{reason:?}"));
-    let path = path_of(key)?;
-    let Single { proof, value } = borsh::from_slice(proof).map_err(|error| refused(&error))?;
-    let bits = path.view_bits::<Msb0>();
-    let proved = proof.verify::<Sha2Hasher>(bits, *root).map_err(|error| refused(&error))?;
-    let confirmed = match &value {
-        Some(value) => proved.confirm_value(&leaf(path, value)),
-        None => proved.confirm_nonexistence(&path),
-    };
-    match confirmed {
-        Ok(true) => Ok(value),
-        other => Err(refused(&other)),
-    }
+    let single: Single = borsh::from_slice(proof).map_err(|error| Failure::refused(NAME, error))?;
+    single.answer::<Sha2Hasher>(root, key).map_err(|reason| Failure::refused(NAME, reason))
 }
 
 fn verify_many(root: &Root, keys: &[&[u8]], proof: &[u8]) -> Result<Vec<Answer>, Failure> {

@@ -1,17 +1,27 @@
-//! Hedgerow, with its default options.
+//! Hedgerow.
+//!
+//! ```text
+//!   hedgerow           default options: up to four blocks under way, each durable when its ticket says so
+//!   hedgerow-block     the next block waits until the last one is durable
+//!   hedgerow-unmapped  no file is mapped into memory: the system's cache of files is read by calls
+//!   hedgerow-tiered    the index in files, within 64 MB
+//! ```
 
-use crate::engine::{Answer, Change, Engine, Failure, OpenStore, Proofs, Prover, Root, Sizing};
-use hedgerow::{Durability, Options, Reader, Store, StoreParams};
+use crate::engine::{
+    Answer, Asking, Change, Engine, Failure, OpenStore, Pending, Proofs, Prover, Root, Sizing,
+};
+use hedgerow::{Durability, IndexMode, Options, Reader, Store, StoreParams, Ticket};
 use hedgerow_proof::Digest;
 use std::path::Path;
 
 const NAME: &str = "hedgerow";
 
-/// The engine.
+/// With its default options.
 pub const ENGINE: Engine = Engine {
     name: NAME,
     package: NAME,
-    durability: "synced: a block survives power loss",
+    durability: "synced: a block survives power loss, a few blocks after it was handed over",
+    tuning: "default options",
     keeps: true,
     proofs: Some(Proofs {
         say: "the value of each key, or that it is absent",
@@ -20,27 +30,58 @@ pub const ENGINE: Engine = Engine {
         verify,
         verify_many,
     }),
-    open,
+    open: |dir, sizing| open(dir, options(sizing), false),
 };
+
+/// Each block waits for the last one.
+pub const EACH_BLOCK: Engine = Engine {
+    name: "hedgerow-block",
+    durability: "synced: a block survives power loss before the next one is made",
+    tuning: "Durability::EachBlock",
+    open: |dir, sizing| open(dir, options(sizing).durability(Durability::EachBlock), true),
+    ..ENGINE
+};
+
+/// Without maps of files.
+pub const UNMAPPED: Engine = Engine {
+    name: "hedgerow-unmapped",
+    tuning: "no mapped files",
+    open: |dir, sizing| open(dir, options(sizing).mapped_bytes(0), false),
+    ..ENGINE
+};
+
+/// The index in files.
+pub const TIERED: Engine = Engine {
+    name: "hedgerow-tiered",
+    tuning: "the index in files, within 64 MB of memory",
+    open: |dir, sizing| open(dir, options(sizing).index(TIERED_INDEX), false),
+    ..ENGINE
+};
+
+const TIERED_INDEX: IndexMode = IndexMode::Tiered { memory_bytes: 64_000_000 };
 
 struct Ours {
     store: Store,
     reader: Reader,
+    each_block: bool,
 }
 
-fn open(dir: &Path, sizing: Sizing) -> Result<Box<dyn OpenStore>, Failure> {
-    let options = Options::new().durability(Durability::EachBlock).threads(sizing.threads.get());
+fn options(sizing: Sizing) -> Options {
+    Options::new().threads(sizing.threads.get())
+}
+
+fn open(dir: &Path, options: Options, each_block: bool) -> Result<Box<dyn OpenStore>, Failure> {
     let store = Store::open_or_create(dir, StoreParams::default(), options).map_err(failed)?;
     let reader = store.reader();
-    Ok(Box::new(Ours { store, reader }))
+    Ok(Box::new(Ours { store, reader, each_block }))
 }
 
 fn failed(error: hedgerow::Error) -> Failure {
     Failure::of(NAME)(&error)
 }
 
-impl OpenStore for Ours {
-    fn apply(&mut self, block: &[Change<'_>]) -> Result<(), Failure> {
+impl Ours {
+    fn hand_over(&mut self, block: &[Change<'_>]) -> Result<Ticket, Failure> {
         let mut next = self.store.next_block().map_err(failed)?;
         for change in block {
             match change.value {
@@ -49,8 +90,21 @@ impl OpenStore for Ours {
             }
             .map_err(failed)?;
         }
-        next.commit().map_err(failed)?;
-        Ok(())
+        next.submit().map_err(failed)
+    }
+}
+
+impl OpenStore for Ours {
+    fn apply(&mut self, block: &[Change<'_>]) -> Result<(), Failure> {
+        self.hand_over(block)?.durable().map_err(failed)
+    }
+
+    fn submit(&mut self, block: &[Change<'_>]) -> Result<Option<Pending>, Failure> {
+        let ticket = self.hand_over(block)?;
+        if self.each_block {
+            return ticket.durable().map(|()| None).map_err(failed);
+        }
+        Ok(Some(Box::new(move || ticket.durable().map_err(failed))))
     }
 
     fn root(&self) -> Result<Option<Root>, Failure> {
@@ -59,6 +113,23 @@ impl OpenStore for Ours {
 
     fn get(&self, key: &[u8]) -> Result<Answer, Failure> {
         self.reader.get(key).map_err(failed)
+    }
+
+    fn read_each(&self, asking: &mut dyn Asking) -> Result<(), Failure> {
+        let mut key = vec![];
+        while asking.next(&mut key) {
+            match self.reader.get_with(&key, |value| asking.answer(Some(value))).map_err(failed)? {
+                Some(answered) => answered?,
+                None => asking.answer(None)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Failure> {
+        let Self { store, reader, .. } = *self;
+        drop(reader);
+        store.close().map_err(failed)
     }
 
     fn prover(&self) -> Option<&dyn Prover> {

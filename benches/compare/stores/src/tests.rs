@@ -1,9 +1,9 @@
 //! Every engine against a model, and what its verifiers refuse.
 
 use crate::{
-    ENGINES, Engine, Failure,
+    ENGINES, Engine, Failure, STORES,
     clock::Quartiles,
-    engine::{Answer, Change, OpenStore, Root, Sizing},
+    engine::{Answer, Asking, Change, OpenStore, Root, Sizing},
     race::{Plan, Question, Stores},
 };
 use hedgerow_benches::workload::Random;
@@ -35,24 +35,34 @@ fn bytes(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A block of puts and deletes of distinct keys, also in the model.
+/// Puts and deletes of distinct keys, of each at most one.
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A block of changes, also in the model.
 fn apply(store: &mut dyn OpenStore, model: &mut Model, random: &mut Random) {
-    let mut changes = BTreeMap::new();
+    store.apply(&block(&changes(model, random))).unwrap();
+}
+
+fn block(changes: &Changes) -> Vec<Change<'_>> {
+    changes.iter().map(|(key, value)| Change { key, value: value.as_deref() }).collect()
+}
+
+/// Random changes, which are carried out on the model.
+fn changes(model: &mut Model, random: &mut Random) -> Changes {
+    let mut changes = Changes::new();
     for _ in 0..300 {
         let value = (random.below(4).unwrap() > 0).then(|| bytes(random));
         changes.insert(key(random), value);
     }
     // Engines differ in what they make of a delete of an absent key.
     changes.retain(|key, value| value.is_some() || model.contains_key(key));
-    let block: Vec<_> =
-        changes.iter().map(|(key, value)| Change { key, value: value.as_deref() }).collect();
-    store.apply(&block).unwrap();
-    for (key, value) in changes {
+    for (key, value) in changes.clone() {
         match value {
             Some(value) => model.insert(key, value),
             None => model.remove(&key),
         };
     }
+    changes
 }
 
 fn root(store: &dyn OpenStore) -> Root {
@@ -104,6 +114,116 @@ fn stores_are_the_model_and_so_are_their_proofs() {
         compare(&engine, &*store, &model, &mut random);
         apply(&mut *store, &mut model, &mut random);
         compare(&engine, &*store, &model, &mut random);
+    }
+}
+
+/// Asks for all of a list of keys.
+struct All<'a> {
+    keys: &'a [Vec<u8>],
+    answers: Vec<Answer>,
+}
+
+impl Asking for All<'_> {
+    fn next(&mut self, key: &mut Vec<u8>) -> bool {
+        let Some(next) = self.keys.get(self.answers.len()) else { return false };
+        key.clone_from(next);
+        true
+    }
+
+    fn answer(&mut self, value: Option<&[u8]>) -> Result<(), Failure> {
+        self.answers.push(value.map(<[u8]>::to_vec));
+        Ok(())
+    }
+}
+
+/// Each of a thousand keys, in either way to read; proofs of some, of absent ones where the engine has such proofs.
+fn same_as(engine: &Engine, store: &dyn OpenStore, model: &Model) {
+    let keys: Vec<_> = (0..1000).map(|number| bytes(&mut Random::new(number))).collect();
+    let expected: Vec<Answer> = keys.iter().map(|key| model.get(key).cloned()).collect();
+    let gets: Vec<Answer> = keys.iter().map(|key| store.get(key).unwrap()).collect();
+    assert!(gets == expected, "{engine:?}: get");
+    let mut all = All { keys: &keys, answers: vec![] };
+    store.read_each(&mut all).unwrap();
+    assert!(all.answers == expected, "{engine:?}: read_each");
+
+    assert_eq!(engine.proofs.is_some(), store.prover().is_some(), "{engine:?}");
+    let (Some(proofs), Some(prover)) = (engine.proofs, store.prover()) else { return };
+    let root = root(store);
+    for (key, expected) in keys.iter().zip(&expected).step_by(7) {
+        if expected.is_none() && !proofs.absence {
+            prover.prove(key).unwrap_err();
+            continue;
+        }
+        let proof = prover.prove(key).unwrap();
+        assert_eq!(&(proofs.verify)(&root, key, &proof).unwrap(), expected, "{engine:?}");
+    }
+}
+
+/// Blocks that are waited for, blocks that are handed over one after the other, closing, opening again: always the model,
+/// the same one for all engines.
+#[test]
+fn every_store_has_what_a_map_has_also_when_opened_again() {
+    let seed = seed();
+    for engine in STORES {
+        let (dir, mut random) = (tempfile::tempdir().unwrap(), Random::new(seed));
+        let mut model = Model::new();
+        let sizing = Sizing::new(1000).with_updates(5000);
+        let open = || (engine.open)(dir.path(), sizing).unwrap();
+        let mut store = open();
+        for _ in 0..3 {
+            apply(&mut *store, &mut model, &mut random);
+            same_as(engine, &*store, &model);
+        }
+        let mut pending = vec![];
+        for _ in 0..6 {
+            let changes = changes(&mut model, &mut random);
+            pending.extend(store.submit(&block(&changes)).unwrap());
+        }
+        for wait in pending {
+            wait().unwrap();
+        }
+        same_as(engine, &*store, &model);
+        let before = store.root().unwrap();
+        store.close().unwrap();
+
+        let store = open();
+        assert_eq!(store.root().unwrap(), before, "{engine:?} opened again");
+        same_as(engine, &*store, &model);
+        // Not closed, but all is durable.
+        drop(store);
+        let mut store = open();
+        assert_eq!(store.root().unwrap(), before, "{engine:?} opened once more");
+        apply(&mut *store, &mut model, &mut random);
+        same_as(engine, &*store, &model);
+    }
+}
+
+#[test]
+fn proofs_of_stores_are_refused_for_other_roots_and_values() {
+    let seed = seed();
+    for engine in STORES {
+        let Some(proofs) = engine.proofs else { continue };
+        let (dir, mut random) = (tempfile::tempdir().unwrap(), Random::new(seed));
+        let mut model = Model::new();
+        let mut store = (engine.open)(dir.path(), Sizing::new(1000)).unwrap();
+        apply(&mut *store, &mut model, &mut random);
+        let (key, value) = model.first_key_value().unwrap();
+        let (root, proof) = (root(&*store), store.prover().unwrap().prove(key).unwrap());
+        assert_eq!((proofs.verify)(&root, key, &proof).unwrap().as_ref(), Some(value));
+        let mut other = root;
+        other[0] ^= 1;
+        let stranger = model.last_key_value().unwrap().0;
+        (proofs.verify)(&other, key, &proof).unwrap_err();
+        (proofs.verify)(&root, stranger, &proof).unwrap_err();
+        let found = places(&proof, value);
+        assert!(!found.is_empty(), "{engine:?}: the value is in the proof");
+        for at in found {
+            let mut wrong = proof.clone();
+            wrong[at] ^= 1;
+            (proofs.verify)(&root, key, &wrong).unwrap_err();
+        }
+        (proofs.verify)(&root, key, &proof[..proof.len() - 1]).unwrap_err();
+        (proofs.verify)(&root, key, &[&proof[..], &[0]].concat()).unwrap_err();
     }
 }
 
@@ -174,7 +294,7 @@ fn a_wrong_value_root_or_key_is_refused() {
 #[test]
 fn no_byte_of_our_own_composition_can_be_changed() {
     let seed = seed();
-    let engine = crate::commonware::ENGINE;
+    let engine = crate::commonware::current::ENGINE;
     let (dir, mut random) = (tempfile::tempdir().unwrap(), Random::new(seed));
     let (proofs, mut model) = (engine.proofs.unwrap(), Model::new());
     let mut store = (engine.open)(dir.path(), Sizing::new(1000)).unwrap();

@@ -20,19 +20,17 @@
 //! Single proofs are `KeyValueProof` with its value, and `ExclusionProof`, as the crate encodes them. The span of a key
 //! is looked up once for either, which `key_value_proof` and then `exclusion_proof` would do twice.
 
-use crate::engine::{Answer, Change, Engine, Failure, OpenStore, Proofs, Prover, Root, Sizing};
+use super::{DURABILITY, INIT_CACHE, PACKAGE, Runtime};
+use crate::engine::{
+    Answer, Asking, Change, Engine, Failure, OpenStore, Proofs, Prover, Root, Sizing,
+};
 use bytes::BufMut;
 use commonware_codec::{Copying, Encode as _, Read as _, ReadExt as _, Write as _, varint::UInt};
 use commonware_cryptography::{Hasher as _, Sha256, sha256::Digest};
 use commonware_parallel::Rayon;
-use commonware_runtime::{
-    BLOB_PAGE_SIZE, Runner as _, Strategizer as _, Supervisor as _,
-    buffer::paged::{CacheRef, page_size},
-    tokio::{Config, Context, Runner},
-};
+use commonware_runtime::{Supervisor as _, tokio::Context};
 use commonware_storage::{
-    journal::contiguous::fixed::Config as LogConfig,
-    merkle::{Location, Proof, full::Config as MerkleConfig, mmr, verification::multi_proof},
+    merkle::{Location, Proof, mmr, verification::multi_proof},
     qmdb::{
         any::{
             ordered::fixed::{Operation, Update},
@@ -52,21 +50,16 @@ use commonware_storage::{
     translator::EightCap,
 };
 use commonware_utils::{bitmap::Readable as _, range::contains_cyclic};
-use std::{
-    fmt::Display,
-    num::{NonZeroU16, NonZeroU64, NonZeroUsize},
-    path::Path,
-    sync::mpsc,
-    thread::JoinHandle,
-};
+use std::{fmt::Display, num::NonZeroU64, path::Path, sync::OnceLock};
 
-const NAME: &str = "commonware current";
+const NAME: &str = "cw-current";
 
 /// The engine.
 pub const ENGINE: Engine = Engine {
     name: NAME,
-    package: "commonware-storage",
-    durability: "synced: a block survives power loss; indexes are built again when opening",
+    package: PACKAGE,
+    durability: DURABILITY,
+    tuning: super::TUNING,
     keeps: true,
     proofs: Some(Proofs {
         say: "the current value of each key, or that it is absent; of many keys: put together here from its public parts",
@@ -92,43 +85,6 @@ type Present = KeyValueProof<Family, Digest, Digest, CHUNK_LEN>;
 type Absent = ExclusionProof<Family, Digest, FixedEncoding<Digest>, Digest, CHUNK_LEN>;
 type Entry = Update<Digest, Digest>;
 
-/// The crate's runtime, on a thread of its own until it is dropped. Futures run on the thread that asks.
-struct Runtime {
-    handle: tokio::runtime::Handle,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Runtime {
-    fn start(dir: &Path, sizing: Sizing) -> Result<(Self, Context), Failure> {
-        let config =
-            Config::new().with_storage_directory(dir).with_worker_threads(sizing.threads.get());
-        let (started, starts) = mpsc::channel();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            Runner::new(config).start(async move |context| {
-                // Nobody waiting means that opening was given up.
-                if started.send((tokio::runtime::Handle::current(), context)).is_ok() {
-                    // An error is the other end gone, which is the same request.
-                    let _ = stopped.await;
-                }
-            });
-        });
-        let (handle, context) = starts.recv().map_err(|_| failed("the runtime does not start"))?;
-        Ok((Self { handle, stop: Some(stop), thread: Some(thread) }, context))
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been printed, and there is nobody to return it to.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// What all proofs under one root have in common.
 struct Tip {
     ops_root: Digest,
@@ -142,55 +98,33 @@ struct Current {
     /// Missing after a failure: the crate takes the store to apply a block, and gives it back only if it succeeds.
     /// Dropped before the runtime.
     store: Option<Store>,
-    tip: Option<Tip>,
+    /// Made when the first proof under a root is.
+    tip: OnceLock<Tip>,
     runtime: Runtime,
 }
 
-const PAGE_SIZE: NonZeroU16 = page_size(BLOB_PAGE_SIZE);
-const BUFFER: NonZeroUsize = NonZeroUsize::new(2 << 20).unwrap();
-const ITEMS_PER_FILE: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
-/// Pages of the cache per key, in bytes of log and tree. A million keys in blocks of 50,000 take 425 each; half as much
-/// again for blocks that come later.
-const BYTES_PER_KEY: u64 = 640;
+/// Bytes of log and tree that a write adds: a million keys created in blocks of 50,000 take 425 each, of updates it is less.
+const BYTES_PER_WRITE: u64 = 440;
 
 fn open(dir: &Path, sizing: Sizing) -> Result<Box<dyn OpenStore>, Failure> {
-    let (runtime, context) = Runtime::start(dir, sizing)?;
+    let (runtime, context) = Runtime::start(NAME, dir, sizing)?;
     Ok(Box::new(start(runtime, context, sizing)?))
 }
 
 fn start(runtime: Runtime, context: Context, sizing: Sizing) -> Result<Current, Failure> {
-    let pages = sizing.keys.saturating_mul(BYTES_PER_KEY) / u64::from(PAGE_SIZE.get()) + 512;
-    let pages = usize::try_from(pages).ok().and_then(NonZeroUsize::new);
-    let page_cache = CacheRef::new(PAGE_SIZE, pages.ok_or_else(|| failed("no room for pages"))?);
+    let (merkle_config, journal_config) = super::configs(NAME, &context, sizing, BYTES_PER_WRITE)?;
     let config = FixedConfig {
-        merkle_config: MerkleConfig {
-            journal_partition: "tree".into(),
-            // The journal has one of its own, which is called like it with "-metadata" behind.
-            metadata_partition: "pruned".into(),
-            items_per_blob: ITEMS_PER_FILE,
-            write_buffer: BUFFER,
-            replay_buffer: BUFFER,
-            strategy: context.strategy(sizing.threads),
-            page_cache: page_cache.clone(),
-        },
-        journal_config: LogConfig {
-            partition: "log".into(),
-            items_per_blob: ITEMS_PER_FILE,
-            page_cache,
-            write_buffer: BUFFER,
-            replay_buffer: BUFFER,
-        },
+        merkle_config,
+        journal_config,
         grafted_metadata_partition: "grafted".into(),
         translator: EightCap,
-        init_cache: NonZeroUsize::new(1 << 18),
-        init_buffer: BUFFER,
+        init_cache: INIT_CACHE.into(),
+        init_buffer: super::BUFFER,
         init_concurrency: (),
     };
     let store = Store::init(context.child("store"), config, None);
     let store = runtime.handle.block_on(store).map_err(failed)?;
-    let mut current = Current { store: Some(store), tip: None, runtime };
-    current.tip = Some(current.tip()?);
-    Ok(current)
+    Ok(Current { store: Some(store), tip: OnceLock::new(), runtime })
 }
 
 fn failed(reason: impl Display) -> Failure {
@@ -202,8 +136,7 @@ fn refused(reason: impl Display) -> Failure {
 }
 
 fn digest(bytes: &[u8]) -> Result<Digest, Failure> {
-    let bytes = <[u8; 32]>::try_from(bytes);
-    Ok(bytes.map_err(|_| failed("a key or value that is not of 32 bytes"))?.into())
+    super::digest(NAME, bytes)
 }
 
 impl Current {
@@ -212,7 +145,11 @@ impl Current {
     }
 
     fn known_tip(&self) -> Result<&Tip, Failure> {
-        self.tip.as_ref().ok_or_else(|| failed("an earlier failure"))
+        if let Some(tip) = self.tip.get() {
+            return Ok(tip);
+        }
+        let tip = self.tip()?;
+        Ok(self.tip.get_or_init(|| tip))
     }
 
     fn tip(&self) -> Result<Tip, Failure> {
@@ -239,8 +176,8 @@ impl Current {
 
 impl Current {
     /// The proof of these operations, each of which is in it once.
-    async fn assemble(&self, mut spans: Vec<Span>) -> Result<Vec<u8>, Failure> {
-        let (store, tip) = (self.store()?, self.known_tip()?);
+    async fn assemble(&self, tip: &Tip, mut spans: Vec<Span>) -> Result<Vec<u8>, Failure> {
+        let store = self.store()?;
         // Where a key is its operation's own, that one first.
         spans.sort_by_key(|span| (span.place, span.asked.is_none()));
         spans.dedup_by_key(|span| span.place);
@@ -264,7 +201,7 @@ impl Current {
 impl OpenStore for Current {
     fn apply(&mut self, block: &[Change<'_>]) -> Result<(), Failure> {
         let store = self.store.take().ok_or_else(|| failed("an earlier failure"))?;
-        self.tip = None;
+        self.tip = OnceLock::new();
         let mut batch = store.new_batch();
         for change in block {
             batch = batch.write(digest(change.key)?, change.value.map(digest).transpose()?);
@@ -274,7 +211,6 @@ impl OpenStore for Current {
             store.apply_batch(batch).await.map_err(failed)?.commit().await.map_err(failed)
         })?;
         self.store = Some(store);
-        self.tip = Some(self.tip()?);
         Ok(())
     }
 
@@ -286,6 +222,24 @@ impl OpenStore for Current {
         let (store, key) = (self.store()?, digest(key)?);
         let value = self.runtime.handle.block_on(store.get(&key)).map_err(failed)?;
         Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn read_each(&self, asking: &mut dyn Asking) -> Result<(), Failure> {
+        let store = self.store()?;
+        self.runtime.handle.block_on(async {
+            let mut key = vec![];
+            while asking.next(&mut key) {
+                let value = store.get(&digest(&key)?).await.map_err(failed)?;
+                asking.answer(value.as_deref())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn close(mut self: Box<Self>) -> Result<(), Failure> {
+        let store = self.store.take().ok_or_else(|| failed("an earlier failure"))?;
+        self.runtime.handle.block_on(store.sync()).map_err(failed)?;
+        Ok(())
     }
 
     fn prover(&self) -> Option<&dyn Prover> {
@@ -327,6 +281,7 @@ impl Prover for Current {
     }
 
     fn prove_many(&self, keys: &[&[u8]]) -> Result<Vec<u8>, Failure> {
+        let tip = self.known_tip()?;
         self.runtime.handle.block_on(async {
             let mut spans = Vec::with_capacity(keys.len());
             for (number, key) in keys.iter().enumerate() {
@@ -335,7 +290,7 @@ impl Prover for Current {
                 let asked = (entry.key == key).then_some(number);
                 spans.push(Span { place, entry, asked });
             }
-            self.assemble(spans).await
+            self.assemble(tip, spans).await
         })
     }
 }
@@ -532,7 +487,7 @@ mod tests {
     use super::*;
 
     fn current(dir: &Path) -> Current {
-        let (runtime, context) = Runtime::start(dir, Sizing::new(1000)).unwrap();
+        let (runtime, context) = Runtime::start(NAME, dir, Sizing::new(1000)).unwrap();
         start(runtime, context, Sizing::new(1000)).unwrap()
     }
 
@@ -554,7 +509,8 @@ mod tests {
     }
 
     fn proof(store: &Current, spans: Vec<Span>) -> Vec<u8> {
-        store.runtime.handle.block_on(store.assemble(spans)).unwrap()
+        let tip = store.known_tip().unwrap();
+        store.runtime.handle.block_on(store.assemble(tip, spans)).unwrap()
     }
 
     #[test]
