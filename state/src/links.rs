@@ -30,7 +30,7 @@ pub const LINK_BYTES: u64 = size_of::<Slot>() as u64;
 /// Places of the smallest table.
 const LEAST: usize = 64;
 
-/// Of one shard. See the [module documentation](self).
+/// The links of one shard: what is remembered of the entries that keys have, whatever became of them since.
 ///
 /// ```
 /// use hedgerow_state::Links;

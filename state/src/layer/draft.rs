@@ -23,7 +23,7 @@ use crate::layer::{Layer, Packed, Slot, prefixes};
 use hedgerow_index::Place;
 use hedgerow_types::{KeyHash, SerialNumber};
 
-/// See the [module documentation](self).
+/// Where a block leaves the keys of a shard, while it is made. [Settled](Draft::settle) it is a [`Layer`].
 #[derive(Debug, Default)]
 pub struct Draft {
     slots: Vec<Slot>,
