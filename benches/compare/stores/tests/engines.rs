@@ -1,4 +1,5 @@
 //! The program `engines`: runs, races, tables and plots.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hedgerow_compare_stores::{plot, results, table};
 use std::{
