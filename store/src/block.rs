@@ -276,3 +276,32 @@ impl fmt::Debug for Block<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collected(keys: u32, value: &[u8]) -> Collected {
+        let mut collected = Collected::new(64 << 20).unwrap();
+        for number in 0..keys {
+            collected.put(&number.to_be_bytes(), value).unwrap();
+        }
+        collected.set_extra(b"extra".to_vec()).unwrap();
+        collected
+    }
+
+    /// The next block gets the memory of the last one, and nothing of what was in it.
+    #[test]
+    fn what_goes_to_the_next_block_is_empty() {
+        let spare = collected(1_000, b"value").emptied().unwrap();
+        assert!(spare.ops.ops().is_empty() && spare.last.is_empty() && spare.extra.is_empty());
+        assert_eq!(spare.ops.current_change_set(), 0);
+        assert_eq!(spare.get(&0_u32.to_be_bytes()).unwrap(), None);
+        assert!(spare.ops.heap_bytes() > 1_000 && spare.last.capacity() >= 1_000);
+        // Not after a block that needed far less, nor more than there is a bound for.
+        let mut large = collected(100_000, b"").emptied().unwrap();
+        large.put(b"key", b"value").unwrap();
+        assert!(large.emptied().is_none());
+        assert!(collected(1, &vec![0; MOST_SPARE + 1]).emptied().is_none());
+    }
+}
