@@ -19,9 +19,11 @@ use crate::keys::{is_entry_of, key_hash_of};
 use crate::layer::{Draft, Layer, Now, Walk};
 use crate::ops::{BlockOps, Kind};
 use crate::{ActiveBits, Error, Links, OpKind, Refused};
-use hedgerow_entryfile::{Fill, LogView, StoredEntry};
+use hedgerow_entryfile::{Fill, LogView, StoredEntry, frame_len};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
 use hedgerow_index::{Index, IndexError, Place, Stem};
+use hedgerow_types::entry;
+use hedgerow_types::even::sort_even;
 use hedgerow_types::{Digest, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId};
 
 /// What an update or a delete needs of the entry that it replaces.
@@ -121,6 +123,16 @@ impl ShardPlan {
 }
 
 impl ShardPlan {
+    /// Bytes of the frames that the plan most likely comes to, compaction's included: memory that is not written to is none,
+    /// and growing copies.
+    pub(crate) fn run_bytes(&self) -> usize {
+        let fixed = frame_len(entry::FIXED_LEN + size_of::<SerialNumber>());
+        let own = self.arena.len() + self.ops.len() * fixed;
+        let again = self.befores.iter().map(|before| before.entry.get().hashed_bytes().len() + 24);
+        let both = own + again.sum::<usize>();
+        both + both / 2
+    }
+
     /// Takes what is remembered; the others are to be looked up: their numbers and key hashes.
     fn unknown(&mut self, links: Option<&Links>, active: &ActiveBits) -> (Vec<u32>, Vec<KeyHash>) {
         let numbered = (0..).zip(&self.keys).map(|(number, key)| (number, key.key_hash));
@@ -199,7 +211,10 @@ pub(crate) fn spread_keys(
     let mut hashes = vec![Digest::ZERO; spans.len()];
     let group = MessageGroup { arena: ops.arena(), spans: &spans, out: &mut hashes };
     hasher.messages(&mut [group])?;
-    let mut shards: Vec<Vec<(KeyHash, u32)>> = (0..SHARDS).map(|_| Vec::new()).collect();
+    // A shard rarely has an eighth more than its part.
+    let part = ops.ops().len() / SHARDS;
+    let mut shards: Vec<Vec<(KeyHash, u32)>> =
+        (0..SHARDS).map(|_| Vec::with_capacity(part + part / 8 + 8)).collect();
     for (number, hash) in hashes.iter().enumerate() {
         let key_hash = KeyHash(hash.0);
         shards[key_hash.shard().index()].push((key_hash, number as u32));
@@ -247,7 +262,7 @@ fn key_order(list: &[(KeyHash, u32)]) -> Vec<(u64, u32)> {
     let numbered = (0_u32..).zip(list);
     let mut order: Vec<(u64, u32)> =
         numbered.map(|(at, (key_hash, _))| (key_hash.prefix_u64(), at)).collect();
-    order.sort_unstable();
+    sort_even(&mut order, |&(prefix, _)| prefix);
     for tied in order.chunk_by_mut(|(a, _), (b, _)| a == b).filter(|tied| tied.len() > 1) {
         tied.sort_unstable_by_key(|&(_, at)| list.get(at as usize));
     }

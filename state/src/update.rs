@@ -219,7 +219,7 @@ pub(crate) fn update_shard(
         files,
         rule,
         first_sn,
-        run: Vec::with_capacity(160 * plan.ops.len()),
+        run: Vec::with_capacity(plan.run_bytes()),
         spans: Vec::with_capacity(2 * plan.ops.len()),
         deactivated: Vec::with_capacity(2 * plan.ops.len()),
         draft: std::mem::take(&mut plan.draft),

@@ -15,8 +15,8 @@
 //!                                           TwigId 0, 1, 2, ...
 //! ```
 //!
-//! **Invariant:** no I/O, no allocation except to encode an entry, and no hash function: whoever
-//! hashes brings the hasher. The crate is `no_std` so that the light client's verifier can use it.
+//! **Invariant:** no I/O, no allocation except to encode an entry and to [sort](even), and no hash function:
+//! whoever hashes brings the hasher. The crate is `no_std` so that the light client's verifier can use it.
 //!
 //! # Features
 //!
@@ -29,6 +29,7 @@
 extern crate alloc;
 
 pub mod entry;
+pub mod even;
 pub mod hex;
 pub mod node;
 mod numbers;

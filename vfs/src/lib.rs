@@ -355,6 +355,12 @@ pub trait VfsFile: Send + Sync + Debug {
         0
     }
 
+    /// Whether short reads of what is [mapped](Self::map) take no call of the system at the moment: then it is of no use
+    /// to read more than is wanted. A file that comes from a device lately is read by calls, many at a time.
+    fn reads_without_calls(&self) -> bool {
+        false
+    }
+
     /// Which file it is, see [`Vfs::file_id`]: another than the path leads to if the name was removed
     /// or given to another file since.
     ///

@@ -321,6 +321,10 @@ impl VfsFile for RealFile {
         mapping.map_or(0, |mapping| mapping.len() as u64)
     }
 
+    fn reads_without_calls(&self) -> bool {
+        self.mapping().is_some()
+    }
+
     fn read_at_most(&self, buf: &mut [u8], offset: u64) -> Result<usize, VfsError> {
         if let Some(mapping) = self.mapping()
             && mapping.read(&self.file, buf, offset)

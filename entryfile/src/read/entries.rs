@@ -25,6 +25,7 @@ use crate::{LogError, Record, StoredEntry};
 use bytes::Bytes;
 use hedgerow_types::LogPosition;
 use hedgerow_types::entry::EntryRef;
+use hedgerow_types::even::sort_even;
 use std::sync::Arc;
 
 /// Room made for each entry in a batch of results; a batch of longer ones grows it.
@@ -34,9 +35,9 @@ const OWN_ALLOCATION: usize = 64 << 10;
 
 /// Bytes read for an entry before its length is known, where files are mapped: reading on is no call then, and each line
 /// of memory that nobody wants costs a tenth of a read.
-const MAPPED_AT_FIRST: usize = 160;
+pub(crate) const MAPPED_AT_FIRST: usize = 160;
 /// Entries up to this length are shown where they were read to.
-const SHOWN_IN_PLACE: usize = 512;
+pub(crate) const SHOWN_IN_PLACE: usize = 512;
 
 /// What a batched read leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +166,7 @@ impl EntryLog {
         let visit: &mut Visit<'_> = &mut |slot, entry| visit(slot as usize, entry);
         check_count(at.len())?;
         let mut order: Vec<(u64, u32)> = at.iter().map(|at| at.0).zip(0..).collect();
-        order.sort_unstable();
+        sort_even(&mut order, |&(position, _)| position);
         self.visit_memory(&mut order, visit)?;
         if self.cache.is_on() {
             let before = order.len();

@@ -14,7 +14,7 @@
 use crate::LogError;
 use crate::StoredEntry;
 use crate::log::EntryLog;
-use crate::read::entries::{Fill, Visit};
+use crate::read::entries::{Fill, MAPPED_AT_FIRST, SHOWN_IN_PLACE, Visit};
 use crate::record::frame;
 use crate::segments::files::Pinned;
 use crate::segments::segment::Extent;
@@ -26,6 +26,8 @@ pub(crate) const SPECULATIVE: usize = 256;
 /// Entries at most this far apart, end of the first read to begin of the next, are read together:
 /// copying the bytes between costs no more than another system call.
 const MAX_GAP: u64 = 4 << 10;
+/// The same where reads are no calls: neighbours are joined only if their first reads overlap.
+const NO_GAP: u64 = 0;
 /// Longest read that neighbours are joined into.
 const MAX_JOINED: u64 = 256 << 10;
 /// Reads of a round: enough for a device, and their bytes stay in the core's cache until they are shown.
@@ -93,13 +95,16 @@ impl EntryLog {
                 Err(_) => break,
             };
             let (file, extent) = place;
+            let calls = round.files.get(file).is_none_or(|file| !file.file().reads_without_calls());
+            let (gap, at_first) =
+                if calls { (MAX_GAP, SPECULATIVE) } else { (NO_GAP, MAPPED_AT_FIRST) };
             let mut read_end = first;
             let joined = rest.iter().take_while(|&&(position, _)| {
-                let joins = position <= read_end.saturating_add(MAX_GAP)
+                let joins = position <= read_end.saturating_add(gap)
                     && position < extent.end
                     && position - first <= MAX_JOINED;
                 if joins {
-                    read_end = position.saturating_add(SPECULATIVE as u64).min(extent.end);
+                    read_end = position.saturating_add(at_first as u64).min(extent.end);
                 }
                 joins
             });
@@ -201,6 +206,19 @@ impl EntryLog {
                 };
                 let more =
                     |at, rest: &mut [u8]| more(at, rest).map_err(|error| self.pruned_or(at, error));
+                let mut buf = [0; SHOWN_IN_PLACE];
+                if let Some(whole) = lengthen(&mut buf, here, (position, group.extent.end))
+                    && let Some(rest) = whole.get_mut(here.len()..)
+                {
+                    more(position + here.len() as u64, rest)?;
+                    if let Ok(entry) = frame::check_entry(whole, position) {
+                        visit(slot, entry);
+                        if fill == Fill::Cache {
+                            self.cache.insert(position, StoredEntry::copied(entry));
+                        }
+                        return Ok(());
+                    }
+                }
                 let entry = self.complete(group.extent, position, here, more)?;
                 visit(slot, entry.get());
                 if fill == Fill::Cache {
@@ -210,4 +228,18 @@ impl EntryLog {
         }
         Ok(())
     }
+}
+
+/// The frame at `position` of which `here` are the first bytes, the rest to be read, if it is longer than these, `buf` has
+/// room for it, and it ends where the segment does or before.
+fn lengthen<'b>(
+    buf: &'b mut [u8; SHOWN_IN_PLACE],
+    here: &[u8],
+    (position, end): (u64, u64),
+) -> Option<&'b mut [u8]> {
+    let need = frame::frame_len(frame::covered_len(here).ok()?);
+    let fits = need > here.len() && position.saturating_add(need as u64) <= end;
+    let whole = buf.get_mut(..need).filter(|_| fits)?;
+    whole.get_mut(..here.len())?.copy_from_slice(here);
+    Some(whole)
 }

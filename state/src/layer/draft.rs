@@ -21,6 +21,7 @@
 use crate::layer::present::Present;
 use crate::layer::{Layer, Packed, Slot, prefixes};
 use hedgerow_index::Place;
+use hedgerow_types::even::sort_even;
 use hedgerow_types::{KeyHash, SerialNumber};
 
 /// Where a block leaves the keys of a shard, while it is made. [Settled](Draft::settle) it is a [`Layer`].
@@ -190,7 +191,7 @@ fn merge_others(slots: &mut Vec<Slot>, others: &mut Vec<Slot>) {
     // Of 16 bytes each, and prefixes decide nearly always.
     let mut order: Vec<(u64, u32)> =
         (0..).zip(&*others).map(|(number, slot)| (slot.key.prefix_u64(), number)).collect();
-    order.sort_unstable();
+    sort_even(&mut order, |&(prefix, _)| prefix);
     for tied in order.chunk_by_mut(|(a, _), (b, _)| a == b).filter(|tied| tied.len() > 1) {
         tied.sort_unstable_by_key(|&(_, number)| {
             (others.get(number as usize).map(|slot| slot.key), number)

@@ -28,6 +28,7 @@ use hedgerow_entryfile::{
     EncodedUndo, LogError, ShardUndoParts, StoreId, UndoFile, UndoHead, UndoNodes, UndoSection,
 };
 use hedgerow_merkle::Replaced;
+use hedgerow_types::even::sort_even;
 use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -72,7 +73,7 @@ impl BlockUndo {
         let encode = || {
             let sorted = self.shards.each_ref().map(|(_, deactivated)| {
                 let mut sorted = deactivated.clone();
-                sorted.sort_unstable();
+                sort_even(&mut sorted, |sn| sn.0);
                 sorted
             });
             let parts: [ShardUndoParts<'_>; SHARDS] = std::array::from_fn(|shard| ShardUndoParts {
