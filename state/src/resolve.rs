@@ -139,7 +139,8 @@ impl ShardPlan {
         let Some(links) = links.filter(|links| !links.is_empty()) else {
             return numbered.unzip();
         };
-        let (mut numbers, mut hashes) = (Vec::new(), Vec::new());
+        let most = self.keys.len();
+        let (mut numbers, mut hashes) = (Vec::with_capacity(most), Vec::with_capacity(most));
         let keys = self.keys.chunks(WINDOW).zip(self.links.chunks_mut(WINDOW));
         let mut number = 0;
         for (keys, found) in keys {

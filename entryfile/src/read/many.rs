@@ -70,7 +70,7 @@ impl EntryLog {
         while !rest.is_empty() {
             self.gather(&mut round, rest)?;
             if buffer.len() < round.bytes {
-                buffer.resize(round.bytes, 0);
+                buffer = vec![0; round.bytes.next_power_of_two()];
             }
             let (now, later) = rest.split_at(round.positions);
             self.read_round(&round, &mut buffer, now, fill, visit)?;

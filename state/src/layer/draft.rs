@@ -39,7 +39,12 @@ pub struct Draft {
 impl Draft {
     /// A draft without slots, with room for so many.
     pub(crate) fn with_room(slots: usize) -> Self {
-        Self { slots: Vec::with_capacity(slots), ..Self::default() }
+        Self {
+            slots: Vec::with_capacity(slots),
+            nexts: Vec::with_capacity(slots),
+            others: Vec::with_capacity(slots / 2),
+            ..Self::default()
+        }
     }
 
     /// Adds the slot of a key above those that have one; `old` is where its entry is, `None` if it is absent.
