@@ -122,11 +122,21 @@ pub fn resident() -> Option<Resident> {
     Some(Resident { anon: bytes("RssAnon:")?, file: bytes("RssFile:")? })
 }
 
-/// What the processor calls itself.
+/// What the processor calls itself, and which it is: a virtual one's name often does not say that.
 pub fn processor() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+    let field = |name: &str| {
+        let of_name = |line: &str| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim().to_owned())
+        };
+        text.lines().find_map(of_name)
+    };
+    let name = field("model name")?;
+    Some(match (field("cpu family"), field("model")) {
+        (Some(family), Some(model)) => format!("{name}, family {family}, model {model}"),
+        _ => name,
+    })
 }
 
 /// Per cent of all cores that others had for as long as this thread slept here. What other threads of this process do

@@ -15,6 +15,7 @@ use crate::resolve::{ShardPlan, resolve, spread_keys};
 use crate::{
     ActiveBits, BlockOps, Error, Files, HeldWriter, ShardDelta, ShardView, spread, update_shard,
 };
+use hedgerow_entryfile::LogView;
 use hedgerow_hasher_api::BatchHasher;
 use hedgerow_types::{CompactionRule, Height, KeyHash, ShardId};
 use rayon::prelude::*;
@@ -102,7 +103,7 @@ pub fn apply<W: HeldWriter>(
         }
         let state = &writer.look().state;
         let shard = (state.shard(), state.bits());
-        let resolve = || resolve_shard(ops, keys, *view, shard, files);
+        let resolve = || resolve_shard(ops, keys, *view, shard, (files.log, hasher));
         let plan = Threads::time(&threads.resolve, resolve)
             .inspect_err(|_| threads.unresolved.store(true, Ordering::Relaxed))?;
         let writer = writer.change();
@@ -129,9 +130,9 @@ fn resolve_shard(
     keys: Vec<(KeyHash, u32)>,
     view: ShardView<'_>,
     shard: (ShardId, &ActiveBits),
-    files: Files<'_>,
+    tools: (LogView<'_>, &dyn BatchHasher),
 ) -> Result<ShardPlan, Error> {
-    resolve(ops, keys, view, shard, files.log)
+    resolve(ops, keys, view, shard, tools)
 }
 
 /// What concerns all shards, after each was done by itself; if anything failed, nothing was done.

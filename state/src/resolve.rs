@@ -15,12 +15,12 @@
 //! The index may be in the middle of an earlier block's edits while it is asked: whatever those change, a
 //! layer answers. Nothing is changed here: an error refuses the block and leaves the state as it was.
 
-use crate::keys::{is_entry_of, key_hash_of};
+use crate::keys::{is_entry_of, key_hashes_of};
 use crate::layer::{Draft, Layer, Now, Walk};
 use crate::ops::{BlockOps, Kind};
 use crate::{ActiveBits, Error, Links, OpKind, Refused};
 use hedgerow_entryfile::{Fill, LogView, StoredEntry, frame_len};
-use hedgerow_hasher_api::{BatchHasher, MessageGroup};
+use hedgerow_hasher_api::{BatchHasher, MessageGroup, ScalarHasher};
 use hedgerow_index::{Index, IndexError, Place, Stem};
 use hedgerow_types::entry;
 use hedgerow_types::even::sort_even;
@@ -233,7 +233,7 @@ pub(crate) fn resolve(
     keys: Vec<(KeyHash, u32)>,
     view: ShardView<'_>,
     (shard, active): (ShardId, &ActiveBits),
-    log: LogView<'_>,
+    (log, hasher): (LogView<'_>, &dyn BatchHasher),
 ) -> Result<ShardPlan, Error> {
     let mut plan = plan_shard(ops, &keys);
     let (numbers, hashes) = plan.unknown(view.links, active);
@@ -246,7 +246,9 @@ pub(crate) fn resolve(
     let structural = plan.keys.iter().enumerate().filter(|(_, key)| key.structural);
     let (numbers, hashes): (Vec<usize>, Vec<KeyHash>) =
         structural.map(|(number, key)| (number, key.key_hash)).unzip();
-    for (number, before) in numbers.into_iter().zip(predecessors(&hashes, view, shard, log)?) {
+    for (number, before) in
+        numbers.into_iter().zip(predecessors(&hashes, view, shard, (log, hasher))?)
+    {
         // Those of neighbours are often one and the same.
         if plan.befores.last().is_none_or(|last| last.key_hash != before.key_hash) {
             plan.befores.push(before);
@@ -382,7 +384,7 @@ pub fn find_enclosing(
     view: ShardView<'_>,
     log: LogView<'_>,
 ) -> Result<StoredEntry, Error> {
-    let before = predecessors(&[key_hash], view, key_hash.shard(), log)?.pop();
+    let before = predecessors(&[key_hash], view, key_hash.shard(), (log, &ScalarHasher))?.pop();
     let before = before.filter(|found| found.entry.get().next_key_hash() > key_hash);
     let lost = || Error::Corrupt(format!("no entry encloses key hash {key_hash}"));
     before.map(|found| found.entry).ok_or_else(lost)
@@ -450,16 +452,18 @@ fn predecessors(
     hashes: &[KeyHash],
     view: ShardView<'_>,
     shard: ShardId,
-    log: LogView<'_>,
+    (log, hasher): (LogView<'_>, &dyn BatchHasher),
 ) -> Result<Vec<Found>, Error> {
     if hashes.is_empty() {
         return Ok(Vec::new());
     }
     let candidates = predecessor_candidates(hashes, view)?;
     let mut befores: Vec<Option<Found>> = vec![None; hashes.len()];
-    for (number, at, entry) in read(&candidates, log)? {
+    let positions: Vec<_> = candidates.iter().map(|&(_, at)| at).collect();
+    let entries = log.read_many(&positions)?;
+    let key_hashes = key_hashes_of(&entries, hasher)?;
+    for ((&(number, at), entry), key_hash) in candidates.iter().zip(entries).zip(key_hashes) {
         let before = &mut befores[number as usize];
-        let key_hash = key_hash_of(entry.get());
         let nearer = before.as_ref().is_none_or(|found| found.key_hash < key_hash);
         if key_hash < hashes[number as usize] && nearer {
             *before = Some(Found { key_hash, at, entry });
@@ -484,15 +488,6 @@ fn predecessors(
         }
     };
     hashes.iter().zip(befores).map(&mut settle).collect()
-}
-
-fn read(
-    candidates: &[Candidate],
-    log: LogView<'_>,
-) -> Result<impl Iterator<Item = (u32, LogPosition, StoredEntry)>, Error> {
-    let positions: Vec<_> = candidates.iter().map(|&(_, at)| at).collect();
-    let entries = log.read_many(&positions)?;
-    Ok(candidates.iter().zip(entries).map(|(&(number, at), entry)| (number, at, entry)))
 }
 
 /// Checks that every strict operation fits the state that it will meet.

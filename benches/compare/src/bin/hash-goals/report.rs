@@ -4,6 +4,7 @@ use crate::{
     goals::{Bound, Figure, Goal},
     races::Races,
 };
+use hedgerow_benches::usage::processor;
 use hedgerow_compare::{Race, contender::OURS, race::Effort};
 
 /// Head, goals, crates, and how many goals are met.
@@ -33,7 +34,7 @@ pub(crate) fn goals(effort: Effort, races: &Races, goals: &[Goal]) -> String {
 /// What was measured where.
 pub(crate) fn head(effort: Effort, plan: &str) -> Vec<String> {
     let mut lines = vec![
-        format!("CPU: {}", cpu_model().unwrap_or_else(|| "unknown".into())),
+        format!("CPU: {}", processor().unwrap_or_else(|| "unknown".into())),
         format!("kernels by messages, as calibrated: {plan}"),
         format!("{}; tape-sha256 chose {}", env!("RUSTC_VERSION"), tape_sha256::backend()),
     ];
@@ -41,13 +42,6 @@ pub(crate) fn head(effort: Effort, plan: &str) -> Vec<String> {
         lines.push("!!! --quick: ONE REPETITION, THE FIGURES MEAN NOTHING".into());
     }
     lines
-}
-
-/// The model's name, where the system tells.
-fn cpu_model() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 fn row(goal: &Goal) -> [String; 4] {
