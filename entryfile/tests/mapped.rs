@@ -108,10 +108,11 @@ fn a_changed_byte_of_a_mapped_segment_is_noticed() {
                 Some((path, offset?))
             })
             .unwrap();
-        // The last lies beyond what is read before the length is known.
-        let bytes = [0, 9, 40, 200].into_iter().filter(|byte| *byte < entry.hashed.len() as u64);
-        for byte in bytes {
-            flip(&RealDisk, path, offset + byte, 3);
+        // The fourth lies beyond what is read before the length is known; the last changes the length, of an entry at
+        // the end of a segment to one that ends beyond it.
+        let bits = [(0, 3), (9, 3), (40, 3), (200, 3), (1, 7)];
+        for (byte, bit) in bits.into_iter().filter(|(byte, _)| *byte < entry.hashed.len() as u64) {
+            flip(&RealDisk, path, offset + byte, bit);
             for error in [log.read(entry.at).unwrap_err(), log.read_many(&[entry.at]).unwrap_err()]
             {
                 assert!(
@@ -119,7 +120,7 @@ fn a_changed_byte_of_a_mapped_segment_is_noticed() {
                     "{error}"
                 );
             }
-            flip(&RealDisk, path, offset + byte, 3);
+            flip(&RealDisk, path, offset + byte, bit);
         }
     }
     assert_eq!(log.stats().mapped_bytes, mapped);
