@@ -7,6 +7,8 @@
 //!                        one batch of the disk, then all of them shown │
 //! ```
 //!
+//! Where a file is mapped, reading is no call: then only what overlaps is read together, and less at first.
+//!
 //! A round is bounded in reads, in bytes and in files that it keeps open. Whatever stands in the way of
 //! a group (its segment is gone, no more files may be open) ends the round before it: it is then the first
 //! of the next one, with nothing else open, and only there it is an error.
