@@ -96,6 +96,11 @@ bench-engines *args:
 bench-coins *args:
     RUSTFLAGS="-C target-cpu=native" cargo run --release --locked --manifest-path benches/compare/coins/Cargo.toml --bin coins -- {{args}}
 
+# The end-to-end run on 1, 2, 4, ... cores as one table: `just cores -- --keys 1000000 --blocks 40`
+cores *args:
+    cargo build --release -p hedgerow-benches --bin speed --bin cores
+    cargo run --release -p hedgerow-benches --bin cores -- {{args}}
+
 # The end-to-end run.
 speed *args:
     cargo run --release -p hedgerow-benches --bin speed -- {{args}}
