@@ -123,14 +123,14 @@ impl ShardPlan {
 }
 
 impl ShardPlan {
-    /// Bytes of the frames that the plan most likely comes to, compaction's included: memory that is not written to is none,
-    /// and growing copies.
+    /// Bytes of the frames that the plan most likely comes to, compaction's included, no more than a run may have: memory
+    /// that is not written to is none, and growing copies.
     pub(crate) fn run_bytes(&self) -> usize {
         let fixed = frame_len(entry::FIXED_LEN + size_of::<SerialNumber>());
         let own = self.arena.len() + self.ops.len() * fixed;
         let again = self.befores.iter().map(|before| before.entry.get().hashed_bytes().len() + 24);
         let both = own + again.sum::<usize>();
-        both + both / 2
+        both.saturating_add(both / 2).min(u32::MAX as usize)
     }
 
     /// Takes what is remembered; the others are to be looked up: their numbers and key hashes.

@@ -27,7 +27,7 @@ struct Args {
     /// How often each number of cores has its turn.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Most cores; 0: all that the process may use.
+    /// Most cores; 0: all that the process may use, and no more than these.
     #[arg(long, default_value_t = 0)]
     most: usize,
     /// Where the stores are made, each in a directory of its own that is removed again.
@@ -42,6 +42,8 @@ struct Args {
 enum Failure {
     #[error("{what}: {reason}")]
     Io { what: String, reason: std::io::Error },
+    #[error("{wanted} cores were asked for, and there are {all}")]
+    Cores { wanted: usize, all: usize },
     #[error("speed on {cores} cores failed: {text}")]
     Speed { cores: usize, text: String },
     #[error("speed on {0} cores printed no line of JSON")]
@@ -82,7 +84,10 @@ fn measure(args: &Args) -> Result<String, Failure> {
     let here = std::env::current_exe().map_err(io("finding this program"))?;
     let speed = here.with_file_name("speed");
     let all = std::thread::available_parallelism().map_err(io("counting cores"))?.get();
-    let counts = counts(if args.most == 0 { all } else { args.most.min(all) });
+    if args.most > all {
+        return Err(Failure::Cores { wanted: args.most, all });
+    }
+    let counts = counts(if args.most == 0 { all } else { args.most });
     let mut runs: Vec<Vec<Figures>> = vec![vec![]; counts.len()];
     for round in 0..args.rounds {
         let mut order: Vec<usize> = (0..counts.len()).collect();
@@ -140,7 +145,9 @@ fn medians(runs: &[Figures]) -> Figures {
     std::array::from_fn(|column| {
         let mut all: Vec<f64> = runs.iter().map(|figures| figures[column]).collect();
         all.sort_unstable_by(f64::total_cmp);
-        all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+        // Of an even number, between the two in the middle.
+        let middle = [all.len().saturating_sub(1) / 2, all.len() / 2];
+        middle.iter().filter_map(|&at| all.get(at)).sum::<f64>() / 2.0
     })
 }
 
@@ -183,6 +190,7 @@ mod tests {
     #[test]
     fn a_row_has_medians_and_how_many_times_the_first() {
         let runs = [3.0, 1.0, 2.0].map(|figure| [figure; COLUMNS.len()]);
+        assert_eq!(medians(&runs[..2]), [2.0; COLUMNS.len()]);
         let text = table(&[1, 2], &[medians(&runs), [5.0; COLUMNS.len()]]);
         let rows: Vec<_> = text.lines().collect();
         assert_eq!(rows[2], "| 1 | 2 | 2 | 2.00 | 2.00 | 2 | 2 |");
