@@ -47,11 +47,10 @@ pub use backend::{Backend, Cost, Measured, PlannedRange, Work};
 pub use error::BackendError;
 pub use guard::{CHECK_ONE_OF, Guarded, Thresholds, Tuning};
 pub use hedgerow_hasher_api::{BatchHasher, Capabilities, HashError, Health};
+pub use hedgerow_hasher_cpu::CpuHasher;
 
 use backend::Family;
-use hedgerow_hasher_api::MessageGroup;
-use hedgerow_hasher_cpu::CpuHasher;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// Name of the backend that hashes if nobody names another.
 pub const DEFAULT: &str = "cpu";
@@ -90,25 +89,29 @@ pub fn names() -> Vec<String> {
     available().into_iter().filter(Backend::is_usable).map(|backend| backend.name).collect()
 }
 
-/// The CPU, whatever backend was named, for what a device must not decide. It uses the pool that it is
-/// called from.
-pub fn trusted() -> &'static CpuHasher {
-    static CPU: LazyLock<CpuHasher> = LazyLock::new(CpuHasher::new);
-    &CPU
-}
-
-/// As [`trusted`], on the calling thread alone: for who answers one question, beside others who do.
-pub fn trusted_here() -> &'static CpuHasher {
-    static CPU: LazyLock<CpuHasher> = LazyLock::new(|| CpuHasher::new().on_this_thread());
-    &CPU
-}
-
-/// Hashes keys, on the CPU. All key hashes but those of single keys come from here.
+/// The CPU that stands beside the backend with this name, for what a device must not decide: with the kernel that
+/// `cpu:KERNEL` pins, else with those that are fastest here. It uses the pool that it is called from.
 ///
 /// # Errors
-/// [`HashError::Shape`], as [`BatchHasher::messages`].
-pub fn hash_keys(keys: &mut [MessageGroup<'_>]) -> Result<(), HashError> {
-    trusted().messages(keys)
+/// [`BackendError`] if this machine cannot run the kernel, or there is none of its name.
+///
+/// ```
+/// # use hedgerow_hasher_api::BatchHasher;
+/// let name = |cpu: hedgerow_hashers::CpuHasher| cpu.capabilities().name;
+/// assert_eq!(name(hedgerow_hashers::trusted_beside("cpu:portable")?), "cpu:portable");
+/// assert_eq!(name(hedgerow_hashers::trusted_beside("cuda:0")?), "cpu");
+/// # Ok::<(), hedgerow_hashers::BackendError>(())
+/// ```
+pub fn trusted_beside(name: &str) -> Result<CpuHasher, BackendError> {
+    match name.split_once(':') {
+        Some((family, kernel)) if family == cpu::FAMILY.name => {
+            CpuHasher::pinned(kernel).map_err(|error| BackendError::Unavailable {
+                name: name.into(),
+                reason: error.to_string(),
+            })
+        }
+        _ => Ok(CpuHasher::new()),
+    }
 }
 
 /// Every usable device with its name, for `auto` to measure.

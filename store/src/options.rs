@@ -1,8 +1,9 @@
 //! How a store is opened. Options may differ at every open and never change a root.
 
 use crate::Error;
-use crate::hasher::{self, BatchHasher};
+use crate::hasher::{self, BatchHasher, Hashers};
 use crate::pressure::{MemoryWatch, memory_of_process};
+use hedgerow_hashers::{CpuHasher, trusted_beside};
 use hedgerow_metadb::Engine;
 use hedgerow_types::MAX_VALUE_LEN;
 use hedgerow_vfs::{ReadOnlyDisk, RealDisk, Vfs};
@@ -217,7 +218,7 @@ impl Options {
     }
 
     /// The hashing backend by its name, see [`hasher::available`]. Default: [`hasher::DEFAULT`], the
-    /// CPU with the kernels that are fastest here; `cpu:KERNEL` pins one. Creating or opening a store
+    /// CPU with the kernels that are fastest here; `cpu:KERNEL` pins one, for keys and proofs too. Creating or opening a store
     /// fails with [`Error::Option`] if there is no such backend or this machine cannot run it.
     ///
     /// ```
@@ -585,7 +586,7 @@ impl Options {
     }
 
     /// Refuses options that cannot work, and finds the backend that they ask for.
-    pub(crate) fn check(&self) -> Result<Arc<dyn BatchHasher>, Error> {
+    pub(crate) fn check(&self) -> Result<Hashers, Error> {
         self.check_numbers()?;
         let hasher = match &self.hasher {
             HasherChoice::Named(name) => {
@@ -613,7 +614,15 @@ impl Options {
                 "option keep_history: more heights are kept, since pruning asks their history",
             );
         }
-        Ok(hasher)
+        Ok(Hashers::new(hasher, self.cpu()?))
+    }
+
+    /// The CPU, for what no device decides.
+    pub(crate) fn cpu(&self) -> Result<CpuHasher, Error> {
+        match &self.hasher {
+            HasherChoice::Named(name) => Ok(trusted_beside(name)?),
+            HasherChoice::Given(_) => Ok(CpuHasher::new()),
+        }
     }
 
     /// Refuses a tuning that would tune nothing.

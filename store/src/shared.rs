@@ -15,6 +15,7 @@ use crate::commit::flow::Flow;
 use crate::commit::prune::{PruneHold, Prunings};
 use crate::commit::tiers::Tiers;
 use crate::error::Kept;
+use crate::hasher::Hashers;
 use crate::history::pins::Pins;
 use crate::history::undo::UndoStore;
 use crate::opening::beside::is_of_a_file_that_is_gone;
@@ -23,7 +24,6 @@ use crate::speculate::Speculation;
 use crate::steps::StepTimes;
 use crate::{Error, Options};
 use hedgerow_entryfile::EntryLog;
-use hedgerow_hasher_api::BatchHasher;
 use hedgerow_metadb::{HistoryRow, MetaDb, MetaError};
 use hedgerow_state::TwigStore;
 use hedgerow_types::{Digest, Height, SHARDS, ShardId, TwigId};
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     pub(crate) flow: Arc<Flow>,
     /// History rows of published heights whose manifest is not committed yet. Taken for a moment only.
     pub(crate) recent: Mutex<BTreeMap<Height, Arc<HistoryRow>>>,
-    pub(crate) hasher: Arc<dyn BatchHasher>,
+    pub(crate) hasher: Hashers,
     /// Resolves and updates. Its tasks may read the disk.
     pub(crate) pool: rayon::ThreadPool,
     /// Works for the hash stage alone: the tree pass and the index. Its tasks compute.

@@ -221,8 +221,8 @@ pub(crate) fn collect(shared: &Shared) -> Stats {
         pruned_bytes: counters.pruned_bytes.load(Ordering::Relaxed),
         prune_hold: *shared.prune_hold.lock(),
         engine: shared.meta.read().as_ref().map_or("closed", |meta| meta.engine()),
-        hasher: shared.hasher.capabilities(),
-        hasher_health: shared.hasher.health(),
+        hasher: shared.hasher.tree.capabilities(),
+        hasher_health: shared.hasher.tree.health(),
         poison,
     }
 }

@@ -12,7 +12,6 @@
 
 use crate::Error;
 use crate::commit::pipeline::ShardPart;
-use crate::hasher;
 use crate::shared::Shared;
 use crate::steps::Step;
 use bytes::Bytes;
@@ -71,7 +70,7 @@ pub(crate) fn apply<W: HeldWriter>(
         })
         .collect();
     let alone = ops.ops().len() <= APPLIED_ALONE;
-    let tools = Tools { hasher: hasher::trusted(), files, rule, alone };
+    let tools = Tools { hasher: &shared.hasher.cpu, files, rule, alone };
     let mut spent = Spent::default();
     let mut apply = || state::apply(writers, &views, ops, height, tools, &mut spent);
     let applied = if alone { apply() } else { shared.pool.install(apply) };

@@ -283,7 +283,7 @@ impl HashStage {
             shared.flow.tell();
         };
         let tree = (forest, &mut open[..]);
-        let hash = || pass(&*shared.hasher, tree, &block.record, &block.parts, &mut announce);
+        let hash = || pass(&*shared.hasher.tree, tree, &block.record, &block.parts, &mut announce);
         let alone = block.record.bytes_len() <= HASHED_ALONE;
         shared
             .steps

@@ -64,7 +64,7 @@ impl Writer {
             let newest = Newest {
                 log: &shared.log,
                 twigs: &shared.twigs,
-                hasher: &*shared.hasher,
+                hasher: &shared.hasher,
                 manifest: &manifest,
                 writers: &writers,
                 forest: &forest,

@@ -19,11 +19,12 @@
 //! proportion to what the blocks changed, and a second tree.
 
 use crate::Error;
-use crate::hasher::hash_keys;
+use crate::hasher::Hashers;
 use crate::opening::rebuild::each_entry;
 use crate::shared::per_shard;
 use hedgerow_entryfile::{EntryLog, RunCursor, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span, hash_message};
+use hedgerow_hashers::CpuHasher;
 use hedgerow_index::{Edit, Place};
 use hedgerow_merkle::{Dirty, Forest, ShardRestore};
 use hedgerow_metadb::{HistoryRow, Manifest, ShardManifest};
@@ -40,7 +41,7 @@ const KEYS: usize = 1 << 20;
 pub(crate) struct Newest<'a> {
     pub(crate) log: &'a EntryLog,
     pub(crate) twigs: &'a TwigStore,
-    pub(crate) hasher: &'a dyn BatchHasher,
+    pub(crate) hasher: &'a Hashers,
     pub(crate) manifest: &'a Manifest,
     pub(crate) writers: &'a [&'a ShardWriter],
     pub(crate) forest: &'a Forest,
@@ -129,7 +130,7 @@ fn go_back(
     }
     let restored: [ShardRestore; SHARDS] =
         restored.try_into().map_err(|_| Error::Corrupt("a store has 16 shards".into()))?;
-    let forest = Forest::restore(*hasher, restored)?;
+    let forest = Forest::restore(&*hasher.tree, restored)?;
     let roots = forest.roots();
     if roots.state != row.root || roots.shards != row.shard_roots {
         let (computed, recorded) = (roots.state, row.root);
@@ -191,15 +192,20 @@ struct ShardPart {
 }
 
 /// Keys on their way to their hashes.
-#[derive(Default)]
-struct Keys {
+struct Keys<'a> {
+    cpu: &'a CpuHasher,
     arena: Vec<u8>,
     spans: Vec<Span>,
     waiting: Vec<Place>,
     hashed: Vec<(KeyHash, Place)>,
 }
 
-impl Keys {
+impl<'a> Keys<'a> {
+    fn new(cpu: &'a CpuHasher) -> Self {
+        let (arena, spans, waiting, hashed) = Default::default();
+        Self { cpu, arena, spans, waiting, hashed }
+    }
+
     fn push(&mut self, entry: EntryRef<'_>, at: LogPosition) -> Result<(), Error> {
         let place = Place { at, sn: entry.serial_number() };
         if let Some(key_hash) = entry.sentry_key_hash() {
@@ -216,7 +222,7 @@ impl Keys {
     fn flush(&mut self) -> Result<(), Error> {
         let mut out = vec![Digest::ZERO; self.spans.len()];
         let group = MessageGroup { arena: &self.arena, spans: &self.spans, out: &mut out };
-        hash_keys(&mut [group])?;
+        self.cpu.messages(&mut [group])?;
         let hashes = out.into_iter().map(|digest| KeyHash(digest.0));
         self.hashed.extend(hashes.zip(self.waiting.drain(..)));
         self.arena.clear();
@@ -247,7 +253,7 @@ struct ShardBack<'a> {
     /// Entries of that height that were deactivated since.
     gone: Vec<SerialNumber>,
     /// What came since and is active.
-    came: Keys,
+    came: Keys<'a>,
     /// Whether the keys are wanted.
     keys: bool,
 }
@@ -264,7 +270,7 @@ impl<'a> ShardBack<'a> {
             open: &newest.open[shard.index()],
             first: None,
             gone: Vec::new(),
-            came: Keys::default(),
+            came: Keys::new(&newest.hasher.cpu),
             keys,
         }
     }
@@ -412,7 +418,7 @@ impl<'a> ShardBack<'a> {
 
     /// Where keys were, and where they are.
     fn edits(self, gone: &[SerialNumber]) -> Result<Vec<Edit>, Error> {
-        let mut were = Keys::default();
+        let mut were = Keys::new(self.came.cpu);
         let youngest = self.now.next_sn().twig();
         each_entry(self.log, self.twigs, self.shard, self.open, youngest, gone, |at, entry| {
             were.push(entry, at)

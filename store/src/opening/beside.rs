@@ -28,7 +28,7 @@
 //! fails twice over the same manifest, it is not the writer's doing.
 
 use crate::commit::checkpoint::CHECKPOINTS;
-use crate::hasher::BatchHasher;
+use crate::hasher::Hashers;
 use crate::opening::limits;
 use crate::opening::open::{Begun, Files, Parts, begin, end_of_last, live, pool};
 use crate::opening::place::{LOG, META, Place, TWIGS, UNDO};
@@ -98,7 +98,7 @@ pub struct ReadOnlyStore {
     store: StoreId,
     /// As they were given.
     options: Options,
-    hasher: Arc<dyn BatchHasher>,
+    hasher: Hashers,
     place: Place,
 }
 
@@ -218,7 +218,7 @@ struct Looked {
 fn look(
     place: &Place,
     options: &Options,
-    hasher: &Arc<dyn BatchHasher>,
+    hasher: &Hashers,
     shown: Option<&Shown>,
 ) -> Result<Option<Looked>, Error> {
     let mut before = None;
@@ -310,11 +310,7 @@ impl Copied {
     }
 
     /// Opens what was copied and held; `None` if it is `shown`.
-    fn open(
-        self,
-        hasher: &Arc<dyn BatchHasher>,
-        shown: Option<&Shown>,
-    ) -> Result<Option<Looked>, Error> {
+    fn open(self, hasher: &Hashers, shown: Option<&Shown>) -> Result<Option<Looked>, Error> {
         let Self { place, options, .. } = self;
         let (meta, manifest) = place.manifest(&options)?;
         let store = StoreId(manifest.store_id);
@@ -350,12 +346,12 @@ impl Copied {
         let files = Files { log, twigs: TwigStore::new(file), undo, meta, manifest, journal };
         let meter = Meter::new(options.progress.as_ref());
         let (mut rebuilt, checkpointed) =
-            files.come_to(&place, &options, &**hasher, &pool, meter.as_ref())?;
+            files.come_to(&place, &options, hasher, &pool, meter.as_ref())?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
         // Into memory.
         files.twigs.write(&rebuilt.twigs)?;
         let Files { log, twigs, undo, meta, .. } = files;
-        let hasher = Arc::clone(hasher);
+        let hasher = hasher.clone();
         let parts =
             Parts { place, log, twigs, undo, meta, rebuilt, checkpointed, pool, options, hasher };
         let Begun { shared, params, .. } = begin(parts)?;

@@ -17,7 +17,7 @@
 //! a second one.
 
 use crate::Error;
-use crate::hasher;
+use crate::hasher::Hashers;
 use crate::opening::progress::Meter;
 use crate::opening::rebuild::{IndexPlace, Keys, Source, Sums, rebuild};
 use crate::shared::{Shared, missing_row};
@@ -81,7 +81,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, Error> {
             twigs: None,
             manifest: &manifest,
             journal,
-            hasher: hasher::trusted(),
+            hasher: &Hashers::all_cpu(shared.hasher.cpu.clone()),
             progress: progress.as_deref(),
             checkpoint: None,
             index: &index,

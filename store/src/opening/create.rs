@@ -5,7 +5,7 @@
 //! replaces: it holds nothing that anybody ever wrote.
 
 use crate::commit::pipeline::Unsettled;
-use crate::hasher::BatchHasher;
+use crate::hasher::Hashers;
 use crate::history::undo::UndoStore;
 use crate::opening::genesis::genesis;
 use crate::opening::open::{Parts, pool, start};
@@ -30,7 +30,7 @@ impl Place {
         self,
         params: StoreParams,
         options: Options,
-        hasher: Arc<dyn BatchHasher>,
+        hasher: Hashers,
         lock: Locks,
     ) -> Result<Store, Error> {
         let id = StoreId(rand_id()?);
@@ -174,7 +174,7 @@ impl Made {
     pub(crate) fn start(
         self,
         options: Options,
-        hasher: Arc<dyn BatchHasher>,
+        hasher: Hashers,
         lock: Locks,
     ) -> Result<Store, Error> {
         let Self { place, log, twigs, undo, meta, rebuilt, .. } = self;

@@ -20,7 +20,6 @@
 //! **Invariant:** as long as `COPYING` is there, there is no store: it goes after all else is durable.
 
 use crate::commit::writer::Stream;
-use crate::hasher::trusted;
 use crate::opening::create::rand_id;
 use crate::opening::limits;
 use crate::opening::place::Place;
@@ -301,7 +300,7 @@ fn hash(store: &Store, ops: &BlockOps, key_hashes: &mut Vec<KeyHash>) -> Result<
     let spans: Vec<_> = ops.ops().iter().map(|op| op.key_span()).collect();
     let mut hashes = vec![Digest::ZERO; spans.len()];
     let group = MessageGroup { arena: ops.arena(), spans: &spans, out: &mut hashes };
-    store.shared.pool.install(|| trusted().messages(&mut [group]))?;
+    store.shared.pool.install(|| store.shared.hasher.cpu.messages(&mut [group]))?;
     key_hashes.clear();
     key_hashes.extend(hashes.iter().map(|hash| KeyHash(hash.0)));
     Ok(())

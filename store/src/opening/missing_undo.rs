@@ -18,6 +18,7 @@
 //! begins again.
 
 use crate::Error;
+use crate::hasher::Hashers;
 use crate::opening::back::{Back, Newest, tree_at};
 use crate::opening::makes_undo::MakesUndo;
 use crate::opening::open::{Files, end_of_last};
@@ -28,7 +29,7 @@ use crate::options::Options;
 use crate::read::given_up::Part;
 use crate::shared::per_shard;
 use hedgerow_entryfile::{ScannedRecord, StoreId};
-use hedgerow_hasher_api::{BatchHasher, Span};
+use hedgerow_hasher_api::Span;
 use hedgerow_merkle::ShardChange;
 use hedgerow_metadb::HistoryRow;
 use hedgerow_state::run_position;
@@ -41,7 +42,7 @@ pub(crate) struct MissingUndo<'a> {
     pub(crate) files: &'a mut Files,
     /// The newest state; its twig records are written.
     pub(crate) rebuilt: &'a Rebuilt,
-    pub(crate) hasher: &'a dyn BatchHasher,
+    pub(crate) hasher: &'a Hashers,
     pub(crate) meter: Option<&'a Meter>,
 }
 
@@ -186,7 +187,7 @@ impl MissingUndo<'_> {
                     (record.record().run(shard), oldest_active[shard.index()]);
                 ShardChange { arena, entries: spans, deactivated, oldest_active }
             });
-            let applied = tree.apply(hasher, &changes)?;
+            let applied = tree.apply(&*hasher.tree, &changes)?;
             let (height, row) = (record.height(), self.needed_row(record.height())?);
             if applied.roots.state != row.root {
                 let (computed, recorded) = (applied.roots.state, row.root);

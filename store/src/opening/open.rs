@@ -8,7 +8,7 @@ use crate::commit::pipeline::Unsettled;
 use crate::commit::prune::Prunings;
 use crate::commit::tiers::Tiers;
 use crate::commit::writer::Writer;
-use crate::hasher::BatchHasher;
+use crate::hasher::Hashers;
 use crate::history::pins::Pins;
 use crate::history::undo::UndoStore;
 use crate::opening::limits::{STACK_BYTES, no_thread};
@@ -39,7 +39,7 @@ impl Place {
         self,
         expected: Option<StoreParams>,
         options: Options,
-        hasher: Arc<dyn BatchHasher>,
+        hasher: Hashers,
         lock: Locks,
     ) -> Result<Store, Error> {
         self.vfs.at_point(points::OPEN_LOCKED)?;
@@ -72,7 +72,7 @@ impl Place {
         let mut files = Files { log, twigs, undo, meta, manifest, journal };
         let meter = Meter::new(options.progress.as_ref());
         let (mut rebuilt, checkpointed) =
-            files.come_to(&self, &options, &*hasher, &pool, meter.as_ref())?;
+            files.come_to(&self, &options, &hasher, &pool, meter.as_ref())?;
         rebuilt.twigs = files.twigs.different(rebuilt.twigs)?;
         self.vfs.at_point(points::OPEN_REBUILT)?;
         files.twigs.write(&rebuilt.twigs)?;
@@ -81,7 +81,7 @@ impl Place {
             place: &self,
             files: &mut files,
             rebuilt: &rebuilt,
-            hasher: &*hasher,
+            hasher: &hasher,
             meter: meter.as_deref(),
         };
         pool.install(|| missing.make(&options))?;
@@ -124,7 +124,7 @@ impl Files {
         &self,
         place: &Place,
         options: &Options,
-        hasher: &dyn BatchHasher,
+        hasher: &Hashers,
         pool: &rayon::ThreadPool,
         meter: Option<&Arc<Meter>>,
     ) -> Result<(Rebuilt, Option<LogPosition>), Error> {
@@ -197,7 +197,7 @@ pub(crate) struct Parts {
     pub(crate) checkpointed: Option<LogPosition>,
     pub(crate) pool: rayon::ThreadPool,
     pub(crate) options: Options,
-    pub(crate) hasher: Arc<dyn BatchHasher>,
+    pub(crate) hasher: Hashers,
 }
 
 /// What readers share, and what a writer needs beside.

@@ -37,12 +37,13 @@ pub(crate) use sums::{Keys, Sums};
 
 use crate::Error;
 use crate::commit::pipeline::Unsettled;
-use crate::hasher::hash_keys;
+use crate::hasher::Hashers;
 use crate::history::undo::UndoStore;
 use crate::opening::progress::Meter;
 use crate::opening::replay::{Contradicted, Ended, Replay};
 use hedgerow_entryfile::{EntryLog, Journal, ScannedRecord, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup};
+use hedgerow_hashers::CpuHasher;
 use hedgerow_merkle::{Forest, ShardRestore};
 use hedgerow_metadb::Manifest;
 use hedgerow_state::checkpoint::Checkpoint;
@@ -59,7 +60,7 @@ pub(crate) struct Source<'a> {
     pub(crate) manifest: &'a Manifest,
     /// What follows the manifest's end and is to be taken in again.
     pub(crate) journal: Journal,
-    pub(crate) hasher: &'a dyn BatchHasher,
+    pub(crate) hasher: &'a Hashers,
     pub(crate) progress: Option<&'a Meter>,
     /// The state to begin with, of a height at or before the manifest's. Needs the twig records.
     pub(crate) checkpoint: Option<&'a Checkpoint>,
@@ -209,6 +210,7 @@ const PARALLEL_BYTES: u64 = 64 << 10;
 /// What a record brings, taken in shard by shard, and its keys hashed: of the settled history and of the
 /// journal alike.
 pub(crate) fn read_runs(
+    cpu: &CpuHasher,
     shards: &mut [ShardScan],
     record: &ScannedRecord,
 ) -> Result<Vec<RunWork>, Error> {
@@ -223,7 +225,7 @@ pub(crate) fn read_runs(
         let arena = record.record().run(shard);
         keys.push(MessageGroup { arena, spans: &work.key_spans, out: &mut work.keys });
     }
-    hash_keys(&mut keys)?;
+    cpu.messages(&mut keys)?;
     if parallel {
         shards.par_iter_mut().zip(&work).try_for_each(|(scan, work)| scan.take_keys(work))?;
     } else {
@@ -238,14 +240,14 @@ fn scan_record(
     shards: &mut [ShardScan],
     record: &ScannedRecord,
 ) -> Result<(), Error> {
-    let mut work = read_runs(shards, record)?;
+    let mut work = read_runs(&source.hasher.cpu, shards, record)?;
     // The leaves of every shard in one call.
     let mut leaves = Vec::with_capacity(SHARDS);
     for (shard, work) in ShardId::all().zip(&mut work) {
         let arena = record.record().run(shard);
         leaves.push(MessageGroup { arena, spans: &work.leaf_spans, out: &mut work.leaves });
     }
-    source.hasher.messages(&mut leaves)?;
+    source.hasher.tree.messages(&mut leaves)?;
     if record.record().bytes_len() >= PARALLEL_BYTES {
         let work = shards.par_iter_mut().zip(work);
         work.try_for_each(|(scan, work)| scan.take_leaves(source, work))
@@ -266,7 +268,7 @@ fn restore(
         shards.par_iter_mut().map(ShardScan::restore).collect::<Result<_, _>>()?;
     let parts: [ShardRestore; SHARDS] =
         parts.try_into().map_err(|_| Error::Corrupt("a store has 16 shards".into()))?;
-    let forest = Forest::restore(source.hasher, parts)?;
+    let forest = Forest::restore(&*source.hasher.tree, parts)?;
     let roots = forest.roots();
     let same_shards =
         manifest.shards.iter().zip(&roots.shards).all(|(part, root)| part.root == *root);

@@ -17,7 +17,7 @@
 //! damaged, or a manifest that contradicts it in anything but roots, is an error and changes nothing.
 //! History rows of earlier heights stay: they say what was committed then.
 
-use crate::hasher::trusted;
+use crate::hasher::Hashers;
 use crate::opening::limits;
 use crate::opening::open::{live, pool};
 use crate::opening::place::{LOG, Locks, Place, TWIGS};
@@ -177,13 +177,14 @@ impl Found {
         let log = EntryLog::open(vfs(), &dir, id, log_options, start, journal.end)?;
         log.set_dead(&manifest.dead);
         let progress = Meter::new(options.progress.as_ref());
+        let hashers = Hashers::all_cpu(options.cpu()?);
         let derived = pool(options.threads, "hedgerow")?.install(|| {
             derive(&Source {
                 log: &log,
                 twigs: None,
                 manifest: &manifest,
                 journal,
-                hasher: trusted(),
+                hasher: &hashers,
                 progress: progress.as_deref(),
                 checkpoint: None,
                 index: &IndexPlace::Memory,

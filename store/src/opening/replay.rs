@@ -166,7 +166,7 @@ impl<'a> Replay<'a> {
         self.compare_root(record)?;
         let next_sn = per_shard(|shard| shards[shard.index()].state.next_sn());
         let active = shards.iter().map(|scan| scan.state.active()).sum();
-        let runs = read_runs(shards, record)?;
+        let runs = read_runs(&self.source.hasher.cpu, shards, record)?;
         self.apply(shards, Taken { scanned: record, runs, next_sn, active })
     }
 
@@ -207,7 +207,7 @@ impl<'a> Replay<'a> {
             }
         };
         let changes: [ShardChange<'_>; SHARDS] = per_shard(change);
-        let applied = self.forest.apply(self.source.hasher, &changes)?;
+        let applied = self.forest.apply(&*self.source.hasher.tree, &changes)?;
         if let Some(undo) = &self.undo {
             let keys = active.saturating_sub(SHARDS as u64 * SENTRIES_PER_SHARD);
             let of =

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::shared::Shared;
 use hedgerow_entryfile::{Leaves, LogError, LogView, TwigGroup, TwigRecord};
 use hedgerow_hasher_api::{BatchHasher, MessageGroup, Span};
-use hedgerow_hashers::trusted_here;
+use hedgerow_hashers::CpuHasher;
 use hedgerow_merkle::{LeafGroups, LeftPart, MerkleError, TreePath, left_part_as_of};
 use hedgerow_state::{GROUP, TwigView};
 use hedgerow_types::{Digest, ShardId, TwigId};
@@ -95,10 +95,10 @@ pub(crate) fn left_parts(
             Err(error) => return Err(error.into()),
         }
         if batch.is_full() {
-            batch.hash(files.log, &mut parts)?;
+            batch.hash(files, &mut parts)?;
         }
     }
-    batch.hash(files.log, &mut parts)?;
+    batch.hash(files, &mut parts)?;
     Ok(parts)
 }
 
@@ -138,11 +138,12 @@ impl Batch {
     }
 
     /// Makes the parts that are wanted, and is empty then.
-    fn hash(&mut self, log: LogView<'_>, parts: &mut [Option<LeafPath>]) -> Result<(), Error> {
+    fn hash(&mut self, files: Files<'_>, parts: &mut [Option<LeafPath>]) -> Result<(), Error> {
         if self.groups.is_empty() {
             return Ok(());
         }
-        let groups = LeafGroups::hash(trusted_here(), hash_leaves(&self.read)?)?;
+        let here = &files.shared.hasher.here;
+        let groups = LeafGroups::hash(here, hash_leaves(here, &self.read)?)?;
         for (part, number, leaf) in self.wanted.drain(..) {
             let (Some(path), Some((_, group))) =
                 (groups.path(number, leaf), self.groups.get(number))
@@ -151,7 +152,7 @@ impl Batch {
             };
             if path.node != group.node {
                 // If it is the log that is damaged, this is the error.
-                log.check_leaves(group)?;
+                files.log.check_leaves(group)?;
                 return Err(MerkleError::GroupMismatch { group: group.number }.into());
             }
             let mut siblings = [Digest::ZERO; 11];
@@ -168,13 +169,13 @@ impl Batch {
 }
 
 /// The hashes of leaves that were read, with room for the nodes above them.
-fn hash_leaves(read: &Leaves) -> Result<Vec<Digest>, MerkleError> {
+fn hash_leaves(here: &CpuHasher, read: &Leaves) -> Result<Vec<Digest>, MerkleError> {
     let spans: Vec<Span> =
         read.spans().map(|span| Span { offset: span.offset, len: span.len }).collect();
     let mut leaves = Vec::with_capacity(2 * spans.len());
     leaves.resize(spans.len(), Digest::ZERO);
     let group = MessageGroup { arena: read.bytes(), spans: &spans, out: &mut leaves };
-    trusted_here().messages(&mut [group])?;
+    here.messages(&mut [group])?;
     for (number, hash) in read.hashes() {
         if let Some(leaf) = leaves.get_mut(*number) {
             *leaf = *hash;
@@ -200,7 +201,7 @@ fn filled(
         }
         let mut batch = Batch::default();
         batch.add(files.log, shard, group)?;
-        let leaves = hash_leaves(&batch.read)?;
+        let leaves = hash_leaves(&files.shared.hasher.here, &batch.read)?;
         leaves.first_chunk().copied().ok_or(Error::from(mismatch))
     });
     match part {

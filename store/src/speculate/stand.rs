@@ -246,7 +246,7 @@ impl Stand {
             let (mut forest, mut open) = (self.forest.clone(), self.open.clone());
             let hash = || {
                 let tree = (&mut forest, &mut open[..]);
-                pass(&*shared.hasher, tree, &made.record, &made.parts, &mut |_| {})
+                pass(&*shared.hasher.tree, tree, &made.record, &made.parts, &mut |_| {})
             };
             let passed = shared.steps.time(Step::Hash, || shared.hash_pool.install(hash))?;
             forest.shrink();

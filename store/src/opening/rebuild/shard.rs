@@ -400,8 +400,12 @@ impl ShardScan {
                 let reason = format!("twig {} begins before the log", places.twig);
                 return Err(self.corrupt(reason));
             }
-            let twig =
-                FinishedTwig::from_leaves(source.hasher, self.shard, places.twig, &left.leaves)?;
+            let twig = FinishedTwig::from_leaves(
+                &*source.hasher.tree,
+                self.shard,
+                places.twig,
+                &left.leaves,
+            )?;
             left.leaves.clear();
             let number = (places.twig.0 - self.part.first_kept.0) as usize;
             if let Some(root) = left.roots.get_mut(number) {
