@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::block::{Block, Collected};
-use crate::commit::flow::Progress;
+use crate::commit::flow::{Milestone, Progress};
 use crate::commit::prune::PruneReport;
 use crate::commit::writer::Writer;
 use crate::opening::limits;
@@ -306,7 +306,7 @@ impl Store {
     /// [`Error::Poisoned`] if the store failed; [`Error::Forked`].
     pub fn flush(&self) -> Result<(), Error> {
         self.locks.check_process()?;
-        self.shared.flow.wait_for(|at| (at.tidied >= at.accepted).then_some(()))
+        self.shared.flow.wait_for(Milestone::Tidied, |at| (at.tidied >= at.accepted).then_some(()))
     }
 
     /// Prunes now as far as the [options](Options::keep_heights) allow, and says what keeps the rest. The
@@ -322,7 +322,9 @@ impl Store {
         let (log, twigs) = (pruned(), shared.twigs.file.stats().bytes);
         let number = shared.prunings.ask();
         self.writer.settle()?;
-        shared.flow.wait_for(|_| shared.prunings.is_done(number).then_some(()))?;
+        shared
+            .flow
+            .wait_for(Milestone::Settled, |_| shared.prunings.is_done(number).then_some(()))?;
         let twigs_left = shared.twigs.file.stats().bytes;
         Ok(PruneReport {
             log_freed: pruned().saturating_sub(log),

@@ -1,7 +1,7 @@
 //! What a submitted block answers: its root, when it is published, and when it is durable.
 
 use crate::Error;
-use crate::commit::flow::{Flow, Progress};
+use crate::commit::flow::{Flow, Milestone, Progress};
 use hedgerow_state::Counts;
 use hedgerow_types::{Digest, Height};
 use std::fmt;
@@ -138,7 +138,7 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before the block was published.
     pub fn early_root(&self) -> Result<Digest, Error> {
-        self.flow.wait_for(|progress| {
+        self.flow.wait_for(Milestone::Root, |progress| {
             let stands = progress.poison.is_none() || self.is_published(progress);
             self.root.get().copied().filter(|_| stands)
         })
@@ -149,8 +149,9 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn root(&self) -> Result<Digest, Error> {
-        self.flow
-            .wait_for(|progress| self.root.get().copied().filter(|_| self.is_published(progress)))
+        self.flow.wait_for(Milestone::Published, |progress| {
+            self.root.get().copied().filter(|_| self.is_published(progress))
+        })
     }
 
     /// Waits until the block is published and returns what it came to.
@@ -227,8 +228,9 @@ impl Ticket {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub fn durable(&self) -> Result<(), Error> {
-        self.flow
-            .wait_for(|progress| progress.has_persisted(self.height, self.rollbacks).then_some(()))
+        self.flow.wait_for(Milestone::Durable, |progress| {
+            progress.has_persisted(self.height, self.rollbacks).then_some(())
+        })
     }
 }
 

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //!   submit ──accept──┐    accepted >= published >= durable >= tidied >= settled
-//!   hash ───publish──┼──► Progress (Mutex) ── moved (Condvar) ──► whoever waits looks again
-//!   log ────persist──┤       first failure
-//!   commit ─tidy─────┤
-//!          ─settle───┤
-//!   any failure ─poison
+//!   hash ────────tell┤       first failure       │
+//!        ────publish─┼──► Progress (Mutex) ──► reached: one Condvar for each Milestone ──► who waits for it looks again
+//!   log ─────persist─┤                           ▲
+//!   commit ─────tidy─┤                           │ all of them
+//!          ───settle─┤                           │
+//!   any failure ─────┴─poison ───────────────────┘
 //! ```
 //!
 //! Invariants:
 //! * Heights go back in one way, [`Flow::roll_back`], when nothing is on its way.
-//! * It moves only after what it announces is true, under its lock, and tells the waiters after.
+//! * It moves only after what it announces is true, under its lock, and tells the waiters after. Whoever waits names the
+//!   milestone that what he waits for comes with, and is woken by no other.
 //! * The first failure is latched; every waiter sees it.
 //! * A waiter that is a future looks and leaves its waker under the lock of the progress, so that no
 //!   movement falls between. It leaves one at most, and takes it back when it is dropped.
@@ -66,11 +68,26 @@ impl Progress {
     }
 }
 
+/// What a block comes to, one after the other but for the first two, and what is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Milestone {
+    /// Its root is known.
+    Root,
+    Published,
+    Durable,
+    Tidied,
+    Settled,
+}
+
+/// How many there are.
+const MILESTONES: usize = Milestone::Settled as usize + 1;
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Flow {
     progress: Mutex<Progress>,
-    moved: Condvar,
+    /// By milestone.
+    reached: [Condvar; MILESTONES],
     /// The futures that wait, by the height that they wait for. Locked after `progress`, if both are.
     wakers: Mutex<Wakers>,
 }
@@ -96,28 +113,34 @@ impl Flow {
             rollbacks: 0,
         };
         let wakers = Mutex::new(Wakers::default());
-        Self { progress: Mutex::new(progress), moved: Condvar::new(), wakers }
+        Self { progress: Mutex::new(progress), reached: Default::default(), wakers }
     }
 
-    /// Something moved: wakes everybody who may have waited for it.
-    fn moved(&self) {
-        self.moved.notify_all();
-        let reached = self.look(|at| match at.poison {
-            Some(_) => None,
-            None => Some(at.published),
-        });
+    /// These were reached: wakes the threads that wait for one of them.
+    fn reached(&self, milestones: &[Milestone]) {
+        for milestone in milestones {
+            self.reached[*milestone as usize].notify_all();
+        }
+    }
+
+    /// Wakes the futures that wait for a height up to this one: nothing is published beyond it, and nothing durable that
+    /// is not published.
+    fn wake_up_to(&self, published: Height) {
         let woken = {
             let mut wakers = self.wakers.lock();
-            match reached {
-                // Nothing is published beyond it, and nothing durable that is not published.
-                Some(height) => {
-                    let later = wakers.waiting.split_off(&(height.next(), 0));
-                    std::mem::replace(&mut wakers.waiting, later)
-                }
-                None => std::mem::take(&mut wakers.waiting),
-            }
+            let later = wakers.waiting.split_off(&(published.next(), 0));
+            std::mem::replace(&mut wakers.waiting, later)
         };
         // Without the locks: a waker is the caller's code.
+        woken.into_values().for_each(Waker::wake);
+    }
+
+    /// Wakes everybody, whatever they wait for.
+    fn wake_all(&self) {
+        for condition in &self.reached {
+            condition.notify_all();
+        }
+        let woken = std::mem::take(&mut self.wakers.lock().waiting);
         woken.into_values().for_each(Waker::wake);
     }
 
@@ -142,22 +165,26 @@ impl Flow {
     /// Readers see the state after `height`. Whoever hands a block on before saying so may be overtaken
     /// by [`persist`](Self::persist).
     pub(crate) fn publish(&self, height: Height) {
-        {
+        let published = {
             let mut progress = self.progress.lock();
             progress.published = progress.published.max(height);
-        }
-        self.moved();
+            progress.published
+        };
+        self.reached(&[Milestone::Root, Milestone::Published]);
+        self.wake_up_to(published);
     }
 
     /// Everything up to `height` is published and survives power loss.
     pub(crate) fn persist(&self, height: Height) {
-        {
+        let published = {
             let mut progress = self.progress.lock();
             progress.published = progress.published.max(height);
             progress.durable = height;
             progress.bytes = progress.bytes.split_off(&height.next());
-        }
-        self.moved();
+            progress.published
+        };
+        self.reached(&[Milestone::Root, Milestone::Published, Milestone::Durable]);
+        self.wake_up_to(published);
     }
 
     /// What the blocks up to `height` made needless has been deleted, as far as it could be.
@@ -166,7 +193,7 @@ impl Flow {
             let mut progress = self.progress.lock();
             progress.tidied = height;
         }
-        self.moved();
+        self.reached(&[Milestone::Tidied]);
     }
 
     /// Everything that is tidied is settled.
@@ -175,7 +202,7 @@ impl Flow {
             let mut progress = self.progress.lock();
             progress.settled = progress.tidied;
         }
-        self.moved();
+        self.reached(&[Milestone::Settled]);
     }
 
     /// Everything goes back to `height`; all that was accepted was settled.
@@ -187,15 +214,13 @@ impl Flow {
             progress.rollbacks += 1;
         }
         // Whoever waits for a height above has it since before.
-        let woken = std::mem::take(&mut self.wakers.lock().waiting);
-        self.moved();
-        woken.into_values().for_each(Waker::wake);
+        self.wake_all();
     }
 
-    /// Something else that waiters look at was set.
-    pub(crate) fn tell(&self) {
+    /// The root of a block was set, which is not a part of the progress.
+    pub(crate) fn tell_root(&self) {
         drop(self.progress.lock()); // nobody is between looking and waiting
-        self.moved();
+        self.reached(&[Milestone::Root]);
     }
 
     /// Latches the first failure and wakes everybody.
@@ -210,19 +235,20 @@ impl Flow {
             progress.poison.get_or_insert_with(|| Arc::clone(&cause));
             first
         };
-        self.moved();
+        self.wake_all();
         if first {
             // Without the lock: whoever listens may ask how far things are.
             tracing::error!(error = %cause, "the store stops");
         }
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` says so, which is asked again when a block comes to this milestone.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the store failed before.
     pub(crate) fn wait_for<T>(
         &self,
+        milestone: Milestone,
         mut ready: impl FnMut(&Progress) -> Option<T>,
     ) -> Result<T, Error> {
         let mut progress = self.progress.lock();
@@ -231,7 +257,7 @@ impl Flow {
                 return Ok(value);
             }
             progress.check()?;
-            self.moved.wait(&mut progress);
+            self.reached[milestone as usize].wait(&mut progress);
         }
     }
 
@@ -253,7 +279,7 @@ impl Flow {
     /// # Errors
     /// [`Error::Poisoned`] if the store failed.
     pub(crate) fn wait_for_room(&self, blocks: usize, bytes: u64) -> Result<(), Error> {
-        self.wait_for(|progress| {
+        self.wait_for(Milestone::Durable, |progress| {
             let in_flight = progress.bytes.len();
             let size: u64 = progress.bytes.values().sum();
             let room = in_flight < blocks && size < bytes;

@@ -280,7 +280,7 @@ impl HashStage {
         // be sending, nor for readers to see the block.
         let mut announce = |roots: &Roots| {
             block.root.get_or_init(|| roots.state);
-            shared.flow.tell();
+            shared.flow.tell_root();
         };
         let tree = (forest, &mut open[..]);
         let hash = || pass(&*shared.hasher.tree, tree, &block.record, &block.parts, &mut announce);

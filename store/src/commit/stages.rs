@@ -31,7 +31,7 @@
 //! been asked to: nobody waits for a stage that is gone.
 
 use crate::Error;
-use crate::commit::flow::{Flow, Progress};
+use crate::commit::flow::{Flow, Milestone, Progress};
 use crate::commit::sync::thread::{self, JoinHandle};
 use crate::commit::sync::{Receiver, Sender, TryRecvError, bounded};
 use crate::opening::limits::{STACK_BYTES, no_thread};
@@ -224,7 +224,7 @@ impl<B> Pipeline<B> {
         if !matches!(sent, Some(Ok(()))) {
             self.flow.check()?;
         }
-        self.flow.wait_for(|at| (at.settled >= at.accepted).then_some(()))
+        self.flow.wait_for(Milestone::Settled, |at| (at.settled >= at.accepted).then_some(()))
     }
 
     /// In a forked copy of the process, where the threads are not: nothing is asked of them, and no lock

@@ -4,6 +4,7 @@
 //! Everything up to the record's announcement can refuse the block and leaves no trace.
 
 use crate::commit::checkpoint;
+use crate::commit::flow::Milestone;
 use crate::commit::making::{self, Made};
 use crate::commit::pipeline::{BlockDelta, Pipeline};
 use crate::commit::stages::PanicGuard;
@@ -116,7 +117,9 @@ impl Writer {
 
     /// What a speculative block stands on that follows the last accepted one. Waits until that is published.
     pub(crate) fn stand(&self) -> Result<Stand, Error> {
-        self.shared.flow.wait_for(|at| (at.published >= at.accepted).then_some(()))?;
+        self.shared
+            .flow
+            .wait_for(Milestone::Published, |at| (at.published >= at.accepted).then_some(()))?;
         Stand::on_published(&self.shared, self.height, &self.shards, self.rule)
     }
 
@@ -205,7 +208,9 @@ impl Writer {
     /// Lets what the blocks of a stream brought be found, in an index in files.
     pub(crate) fn end_filling(&self) -> Result<(), Error> {
         let Some(tiers) = &self.shared.tiers else { return Ok(()) };
-        self.shared.flow.wait_for(|at| (at.published >= at.accepted).then_some(()))?;
+        self.shared
+            .flow
+            .wait_for(Milestone::Published, |at| (at.published >= at.accepted).then_some(()))?;
         tiers.index.iter().try_for_each(|index| index.end_filling()).map_err(in_index)
     }
 

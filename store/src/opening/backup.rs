@@ -42,6 +42,7 @@
 
 use crate::commit::checkpoint;
 use crate::commit::copies::Copying;
+use crate::commit::flow::Milestone;
 use crate::opening::check::CheckReport;
 use crate::opening::limits;
 use crate::opening::place::{LOG, Locks, META, Place, TWIGS};
@@ -329,7 +330,7 @@ impl Copied {
             let state = shared.published.current();
             (state.height, state.log_end, state.roots().state)
         };
-        shared.flow.wait_for(|at| (at.durable >= height).then_some(()))?;
+        shared.flow.wait_for(Milestone::Durable, |at| (at.durable >= height).then_some(()))?;
         let engine = shared.with_meta(|meta| Ok(meta.engine()))?;
         let engine = engine
             .parse::<Engine>()

@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::commit::flow::Milestone;
 use crate::commit::sync::{Condvar, Mutex};
 use crate::ticket::Ticket;
 use hedgerow_state::Counts;
@@ -166,7 +167,7 @@ impl HashWork<Toy> for Hash {
         work();
         self.world.fail_at(Fault::Hash(height))?;
         block.root.get_or_init(|| root_of(block.height));
-        self.flow.tell();
+        self.flow.tell_root();
         if let Some(answers) = &self.world.patient {
             answers.wait_for(EARLY, height);
         }
@@ -348,7 +349,7 @@ static REFUSED: AtomicUsize = AtomicUsize::new(0);
 /// Waits until all that is accepted is durable and tidied after, as `flush` does, beside the writer.
 fn flush(flow: &Flow, world: &World) {
     let accepted = flow.look(|at| at.accepted);
-    match flow.wait_for(|at| (at.tidied >= at.accepted).then_some(())) {
+    match flow.wait_for(Milestone::Tidied, |at| (at.tidied >= at.accepted).then_some(())) {
         Ok(()) => assert!(world.tidied.load(Ordering::SeqCst) >= accepted.0),
         Err(error) => world.check_cause(flow, &error),
     }
@@ -548,7 +549,8 @@ fn a_stage_that_ends_by_itself_stops_the_store() {
         if thread_rng().r#gen() {
             pipeline.stop().unwrap();
         }
-        let all = flow.wait_for(|at| (at.settled >= Height(blocks)).then_some(()));
+        let all =
+            flow.wait_for(Milestone::Settled, |at| (at.settled >= Height(blocks)).then_some(()));
         let settled = settled.and_then(Result::err);
         for error in [refused, settled, all.err()].into_iter().flatten() {
             assert!(error.to_string().contains("ended before its work was done"), "{error}");
