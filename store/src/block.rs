@@ -1,5 +1,6 @@
 //! A block of the user's API: puts and deletes that become the change sets of one task.
 
+use crate::commit::writer::Writer;
 use crate::store::Store;
 use crate::ticket::{Receipt, Ticket};
 use crate::{Durability, Error, Refused};
@@ -122,13 +123,16 @@ impl<'s> Block<'s> {
     /// accepted before; [`Error::Poisoned`].
     pub fn submit(&mut self) -> Result<Ticket, Error> {
         self.store.writer.say_that_nobody_waits();
-        self.hand_in()
+        self.hand_in(Writer::submit)
     }
 
-    fn hand_in(&mut self) -> Result<Ticket, Error> {
+    fn hand_in(
+        &mut self,
+        way: fn(&mut Writer, &BlockOps, &mut Vec<u8>) -> Result<Ticket, Error>,
+    ) -> Result<Ticket, Error> {
         self.store.writer.check_begin(self.height)?;
         let Collected { ops, extra, .. } = &mut self.collected;
-        let ticket = self.store.writer.submit(ops, extra)?;
+        let ticket = way(&mut self.store.writer, ops, extra)?;
         let empty = Collected::new(self.store.writer.max_value_bytes())?;
         self.store.spare = std::mem::replace(&mut self.collected, empty).emptied();
         Ok(ticket)
@@ -140,13 +144,11 @@ impl<'s> Block<'s> {
     /// # Errors
     /// As [`Block::submit`] and [`Ticket::root`].
     pub fn commit(&mut self) -> Result<Receipt, Error> {
-        let durability = self.store.shared.options.durability;
-        let ticket = self.hand_in()?;
-        let receipt = ticket.receipt()?;
-        if durability == Durability::EachBlock {
-            ticket.durable()?;
-        }
-        Ok(receipt)
+        let ticket = match self.store.shared.options.durability {
+            Durability::EachBlock => self.hand_in(Writer::commit)?,
+            Durability::Pipelined => self.hand_in(Writer::submit)?,
+        };
+        ticket.receipt()
     }
 }
 

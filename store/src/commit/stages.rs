@@ -14,6 +14,11 @@
 //!                                    settle, when somebody wants it and at the end
 //! ```
 //!
+//! A writer that waits for its block in any case, and finds nothing on its way before it, does the log stage's part itself
+//! ([`Pipeline::accept_and_wait`]): no thread is woken before the disk is asked, and none after it has answered. What the
+//! stage needs for that is behind a lock, which its thread holds while it has anything to do. If it fails, the writer latches
+//! the error; the stages, which have nothing left to do, end when the store is closed.
+//!
 //! So a block is durable as soon as its record is synced and its root known; what follows the log now and
 //! then, the manifest above all, is written while the records of the next blocks are synced and they are
 //! hashed. One append covers all blocks that wait for it, and one commit all that became durable with it.
@@ -33,10 +38,11 @@
 use crate::Error;
 use crate::commit::flow::{Flow, Milestone, Progress};
 use crate::commit::sync::thread::{self, JoinHandle};
-use crate::commit::sync::{Receiver, Sender, TryRecvError, bounded};
+use crate::commit::sync::{Mutex, Receiver, Sender, TryRecvError, bounded};
 use crate::opening::limits::{STACK_BYTES, no_thread};
 use hedgerow_types::Height;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 #[cfg(test)]
@@ -89,8 +95,46 @@ enum Item<T> {
 /// What the commit stage is given: the blocks that became durable together, up to this height.
 type ToCommit<H> = Item<(Height, Vec<H>)>;
 
-/// The other ends of the log stage.
-type Between<H> = (Receiver<H>, Sender<ToCommit<H>>);
+/// What the log stage has, for its thread and for a writer that waits.
+struct LogSide<B, H> {
+    work: Box<dyn LogWork<B>>,
+    hashed: Receiver<H>,
+    to_commit: Sender<ToCommit<H>>,
+}
+
+impl<B, H> fmt::Debug for LogSide<B, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogSide").finish_non_exhaustive()
+    }
+}
+
+/// The same, until the log stage has ended.
+type Logging<B, H> = Arc<Mutex<Option<LogSide<B, H>>>>;
+
+/// The log stage's hold on it. When it is dropped, the channels close.
+struct LogEnd<B, H>(Logging<B, H>);
+
+impl<B, H> Drop for LogEnd<B, H> {
+    fn drop(&mut self) {
+        let ended = self.0.lock().take();
+        drop(ended);
+    }
+}
+
+/// What the log stage does with a block, on the thread that calls.
+trait LogsHere<B>: fmt::Debug + Send + Sync {
+    /// Returns when the block is durable, or a stage has failed and said so.
+    fn log(&self, flow: &Flow, block: &Arc<B>) -> Result<(), Error>;
+}
+
+impl<B: Block, H: Send> LogsHere<B> for Mutex<Option<LogSide<B, H>>> {
+    fn log(&self, flow: &Flow, block: &Arc<B>) -> Result<(), Error> {
+        match &mut *self.lock() {
+            Some(side) => side.run(flow, None, vec![Item::Block(Arc::clone(block))]).map(drop),
+            None => Ok(()), // The log stage failed and has said so.
+        }
+    }
+}
 
 /// The running stages.
 #[derive(Debug)]
@@ -99,6 +143,7 @@ pub(crate) struct Pipeline<B> {
     /// Closed to make the stages end.
     to_hash: Option<Sender<Arc<B>>>,
     to_log: Option<Sender<Item<Arc<B>>>>,
+    logging: Arc<dyn LogsHere<B>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
 }
 
@@ -114,28 +159,33 @@ impl<B: Block> Pipeline<B> {
         Self::with(
             flow,
             waiting,
+            Box::new(log),
             move |stage| run_hash(stage, hash),
-            move |stage: &Stage<_, Between<W::Hashed>>| run_log(stage, log),
+            run_log,
             move |stage| run_commit(stage, commit),
         )
     }
 
-    /// Starts three threads that run these.
+    /// Starts three threads that run these, of which the one of the log does this work.
     fn with<H: Send + 'static>(
         flow: &Arc<Flow>,
         waiting: usize,
+        work: Box<dyn LogWork<B>>,
         hash: impl FnOnce(&Stage<Arc<B>, Sender<H>>) -> Result<(), Error> + Send + 'static,
-        log: impl FnOnce(&Stage<Item<Arc<B>>, Between<H>>) -> Result<(), Error> + Send + 'static,
+        log: impl FnOnce(&Stage<Item<Arc<B>>, LogEnd<B, H>>) -> Result<(), Error> + Send + 'static,
         commit: impl FnOnce(&Stage<ToCommit<H>, ()>) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let (to_hash, blocks_to_hash) = bounded(waiting);
         let (to_log, blocks_to_log) = bounded(waiting);
         let (hashed_tx, hashed_rx) = bounded(waiting);
         let (to_commit, blocks_to_commit) = bounded(waiting);
+        let logging = Arc::new(Mutex::new(Some(LogSide { work, hashed: hashed_rx, to_commit })));
+        let end = LogEnd(Arc::clone(&logging));
         let mut pipeline = Self {
             flow: Arc::clone(flow),
             to_hash: Some(to_hash),
             to_log: Some(to_log),
+            logging,
             threads: Vec::new(),
         };
         let stage = Stage {
@@ -150,7 +200,7 @@ impl<B: Block> Pipeline<B> {
             name: "hedgerow-log",
             flow: Arc::clone(flow),
             blocks: blocks_to_log,
-            others: (hashed_rx, to_commit),
+            others: end,
             goal: |at| at.durable,
         };
         pipeline.spawn(stage, log)?;
@@ -203,6 +253,37 @@ impl<B> Pipeline<B> {
         Ok(())
     }
 
+    /// The same, and waits until the block is durable. It may be, or not, if this fails.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the stages ended, or a failure ended them.
+    pub(crate) fn accept_and_wait(&self, block: &Arc<B>, bytes: u64) -> Result<(), Error>
+    where
+        B: Block,
+    {
+        let height = block.height();
+        let alone = self.flow.look(|at| at.durable >= at.accepted);
+        let (true, Some(to_hash)) = (alone, &self.to_hash) else {
+            self.accept(block, bytes)?;
+            return self
+                .flow
+                .wait_for(Milestone::Durable, |at| (at.durable >= height).then_some(()));
+        };
+        self.flow.accept(height, bytes);
+        let done = match to_hash.send(Arc::clone(block)) {
+            Ok(()) => self.logging.log(&self.flow, block),
+            Err(_) => Err(ended()),
+        };
+        if let Err(error) = done {
+            self.flow.poison(error);
+        }
+        match self.flow.look(|at| at.durable >= height) {
+            true => Ok(()),
+            // Whoever ended before has said why.
+            false => self.flow.check().and(Err(ended())),
+        }
+    }
+
     fn send(&self, block: &Arc<B>) -> Result<(), Error> {
         // The log stage first: it knows of every block that comes to it hashed.
         let log = self.to_log.as_ref();
@@ -211,8 +292,7 @@ impl<B> Pipeline<B> {
         if matches!((log, hash), (Some(Ok(())), Some(Ok(())))) {
             return Ok(());
         }
-        let reason = "ended before the store was closed".into();
-        Err(Error::Thread { name: "hedgerow", reason })
+        Err(ended())
     }
 
     /// Settles all that was accepted, and waits until that is done.
@@ -318,60 +398,76 @@ fn run_hash<B: Block, W: HashWork<B>>(
     Ok(())
 }
 
-fn run_log<B: Block, H>(
-    stage: &Stage<Item<Arc<B>>, Between<H>>,
-    mut work: impl LogWork<B>,
-) -> Result<(), Error> {
-    let Stage { flow, blocks, others: (hashed, to_commit), .. } = stage;
-    // Heights of blocks whose records are synced and whose roots have not come yet.
-    let mut synced = VecDeque::new();
-    let mut settle = false;
-    loop {
-        let mut items: Vec<_> = blocks.try_iter().collect();
-        if items.is_empty() && synced.is_empty() && !settle {
-            // Nothing else is to be done.
-            let Ok(item) = blocks.recv() else {
-                // The end. If the commit stage is gone, it has said why.
-                let _ = to_commit.send(Item::Settle);
-                return Ok(());
-            };
-            items.push(item);
-            items.extend(blocks.try_iter());
+fn run_log<B: Block, H>(stage: &Stage<Item<Arc<B>>, LogEnd<B, H>>) -> Result<(), Error> {
+    let Stage { flow, blocks, others: LogEnd(logging), .. } = stage;
+    for item in blocks {
+        let Some(side) = &mut *logging.lock() else { return Ok(()) };
+        if !side.run(flow, Some(blocks), vec![item])? {
+            return Ok(());
         }
-        let mut batch = Vec::with_capacity(items.len());
-        for item in items {
-            match item {
-                Item::Block(block) => batch.push(block),
-                Item::Settle => settle = true,
+    }
+    // The end. If the commit stage is gone, it has said why.
+    if let Some(side) = &*logging.lock() {
+        let _ = side.to_commit.send(Item::Settle);
+    }
+    Ok(())
+}
+
+impl<B: Block, H> LogSide<B, H> {
+    /// Does all that is to be done with these and with what comes in meanwhile. Whether the stages next to it are there: one that
+    /// failed has said so.
+    fn run(
+        &mut self,
+        flow: &Flow,
+        more: Option<&Receiver<Item<Arc<B>>>>,
+        mut items: Vec<Item<Arc<B>>>,
+    ) -> Result<bool, Error> {
+        // Heights of blocks whose records are synced and whose roots have not come yet.
+        let mut synced = VecDeque::new();
+        let mut settle = false;
+        loop {
+            items.extend(more.iter().flat_map(|more| more.try_iter()));
+            if items.is_empty() && synced.is_empty() && !settle {
+                return Ok(true);
             }
-        }
-        if !batch.is_empty() {
-            work.append(&batch)?;
-            synced.extend(batch.iter().map(|block| block.height()));
-        }
-        if synced.is_empty() {
-            // All of it is handed on, and settling was asked for.
-            if to_commit.send(Item::Settle).is_err() {
-                return Ok(()); // The commit stage failed and has said so.
+            let mut batch = Vec::with_capacity(items.len());
+            for item in items.drain(..) {
+                match item {
+                    Item::Block(block) => batch.push(block),
+                    Item::Settle => settle = true,
+                }
             }
-            settle = false;
-            continue;
-        }
-        let Ok(first) = hashed.recv() else {
-            return Ok(()); // The hash stage failed and has said so.
-        };
-        // Only blocks that are synced: roots may be ahead of records.
-        let more = synced.len() - 1;
-        let mut ready = vec![first];
-        ready.extend(hashed.try_iter().take(more));
-        let last = synced.drain(..ready.len()).next_back();
-        if let Some(height) = last {
-            flow.persist(height);
-            if to_commit.send(Item::Block((height, ready))).is_err() {
-                return Ok(()); // The commit stage failed and has said so.
+            if !batch.is_empty() {
+                self.work.append(&batch)?;
+                synced.extend(batch.iter().map(|block| block.height()));
+            }
+            if synced.is_empty() {
+                // All of it is handed on, and settling was asked for.
+                if self.to_commit.send(Item::Settle).is_err() {
+                    return Ok(false);
+                }
+                settle = false;
+                continue;
+            }
+            let Ok(first) = self.hashed.recv() else { return Ok(false) };
+            // Only blocks that are synced: roots may be ahead of records.
+            let beside = synced.len() - 1;
+            let mut ready = vec![first];
+            ready.extend(self.hashed.try_iter().take(beside));
+            let last = synced.drain(..ready.len()).next_back();
+            if let Some(height) = last {
+                flow.persist(height);
+                if self.to_commit.send(Item::Block((height, ready))).is_err() {
+                    return Ok(false);
+                }
             }
         }
     }
+}
+
+/// A stage is gone that nobody has ended.
+fn ended() -> Error {
+    Error::Thread { name: "hedgerow", reason: "ended before the store was closed".into() }
 }
 
 fn run_commit<H>(

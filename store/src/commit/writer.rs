@@ -40,6 +40,13 @@ pub(crate) struct Stream {
     pub(crate) in_order: bool,
 }
 
+/// What is waited for when a block is taken in.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Accepted,
+    Durable,
+}
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -153,7 +160,7 @@ impl Writer {
             ahead: Some(accepted.ahead),
             root: Arc::new(root),
         };
-        self.hand_on(block, accepted.token)
+        self.hand_on(block, accepted.token, Until::Accepted)
     }
 
     /// The current entry of a key: that of the last accepted block.
@@ -174,7 +181,12 @@ impl Writer {
     /// Takes a block in. Waits while too much is in flight, not for hashing or the disk.
     /// Takes `extra` only if it accepts the block.
     pub(crate) fn submit(&mut self, ops: &BlockOps, extra: &mut Vec<u8>) -> Result<Ticket, Error> {
-        self.take(extra, |writer, height| writer.apply(height, ops))
+        self.take(extra, Until::Accepted, |writer, height| writer.apply(height, ops))
+    }
+
+    /// Takes a block in and waits until it is durable.
+    pub(crate) fn commit(&mut self, ops: &BlockOps, extra: &mut Vec<u8>) -> Result<Ticket, Error> {
+        self.take(extra, Until::Durable, |writer, height| writer.apply(height, ops))
     }
 
     /// Takes a block of a stream in, which is that of puts of its pairs. `stream` is what came before it, and
@@ -185,7 +197,7 @@ impl Writer {
         stream: &mut Stream,
         extra: &mut Vec<u8>,
     ) -> Result<Ticket, Error> {
-        let ticket = self.take(extra, |writer, height| {
+        let ticket = self.take(extra, Until::Accepted, |writer, height| {
             if stream.in_order {
                 let Self { shared, shards, rule, .. } = writer;
                 let Stream { key_hashes, last, sentries, .. } = &*stream;
@@ -231,6 +243,7 @@ impl Writer {
     fn take(
         &mut self,
         extra: &mut Vec<u8>,
+        until: Until,
         apply: impl FnOnce(&mut Self, Height) -> Result<Vec<ShardDelta>, Error>,
     ) -> Result<Ticket, Error> {
         let height = self.height.next();
@@ -249,7 +262,7 @@ impl Writer {
             Err(error) => return Err(self.stop_with(error)),
         };
         let token = self.shared.speculation.new_token();
-        self.hand_on(block, token)
+        self.hand_on(block, token, until)
     }
 
     /// Waits while too much is in flight.
@@ -277,7 +290,7 @@ impl Writer {
     }
 
     /// Hands a block to the stages, which the log has; the state after it is the one that `token` names.
-    fn hand_on(&mut self, block: BlockDelta, token: Token) -> Result<Ticket, Error> {
+    fn hand_on(&mut self, block: BlockDelta, token: Token, until: Until) -> Result<Ticket, Error> {
         let height = block.height;
         let block = Arc::new(block);
         self.height = height;
@@ -288,7 +301,10 @@ impl Writer {
         let ticket = Ticket::new(flow, height, block.counts, log_bytes, &block.root);
         // Before readers can see it: what does not follow it is stale then.
         self.shared.speculation.move_to(token);
-        self.pipeline.accept(&block, log_bytes)?;
+        match until {
+            Until::Accepted => self.pipeline.accept(&block, log_bytes)?,
+            Until::Durable => self.pipeline.accept_and_wait(&block, log_bytes)?,
+        }
         Ok(ticket)
     }
 

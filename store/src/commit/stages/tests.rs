@@ -187,6 +187,9 @@ impl LogWork<Toy> for Log {
             work();
             let Height(height) = block.height;
             self.0.fail_at(Fault::Append(height))?;
+            if let Some(answers) = &self.0.patient {
+                answers.wait_for(PUBLISHED, height);
+            }
             assert_eq!(self.0.appended.swap(height, Ordering::SeqCst) + 1, height, "appended");
         }
         Ok(())
@@ -204,9 +207,6 @@ impl CommitWork<Height> for Commit {
         work();
         for &Height(height) in hashed {
             self.world.fail_at(Fault::Commit(height))?;
-            if let Some(answers) = &self.world.patient {
-                answers.wait_for(PUBLISHED, height);
-            }
         }
         for &Height(height) in hashed {
             assert!(self.flow.look(|at| at.durable.0) >= height, "committed before it is durable");
@@ -346,6 +346,9 @@ fn settle(pipeline: &Pipeline<Toy>, flow: &Flow, world: &World) -> Result<(), Er
 static SETTLED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
+/// How often a block was waited for behind others, and alone.
+static WAITED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
 /// Waits until all that is accepted is durable and tidied after, as `flush` does, beside the writer.
 fn flush(flow: &Flow, world: &World) {
     let accepted = flow.look(|at| at.accepted);
@@ -377,8 +380,9 @@ fn run(plan: Plan) {
     let hash = Hash { world: Arc::clone(&world), flow: Arc::clone(&flow) };
     let log = Log(Arc::clone(&world));
     let commit = Commit { world: Arc::clone(&world), flow: Arc::clone(&flow) };
-    // Fewer than may be in flight, too.
-    let waiting = thread_rng().gen_range(1..=4);
+    // Fewer than may be in flight, too, but for a disk that waits for those who read: it would wait for itself.
+    let fewest = if world.patient.is_some() { in_flight } else { 1 };
+    let waiting = thread_rng().gen_range(fewest..=4);
     let mut pipeline = Pipeline::start(&flow, waiting, hash, log, commit).unwrap();
     let mut waiters = Vec::new();
     let mut accepted = 0;
@@ -394,7 +398,20 @@ fn run(plan: Plan) {
         flow.look(|at| assert!(at.bytes.len() < in_flight, "no room: {at:?}"));
         let root = Arc::default();
         let ticket = Ticket::new(&flow, height, Counts::default(), 0, &root);
-        let sent = pipeline.accept(&Arc::new(Toy { height, root }), 1);
+        let block = Arc::new(Toy { height, root });
+        // Who is patient is answered by those who wait, who begin after it.
+        let waits = world.patient.is_none() && thread_rng().r#gen();
+        let sent = match waits {
+            false => pipeline.accept(&block, 1),
+            true => {
+                let alone = flow.look(|at| at.durable >= at.accepted);
+                WAITED[usize::from(alone)].fetch_add(1, Ordering::SeqCst);
+                let sent = pipeline.accept_and_wait(&block, 1);
+                let durable = flow.look(|at| at.durable >= height);
+                assert!(durable || sent.is_err(), "{height}: {:?}", world.faults);
+                sent
+            }
+        };
         accepted = height.0;
         look(&flow, &world);
         let (flow_of, world_of) = (Arc::clone(&flow), Arc::clone(&world));
@@ -487,9 +504,12 @@ fn the_writer_settles() {
     }
     let [idle, busy] = [0, 1].map(|number| SETTLED[number].load(Ordering::SeqCst));
     let refused = REFUSED.load(Ordering::SeqCst);
+    let [behind, alone] = [0, 1].map(|number| WAITED[number].load(Ordering::SeqCst));
     println!("settled {idle} times idle, {busy} times with blocks in flight; {refused} in vain");
+    println!("waited for a block {behind} times behind others, {alone} times alone");
     let replayed = std::env::var_os("HEDGEROW_SCHEDULE").is_some();
     assert!(replayed || (idle > 0 && busy > 0 && refused > 0), "{idle} {busy} {refused}");
+    assert!(replayed || (behind > 0 && alone > 0), "{behind} {alone}");
 }
 
 /// Takes some blocks, then ends as if all were well: what an error that somebody forgot to hand on
@@ -521,13 +541,14 @@ fn a_stage_that_ends_by_itself_stops_the_store() {
             &flow,
             // Room for all: who takes blocks and hands none on may otherwise wait for more for ever.
             4,
+            Box::new(logging),
             move |stage| match hash {
                 true => desert(stage, after),
                 false => run_hash(stage, work),
             },
             move |stage| match log {
                 true => desert(stage, after),
-                false => run_log(stage, logging),
+                false => run_log(stage),
             },
             move |stage| match commit {
                 // What came at once is one item.
@@ -536,10 +557,17 @@ fn a_stage_that_ends_by_itself_stops_the_store() {
             },
         );
         let mut pipeline = pipeline.unwrap();
-        let mut refused = None;
+        let (mut refused, mut waited) = (None, false);
         for height in (1..=blocks).map(Height) {
             let block = Toy { height, root: Arc::default() };
-            refused = pipeline.accept(&Arc::new(block), 1).err();
+            let block = Arc::new(block);
+            // The last one: a stage that takes blocks and hands none on waits for as many as it takes.
+            let may_wait = height == Height(blocks) && !(log && after == blocks);
+            waited = may_wait && thread_rng().r#gen();
+            refused = match waited {
+                true => pipeline.accept_and_wait(&block, 1).err(),
+                false => pipeline.accept(&block, 1).err(),
+            };
             if refused.is_some() {
                 break;
             }
@@ -556,6 +584,10 @@ fn a_stage_that_ends_by_itself_stops_the_store() {
             assert!(error.to_string().contains("ended before its work was done"), "{error}");
         }
         assert!(flow.check().is_err(), "nothing is settled");
-        assert!(!(hash || log) || flow.look(|at| at.durable < Height(blocks)), "nor durable");
+        // Who waits writes the log himself, if its stage has not left before.
+        assert!(
+            !(hash || log && !waited) || flow.look(|at| at.durable < Height(blocks)),
+            "nor durable"
+        );
     });
 }
