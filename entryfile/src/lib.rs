@@ -111,4 +111,4 @@ pub use segments::segment::SegmentSize;
 pub use twig::file::{LiveLog, TwigFile, TwigFileOptions, TwigFileStats};
 pub use twig::record::{GROUP_LEAVES, TWIG_GROUPS, TWIG_NODES, TwigGroup, TwigRecord};
 pub use undo::file::{UndoFile, UndoFileOptions, UndoFileStats};
-pub use undo::record::{EncodedUndo, ShardUndoParts, UndoHead, UndoNodes, UndoSection};
+pub use undo::record::{EncodedUndo, ShardUndoParts, UndoHead, UndoSection};

@@ -5,6 +5,7 @@ use hedgerow_entryfile::{
     EncodedUndo, SegmentSize, ShardUndoParts, StoreId, UndoFile, UndoFileOptions,
 };
 use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_types::rows::NodeRows;
 use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
 use hedgerow_vfs::{MemDisk, OpenMode, Vfs};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ fn end(height: u64) -> LogPosition {
 /// A record of a height; `mark` tells one of several of the same height.
 fn record(height: u64, mark: u8) -> Arc<EncodedUndo> {
     let gone: Vec<_> = (0..height % 40).map(|sn| SerialNumber(7 * sn + height)).collect();
-    let upper = vec![vec![(height, Digest([mark; 32]))]];
+    let upper = NodeRows::from_iter([[(height, Digest([mark; 32]))]]);
     let parts: [ShardUndoParts<'_>; SHARDS] = std::array::from_fn(|shard| ShardUndoParts {
         next_sn: SerialNumber(height * 100 + shard as u64),
         deactivated: &gone,

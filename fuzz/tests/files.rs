@@ -13,6 +13,7 @@ use hedgerow_entryfile::{
     push_stub,
 };
 use hedgerow_types::entry::EntryFields;
+use hedgerow_types::rows::NodeRows;
 use hedgerow_types::{
     Digest, Height, KeyHash, LogPosition, SHARDS, SerialNumber, ShardId, TwigId, Version,
 };
@@ -204,10 +205,11 @@ fn undo_file() {
         let gone: Vec<_> = (0..3 * height).map(|sn| SerialNumber(5 * sn)).collect();
         let upper =
             [vec![(0, Digest([1; 32])), (4, Digest([2; 32]))], vec![(height, Digest([3; 32]))]];
+        let (upper, none) = (NodeRows::from_iter(upper), NodeRows::default());
         let parts: [ShardUndoParts<'_>; SHARDS] = std::array::from_fn(|shard| ShardUndoParts {
             next_sn: SerialNumber(height + shard as u64),
             deactivated: if shard == 7 { &gone } else { &[] },
-            upper: if shard % 5 == 2 { &upper } else { &[] },
+            upper: if shard % 5 == 2 { &upper } else { &none },
         });
         let place = (end(height - 1), end(height));
         Arc::new(EncodedUndo::new(ID, Height(height), place, 9, &parts).unwrap())

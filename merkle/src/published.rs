@@ -40,6 +40,7 @@ use crate::shard::{ShardTree, SharedTree};
 use crate::upper::{level_of, levels_above_twigs};
 use crate::{Dirty, Forest, MerkleError, Roots};
 use hedgerow_hasher_api::{hash_node, null_table};
+use hedgerow_types::rows::NodeRows;
 use hedgerow_types::{
     Digest, SHARDS, STATE_LEVELS, STATE_ROOT_LEVEL, SerialNumber, ShardId, TWIG_LEAVES, TwigId,
 };
@@ -83,35 +84,25 @@ pub struct TreeUndo {
     shards: [ShardUndo; SHARDS],
 }
 
-/// Nodes of one row with their indexes, ascending.
-type Nodes = Vec<(u64, Digest)>;
-
 /// The replaced nodes of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ShardUndo {
-    pages: Nodes,
-    l1: Nodes,
-    l2: Nodes,
+    /// Those of the active bits: pages, l1, l2.
+    bits: NodeRows,
     /// By row, from the twig roots upward.
-    upper: Arc<Vec<Nodes>>,
+    upper: Arc<NodeRows>,
 }
 
 impl TreeUndo {
     /// The nodes of a shard's upper tree that the block replaced: by row, from the twig roots up, each with its
     /// index in the row, ascending.
-    pub fn upper(&self, shard: ShardId) -> Arc<Vec<Vec<(u64, Digest)>>> {
+    pub fn upper(&self, shard: ShardId) -> Arc<NodeRows> {
         self.shards.get(shard.index()).map(|undo| Arc::clone(&undo.upper)).unwrap_or_default()
     }
 
     /// Bytes of heap.
     pub fn heap_bytes(&self) -> usize {
-        let nodes = |nodes: &Nodes| nodes.capacity() * size_of::<(u64, Digest)>();
-        let of = |shard: &ShardUndo| {
-            let lower = nodes(&shard.pages) + nodes(&shard.l1) + nodes(&shard.l2);
-            let rows = shard.upper.capacity() * size_of::<Nodes>();
-            lower + rows + shard.upper.iter().map(nodes).sum::<usize>()
-        };
-        self.shards.iter().map(of).sum()
+        self.shards.iter().map(|shard| shard.bits.heap_bytes() + shard.upper.heap_bytes()).sum()
     }
 }
 
@@ -126,14 +117,12 @@ enum Place {
 
 impl ShardUndo {
     fn get(&self, place: Place) -> Option<Digest> {
-        let (nodes, index) = match place {
-            Place::Page(index) => (&self.pages, index),
-            Place::L1(index) => (&self.l1, index),
-            Place::L2(index) => (&self.l2, index),
-            Place::Upper(row, index) => (self.upper.get(row)?, index),
-        };
-        let found = nodes.binary_search_by_key(&index, |&(index, _)| index).ok()?;
-        nodes.get(found).map(|&(_, node)| node)
+        match place {
+            Place::Page(index) => self.bits.get(0, index),
+            Place::L1(index) => self.bits.get(1, index),
+            Place::L2(index) => self.bits.get(2, index),
+            Place::Upper(row, index) => self.upper.get(row, index),
+        }
     }
 }
 
@@ -141,20 +130,22 @@ impl ShardTree {
     /// The nodes that a block with this `dirty` replaces, as far as there are any.
     fn before(&self, dirty: &ShardDirty) -> ShardUndo {
         // Takes the nodes of a row, and leads on to their parents.
-        let take = |row: &Row, indexes: &mut Vec<u64>| -> Nodes {
-            let nodes = indexes.iter().filter_map(|&index| Some((index, *row.get(index)?)));
-            let nodes = nodes.collect();
+        let take = |to: &mut NodeRows, row: &Row, indexes: &mut Vec<u64>| {
+            to.push_row(indexes.iter().filter_map(|&index| Some((index, *row.get(index)?))));
             indexes.iter_mut().for_each(|index| *index >>= 1);
             indexes.dedup();
-            nodes
         };
+        // Pages have few twigs in common when they are few.
         let mut indexes = dirty.pages.clone();
-        let [pages, l1, l2] =
-            [&self.bits.pages, &self.bits.l1, &self.bits.l2].map(|row| take(row, &mut indexes));
-        let mut twigs = dirty.twigs();
-        let upper: Vec<_> = self.upper.rows().iter().map(|row| take(row, &mut twigs)).collect();
-        let upper = Arc::new(upper);
-        ShardUndo { pages, l1, l2, upper }
+        let mut bits = NodeRows::with_capacity(3 * indexes.len(), 3);
+        for row in [&self.bits.pages, &self.bits.l1, &self.bits.l2] {
+            take(&mut bits, row, &mut indexes);
+        }
+        let (mut twigs, rows) = (dirty.twigs(), self.upper.rows());
+        // A row has half of the nodes below it, or as many as they become fewer.
+        let mut upper = NodeRows::with_capacity(twigs.len() * rows.len().min(4), rows.len());
+        rows.iter().for_each(|row| take(&mut upper, row, &mut twigs));
+        ShardUndo { bits, upper: Arc::new(upper) }
     }
 
     /// A node of the newest state; of what is not held, what it was while nothing was active below it.

@@ -13,6 +13,7 @@ use hedgerow_testkit::Limit;
 use hedgerow_testkit::generate::{BlockGen, GenShape, SeedNote, adversarial_keys};
 use hedgerow_testkit::model::{Model, NetChangeSet};
 use hedgerow_testkit::recipe::SplitMix64;
+use hedgerow_types::rows::NodeRows;
 use hedgerow_types::{Digest, SerialNumber, ShardId};
 use hedgerow_vfs::power_loss::{Calls, Fault, FaultKind, PowerLossDisk};
 use std::collections::BTreeMap;
@@ -591,8 +592,9 @@ fn a_wrong_undo_record_is_an_error() {
         UndoFile::open(disk.clone(), &dir().join("undo"), id, &options, height, end).unwrap();
     // The last block once more, as if it had replaced nothing.
     let head = file.head(height).unwrap().unwrap();
+    let none = NodeRows::default();
     let parts =
-        head.next_sn.map(|next_sn| ShardUndoParts { next_sn, deactivated: &[], upper: &[] });
+        head.next_sn.map(|next_sn| ShardUndoParts { next_sn, deactivated: &[], upper: &none });
     let place = (head.position, head.end);
     let made = EncodedUndo::new(id, height, place, head.keys, &parts).unwrap();
     file.append(&[Arc::new(made)]).unwrap();

@@ -33,6 +33,7 @@ pub mod even;
 pub mod hex;
 pub mod node;
 mod numbers;
+pub mod rows;
 #[cfg(feature = "serde")]
 mod serialize;
 #[cfg(not(doctest))]

@@ -24,6 +24,7 @@
 
 use crate::{LogError, StoreId};
 use bytes::Bytes;
+use hedgerow_types::rows::NodeRows;
 use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
 use std::ops::Range;
 
@@ -40,9 +41,6 @@ const NODE_LEN: usize = 8 + 32;
 /// Most rows of a tree above the twig roots, those included.
 const MAX_ROWS: usize = 64;
 
-/// Nodes of one row of a tree with their indexes, ascending.
-pub type UndoNodes = Vec<(u64, Digest)>;
-
 /// What a block replaced in one shard, to be encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardUndoParts<'a> {
@@ -51,7 +49,7 @@ pub struct ShardUndoParts<'a> {
     /// The entries that it deactivated and that were there before it, ascending.
     pub deactivated: &'a [SerialNumber],
     /// By row, from the twig roots up: the nodes that it replaced.
-    pub upper: &'a [UndoNodes],
+    pub upper: &'a NodeRows,
 }
 
 /// The head of an undo record.
@@ -173,7 +171,12 @@ impl EncodedUndo {
     ) -> Result<Self, LogError> {
         let malformed = LogError::Malformed("what a block replaced is more than a record can hold");
         let mut sections = [(0, 0); SHARDS];
-        let mut bytes = Vec::new();
+        let len = |part: &ShardUndoParts<'_>| {
+            let ShardUndoParts { deactivated, upper, .. } = part;
+            8 + 4 * upper.len() + 8 * deactivated.len() + NODE_LEN * upper.nodes().len()
+        };
+        let mut bytes = Vec::with_capacity(HEAD_LEN + parts.iter().map(len).sum::<usize>());
+        bytes.resize(HEAD_LEN, 0);
         for (section, part) in sections.iter_mut().zip(parts) {
             let start = bytes.len();
             let count = |len: usize| u32::try_from(len).map_err(|_| malformed.clone());
@@ -182,13 +185,13 @@ impl EncodedUndo {
             }
             bytes.extend_from_slice(&count(part.deactivated.len())?.to_le_bytes());
             bytes.extend_from_slice(&count(part.upper.len())?.to_le_bytes());
-            for row in part.upper {
+            for row in part.upper.iter() {
                 bytes.extend_from_slice(&count(row.len())?.to_le_bytes());
             }
             for sn in part.deactivated {
                 bytes.extend_from_slice(&sn.0.to_le_bytes());
             }
-            for (index, node) in part.upper.iter().flatten() {
+            for (index, node) in part.upper.nodes() {
                 bytes.extend_from_slice(&index.to_le_bytes());
                 bytes.extend_from_slice(&node.0);
             }
@@ -197,10 +200,10 @@ impl EncodedUndo {
         }
         let next_sn = parts.each_ref().map(|part| part.next_sn);
         let head = UndoHead { height, position, end, keys, next_sn, sections };
-        let mut out = Vec::with_capacity(HEAD_LEN + bytes.len());
-        head.encode(id, &mut out);
-        out.append(&mut bytes);
-        Ok(Self { head, bytes: out.into() })
+        let mut encoded = Vec::with_capacity(HEAD_LEN);
+        head.encode(id, &mut encoded);
+        bytes.splice(..HEAD_LEN, encoded);
+        Ok(Self { head, bytes: bytes.into() })
     }
 
     /// Its head.
@@ -292,12 +295,12 @@ mod tests {
 
     fn example() -> EncodedUndo {
         let sns: Vec<_> = [3, 4, 9_000].map(SerialNumber).to_vec();
-        let rows =
-            vec![vec![(1, Digest([7; 32])), (4, Digest([8; 32]))], vec![(0, Digest([9; 32]))]];
+        let rows = [vec![(1, Digest([7; 32])), (4, Digest([8; 32]))], vec![(0, Digest([9; 32]))]];
+        let (rows, none) = (NodeRows::from_iter(rows), NodeRows::default());
         let parts: [ShardUndoParts<'_>; SHARDS] = std::array::from_fn(|shard| ShardUndoParts {
             next_sn: SerialNumber(10_000 + shard as u64),
             deactivated: if shard == 2 { &sns } else { &[] },
-            upper: if shard == 2 { &rows } else { &[] },
+            upper: if shard == 2 { &rows } else { &none },
         });
         let place = (LogPosition(64), LogPosition(640));
         EncodedUndo::new(StoreId([5; 16]), Height(12), place, 77, &parts).unwrap()

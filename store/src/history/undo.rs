@@ -25,10 +25,11 @@ use crate::Error;
 use crate::history::pins::Pins;
 use crate::read::given_up::Mark;
 use hedgerow_entryfile::{
-    EncodedUndo, LogError, ShardUndoParts, StoreId, UndoFile, UndoHead, UndoNodes, UndoSection,
+    EncodedUndo, LogError, ShardUndoParts, StoreId, UndoFile, UndoHead, UndoSection,
 };
 use hedgerow_merkle::Replaced;
 use hedgerow_types::even::sort_even;
+use hedgerow_types::rows::NodeRows;
 use hedgerow_types::{Digest, Height, LogPosition, SHARDS, SerialNumber, ShardId};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -45,7 +46,7 @@ pub(crate) struct BlockUndo {
     /// By shard: the next serial number before it, and what it deactivated of what was there, in any order.
     pub(crate) shards: [(SerialNumber, Vec<SerialNumber>); SHARDS],
     /// By shard and row: the nodes that it replaced.
-    pub(crate) upper: [Arc<Vec<UndoNodes>>; SHARDS],
+    pub(crate) upper: [Arc<NodeRows>; SHARDS],
     encoded: OnceLock<Result<Arc<EncodedUndo>, LogError>>,
 }
 
@@ -57,12 +58,14 @@ impl BlockUndo {
         place: (LogPosition, LogPosition),
         keys: u64,
         shard: impl Fn(ShardId) -> (SerialNumber, &'a [SerialNumber]),
-        upper: [Arc<Vec<UndoNodes>>; SHARDS],
+        upper: [Arc<NodeRows>; SHARDS],
     ) -> Arc<Self> {
         let shards = crate::shared::per_shard(|of| {
             let (first_sn, deactivated) = shard(of);
-            let old = deactivated.iter().copied().filter(|sn| *sn < first_sn);
-            (first_sn, old.collect())
+            // Nearly all of them: a block deactivates few of its own.
+            let mut old = Vec::with_capacity(deactivated.len());
+            old.extend(deactivated.iter().copied().filter(|sn| *sn < first_sn));
+            (first_sn, old)
         });
         let encoded = OnceLock::new();
         Arc::new(Self { height, place, keys, shards, upper, encoded })
