@@ -3,7 +3,7 @@
 use super::choose::{self, After, End, Settings, pick};
 use super::compare::{PastRow, compare};
 use super::session::{Session, dir};
-use hedgerow::{Digest, Durability, Error, Height, Op, OpKind, Store, Task, Ticket};
+use hedgerow::{Block, Digest, Durability, Error, Height, Op, OpKind, Store, Task, Ticket};
 use hedgerow_testkit::generate::GenShape;
 use hedgerow_testkit::model::NetChangeSet;
 use hedgerow_testkit::ops::{OpKind as RecordedKind, RecordedBlock};
@@ -160,11 +160,16 @@ fn hand_in(
             gather(session, store, life, group)?;
         } else {
             for _ in 0..group {
-                let (number, ticket) = send(session, store, life)?;
-                if settings.in_step || settings.durability == Durability::EachBlock {
-                    tell(life, number, &ticket)?;
-                    ticket.durable()?;
-                    life.durable = ticket.height().0;
+                let each = settings.durability == Durability::EachBlock;
+                if each && session.rng.below(2) == 0 {
+                    commit(session, store, life)?;
+                } else {
+                    let (number, ticket) = send(session, store, life)?;
+                    if settings.in_step || each {
+                        tell(life, number, &ticket)?;
+                        ticket.durable()?;
+                        life.durable = ticket.height().0;
+                    }
                 }
                 if settings.in_step {
                     store.flush()?; // what was pruned is deleted, before the next block's calls
@@ -280,12 +285,37 @@ fn send(
     ticket.map(|ticket| (number, ticket))
 }
 
+/// One block that is handed in and waited for in one call.
+fn commit(session: &mut Session, store: &mut Store, life: &mut Life) -> Result<(), Error> {
+    let before = session.blocks.clone();
+    let (height, change_sets) = session.blocks.net();
+    let input = Input::Net(height, change_sets.clone());
+    life.sent.push(Sent { input, extra: vec![], before, root: None });
+    session.reach.count("blocks");
+    let receipt = begin_net(store, height, &change_sets, &[])?.commit()?;
+    session.reach.count("blocks durable when `commit` returned");
+    if let Some(sent) = life.sent.last_mut() {
+        sent.root = Some(receipt.root);
+    }
+    (life.published, life.durable) = (height, height);
+    Ok(())
+}
+
 pub(crate) fn submit_net(
     store: &mut Store,
     height: u64,
     change_sets: &[NetChangeSet],
     extra: &[u8],
 ) -> Result<Ticket, Error> {
+    begin_net(store, height, change_sets, extra)?.submit()
+}
+
+fn begin_net<'s>(
+    store: &'s mut Store,
+    height: u64,
+    change_sets: &[NetChangeSet],
+    extra: &[u8],
+) -> Result<Block<'s>, Error> {
     let mut block = store.begin_block(Height(height))?;
     for (number, change_set) in change_sets.iter().enumerate() {
         if number > 0 {
@@ -299,7 +329,7 @@ pub(crate) fn submit_net(
         }
     }
     block.set_extra(extra)?;
-    block.submit()
+    Ok(block)
 }
 
 pub(crate) fn tasks(block: &RecordedBlock) -> Vec<Task> {
