@@ -15,8 +15,8 @@
 //! **Invariant:** backends that hash right differ in how long they take, never in a digest.
 //!
 //! **Invariant:** nothing that a device computed enters the log or the index unverified. What enters
-//! them of hashes are those of keys, and [`hash_keys`] hashes them on the CPU, whatever backend was
-//! named. All other digests are leaves and nodes of the tree. Of those that a device computed one of
+//! them of hashes are those of keys, and the CPU hashes them, whatever backend was named
+//! ([`trusted_beside`]). All other digests are leaves and nodes of the tree. Of those that a device computed one of
 //! [`CHECK_ONE_OF`] is checked, so they are a bet: on the root, and on the records of finished twigs,
 //! which hold the same nodes.
 //!

@@ -130,6 +130,7 @@ impl<'s> Block<'s> {
         &mut self,
         way: fn(&mut Writer, &BlockOps, &mut Vec<u8>) -> Result<Ticket, Error>,
     ) -> Result<Ticket, Error> {
+        self.store.locks.check_process()?;
         self.store.writer.check_begin(self.height)?;
         let Collected { ops, extra, .. } = &mut self.collected;
         let ticket = way(&mut self.store.writer, ops, extra)?;

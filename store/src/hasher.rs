@@ -10,7 +10,7 @@
 //!
 //! What enters the log and the index of hashes are those of keys: they choose shard, order and
 //! neighbour, an entry names its neighbour's, and no root covers the index. The CPU hashes them,
-//! whatever backend the options name, with the kernel that they pin if they name one. All other digests are leaves and nodes of the tree. A device may
+//! whatever backend the options name, with the kernel that they pin if they name one; single keys are hashed by `sha2`. All other digests are leaves and nodes of the tree. A device may
 //! compute those, and a sample of them is checked ([`CHECK_ONE_OF`]). A wrong one among the others is in a
 //! root, or in the record of a finished twig. It contradicts the log, which
 //! [`Store::check`](crate::Store::check) hashes on the CPU, and a proof that is made from it does not verify.

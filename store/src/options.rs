@@ -218,7 +218,7 @@ impl Options {
     }
 
     /// The hashing backend by its name, see [`hasher::available`]. Default: [`hasher::DEFAULT`], the
-    /// CPU with the kernels that are fastest here; `cpu:KERNEL` pins one, for keys and proofs too. Creating or opening a store
+    /// CPU with the kernels that are fastest here; `cpu:KERNEL` pins one, for keys and proofs too but for single keys. Creating or opening a store
     /// fails with [`Error::Option`] if there is no such backend or this machine cannot run it.
     ///
     /// ```

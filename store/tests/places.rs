@@ -151,6 +151,38 @@ fn a_directory_that_goes_is_noticed_before_the_next_block() {
     }
 }
 
+/// Nor with a block that was begun before: a commit that waits would write to the log by itself.
+#[cfg(unix)]
+#[test]
+#[expect(unsafe_code, reason = "forking")]
+fn a_forked_process_hands_no_block_in() {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, alarm, fork};
+    let _limit = Limit::new();
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    let mut store = create(&real(), &path, 3);
+    let mut block = store.next_block().unwrap();
+    block.put("key 1", "of the child").unwrap();
+    // SAFETY: the child ends without running anything of the test's.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            alarm::set(60);
+            let refused = matches!(block.commit(), Err(Error::Forked(_)));
+            let refused = refused && matches!(block.submit(), Err(Error::Forked(_)));
+            // SAFETY: ends the process without running what belongs to the parent.
+            unsafe { nix::libc::_exit(if refused { 7 } else { 8 }) }
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 7));
+        }
+    }
+    block.put("key 1", "of the parent").unwrap();
+    block.commit().unwrap();
+    store.check().unwrap();
+    assert_eq!(store.reader().get("key 1").unwrap().as_deref(), Some(&b"of the parent"[..]));
+}
+
 /// A forked process has a copy of everything but the threads. It can do nothing with it, and does
 /// nothing to the store.
 #[cfg(unix)]

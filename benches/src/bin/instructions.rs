@@ -11,8 +11,8 @@
 //! functions by their names, in whatever thread they run, so those must not be inlined. Waiting of threads for each
 //! other, which differs from run to run, is in none of them.
 //!
-//! Everything is hashed by one kernel, `avx2`, because which ones are fastest is measured with a clock. Valgrind pretends to
-//! be a CPU with AVX2 at most: the counts are those of the program, not of the machine.
+//! All but single keys is hashed by one kernel, `avx2`, because which ones are fastest is measured with a clock. Valgrind pretends to
+//! be a CPU with AVX2 at most, which this machine has to have: the counts are those of the program, not of the machine.
 #![forbid(unsafe_code)]
 
 use hedgerow::disk::MemDisk;

@@ -17,7 +17,7 @@
 //! A writer that waits for its block in any case, and finds nothing on its way before it, does the log stage's part itself
 //! ([`Pipeline::accept_and_wait`]): no thread is woken before the disk is asked, and none after it has answered. What the
 //! stage needs for that is behind a lock, which its thread holds while it has anything to do. If it fails, the writer latches
-//! the error; the stages, which have nothing left to do, end when the store is closed.
+//! the error and closes the channels, as the stage does.
 //!
 //! So a block is durable as soon as its record is synced and its root known; what follows the log now and
 //! then, the manifest above all, is written while the records of the next blocks are synced and they are
@@ -28,7 +28,8 @@
 //! Every channel has room for [`WAITING`] items; who finds one full waits. That cannot be for ever: the
 //! commit stage waits for nobody. The log stage waits for it, or for the hash stage to hash a block that was
 //! handed to both. The hash stage waits for the log stage to take what is hashed, which it does whenever it
-//! waits for it. The writer waits for either.
+//! waits for it. The writer waits for either, and for the log stage's lock only while its thread hands on what is
+//! durable already.
 //!
 //! Invariant: a stage that fails latches its error, and only then its channels close, so that the other
 //! stages end as well, after they have finished what came before the failure. Whoever finds a channel
@@ -123,16 +124,26 @@ impl<B, H> Drop for LogEnd<B, H> {
 
 /// What the log stage does with a block, on the thread that calls.
 trait LogsHere<B>: fmt::Debug + Send + Sync {
-    /// Returns when the block is durable, or a stage has failed and said so.
-    fn log(&self, flow: &Flow, block: &Arc<B>) -> Result<(), Error>;
+    /// Returns when the block is durable, or a failure is latched.
+    fn log(&self, flow: &Flow, block: &Arc<B>);
 }
 
 impl<B: Block, H: Send> LogsHere<B> for Mutex<Option<LogSide<B, H>>> {
-    fn log(&self, flow: &Flow, block: &Arc<B>) -> Result<(), Error> {
-        match &mut *self.lock() {
-            Some(side) => side.run(flow, None, vec![Item::Block(Arc::clone(block))]).map(drop),
-            None => Ok(()), // The log stage failed and has said so.
+    fn log(&self, flow: &Flow, block: &Arc<B>) {
+        let mut logging = self.lock();
+        // Who held it before may have failed.
+        let (Ok(()), Some(side)) = (flow.check(), &mut *logging) else { return };
+        let done = side.run(flow, None, vec![Item::Block(Arc::clone(block))]);
+        if matches!(done, Ok(true)) {
+            return;
         }
+        // As if the log stage had failed: first it is latched, then the channels close.
+        if let Err(error) = done {
+            flow.poison(error);
+        }
+        let ended = logging.take();
+        drop(logging);
+        drop(ended);
     }
 }
 
@@ -270,12 +281,10 @@ impl<B> Pipeline<B> {
                 .wait_for(Milestone::Durable, |at| (at.durable >= height).then_some(()));
         };
         self.flow.accept(height, bytes);
-        let done = match to_hash.send(Arc::clone(block)) {
+        // The hash stage first, which begins meanwhile. What it hands on is this block: all before it is durable.
+        match to_hash.send(Arc::clone(block)) {
             Ok(()) => self.logging.log(&self.flow, block),
-            Err(_) => Err(ended()),
-        };
-        if let Err(error) = done {
-            self.flow.poison(error);
+            Err(_) => self.flow.poison(ended()),
         }
         match self.flow.look(|at| at.durable >= height) {
             true => Ok(()),
@@ -363,7 +372,7 @@ impl<I, C> Drop for Stage<I, C> {
     }
 }
 
-/// Turns a panic of the writer, which would be a bug, into a latched failure that waiters see.
+/// Turns a panic, which would be a bug, into a latched failure that waiters see.
 pub(crate) struct PanicGuard<'a> {
     pub(crate) name: &'static str,
     pub(crate) flow: &'a Flow,
@@ -422,6 +431,8 @@ impl<B: Block, H> LogSide<B, H> {
         more: Option<&Receiver<Item<Arc<B>>>>,
         mut items: Vec<Item<Arc<B>>>,
     ) -> Result<bool, Error> {
+        // Latched before the lock is free again: a waiter that is woken here runs code of others.
+        let _guard = PanicGuard { name: "hedgerow-log", flow };
         // Heights of blocks whose records are synced and whose roots have not come yet.
         let mut synced = VecDeque::new();
         let mut settle = false;

@@ -9,7 +9,8 @@
 //!              └─► Emitter: the same to a recorder of the crate `metrics`, if the feature of that name is on
 //! ```
 //!
-//! A *step* is a part of the way of a block, a *stage* is a thread that does some of them. Two readings of the clock
+//! A *step* is a part of the way of a block, a *stage* is a thread that does some of them; a `commit` that waits for the disk may write
+//! and sync on the writer's. Two readings of the clock
 //! for each step, and four for each shard that a block touches, because shards resolve and update in parallel.
 
 #[cfg(feature = "metrics")]
