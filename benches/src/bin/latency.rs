@@ -10,7 +10,7 @@
 //! One thread asks, one block after the other, as a chain of one node does. `DIR` must be on a disk, not in memory.
 
 use clap::Parser;
-use hedgerow::{Durability, Options, Store, StoreParams};
+use hedgerow::{Block, Durability, Options, Store, StoreParams};
 use hedgerow_benches::usage::processor;
 use hedgerow_benches::workload::Generator;
 use std::error::Error;
@@ -64,20 +64,15 @@ fn run(args: &Args, dir: &Path) -> Result<(), Box<dyn Error>> {
             Ok(file.sync_data()?)
         })?;
         times(args, &mut waited, || {
-            let mut block = durable.next_block()?;
-            updates(args, &generator, &mut turn, |key, value| block.put(key, value))?;
-            block.commit()?;
+            updates(args, &generator, &mut turn, &mut durable)?.commit()?;
             Ok(())
         })?;
         times(args, &mut ticket, || {
-            let mut block = pipelined.next_block()?;
-            updates(args, &generator, &mut turn, |key, value| block.put(key, value))?;
+            let mut block = updates(args, &generator, &mut turn, &mut pipelined)?;
             Ok(block.submit()?.durable()?)
         })?;
         times(args, &mut root, || {
-            let mut block = pipelined.next_block()?;
-            updates(args, &generator, &mut turn, |key, value| block.put(key, value))?;
-            block.commit()?;
+            updates(args, &generator, &mut turn, &mut pipelined)?.commit()?;
             Ok(())
         })?;
         pipelined.flush()?;
@@ -130,22 +125,23 @@ fn filled(
     Ok(store)
 }
 
-/// Updates of a block, each of another key, far from the last one.
-fn updates(
+/// The next block with its updates, each of another key, far from the last one.
+fn updates<'s>(
     args: &Args,
     generator: &Generator,
     turn: &mut u64,
-    mut put: impl FnMut(&[u8], &[u8]) -> Result<(), hedgerow::Error>,
-) -> Result<(), hedgerow::Error> {
+    store: &'s mut Store,
+) -> Result<Block<'s>, hedgerow::Error> {
+    let mut block = store.next_block()?;
     let (mut key, mut value) = (vec![], vec![]);
     for _ in 0..args.ops {
         *turn += 1;
         let id = (turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 % args.keys;
         generator.key(id, &mut key);
         generator.value(id, *turn, &mut value);
-        put(&key, &value)?;
+        block.put(&key, &value)?;
     }
-    Ok(())
+    Ok(block)
 }
 
 /// Does it for every block of a round, and adds the times.
